@@ -1,0 +1,292 @@
+"""nearer.yaml: one pydantic model a section; unknown keys are refused with the nearest known one.
+
+The defaults below *are* the documentation of the settings: `nearer init` writes them out with
+their descriptions as comments (`template()`), and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nearer.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+_MEASURE = re.compile(r"^(AP|RR|(nDCG|R|P|RR|AP|Success|Judged)@[1-9]\d{0,4})$")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Columns(Section):
+    """Names of your columns, where they differ from the BEIR ones."""
+
+    id: str = Field("_id", description="document or query id")
+    title: str = Field("title", description="title of a document (may be absent)")
+    text: str = Field("text", description="text of a document or query")
+    query_id: str = Field("query-id", description="judgments: query id")
+    doc_id: str = Field("corpus-id", description="judgments: document id")
+    score: str = Field("score", description="judgments: grade; 0 is not relevant")
+    split: str | None = Field(None, description="judgments or queries: column that says train, dev or test")
+    timestamp: str | None = Field(None, description="queries or clicks: when it was asked, for splits by time")
+
+
+class SplitSettings(Section):
+    """Used only where the data brings no split of its own."""
+
+    by: Literal["group", "time"] = Field("group", description="group: near-duplicates and shared documents stay together")
+    dev: Fraction = Field(0.1, description="share of the queries")
+    test: Fraction = Field(0.3, description="share of the queries")
+
+
+class Data(Section):
+    """Where the data lies (paths are relative to this file; nothing is copied)."""
+
+    folder: str | None = Field(None, description="BEIR folder: corpus.jsonl, queries.jsonl, qrels/{train,dev,test}.tsv")
+    corpus: str | None = Field(None, description="or single files: .jsonl .csv .tsv .parquet, also .gz, or a `datasets` folder")
+    queries: str | None = None
+    judgments: str | dict[Literal["train", "dev", "test"], str] | None = Field(
+        None, description="one file, or one a split: {train: …, dev: …, test: …}"
+    )
+    clicks: str | None = Field(None, description="click log (JSONL), used when there are no judgments")
+    training: str | None = Field(None, description="plain training file of pairs, triplets or scored pairs")
+    columns: Columns = Columns()
+    split: SplitSettings = SplitSettings()
+    min_grade: Positive = Field(1, description="grades from here on count as relevant in training and in slices")
+    item_to_item: bool | None = Field(None, description="queries are documents (null: noticed from the ids)")
+
+
+class Model(Section):
+    """The embedding model of today's system, and how to run it."""
+
+    name: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="folder or name, as SentenceTransformer takes it")
+    max_seq_length: Positive | None = Field(None, description="tokens a text (null: what the model says)")
+    query_prompt: str | None = Field(None, description="prefix of queries (null: the model's own)")
+    document_prompt: str | None = Field(None, description="prefix of documents (null: the model's own)")
+    device: str | None = Field(None, description="cpu, cuda, mps (null: the best there is)")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it is faster and faithful")
+    batch_tokens: Annotated[int, Field(ge=256)] = Field(8192, description="tokens (padding included) a batch")
+
+
+class Search(Section):
+    """Today's system: what users get now, and what a change is compared with."""
+
+    system: Literal["dense", "bm25", "rrf", "convex", "run", "function", "http"] = "dense"
+    run: str | dict[Literal["dev", "test"], str] | None = Field(None, description="system: run; a TREC run file, or one a split")
+    function: str | None = Field(None, description="system: function; my_module:search(queries, k) -> [[(doc_id, score), …], …]")
+    url: str | None = Field(None, description="system: http; POST {query, k, filter} -> {results: [{id, score}, …]}")
+    timeout: Annotated[float, Field(gt=0)] = Field(10.0, description="seconds a request")
+    filters: Literal["apply", "ignore"] = Field("ignore", description="does today's system honour the queries' `filter`?")
+    stemmer: str | None = Field(None, description="BM25: a Snowball language such as english (null: none)")
+    stopwords: str | None = Field("english", description="BM25: language of the stop words (null: none)")
+    rrf_k: Positive = Field(60, description="constant of reciprocal rank fusion")
+
+
+class Check(Section):
+    """Data checks and the split."""
+
+    near_duplicate: Fraction = Field(0.9, description="Jaccard similarity of word 3-grams from which texts are near-duplicates")
+    examples: Positive = Field(5, description="examples a finding")
+
+
+class Evaluate(Section):
+    """Measures and slices."""
+
+    measures: tuple[str, ...] = Field(
+        ("nDCG@10", "R@10", "R@100", "RR@10", "P@5", "AP", "Success@1", "Judged@10"),
+        description="names as in ir-measures",
+    )
+    primary: str = Field("nDCG@10", description="the measure that decides, and picks checkpoints")
+    depth: Annotated[int, Field(ge=10)] = Field(100, description="results a query")
+    baselines: tuple[Literal["dense", "bm25", "rrf", "convex"], ...] = Field(
+        ("bm25", "dense", "rrf", "convex"), description="measured beside today's system"
+    )
+    resamples: Annotated[int, Field(ge=1000)] = Field(10_000, description="bootstrap and randomisation draws")
+    min_slice: Positive = Field(10, description="smallest slice that is reported")
+
+    @field_validator("measures")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _MEASURE.match(name):
+                raise ValueError(
+                    f"unknown measure {name!r}; known: nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k, Judged@k"
+                )
+        return names
+
+    @field_validator("primary")
+    @classmethod
+    def _known_primary(cls, name: str) -> str:
+        cls._known((name,))
+        return name
+
+
+class Mine(Section):
+    """Training examples and hard negatives."""
+
+    negatives: Count = Field(1, description="hard negatives an example; 0: in-batch negatives only")
+    candidates: Positive = Field(30, description="how deep dense and BM25 are searched for negatives")
+    margin: Fraction = Field(0.95, description="a negative scores below this share of the positive (NV-Retriever)")
+    pool: Positive = Field(10, description="negatives are drawn from this many of the hardest that remain")
+    sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
+
+
+class Train(Section):
+    """Fine-tuning."""
+
+    epochs: Annotated[float, Field(gt=0)] = Field(3, description="passes over the examples, at most")
+    batch_size: Annotated[int, Field(ge=2)] = Field(32, description="distinct positive documents a batch")
+    queries_per_document: Positive = Field(8, description="queries of one document that may share a batch")
+    max_seq_length: Positive | None = Field(None, description="tokens a text while training (null: the model's own)")
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup: Fraction = Field(0.1, description="share of the steps")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    scale: Annotated[float, Field(gt=0)] = Field(20.0, description="inverse temperature of the loss")
+    attention_dropout: Fraction | None = Field(0.0, description="0 lets the CPU use its fused attention (null: the model's own)")
+    freeze_word_embeddings: bool = Field(True, description="leave the token table as it is (less to forget, less to update)")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it is faster and faithful")
+    evaluations: Positive = Field(1, description="dev evaluations an epoch")
+    dev_documents: Positive = Field(2000, description="documents in the dev evaluation: judged, hard and random ones")
+    patience: Positive = Field(2, description="evaluations without gain before stopping")
+    seed: Count = 7
+
+
+class Guardrails(Section):
+    """What must not get worse."""
+
+    slice_margin: Fraction = Field(0.05, description="largest loss of the primary measure accepted in a slice")
+    general_margin: Fraction = Field(0.02, description="largest loss accepted on the general-ability set")
+    general: str | None = Field("builtin", description="`builtin`, a BEIR folder, or null for none")
+    latency_ratio: Annotated[float, Field(ge=1.0)] = Field(1.25, description="largest p95 latency accepted, as a ratio to today's")
+
+
+class Decide(Section):
+    """Ship or not."""
+
+    min_gain: Fraction = Field(0.01, description="smallest gain of the primary measure worth a re-index, declared beforehand")
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="error rate: intervals are 1 - alpha wide")
+    guardrails: Guardrails = Guardrails()
+    cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(None, description="price of the embedding machine, for the cost estimate")
+
+
+class Config(Section):
+    """All of nearer.yaml."""
+
+    run: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="results go to runs/<run>/")
+    seed: Count = Field(7, description="splits, sampling, resampling; training has its own")
+    data: Data = Data()
+    model: Model = Model()
+    search: Search = Search()
+    check: Check = Check()
+    evaluate: Evaluate = Evaluate()
+    mine: Mine = Mine()
+    train: Train = Train()
+    decide: Decide = Decide()
+
+    def section(self, name: str) -> dict[str, Any]:
+        """One section (or top-level value) as plain JSON values, for fingerprints."""
+        value = getattr(self, name)
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else {"value": value}
+
+
+def load(path: Path, overrides: Iterable[str] = (), run: str | None = None) -> Config:
+    """Read nearer.yaml and apply `section.key=value` overrides.
+
+    Raises ConfigError for a missing file, bad YAML, unknown keys and bad values.
+    """
+    if not path.is_file():
+        raise ConfigError("no configuration here", where=str(path), next_step="nearer init DIR --data FOLDER, or -c PATH")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "the file is not UTF-8 text"
+        raise ConfigError(f"not valid YAML: {problem}", where=where, next_step="mend that line") from None
+    if not isinstance(values, dict):
+        raise ConfigError("the top level must be sections such as `data:`", where=str(path), next_step="see nearer init --help")
+    for override in overrides:
+        _apply(values, override)
+    if run is not None:
+        values["run"] = run
+    return build(values, where=str(path))
+
+
+def build(values: Mapping[str, Any], where: str = "configuration") -> Config:
+    """Config from plain values; pydantic's errors become one ConfigError."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_readable(e) for e in error.errors()), where=where, next_step="mend that key") from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r} is not section.key=value", next_step="for example: --set train.epochs=1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    *parents, leaf = key.strip().split(".")
+    node = values
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{parent!r} is not a section", where=f"--set {key}", next_step="see nearer.yaml")
+        node = child
+    node[leaf] = value
+
+
+def _readable(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        model: Any = Config
+        for part in location[:-1]:
+            model = getattr(model, "model_fields", {}).get(part)
+            model = getattr(model, "annotation", None)
+        known = list(getattr(model, "model_fields", {}))
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"; known here: {', '.join(known)}"
+        return f"unknown key {key}{hint}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{key}: {message[:1].lower()}{message[1:]} (got {json.dumps(error.get('input'), default=str)[:60]})"
+
+
+def template(config: Config, notes: Mapping[str, str] | None = None) -> str:
+    """nearer.yaml with every setting, its value in `config` and its description as a comment.
+
+    `notes` adds what `init` saw, by section name.
+    """
+    lines = ["# nearer.yaml: every setting with its value. Delete what you do not change.", ""]
+    _write(config, lines, 0, notes or {})
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _write(section: BaseModel, lines: list[str], depth: int, notes: Mapping[str, str]) -> None:
+    pad = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            if depth == 0:
+                lines.append("")
+            doc = (type(value).__doc__ or "").strip().splitlines()[0]
+            lines.append(f"{pad}{name}:  # {doc}")
+            lines.extend(f"{pad}  # {note}" for note in notes.get(name, "").splitlines())
+            _write(value, lines, depth + 1, notes)
+            continue
+        text = json.dumps(value, ensure_ascii=False)
+        comment = f"  # {field.description}" if field.description else ""
+        lines.append(f"{pad}{name}: {text}{comment}")

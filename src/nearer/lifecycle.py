@@ -1,0 +1,84 @@
+"""The lifecycle of an embedding model, stage by stage.  Start reading here.
+
+Data flows one way, downwards.  A stage never imports another stage: it reads the files that the
+earlier ones wrote under `runs/NAME/`, so each can be run alone, resumed, or replaced by a file
+that somebody else wrote in the same format.
+
+`reads` names inputs whose *content* decides whether a stage must run again:
+`data` (the files named in the config's data section), `model` (the model folder), `system` (the
+user's own run files), `guard` (the general-ability set), or a path below `runs/NAME/`.
+`settings` names the config sections that matter to it.  Raise `version` when a change of code
+changes results.
+
+Only `decide` reads `check/split/test`; tests/test_heldout.py proves it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    name: str
+    question: str
+    reads: tuple[str, ...]
+    settings: tuple[str, ...]
+    version: int = 1
+    resumable: bool = False  # keeps its unfinished work folder, to go on after a kill
+
+    @property
+    def module(self) -> str:
+        """Module with `step(context)`, imported only when the stage runs."""
+        return f"nearer.stages.{self.name}"
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "check",
+        "Can this data be trusted to train and to judge?",
+        reads=("data", "model"),
+        settings=("seed", "data", "check"),
+    ),
+    Stage(
+        "evaluate",
+        "How well does today's search do, and for whom?",
+        reads=("corpus", "check/split/dev", "model", "system"),
+        settings=("seed", "data", "model", "search", "evaluate"),
+    ),
+    Stage(
+        "mine",
+        "Which examples teach the distinctions that failed?",
+        reads=("corpus", "training", "check/split/train", "check/heldout.npz", "check/near_duplicates.json", "model"),
+        settings=("seed", "data", "model", "search", "check", "mine"),
+    ),
+    Stage(
+        "train",
+        "Can the model learn them without forgetting the rest?",
+        reads=("corpus", "check/split/train", "check/split/dev", "check/near_duplicates.json", "mine/examples.jsonl", "model"),
+        settings=("seed", "data", "model", "search", "evaluate", "train"),
+        resumable=True,
+    ),
+    Stage(
+        "decide",
+        "Ship it, take a simpler fix, or stop?",
+        reads=("corpus", "check/split", "evaluate/summary.json", "mine/summary.json", "train/model", "model", "system", "guard"),
+        settings=("seed", "data", "model", "search", "evaluate", "decide"),
+    ),
+    Stage(
+        "report",
+        "What do we show the people who must agree?",
+        reads=("check/findings.json", "evaluate", "mine/summary.json", "train/history.jsonl", "train/summary.json", "decide"),
+        settings=(),
+    ),
+)
+
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def between(first: str | None, last: str | None) -> tuple[Stage, ...]:
+    """Stages from `first` to `last`, both included.  Raises KeyError for an unknown name."""
+    names = [stage.name for stage in STAGES]
+    start = names.index(BY_NAME[first].name) if first else 0
+    stop = names.index(BY_NAME[last].name) if last else len(names) - 1
+    return STAGES[start : stop + 1]

@@ -120,9 +120,7 @@ class Evaluate(Section):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if not _MEASURE.match(name):
-                raise ValueError(
-                    f"unknown measure {name!r}; known: nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k, Judged@k"
-                )
+                raise ValueError(f"unknown measure {name!r}; known: nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k, Judged@k")
         return names
 
     @field_validator("primary")

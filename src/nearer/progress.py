@@ -17,6 +17,9 @@ class Task(Protocol):
 
     def advance(self, n: float = 1) -> None: ...
 
+    def reach(self, done: float) -> None:
+        """Work up to `done` units is finished, however it was counted before."""
+
     def note(self, text: str) -> None:
         """A short word beside the bar, e.g. `nDCG@10 .512`."""
 
@@ -43,11 +46,14 @@ class Silent:
 
     def advance(self, n: float = 1) -> None: ...
 
+    def reach(self, done: float) -> None: ...
+
     def note(self, text: str) -> None: ...
 
 
-_SILENT = Silent()
-_listener: ContextVar[Listener] = ContextVar("nearer_progress", default=_SILENT)
+#: Hears nothing; also the task to hand to work too short to announce.
+SILENT = Silent()
+_listener: ContextVar[Listener] = ContextVar("nearer_progress", default=SILENT)
 
 
 @contextmanager

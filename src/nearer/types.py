@@ -24,7 +24,7 @@ class Document:
     id: str
     text: str
     title: str = ""
-    metadata: Metadata = NO_METADATA
+    metadata: Metadata = field(default_factory=lambda: NO_METADATA)
 
     @property
     def content(self) -> str:
@@ -41,7 +41,7 @@ class Query:
     filter: Metadata | None = None
     tags: tuple[str, ...] = ()
     gold_spans: tuple[Mapping[str, Any], ...] = ()
-    metadata: Metadata = NO_METADATA
+    metadata: Metadata = field(default_factory=lambda: NO_METADATA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,18 +71,26 @@ class Workspace:
 
     # -- running -------------------------------------------------------------------------------
 
-    def run(self, stages: tuple[Stage, ...], force: bool = False, each: Callable[[StepResult], None] | None = None) -> list[StepResult]:
-        """Run stages in order, skipping what is fresh; `each` hears of every one as it ends.
+    def run(
+        self,
+        stages: tuple[Stage, ...],
+        force: bool = False,
+        before: Callable[[Stage], None] | None = None,
+        after: Callable[[StepResult], None] | None = None,
+    ) -> list[StepResult]:
+        """Run stages in order, skipping what is fresh; `before` and `after` hear of every one.
 
         `force` recomputes the named stages.  Raises BusyError when another process has the run.
         """
         results = []
         with self.locked():
             for stage in stages:
+                if before:
+                    before(stage)
                 result = self._run_one(stage, force)
                 results.append(result)
-                if each:
-                    each(result)
+                if after:
+                    after(result)
         return results
 
     def _run_one(self, stage: Stage, force: bool) -> StepResult:

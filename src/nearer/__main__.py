@@ -1,0 +1,5 @@
+"""`python -m nearer` is `nearer`."""
+
+from nearer.cli import main
+
+main()

@@ -1,0 +1,209 @@
+"""Groups of queries that tend to behave alike, found without anybody labelling them.
+
+Slices say *for whom* a system is good.  Their tables are exploratory: they suggest where to look
+(p values are Holm-adjusted), they do not decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nearer.measure.metrics import Scores
+from nearer.measure.significance import RESAMPLES, compare, holm, mean_interval
+from nearer.types import Judgments, Query
+
+#: every automatic slice, in the order of tables; tags come first as `tag:NAME`
+DESCRIPTIONS: Mapping[str, str] = {
+    "short query": "at most 3 words",
+    "medium query": "4 to 12 words",
+    "long query": "13 words or more",
+    "no overlap": "no term of the query stands in a relevant document",
+    "low overlap": "fewer than half of the query's terms stand in its best relevant document",
+    "high overlap": "at least half of the query's terms stand in a relevant document",
+    "rare term": "a term of the query stands in 1 to 3 documents",
+    "unknown term": "a term of the query stands in no document",
+    "identifier": "a code, version, file name, path or quoted phrase",
+    "question": "starts with a question word or ends with a question mark",
+    "seen documents": "a relevant document has training queries",
+    "unseen documents": "no relevant document has training queries",
+}
+RARE = 3
+_SHORT, _MEDIUM = 3, 12  # words; web queries average about 3, verbose ones start at about 12
+
+_WORD = re.compile(r"\w+")
+# The function words of Lucene's list, and the question words, which carry no topic either.
+STOP_WORDS = frozenset(
+    _WORD.findall(
+        "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will with "
+        "what who whom whose when where which why how do does did can could should would has have had i you we he she its my your our from "
+        "am been being were about"
+    )
+)
+_QUESTION = re.compile(
+    r"^\s*(?:who|whom|whose|what|when|where|which|why|how|is|are|was|were|do|does|did|can|could|should|would|will|has|have)\b"
+    r"|[?\uff1f\u061f]\s*$",
+    re.IGNORECASE,
+)
+_EXTENSIONS = (
+    "asp|aspx|bat|bin|c|cc|cfg|class|conf|cpp|cs|css|csv|dat|db|dll|doc|docx|exe|gif|go|gz|h|hpp|htm|html|ini|jar|java|jpg|js|json|jsp|"
+    "ko|log|lua|md|msi|pdf|php|pl|plist|png|properties|ps1|py|pyc|rb|rs|sh|so|sql|swf|sys|tar|tcl|tmp|toml|ts|tsx|txt|vbs|xls|xlsx|xml|"
+    "yaml|yml|zip"
+)
+# Alternatives in order of preference; every repetition is bounded, so that no text takes long.
+_IDENTIFIER = re.compile(
+    rf"""
+      (?P<quoted>"[^"\n]{{2,80}}"|`[^`\n]{{2,80}}`|“[^”\n]{{2,80}}”)
+    | \b[a-z][a-z0-9+.-]{{1,15}}://[^\s"'<>]{{1,200}}                         # address
+    | (?<![\w./\\])(?:[A-Za-z]:\\|~/|\.{{1,2}}/|/(?=[\w.-]{{2}}))[\w./\\~+-]{{1,200}}   # path
+    | (?<![\w-])--[a-z][\w-]{{1,40}}                        # command-line option
+    | \b[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}\b                 # UUID
+    | \b0[xX][0-9a-fA-F]{{1,64}}\b
+    | \b(?=[a-f]{{0,64}}[0-9])(?=[0-9]{{0,64}}[a-f])[0-9a-f]{{8,64}}\b        # hash
+    | \b[A-Z][A-Z0-9]{{0,15}}(?:-[A-Z0-9]{{1,15}}){{0,3}}-\d[\w.]{{0,20}}(?:-\d{{1,12}})*\b   # CVE-2020-1234
+    | \b[A-Z]{{1,12}}\d{{2,12}}\w{{0,12}}\b                                   # E1234
+    | \bv\d{{1,6}}(?:\.\d{{1,6}}){{0,4}}(?:[.-]?\w{{1,12}})?\b|\b\d{{1,6}}(?:\.\d{{1,6}}){{2,4}}(?:-\w{{1,12}})?\b   # version, IP
+    | \b[\w-]{{1,64}}(?:\.[\w-]{{1,64}}){{0,3}}\.(?:{_EXTENSIONS})\b          # file name
+    | \b[A-Za-z0-9]{{1,64}}(?:_[A-Za-z0-9]{{1,64}}){{1,12}}\b|\b__?[A-Za-z]\w{{1,64}}\b       # snake_case
+    | \b[a-z]{{2,40}}(?:[A-Z][a-z0-9]{{1,40}}){{1,8}}\b                       # camelCase
+    | \b[A-Za-z_]\w{{1,64}}(?:(?:\.|::|->)[A-Za-z_]\w{{0,64}}){{0,4}}\(\)     # call()
+    | \b[A-Za-z_]\w{{1,64}}(?:::|->)[A-Za-z_]\w{{0,64}}                       # a::b
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class SliceEvidence:
+    """What slicing may look at besides the queries; what is absent makes its slices absent.
+
+    `relevant_texts`: document id → content, for the judged documents at least.
+    `document_frequencies`: term → number of documents (see `document_frequencies`).
+    `trained`: ids of documents that are relevant to a training query.
+    """
+
+    judgments: Judgments = field(default_factory=dict)
+    relevant_texts: Mapping[str, str] | None = None
+    document_frequencies: Mapping[str, int] | None = None
+    trained: Collection[str] | None = None
+    min_grade: int = 1
+
+
+def terms(text: str) -> list[str]:
+    """Casefolded runs of Unicode word characters, in order, English stop words dropped."""
+    return [word for word in _WORD.findall(text.casefold()) if word not in STOP_WORDS]
+
+
+def find_identifiers(text: str) -> list[str]:
+    """Codes, versions, addresses, paths, file and code names, and quoted phrases (without quotes), each once, in order."""
+    found = (match.group()[1:-1] if match["quoted"] else match.group() for match in _IDENTIFIER.finditer(text))
+    return list(dict.fromkeys(found))
+
+
+def document_frequencies(contents: Iterable[str], wanted: Collection[str] | None = None) -> Counter[str]:
+    """Number of texts each term stands in; only the `wanted` terms where given, which bounds memory."""
+    keep = None if wanted is None else frozenset(wanted)
+    counts: Counter[str] = Counter()
+    for content in contents:
+        present = set(terms(content))
+        counts.update(present if keep is None else present & keep)
+    return counts
+
+
+def automatic_slices(queries: Sequence[Query], evidence: SliceEvidence) -> dict[str, set[str]]:
+    """Slice name → query ids: `tag:NAME` for tags, then the names of `DESCRIPTIONS`.  Empty slices are left out.
+
+    A query is in as many slices as fit.  The overlap with its *best* relevant document counts;
+    queries without terms or without relevant documents are in no overlap slice.
+    """
+    slices: dict[str, set[str]] = {f"tag:{tag}": set() for tag in sorted({t for q in queries for t in q.tags})}
+    slices |= {name: set() for name in DESCRIPTIONS}
+    vocabulary: dict[str, frozenset[str]] = {}
+    for query in queries:
+        relevant = [d for d, g in evidence.judgments.get(query.id, {}).items() if g >= evidence.min_grade]
+        if evidence.relevant_texts is not None:
+            for doc_id in relevant:
+                if doc_id not in vocabulary and doc_id in evidence.relevant_texts:
+                    vocabulary[doc_id] = frozenset(terms(evidence.relevant_texts[doc_id]))
+        names = [f"tag:{tag}" for tag in query.tags]
+        names += _form(query.text)
+        names += _overlap(query.text, [vocabulary[d] for d in relevant if d in vocabulary])
+        if evidence.document_frequencies is not None:
+            counts = [evidence.document_frequencies.get(term, 0) for term in terms(query.text)]
+            names += ["rare term"] if any(0 < count <= RARE for count in counts) else []
+            names += ["unknown term"] if 0 in counts else []
+        if evidence.trained is not None and relevant:
+            names.append("seen documents" if any(d in evidence.trained for d in relevant) else "unseen documents")
+        for name in names:
+            slices[name].add(query.id)
+    return {name: members for name, members in slices.items() if members}
+
+
+def slice_table(
+    scores: Scores,
+    slices: Mapping[str, Collection[str]],
+    measure: str,
+    min_size: int,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    alpha: float = 0.05,
+) -> list[dict[str, Any]]:
+    """One row `{"slice", "n", "mean", "ci"}` for every slice with at least `min_size` scored queries."""
+    rows = []
+    for name, at in _large_enough(scores, slices, min_size):
+        interval = mean_interval(scores.column(measure)[at], rng, resamples, alpha)
+        rows.append({"slice": name, "n": len(at)} | interval.as_dict())
+    return rows
+
+
+def compare_slices(  # noqa: PLR0913 - two scores and what slice_table takes
+    baseline: Scores,
+    candidate: Scores,
+    slices: Mapping[str, Collection[str]],
+    measure: str,
+    min_size: int,
+    rng: np.random.Generator,
+    *,
+    resamples: int = RESAMPLES,
+    alpha: float = 0.05,
+) -> list[dict[str, Any]]:
+    """One row a slice: `{"slice", "baseline", "candidate", "delta", "ci", "p", "p_holm", "n", "wins", "ties", "losses", "sd"}`.
+
+    Exploratory: `p_holm` is adjusted over the rows of this table.  Raises ValueError when the two
+    do not score the same queries.
+    """
+    if baseline.query_ids != candidate.query_ids:
+        raise ValueError("baseline and candidate score different queries")
+    before, after = baseline.column(measure), candidate.column(measure)
+    rows: list[dict[str, Any]] = []
+    for name, at in _large_enough(baseline, slices, min_size):
+        means = {"slice": name, "baseline": float(before[at].mean()), "candidate": float(after[at].mean())}
+        rows.append(means | compare(before[at], after[at], rng, resamples, alpha).as_dict())
+    adjusted = holm([row["p"] for row in rows])
+    return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
+
+
+def _large_enough(scores: Scores, slices: Mapping[str, Collection[str]], min_size: int) -> list[tuple[str, np.ndarray]]:
+    positions = ((name, scores.positions(members)) for name, members in slices.items())
+    return [(name, at) for name, at in positions if len(at) >= max(min_size, 1)]
+
+
+def _form(text: str) -> list[str]:
+    words = len(text.split())
+    names = ["short query" if words <= _SHORT else "medium query" if words <= _MEDIUM else "long query"]
+    names += ["identifier"] if _IDENTIFIER.search(text) else []
+    names += ["question"] if _QUESTION.search(text) else []
+    return names
+
+
+def _overlap(text: str, documents: Sequence[Collection[str]]) -> list[str]:
+    asked = frozenset(terms(text))
+    if not asked or not documents:
+        return []
+    share = max(sum(term in document for term in asked) for document in documents) / len(asked)
+    return ["no overlap" if share == 0 else "low overlap" if share < 0.5 else "high overlap"]

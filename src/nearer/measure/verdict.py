@@ -1,0 +1,170 @@
+"""The decision itself: pure, so that the rule can be read, tested and argued with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nearer.measure.metrics import Scores
+from nearer.measure.significance import Comparison, queries_needed
+from nearer.types import Run
+
+TUNED = "fine-tuned"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One system judged on test.  `role` is today, baseline (a simpler fix) or candidate (fine-tuned).
+
+    `dev` is its mean of the primary measure on dev: what choices between candidates rest on.
+    """
+
+    name: str
+    role: str
+    system: str
+    run: Run
+    scores: Scores
+    dev: float
+    described: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tuned(self) -> bool:
+        return self.role == "candidate"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`verdict` is ship, use_simpler_fix, do_not_ship or inconclusive; `reasons` say why."""
+
+    verdict: str
+    recommended: str
+    sentence: str
+    reasons: tuple[str, ...]
+
+
+def best_on_dev(candidates: Sequence[Candidate], role: str) -> Candidate | None:
+    """The one of a role with the highest dev score; ties go to the one listed first (the simpler)."""
+    return max((c for c in candidates if c.role == role), key=lambda c: c.dev, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything a verdict rests on.
+
+    `tuned` and `simple` are the fine-tuned system and the simpler fix that did best on dev;
+    `comparisons` holds (baseline, candidate) → result on test; each guardrail has a `name` and a
+    `status` (pass, fail, inconclusive).
+    """
+
+    today: Candidate
+    tuned: Candidate | None
+    simple: Candidate | None
+    comparisons: Mapping[tuple[str, str], Comparison]
+    guardrails: Sequence[Mapping[str, Any]]
+    primary: str
+    min_gain: float
+    alpha: float
+
+    def gain(self, candidate: Candidate, over: Candidate) -> Comparison:
+        return self.comparisons[over.name, candidate.name]
+
+    def shown(self, candidate: Candidate | None, over: Candidate) -> bool:
+        """Is a useful gain shown: interval above 0, mean at least `min_gain`?"""
+        if candidate is None:
+            return False
+        result = self.gain(candidate, over)
+        return result.low > 0 and result.delta >= self.min_gain
+
+    def guards(self, status: str) -> list[str]:
+        return [str(guard["name"]) for guard in self.guardrails if guard["status"] == status]
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Ship when a useful gain over today is shown, and over the best simpler fix where that one
+    is worth having by itself, and every guardrail passes.  Otherwise the simpler fix, if it is shown
+    to help; otherwise nothing, or the number of queries that would settle it.
+    """
+    tuned, simple, today = evidence.tuned, evidence.simple, evidence.today
+    simple_helps = evidence.shown(simple, today)
+    if tuned is None:
+        why = "there is no training data to fine-tune on"
+        return (
+            _simpler(evidence, why) if simple_helps else _nothing(evidence, "no model was fine-tuned and no simpler fix is shown to help")
+        )
+    gain = evidence.gain(tuned, today)
+    failed, open_ = evidence.guards("fail"), evidence.guards("inconclusive")
+    if simple_helps and simple is not None and not evidence.shown(tuned, simple):
+        return _simpler(evidence, f"fine-tuning is not shown to add {evidence.min_gain:g} to that ({_span(evidence.gain(tuned, simple))})")
+    if failed:
+        why = f"the fine-tuned model fails its guardrails ({', '.join(failed)})"
+        return _simpler(evidence, why) if simple_helps else _nothing(evidence, why)
+    if gain.delta <= 0 or gain.high < evidence.min_gain:
+        return _nothing(evidence, f"fine-tuning changes {evidence.primary} by {_span(gain)}, less than the useful {evidence.min_gain:g}")
+    if not evidence.shown(tuned, today):
+        needed = queries_needed(gain.sd, max(abs(gain.delta), evidence.min_gain), evidence.alpha)
+        why = f"{evidence.primary} changes by {_span(gain)}; about {needed:,} judged test queries would settle it"
+        return Verdict("inconclusive", today.name, f"Inconclusive: {why}.", _reasons(evidence))
+    if open_:
+        why = f"{_rise(evidence, tuned)}, but there are too few queries to clear {', '.join(open_)}"
+        return Verdict("inconclusive", today.name, f"Inconclusive: {why}.", _reasons(evidence))
+    sentence = f"Ship the {tuned.name} model: {_rise(evidence, tuned)} on {gain.n:,} held-out queries, and every guardrail passes."
+    return Verdict("ship", tuned.name, sentence, _reasons(evidence))
+
+
+def _simpler(evidence: Evidence, why: str) -> Verdict:
+    simple = evidence.simple
+    if simple is None:
+        raise ValueError("a simpler fix can be recommended only where there is one")
+    sentence = f"Use {simple.name} instead of fine-tuning: {_rise(evidence, simple)}, and {why}."
+    return Verdict("use_simpler_fix", simple.name, sentence, _reasons(evidence))
+
+
+def _nothing(evidence: Evidence, why: str) -> Verdict:
+    return Verdict("do_not_ship", evidence.today.name, f"Do not ship: {why}.", _reasons(evidence))
+
+
+def _reasons(evidence: Evidence) -> tuple[str, ...]:
+    told = [
+        f"{candidate} against {baseline}: {evidence.primary} {result}" for (baseline, candidate), result in evidence.comparisons.items()
+    ]
+    told += [f"guardrail {name} fails" for name in evidence.guards("fail")]
+    told += [f"guardrail {name} needs more queries" for name in evidence.guards("inconclusive")]
+    if evidence.guardrails and not evidence.guards("fail") and not evidence.guards("inconclusive"):
+        told.append(f"all {len(evidence.guardrails)} guardrails pass")
+    return tuple(told)
+
+
+def _rise(evidence: Evidence, other: Candidate) -> str:
+    before, after = evidence.today.scores.mean(evidence.primary), other.scores.mean(evidence.primary)
+    return f"{evidence.primary} rises from {before:.3f} to {after:.3f} ({_span(evidence.gain(other, evidence.today))})"
+
+
+def _span(result: Comparison) -> str:
+    return f"{result.delta:+.3f}, {100 * (1 - result.alpha):g}% interval {result.low:+.3f} to {result.high:+.3f}"
+
+
+def checklist(evidence: Evidence, mined: Mapping[str, Any], cost: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The six questions that a decision must answer: `{"question", "answer": yes|no|unknown, "evidence"}`.
+
+    `mined` is `mine/summary.json`; `cost` what re-embedding takes (empty when nothing was trained).
+    """
+    today, tuned, simple = evidence.today, evidence.tuned, evidence.simple
+    measured = f"today's {evidence.primary} is {today.scores.mean(evidence.primary):.3f} on {len(today.scores):,} held-out queries"
+    data = f"{mined.get('examples', 0):,} examples from {mined.get('queries', 0):,} queries and {mined.get('documents', 0):,} documents"
+    gain = evidence.gain(tuned, today) if tuned else None
+    over = f"{tuned.name} adds {_span(evidence.gain(tuned, simple))} to {simple.name}" if tuned and simple else "nothing to compare"
+    told = f"{_span(gain)}, p = {gain.p:.4f}" if gain else "no model was fine-tuned"
+    takes = f"re-embedding {cost['documents']:,} documents takes about {cost['seconds']:,.0f} s here" if cost else "nothing to re-embed"
+    return [
+        _answer("Is the failure measured?", True, measured),
+        _answer("Is it semantic?", None, "not diagnosed in this run; the gains by slice show where the model was weak"),
+        _answer("Are simpler fixes insufficient?", evidence.shown(tuned, simple) if tuned and simple else None, over),
+        _answer("Is training data available?", mined.get("examples", 0) > 0, data),
+        _answer("Does held-out evaluation improve?", gain.low > 0 if gain else None, told),
+        _answer("Does the gain justify re-indexing?", evidence.shown(tuned, today) if gain else None, f"{told}; {takes}"),
+    ]
+
+
+def _answer(question: str, yes: bool | None, evidence: str) -> dict[str, str]:
+    return {"question": question, "answer": "unknown" if yes is None else "yes" if yes else "no", "evidence": evidence}

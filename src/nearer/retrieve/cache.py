@@ -1,0 +1,112 @@
+"""Vectors already computed, on disk, keyed by what made them.
+
+One folder a fingerprint: `fingerprint.json`, `keys.bin` (16 bytes a text) and `vectors.f32`
+(float32 rows), both append-only.  Rows are written and flushed before their keys, so whatever a
+kill leaves behind is cut back to the last whole pair when the folder is opened again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nearer.errors import FingerprintError
+from nearer.files import read_json, write_json
+from nearer.retrieve.fingerprint import Fingerprint
+
+_KEY = 16
+
+
+class EmbeddingCache:
+    """Vectors of one fingerprint below `folder`.  Safe for several processes.
+
+    Raises FingerprintError when the folder holds vectors that this model does not reproduce.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
+        self._folder = folder / "embeddings" / fingerprint.id
+        self._dimension = fingerprint.dimension
+        self._row = 4 * fingerprint.dimension
+        self._rows: dict[bytes, int] = {}
+        self._known = 0
+        identity = self._folder / "fingerprint.json"
+        if identity.exists():
+            stored = Fingerprint.from_dict(read_json(identity), where=str(identity))
+            fingerprint.require(stored, where=str(self._folder), next_step=f"delete {self._folder} to embed again")
+        elif (self._folder / "keys.bin").exists():
+            raise FingerprintError(
+                "cached vectors without a fingerprint", where=str(self._folder), next_step=f"delete {self._folder} to embed again"
+            )
+        else:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_json(identity, fingerprint.as_dict())
+        with self._writing() as size:
+            self._read_keys(size)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def through(self, texts: Sequence[str], prefix: str, compute: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+        """Vectors of `texts`, float32 (n, dimension): from the cache, or from `compute` and then kept.
+
+        `compute` gets the distinct missing texts; their vectors are on disk when this returns.
+        """
+        keys = [hashlib.blake2b((prefix + text).encode("utf-8", "surrogatepass"), digest_size=_KEY).digest() for text in texts]
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
+        if missing:
+            self._append(list(missing), compute(list(missing.values())))
+        if not keys:
+            return np.zeros((0, self._dimension), np.float32)
+        rows = np.memmap(self._folder / "vectors.f32", np.float32, "r").reshape(-1, self._dimension)
+        return np.asarray(rows[[self._rows[key] for key in keys]])
+
+    def _append(self, keys: list[bytes], vectors: np.ndarray) -> None:
+        with self._writing() as size:
+            if size != self._known:  # another process appended meanwhile
+                self._read_keys(size)
+            for name, payload in (("vectors.f32", np.ascontiguousarray(vectors, np.float32).tobytes()), ("keys.bin", b"".join(keys))):
+                with open(self._folder / name, "ab") as handle:
+                    handle.write(payload)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            for offset, key in enumerate(keys):
+                self._rows[key] = size + offset
+            self._known = size + len(keys)
+
+    def _read_keys(self, size: int) -> None:
+        data = (self._folder / "keys.bin").read_bytes()[: size * _KEY] if size else b""
+        self._rows = {data[i * _KEY : (i + 1) * _KEY]: i for i in range(size)}
+        self._known = size
+
+    def _writing(self) -> _Lock:
+        return _Lock(self._folder, self._row)
+
+
+class _Lock:
+    """Holds the folder and cuts both files back to whole pairs; gives the number of pairs."""
+
+    def __init__(self, folder: Path, row: int) -> None:
+        self._folder, self._row = folder, row
+
+    def __enter__(self) -> int:
+        self._handle = open(self._folder / ".lock", "a")
+        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        sizes = {}
+        for name, width in (("keys.bin", _KEY), ("vectors.f32", self._row)):
+            path = self._folder / name
+            sizes[name] = (path.stat().st_size // width if path.exists() else 0, width)
+        pairs = min(count for count, _ in sizes.values())
+        for name, (_, width) in sizes.items():
+            path = self._folder / name
+            if path.exists() and path.stat().st_size != pairs * width:
+                os.truncate(path, pairs * width)
+        return pairs
+
+    def __exit__(self, *exc: object) -> None:
+        fcntl.flock(self._handle, fcntl.LOCK_UN)
+        self._handle.close()

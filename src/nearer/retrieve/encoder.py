@@ -1,0 +1,315 @@
+"""Text → vector.  Every path in the product from a text to a vector goes through `Encoder`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from nearer import config, progress
+from nearer.errors import ModelError
+from nearer.retrieve.cache import EmbeddingCache
+from nearer.retrieve.fingerprint import PROBES, Fingerprint, fingerprint_model
+
+Kind = Literal["query", "document"]
+
+#: Mean cosine between bf16 and fp32 vectors of the same texts, from which bf16 is used.
+MIN_FIDELITY = 0.9999
+_FIDELITY_SAMPLE = 32
+_BLOCK = 1024  # texts sorted by length, encoded and saved together: what a kill can cost
+
+
+class Encoder(Protocol):
+    """Anything that turns texts into vectors.
+
+    Vectors of one encoder share its `fingerprint`; `similarity` is `cosine` (rows have length 1)
+    or `dot`.  A class of your own with these members can stand wherever ours does.
+    """
+
+    fingerprint: Fingerprint
+    similarity: str
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """float32 (n_texts, dimension), in the order of `texts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """The number format chosen for a model on this machine, and why."""
+
+    name: str
+    reason: str
+    fidelity: float | None = None
+
+
+class SentenceEncoder:
+    """Encoder over a SentenceTransformer.
+
+    Texts are sorted by length and packed into batches of at most `batch_tokens` tokens, padding
+    included; bf16 is used where the hardware has it and a fidelity check passes; vectors go
+    through the cache when there is one.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        precision: str = "auto",
+        batch_tokens: int = 8192,
+        cache: Path | None = None,
+        name: str = "model",
+    ) -> None:
+        self.model = model.eval()
+        self.name = name
+        prompts = model.prompts or {}
+        default = prompts.get(model.default_prompt_name or "", "") or ""
+        self._prompts: dict[Kind, str] = {
+            "query": query_prompt if query_prompt is not None else (prompts.get("query") or default),
+            "document": document_prompt if document_prompt is not None else (_document_prompt(prompts) or default),
+        }
+        self._batch_tokens = batch_tokens
+        self._static = _tokens_per_text(model) is None
+        self.precision = Precision("fp32", "asked for")
+        self.precision = choose_precision(precision, model.device.type, self._fidelity)
+        similarity = str(model.similarity_fn_name)
+        if similarity not in ("cosine", "dot"):
+            raise ModelError(
+                f"similarity {similarity!r} is not supported", where=name, next_step="use a model trained for cosine or dot similarity"
+            )
+        self.similarity = similarity
+        self.fingerprint = fingerprint_model(
+            model,
+            query_prompt=self._prompts["query"],
+            document_prompt=self._prompts["document"],
+            precision=self.precision.name,
+            probes=self._compute(PROBES, "document", progress.SILENT),
+        )
+        self._cache = EmbeddingCache(cache, self.fingerprint) if cache is not None else None
+
+    @property
+    def dimension(self) -> int:
+        return self.fingerprint.dimension
+
+    def prompt(self, kind: Kind) -> str:
+        """The prefix that texts of this kind get."""
+        return self._prompts[kind]
+
+    def without_cache(self) -> SentenceEncoder:
+        """The same encoder, always computing: for a model in training, and to time queries."""
+        twin = copy(self)
+        twin._cache = None
+        return twin
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """float32 (n_texts, dimension), in the order of `texts`; cached texts are not encoded again.
+
+        `texts` is read a block at a time and each block is on disk before the next is computed.
+        """
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        prefix = f"{kind}\0{self._prompts[kind]}\0"
+        start = 0
+        with progress.task(f"encode {'queries' if kind == 'query' else 'documents'}", len(texts), "texts") as bar:
+            for block in _blocks(texts, _BLOCK):
+                stop = start + len(block)
+                if self._cache is None:
+                    vectors[start:stop] = self._compute(block, kind, bar)
+                else:
+                    vectors[start:stop] = self._cache.through(block, prefix, lambda missing: self._compute(missing, kind, bar))
+                    bar.reach(stop)
+                start = stop
+        return vectors
+
+    def token_counts(self, texts: Iterable[str], kind: Kind = "document") -> np.ndarray:
+        """Tokens a text as the model sees it, not cut, int64 (n_texts,); words for static models."""
+        return np.concatenate([self._lengths(chunk, kind, cut=False) for chunk in _blocks(texts, _BLOCK)] or [np.zeros(0, np.int64)])
+
+    # -- computing -------------------------------------------------------------------------------
+
+    def _compute(self, texts: Sequence[str], kind: Kind, bar: progress.Task) -> np.ndarray:
+        vectors = np.empty((len(texts), int(self.model.get_embedding_dimension())), np.float32)
+        for batch in token_batches(self._lengths(texts, kind), self._batch_tokens):
+            vectors[batch] = self._forward([texts[i] for i in batch], kind)
+            bar.advance(len(batch))
+        return vectors
+
+    def features(self, texts: list[str], kind: Kind) -> dict[str, Any]:
+        """Model inputs of texts, the prompt of their kind applied: what training feeds the model."""
+        features: dict[str, Any] = self.model.preprocess(texts, prompt=self._prompts[kind] or None, task=kind)
+        return features
+
+    def _forward(self, texts: list[str], kind: Kind, precision: str | None = None) -> np.ndarray:
+        import torch
+
+        model = self.model
+        bf16 = (precision or self.precision.name) == "bf16"
+        features = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in self.features(texts, kind).items()}
+        with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            vectors = model(features)["sentence_embedding"].float()
+            if str(model.similarity_fn_name) == "cosine":
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        result: np.ndarray = vectors.cpu().numpy()
+        if not np.isfinite(result).all():
+            raise ModelError(
+                "the model gives vectors that are not finite", where=self.name, next_step="try model.precision=fp32, or another model"
+            )
+        return result
+
+    def _fidelity(self) -> float:
+        """Mean cosine of bf16 to fp32 vectors over texts of mixed length."""
+        sample = [" ".join([*PROBES[i % len(PROBES)].split()] * (1 + i % 8)) for i in range(_FIDELITY_SAMPLE)]
+        exact, fast = (self._forward(sample, "document", name).astype(np.float64) for name in ("fp32", "bf16"))
+        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(fast, axis=1)
+        return float(np.mean(np.sum(exact * fast, axis=1) / np.maximum(norms, 1e-12)))
+
+    def _lengths(self, texts: Sequence[str], kind: Kind, cut: bool = True) -> np.ndarray:
+        counts = _tokens_per_text(self.model)
+        prompt = self._prompts[kind]
+        if counts is None:
+            return np.array([1 + len(text.split()) for text in texts], np.int64)
+        lengths: np.ndarray = counts([prompt + text for text in texts])
+        limit = self.model.max_seq_length
+        return np.minimum(lengths, limit) if cut and limit else lengths
+
+
+def token_batches(lengths: np.ndarray, budget: int, most: int = 1024) -> list[np.ndarray]:
+    """Positions grouped into batches of texts of similar length, longest first.
+
+    A batch costs (texts × its longest), at most `budget` tokens unless one text alone is longer.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = int(np.clip(budget // max(1, int(lengths[order[start]])), 1, most))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def choose_precision(asked: str, device: str, fidelity: Any) -> Precision:
+    """bf16 where the hardware computes in it and the vectors stay faithful, fp32 otherwise.
+
+    A CPU without bf16 units emulates it (measured: six times slower than fp32), hence the test of
+    the hardware first.  `fidelity()` is called only when it matters.
+    """
+    if asked != "auto":
+        return Precision(asked, "asked for", fidelity() if asked == "bf16" else None)
+    if not hardware_has_bf16(device):
+        return Precision("fp32", f"this {device} has no bf16 units")
+    cosine = fidelity()
+    if cosine < MIN_FIDELITY:
+        return Precision("fp32", f"bf16 is not faithful here (mean cosine {cosine:.5f})", cosine)
+    return Precision("bf16", f"bf16 is faithful (mean cosine {cosine:.5f})", cosine)
+
+
+def hardware_has_bf16(device: str) -> bool:
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def load_model(settings: config.Model, root: Path, path: Path | None = None) -> Any:
+    """A SentenceTransformer from a local folder (`path`, or settings.name when it is one) or by name.
+
+    Safetensors only, no remote code.  Raises ModelError with what to do.
+    """
+    local = path or _local(settings.name, root)
+    if local is not None:
+        _require_weights(local)
+    source = str(local) if local else settings.name
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        model = SentenceTransformer(
+            source,
+            device=settings.device,
+            trust_remote_code=False,
+            local_files_only=local is not None,
+            model_kwargs={"use_safetensors": True},
+        )
+    except Exception as error:  # noqa: BLE001 - dozens of kinds come out of the loaders; all mean "cannot load"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        step = "check the folder" if local else "check the name and the network, or give a local folder as model.name"
+        raise ModelError(f"cannot load this model: {reason}", where=source, next_step=step) from None
+    if settings.max_seq_length is not None:
+        model.max_seq_length = settings.max_seq_length
+    return model
+
+
+def load_encoder(
+    settings: config.Model, root: Path, *, cache: Path | None = None, path: Path | None = None, name: str | None = None
+) -> SentenceEncoder:
+    """The encoder of a config's model section, or of the model folder `path` with the same settings."""
+    return SentenceEncoder(
+        load_model(settings, root, path),
+        query_prompt=settings.query_prompt,
+        document_prompt=settings.document_prompt,
+        precision=settings.precision,
+        batch_tokens=settings.batch_tokens,
+        cache=cache,
+        name=name or str(path or settings.name),
+    )
+
+
+def _local(name: str, root: Path) -> Path | None:
+    for candidate in (Path(name).expanduser(), root / name):
+        if candidate.is_dir():
+            return candidate
+    if name.startswith((".", "/", "~")) or Path(name).suffix:
+        raise ModelError("no such model folder", where=name, next_step="set model.name to a folder or a model's name")
+    return None
+
+
+def _require_weights(folder: Path) -> None:
+    if not any(folder.rglob("*.safetensors")):
+        old = [path.name for path in folder.rglob("*.bin")]
+        hint = f" (only {old[0]}, an unsafe format)" if old else ""
+        raise ModelError(
+            f"this model folder holds no .safetensors weights{hint}",
+            where=str(folder),
+            next_step="save the model with model.save(folder), which writes safetensors",
+        )
+
+
+def _document_prompt(prompts: dict[str, str]) -> str:
+    for name in ("document", "passage", "corpus"):  # the order SentenceTransformer.encode_document looks in
+        if prompts.get(name):
+            return prompts[name]
+    return ""
+
+
+def _tokens_per_text(model: Any) -> Any:
+    """A function list of texts → int64 token counts; None for models without a transformer."""
+    if type(model[0]).__name__ not in ("Transformer", "Router"):
+        return None
+    tokenizer = model.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+
+    def count(texts: Sequence[str]) -> np.ndarray:
+        if backend is None:
+            return np.array([len(ids) for ids in tokenizer(list(texts))["input_ids"]], np.int64)
+        backend.no_truncation()  # the tokenizer sets both again at its next call
+        backend.no_padding()
+        return np.array([len(encoding) for encoding in backend.encode_batch_fast(list(texts))], np.int64)
+
+    return count
+
+
+def _blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(texts)
+    while block := list(islice(iterator, size)):
+        yield block

@@ -1,0 +1,144 @@
+"""BM25 over bm25s (numpy): the baseline that every embedding model must beat."""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer import files, progress
+from nearer.data.corpus import Corpus
+from nearer.errors import ConfigError, DataError
+from nearer.types import Hit, Query, Run
+
+_SETTINGS = "nearer.json"
+_CHUNK = 500  # documents between two signs of progress
+
+
+class BM25:
+    """Retriever by exact words: Lucene's BM25 (k1 1.5, b .75) of title and text, words of two characters or more.
+
+    The corpus is read once, a document at a time; only word numbers and document ids stay in
+    memory.  `stemmer` is a Snowball language, `stopwords` a language that bm25s knows; None is none.
+    Raises ConfigError for an unknown language, DataError for a corpus without a single word.
+    """
+
+    def __init__(self, corpus: Corpus, stemmer: str | None = None, stopwords: str | None = "english") -> None:
+        import bm25s
+
+        self.name = "bm25"
+        self._prepare(corpus, stemmer, stopwords)
+        # 4 bytes a word instead of a Python integer each
+        documents = [array.array("i", ids) for ids in self._tokenizer.streaming_tokenize(_announced(corpus), allow_empty=False)]
+        vocabulary = self._tokenizer.get_vocab_dict()
+        if not vocabulary:
+            raise DataError("no document has a word that BM25 could find", next_step="check data.columns, or set search.stopwords: null")
+        self._index = bm25s.BM25(backend="numpy")
+        self._index.index((documents, vocabulary), create_empty_token=False, show_progress=False)
+
+    def search(self, queries: Sequence[Query], k: int) -> Run:
+        """The `k` best documents of each query; documents that share no word with it are not results."""
+        started = time.perf_counter()
+        results: dict[str, list[Hit]] = {}
+        with progress.task("BM25: searching", len(queries), "queries") as task:
+            # update_vocab=False: a query adds no word, though with a stemmer new forms of known stems are found
+            numbers = self._tokenizer.streaming_tokenize([q.text for q in queries], update_vocab=False, allow_empty=False)
+            for query, words in zip(queries, numbers, strict=True):
+                results[query.id] = self._top(self._index.get_scores_from_ids(words), k) if words else []
+                task.advance()
+        return Run(self.name, results, time.perf_counter() - started)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the postings in memory, in bytes (the word list not counted)."""
+        return sum(int(self._index.scores[part].nbytes) for part in ("data", "indices", "indptr"))
+
+    def save(self, folder: Path) -> None:
+        """Write the index (`.npy` and JSON, no pickle), replacing what was there only when complete."""
+        new = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        self._index.save(new, allow_pickle=False, show_progress=False)
+        files.write_json(new / _SETTINGS, self._settings)
+        files.swap_folder(new, folder, folder.with_name(f".{folder.name}.old"))
+
+    @classmethod
+    def load(cls, folder: Path, corpus: Corpus) -> BM25:
+        """An index that `save` wrote for the same documents.  The caller's key must cover their texts.
+
+        Raises DataError when there is none, or when it belongs to other document ids.
+        """
+        import bm25s
+
+        files.recover_folder(folder, folder.with_name(f".{folder.name}.old"))
+        if not (folder / _SETTINGS).is_file():
+            raise DataError("no BM25 index here", where=str(folder), next_step="build it: BM25(corpus).save(folder)")
+        settings = files.read_json(folder / _SETTINGS)
+        self = cls.__new__(cls)
+        self.name = "bm25"
+        self._prepare(corpus, settings["stemmer"], settings["stopwords"])
+        if settings != self._settings:
+            raise DataError("this BM25 index belongs to another corpus", where=str(folder), next_step="delete the folder; it is rebuilt")
+        self._index = bm25s.BM25.load(folder, allow_pickle=False, show_progress=False)
+        vocabulary = self._index.vocab_dict
+        if settings["stemmer"] is None:
+            self._tokenizer.word_to_id = vocabulary
+        else:  # it maps stems; the words that lead to them are found again as they are asked for
+            self._tokenizer.stem_to_sid = vocabulary
+        return self
+
+    def _prepare(self, corpus: Corpus, stemmer: str | None, stopwords: str | None) -> None:
+        self._ids = corpus.ids
+        if not self._ids:
+            raise DataError("the corpus is empty", next_step="check data.corpus")
+        # Rank of each id in ascending order, so that ties are broken by comparing integers.
+        self._id_rank = np.empty(len(self._ids), dtype=np.int64)
+        self._id_rank[np.array(sorted(range(len(self._ids)), key=self._ids.__getitem__))] = np.arange(len(self._ids))
+        self._tokenizer = _tokenizer(stemmer, stopwords)
+        digest = hashlib.sha256("\n".join(self._ids).encode()).hexdigest()
+        self._settings = {"documents": len(self._ids), "ids": digest, "stemmer": stemmer, "stopwords": stopwords}
+
+    def _top(self, scores: np.ndarray, k: int) -> list[Hit]:
+        """The `k` best positive scores in canonical order; all that tie with the last one compete by id."""
+        found = np.flatnonzero(scores > 0)
+        if len(found) > k:
+            found = found[scores[found] >= -np.partition(-scores[found], k - 1)[k - 1]]
+        best = found[np.lexsort((self._id_rank[found], scores[found]))[::-1][:k]]
+        return [(self._ids[i], float(scores[i])) for i in best]
+
+
+def _announced(corpus: Corpus) -> Iterator[str]:
+    with progress.task("BM25: reading documents", len(corpus), "documents") as task:
+        read = 0
+        for read, content in enumerate(corpus.contents(), start=1):
+            yield content
+            if read % _CHUNK == 0:
+                task.advance(_CHUNK)
+        task.advance(read % _CHUNK)
+
+
+def _tokenizer(stemmer: str | None, stopwords: str | None) -> Any:
+    from bm25s.tokenization import Tokenizer
+
+    stem = None
+    if stemmer is not None:
+        import Stemmer
+
+        try:
+            stem = Stemmer.Stemmer(stemmer)
+        except KeyError:
+            raise ConfigError(
+                f"no stemmer for {stemmer!r}", where="search.stemmer", next_step=f"use one of {', '.join(Stemmer.algorithms())}, or null"
+            ) from None
+    try:
+        return Tokenizer(stopwords=stopwords, stemmer=stem)
+    except ValueError:
+        raise ConfigError(
+            f"no stop words for {stopwords!r}", where="search.stopwords", next_step="use english, another language, or null"
+        ) from None

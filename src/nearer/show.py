@@ -1,0 +1,246 @@
+"""What people see in the terminal: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Task as RichTask
+from rich.table import Table
+from rich.text import Text
+
+from nearer.errors import NearerError
+from nearer.files import read_json
+
+if TYPE_CHECKING:
+    from nearer.lifecycle import Stage
+    from nearer.workspace import StepResult, Workspace
+
+_ANNOUNCED = 2.0  # seconds of work that leave a line behind
+_EVERY = 15.0  # seconds between lines where there is no terminal to draw bars on
+_COLOURS = {"ship": "green", "use_simpler_fix": "cyan", "do_not_ship": "red", "inconclusive": "yellow"}
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: RichTask) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f} {task.fields['unit']}/s" if speed else "", style="dim")
+
+
+class Terminal:
+    """Listener that draws bars, or writes a line now and then where there is no terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}", style="dim"),
+            _Rate(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=err,
+            transient=True,
+            disable=quiet,
+        )
+
+    def __enter__(self) -> Terminal:
+        if not self._quiet and err.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._progress.stop()
+
+    def start(self, what: str, total: float | None, unit: str) -> _Bar:
+        return _Bar(self._progress, what, total or 0, unit, self._quiet)
+
+    def stop(self, task: Any) -> None:
+        task.finish()
+
+    def message(self, text: str, level: str) -> None:
+        if level == "warning":
+            err.print(Text(f"  ! {text}", style="yellow"))
+        elif not self._quiet:
+            err.print(Text(f"  {text}", style="dim"))
+
+
+class _Bar:
+    """One task: a bar in a terminal; elsewhere a line every 15 seconds; a closing line if it took long."""
+
+    def __init__(self, progress: Progress, what: str, total: float, unit: str, quiet: bool) -> None:
+        self._progress, self._what, self._unit, self._total, self._quiet = progress, what, unit, total, quiet
+        self._started = self._told = time.monotonic()
+        self._done = 0.0
+        self._note = ""
+        self._id = progress.add_task(what, total=total, unit=unit, note="")
+
+    def advance(self, n: float = 1) -> None:
+        self.reach(self._done + n)
+
+    def reach(self, done: float) -> None:
+        self._done = done
+        self._progress.update(self._id, completed=done)
+        now = time.monotonic()
+        if not self._quiet and not err.is_terminal and now - self._told >= _EVERY and done:
+            self._told = now
+            left = (now - self._started) * (self._total - done) / done
+            err.print(f"  {self._what}: {done:,.0f}/{self._total:,.0f} {self._unit}, about {duration(left)} left {self._note}".rstrip())
+
+    def note(self, text: str) -> None:
+        self._note = text
+        self._progress.update(self._id, note=text)
+
+    def finish(self) -> None:
+        self._progress.remove_task(self._id)
+        took = time.monotonic() - self._started
+        if not self._quiet and took >= _ANNOUNCED and self._done:
+            said = f"  {self._what}: {self._done:,.0f} {self._unit} in {duration(took)} ({self._done / took:,.1f} a second) {self._note}"
+            err.print(Text(said.rstrip(), style="dim"))
+
+
+def duration(seconds: float) -> str:
+    """`7 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def say_error(error: NearerError, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(error.as_dict(), ensure_ascii=False) + "\n")
+    text = Text("error: ", style="bold red")
+    text.append(f"{error.where}: {error.what}" if error.where else error.what, style="not bold default")
+    err.print(text)
+    if error.next_step:
+        err.print(Text(f"  → {error.next_step}", style="cyan"))
+
+
+def say_stage(stage: Stage, stages: Sequence[Stage]) -> None:
+    place = f"[{stages.index(stage) + 1}/{len(stages)}] " if len(stages) > 1 else ""
+    err.print(Text.assemble((f"{place}{stage.name}", "bold"), ("  " + stage.question, "dim")))
+
+
+def say_result(result: StepResult, workspace: Workspace) -> None:
+    """The outcome of one stage, in a few lines."""
+    if result.status != "done":
+        out.print(Text(f"  {result.stage}: {'nothing changed' if result.status == 'fresh' else 'kept as it is'}", style="dim"))
+    teller = _TELLERS.get(result.stage)
+    if teller is not None:
+        teller(result.summary, workspace)
+
+
+def _tell_check(summary: Mapping[str, Any], workspace: Workspace) -> None:
+    queries = ", ".join(f"{n:,} {name}" for name, n in summary.get("queries", {}).items())
+    out.print(f"  {summary.get('documents', 0):,} documents; queries: {queries}; warnings: {summary.get('warnings', 0)}")
+    for finding in read_json(workspace.run_dir / "check" / "findings.json").get("findings", []):
+        out.print(Text(f"    · {finding['message']}", style="dim"))
+
+
+def _tell_evaluate(summary: Mapping[str, Any], workspace: Workspace) -> None:
+    evaluation = read_json(workspace.run_dir / "evaluate" / "summary.json")
+    names = list(evaluation["measures"])
+    table = _table("system", *names)
+    for row in evaluation["systems"]:
+        label = f"{row['name']} (today)" if row["name"] == summary.get("today") else row["name"]
+        table.add_row(label, *(f"{row['measures'][name]['mean']:.3f}" for name in names))
+    out.print(f"  {evaluation['n_queries']:,} {evaluation['split']} queries")
+    out.print(table)
+
+
+def _tell_mine(summary: Mapping[str, Any], workspace: Workspace) -> None:
+    negatives = summary.get("negatives", {})
+    out.print(f"  {summary.get('examples', 0):,} examples, {negatives.get('mean', 0):.2f} hard negatives each")
+    for reason, count in summary.get("dropped", {}).items():
+        out.print(Text(f"    · dropped {count:,}: {reason}", style="dim"))
+
+
+def _tell_train(summary: Mapping[str, Any], workspace: Workspace) -> None:
+    if "skipped" in summary:
+        out.print(f"  nothing trained: {summary['skipped']}")
+        return
+    dev = summary["dev"]
+    change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}" if dev["after"] is not None else "no dev queries"
+    out.print(
+        f"  {change}; best of {summary['steps']} steps: {summary['best_step']}; {summary['pairs_per_second']} pairs a second, {summary['precision']}"
+    )
+
+
+def _tell_decide(summary: Mapping[str, Any], workspace: Workspace) -> None:
+    decision = read_json(workspace.run_dir / "decide" / "decision.json")
+    names = [name for name in ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10") if name in decision["candidates"][0]["measures"]]
+    names = list(dict.fromkeys([decision["primary"], *names]))
+    table = _table("system", f"{names[0]} (interval)", *names[1:], "p50 ms")
+    for row in decision["candidates"]:
+        measures = row["measures"]
+        low, high = measures[names[0]]["ci"]
+        label = f"{row['name']} (today)" if row["role"] == "today" else row["name"]
+        latency = f"{row['latency']['p50_ms']:.1f}" if row["latency"] else "–"
+        cells = [f"{measures[names[0]]['mean']:.3f} ({low:.3f}–{high:.3f})", *(f"{measures[name]['mean']:.3f}" for name in names[1:])]
+        table.add_row(label, *cells, latency, style="bold" if row["name"] == decision["recommended"] else None)
+    colour = _COLOURS.get(decision["verdict"], "white")
+    out.print()
+    out.print(Text(f"  {decision['sentence']}", style=f"bold {colour}"))
+    out.print(table)
+    for reason in decision["reasons"]:
+        out.print(Text(f"    · {reason}", style="dim"))
+
+
+def _tell_report(summary: Mapping[str, Any], workspace: Workspace) -> None:
+    out.print()
+    out.print(f"  report: {_short(workspace.run_dir / 'report' / 'report.html')}")
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+_TELLERS = {
+    "check": _tell_check,
+    "evaluate": _tell_evaluate,
+    "mine": _tell_mine,
+    "train": _tell_train,
+    "decide": _tell_decide,
+    "report": _tell_report,
+}
+
+
+def say_status(rows: Sequence[Mapping[str, Any]]) -> None:
+    table = _table("stage", "state", "finished", "took", "question")
+    colours = {"fresh": "green", "stale": "yellow", "kept": "cyan", "missing": "dim", "waiting": "dim"}
+    for row in rows:
+        took = duration(row["seconds"]) if row["seconds"] is not None else ""
+        table.add_row(row["stage"], Text(row["state"], style=colours[row["state"]]), row["finished"] or "", took, row["question"])
+    out.print(table)
+    upcoming = next((row["stage"] for row in rows if row["state"] in ("stale", "missing")), None)
+    out.print(f"  → nearer run --from {upcoming}" if upcoming else "  everything is up to date")
+
+
+def say_init(path: Path, lines: Sequence[str]) -> None:
+    for line in lines:
+        out.print(f"  {line}")
+    out.print(f"  wrote {_short(path)}")
+    out.print(Text(f"  → cd {_short(path.parent)} && nearer run", style="cyan"))
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, padding=(0, 0, 0, 2), header_style="dim")
+    table.add_column(first, no_wrap=True)
+    for other in others:
+        table.add_column(other, no_wrap=other != "question")
+    return table

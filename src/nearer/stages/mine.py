@@ -1,0 +1,93 @@
+"""Which examples teach the distinctions that failed?  Training queries only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nearer.data.heldout import HeldOut
+from nearer.data.load import load_training
+from nearer.files import write_json, write_jsonl
+from nearer.retrieve.systems import Systems
+from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
+from nearer.training.examples import Duplicates
+from nearer.training.mining import Mined, Similarity, mine
+from nearer.types import Example, Split
+from nearer.workspace import StepContext
+
+
+def similarity_of(systems: Systems, train: Split) -> Similarity:
+    """Similarity of training queries and documents under today's embedding model."""
+    encoder = systems.encoder
+    vectors = encoder.encode([query.text for query in train.queries], "query")
+    row = {query.id: position for position, query in enumerate(train.queries)}
+    documents = systems.document_vectors
+
+    def similarity(query_id: str, doc_ids: Sequence[str]) -> np.ndarray:
+        positions = [systems.corpus.position(doc_id) for doc_id in doc_ids]
+        result: np.ndarray = documents[positions] @ vectors[row[query_id]]
+        return result
+
+    return similarity
+
+
+def mine_training_files(examples: Sequence[Example], held_out: HeldOut) -> tuple[list[Example], dict[str, int], dict[str, int]]:
+    """Examples of a plain training file, without those that meet a held-out query or repeat.
+
+    Returns examples, dropped by reason, and collisions by kind.
+    """
+    kept: list[Example] = []
+    dropped: dict[str, int] = {}
+    leakage: dict[str, int] = {}
+    seen = set()
+    for example in examples:
+        text = str(example.query)
+        collision = held_out.collides(text)
+        pair = (" ".join(text.casefold().split()), " ".join(example.positive.casefold().split()))
+        if collision:
+            leakage[collision] = leakage.get(collision, 0) + 1
+        reason = "query also held out" if collision else "the same pair again" if pair in seen else None
+        reason = reason or ("query and positive are the same text" if pair[0] == pair[1] else None)
+        if reason:
+            dropped[reason] = dropped.get(reason, 0) + 1
+        else:
+            seen.add(pair)
+            kept.append(example)
+    return kept, dropped, leakage
+
+
+def step(context: StepContext) -> dict[str, Any]:
+    """Files: `examples.jsonl` and `summary.json` (kept, dropped by reason, leakage found)."""
+    settings = context.config
+    corpus = corpus_of(context)
+    train = split_of(context, "train")
+    held_out = HeldOut.load(context.earlier("check/heldout.npz"))
+    systems = systems_of(context, corpus)
+    mined = Mined((), {}, {})
+    if train.queries:
+        candidates = (
+            [systems.search(name, train, settings.mine.candidates) for name in settings.mine.sources] if settings.mine.negatives else []
+        )
+        mined = mine(
+            train,
+            corpus,
+            candidates,
+            similarity_of(systems, train) if settings.mine.negatives else lambda _, ids: np.zeros(len(ids), np.float32),
+            settings.mine,
+            duplicates=Duplicates.read(context.earlier("check/near_duplicates.json")),
+            collides=held_out.collides,
+            rng=random_of(context),
+            min_grade=settings.data.min_grade,
+        )
+    more, dropped, leakage = mine_training_files(load_training(settings.data, context.root), held_out)
+    mined = Mined(
+        (*mined.examples, *more),
+        {reason: mined.dropped.get(reason, 0) + dropped.get(reason, 0) for reason in {*mined.dropped, *dropped}},
+        {kind: mined.leakage.get(kind, 0) + leakage.get(kind, 0) for kind in {*mined.leakage, *leakage}},
+    )
+    write_jsonl(context.out / "examples.jsonl", (example.as_dict() for example in mined.examples))
+    summary = mined.summary()
+    write_json(context.out / "summary.json", summary)
+    return summary

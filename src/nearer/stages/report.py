@@ -1,0 +1,66 @@
+"""report: what to show the people who must agree.  Reads the files of a run, writes report.html and report.md."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nearer import files
+from nearer.errors import DataError
+from nearer.lifecycle import STAGES
+from nearer.report import markdown, page
+from nearer.report.content import ReportData
+from nearer.workspace import STEP, StepContext
+
+PACKAGES = ("nearer", "sentence-transformers", "transformers", "torch", "numpy", "scipy", "bm25s", "ir-measures")
+
+
+def step(context: StepContext) -> dict[str, Any]:
+    """Write the report.  Only `decide/decision.json` must be there; other files may be missing."""
+    context.earlier("decide/decision.json")
+    data = load(context.run_dir)
+    html = page.render(data)
+    files.write_text(context.out / "report.html", html)
+    files.write_text(context.out / "report.md", markdown.render(data))
+    # The work folder is renamed to run_dir/report when the step returns.
+    return {"html": str(context.run_dir / context.stage.name / "report.html"), "bytes": len(html.encode("utf-8"))}
+
+
+def load(run_dir: Path) -> ReportData:
+    """The files of a run as values; missing ones are empty.  Raises DataError for one that is damaged."""
+    history = run_dir / "train/history.jsonl"
+    return ReportData(
+        run=run_dir.name,
+        decision=_object(run_dir / "decide/decision.json"),
+        examples=_object(run_dir / "decide/examples.json"),
+        margins=_object(run_dir / "decide/margins.json"),
+        history=tuple(line for line in files.read_jsonl(history) if isinstance(line, dict)) if history.is_file() else (),
+        training=_object(run_dir / "train/summary.json"),
+        mining=_object(run_dir / "mine/summary.json"),
+        check=_object(run_dir / "check/findings.json"),
+        evaluation=_object(run_dir / "evaluate/summary.json"),
+        steps={stage.name: record for stage in STAGES if (record := _object(run_dir / stage.name / STEP)) and stage.name != "report"},
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise DataError("must hold a JSON object", where=str(path), next_step="restore the file or rerun its stage with --force")
+    return value

@@ -1,0 +1,130 @@
+"""Can the model learn them without forgetting the rest?  Judged on dev while it trains."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer import config, progress
+from nearer.data.corpus import Corpus
+from nearer.errors import ModelError
+from nearer.files import write_json, write_jsonl
+from nearer.measure.metrics import drop_self, score
+from nearer.retrieve.dense import Dense
+from nearer.retrieve.encoder import SentenceEncoder, load_encoder
+from nearer.stages.shared import corpus_of, is_item_to_item, random_of, split_of, systems_of
+from nearer.training.examples import Duplicates, build_training_set, read_examples
+from nearer.training.trainer import DevScore, train
+from nearer.types import Run, Split
+from nearer.workspace import StepContext
+
+_HARD = 10  # results of each first-stage system that join the dev pool
+
+
+def dev_pool(corpus: Corpus, dev: Split, runs: Sequence[Run], size: int, rng: np.random.Generator) -> Corpus:
+    """The documents that checkpoints are judged on: judged ones, hard ones, random ones, `size` in all.
+
+    Judged documents are always in; hard ones join by rank, so that the best distractors come first.
+    """
+    if len(corpus) <= size:
+        return corpus
+    chosen = dict.fromkeys(d for judged in dev.judgments.values() for d in judged if d in corpus)
+    for rank in range(_HARD):
+        for run in runs:
+            for query in dev.queries:
+                hits = run.results.get(query.id, ())
+                if rank < len(hits) and len(chosen) < size:
+                    chosen.setdefault(hits[rank][0])
+    for position in rng.permutation(len(corpus)):
+        if len(chosen) >= size:
+            break
+        chosen.setdefault(corpus.ids[position])
+    return Corpus.from_documents(corpus[p] for p in sorted(corpus.position(doc_id) for doc_id in chosen))
+
+
+def dev_judge(pool: Corpus, dev: Split, measure: str, item_to_item: bool) -> DevScore:
+    """Scores a model on dev over the pool, under the primary measure."""
+    depth = (int(measure.split("@")[1]) if "@" in measure else 100) + int(item_to_item)
+
+    def judge(encoder: SentenceEncoder) -> float:
+        run = Dense(encoder.without_cache(), pool).search(dev.queries, depth)
+        return score(drop_self(run) if item_to_item else run, dev, [measure]).mean(measure)
+
+    return judge
+
+
+def step(context: StepContext) -> dict[str, Any]:
+    """Files: `model/`, `history.jsonl`, `summary.json`.  Goes on from checkpoints after a kill."""
+    settings = context.config
+    corpus, dev, training = corpus_of(context), split_of(context, "dev"), split_of(context, "train")
+    rows = build_training_set(
+        read_examples(context.earlier("mine/examples.jsonl")),
+        corpus,
+        {query.id: query for query in training.queries},
+        training.judgments,
+        Duplicates.read(context.earlier("check/near_duplicates.json")),
+        settings.data.min_grade,
+    )
+    if len({positive for _, positive, _ in rows.rows}) < 2:  # nothing to tell apart; `decide` can still compare simpler fixes
+        reason = "there are no training examples" if not rows.rows else "all training examples share one positive"
+        progress.warn(f"nothing was trained: {reason} (see mine/summary.json)")
+        write_json(context.out / "summary.json", {"skipped": reason})
+        write_jsonl(context.out / "history.jsonl", [])
+        return {"skipped": reason}
+    judge: DevScore | None = None
+    if dev.queries:
+        systems = systems_of(context, corpus)
+        runs = [systems.search(name, dev) for name in ("bm25", "dense")] if len(corpus) > settings.train.dev_documents else []
+        pool = dev_pool(corpus, dev, runs, settings.train.dev_documents, random_of(context))
+        judge = dev_judge(pool, dev, settings.evaluate.primary, is_item_to_item(context))
+    encoder = load_encoder(_training_precision(settings), context.root)
+    checkpoints = context.out / "checkpoints"
+    trained = train(encoder, rows, judge, settings.train, checkpoints=checkpoints, measure=settings.evaluate.primary)
+    summary = {"base_model": settings.model.name, "base_fingerprint": encoder.fingerprint.id, **trained.summary}
+    summary["fingerprint"] = save_model(encoder, context.out / "model", settings.model, context.root)
+    summary["dev"]["documents"] = len(pool) if judge else 0
+    write_jsonl(context.out / "history.jsonl", trained.history)
+    write_json(context.out / "summary.json", summary)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {
+        key: summary[key] for key in ("best_step", "steps", "dev", "examples", "seconds", "pairs_per_second", "precision", "fingerprint")
+    }
+
+
+def _training_precision(settings: config.Config) -> config.Model:
+    return settings.model.model_copy(update={"precision": settings.train.precision})
+
+
+def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, root: Path) -> str:
+    """Save so that `SentenceTransformer(folder)` gives the same vectors, and prove it.
+
+    Returns the fingerprint of the saved model.  Raises ModelError when anything got lost on the way
+    (weights, tokenizer, pooling, normalisation, prompts, maximum length).
+    """
+    model = encoder.model
+    if settings.query_prompt is not None or settings.document_prompt is not None:
+        prompts = {"query": encoder.prompt("query"), "document": encoder.prompt("document")}
+        model.prompts = {**(model.prompts or {}), **prompts}
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save(str(temporary), create_model_card=False, safe_serialization=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    now = SentenceEncoder(
+        model,
+        query_prompt=encoder.prompt("query"),
+        document_prompt=encoder.prompt("document"),
+        precision="fp32",
+        name="the model in memory",
+    )
+    saved = load_encoder(config.Model(name=str(folder), precision="fp32", device=settings.device), root, path=folder)
+    differences = now.fingerprint.differences(saved.fingerprint)
+    if differences:
+        told = f"the saved model is not the trained one: {'; '.join(differences)}"
+        raise ModelError(told, where=str(folder), next_step="please report this")
+    return replace(saved.fingerprint, precision=encoder.precision.name).id

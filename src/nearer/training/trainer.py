@@ -1,0 +1,316 @@
+"""Fine-tuning on sentence-transformers' Trainer, which brings checkpoints, devices and callbacks.
+
+Ours are the batches, the loss mask, the dev evaluation and the proof that what is saved is the best
+checkpoint, whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer import progress
+from nearer.config import Train
+from nearer.errors import ModelError
+from nearer.retrieve.encoder import SentenceEncoder
+from nearer.training.examples import TrainingSet
+
+_CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "modules.json")
+
+#: A model in training → its score on dev under the primary measure.
+DevScore = Callable[[SentenceEncoder], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A fine-tuned model (a SentenceTransformer) with how it got there."""
+
+    model: Any
+    history: tuple[dict[str, Any], ...]
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    encoder: SentenceEncoder, rows: TrainingSet, dev_score: DevScore | None, settings: Train, *, checkpoints: Path, measure: str = "nDCG@10"
+) -> Trained:
+    """Fine-tune the encoder's model in place and leave the best checkpoint in it.
+
+    `dev_score` judges checkpoints (None: the last one is kept).  Goes on from the newest whole
+    checkpoint in `checkpoints`.  Raises ModelError when the loss is not finite or when the best
+    checkpoint cannot be restored whole.
+    """
+    import transformers
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+    from nearer.training.batches import Collator, DocumentBatches, RankingLoss
+
+    model = encoder.model
+    transformers.set_seed(settings.seed)
+    own_length = model.max_seq_length
+    length = settings.max_seq_length or _needed_length(encoder, rows)
+    sampler = DocumentBatches(rows, settings.batch_size, settings.queries_per_document, settings.seed)
+    steps = max(1, math.ceil(len(sampler) * settings.epochs))
+    every = max(1, len(sampler) // settings.evaluations)
+    started = time.monotonic()
+    before = None
+    resume = _newest_checkpoint(checkpoints)
+    with _training_mode(model, settings, length), progress.task(f"train on {len(rows)} examples", steps, "steps") as bar:
+        if dev_score is not None:
+            before = _remembered(checkpoints / "before.json", lambda: _judge(encoder, dev_score))
+            bar.note(f"dev {measure} {before:.3f} before")
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=str(checkpoints),
+            max_steps=steps,
+            per_device_train_batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            warmup_steps=math.ceil(steps * settings.warmup),
+            weight_decay=settings.weight_decay,
+            optim="adamw_torch_fused",
+            bf16=encoder.precision.name == "bf16",
+            use_cpu=model.device.type == "cpu",
+            batch_sampler=lambda *_, **__: sampler,
+            eval_strategy="steps" if dev_score else "no",
+            save_strategy="steps",
+            eval_steps=every,
+            save_steps=every,
+            save_total_limit=2,
+            load_best_model_at_end=dev_score is not None,
+            metric_for_best_model=f"eval_{measure}",
+            greater_is_better=True,
+            logging_steps=max(1, min(10, len(sampler) // 4)),
+            seed=settings.seed,
+            data_seed=settings.seed,
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=model.device.type == "cuda",
+            remove_unused_columns=False,
+        )
+        collator = Collator(rows, encoder.features)
+        watcher = _watcher(bar, measure)
+        callbacks = [watcher]
+        if dev_score is not None:
+            callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
+            loss=RankingLoss(model, settings.scale),
+            evaluator=_evaluator(encoder, dev_score, measure) if dev_score else None,
+            data_collator=collator,
+            callbacks=callbacks,
+        )
+        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
+            trainer.remove_callback(callback)
+        trainer.callback_handler.callbacks = [c for c in trainer.callback_handler.callbacks if "ModelCard" not in type(c).__name__]
+        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        state = trainer.state
+        if state.best_model_checkpoint:
+            _require_restored(model, Path(state.best_model_checkpoint))
+    if not math.isfinite(outcome.training_loss):
+        mend = "lower train.learning_rate, or set train.precision=fp32"
+        raise ModelError("the training loss is not finite", where=encoder.name, next_step=mend)
+    model.max_seq_length = own_length
+    history = tuple(_history(state.log_history, measure, before))
+    seconds = time.monotonic() - started
+    evaluations = [line[measure] for line in history if measure in line and line["step"]]
+    summary = {
+        "seed": settings.seed,
+        "seeds": 1,
+        "steps": state.global_step,
+        "planned_steps": steps,
+        "best_step": state.best_global_step or state.global_step,
+        "stopped": "early" if state.global_step < steps else "at the end",
+        "dev": {"measure": measure, "before": before, "after": max(evaluations) if evaluations else None},
+        "train_loss": round(float(outcome.training_loss), 6),
+        "examples": len(rows),
+        "distinct_queries": len(rows.queries),
+        "distinct_documents": len(rows.documents),
+        "max_seq_length": length,
+        "precision": encoder.precision.name,
+        "precision_reason": encoder.precision.reason,
+        "seconds": round(seconds, 1),
+        "training_seconds": round(watcher.seconds, 1),
+        "pairs_per_second": round(collator.pairs / watcher.seconds, 2) if watcher.seconds else None,
+        "tokens_per_second": round(collator.tokens / watcher.seconds, 1) if watcher.seconds else None,
+        "resumed_from": resume.name if resume else None,
+        "settings": settings.model_dump(mode="json"),
+    }
+    return Trained(model, history, summary)
+
+
+def _judge(encoder: SentenceEncoder, dev_score: DevScore) -> float:
+    encoder.model.eval()
+    return dev_score(encoder)
+
+
+def _evaluator(encoder: SentenceEncoder, dev_score: DevScore, measure: str) -> Any:
+    """What sentence-transformers' Trainer calls to judge a checkpoint."""
+    from sentence_transformers.base.evaluation import BaseEvaluator
+
+    class DevEvaluator(BaseEvaluator):  # type: ignore[misc,unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.primary_metric = measure
+            self.greater_is_better = True
+
+        def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> dict[str, float]:
+            return {measure: _judge(encoder, dev_score)}
+
+    return DevEvaluator()
+
+
+def _watcher(bar: progress.Task, measure: str) -> Any:
+    """Callback that moves the bar and times the steps of this process."""
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):  # type: ignore[misc,unused-ignore]
+        seconds = 0.0
+        _began = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            bar.reach(state.global_step)
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._began = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.seconds += time.monotonic() - self._began
+            bar.reach(state.global_step)
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+            bar.note(f"dev {measure} {metrics[f'eval_{measure}']:.3f}")
+
+    return Watcher()
+
+
+def _needed_length(encoder: SentenceEncoder, rows: TrainingSet) -> int:
+    """The 95th percentile of the documents' tokens, within the model's own maximum.
+
+    The few longer texts are cut while training; padding every batch to them costs more than they teach.
+    """
+    counts = encoder.token_counts(rows.documents)
+    own = encoder.model.max_seq_length or int(counts.max())
+    return int(min(own, max(16, math.ceil(np.percentile(counts, 95)))))
+
+
+@contextmanager
+def _training_mode(model: Any, settings: Train, length: int) -> Iterator[None]:
+    """Maximum length, attention dropout and frozen tables while training; as before afterwards."""
+    own = model.max_seq_length
+    if own is not None:
+        model.max_seq_length = min(length, own)
+    undo: list[Callable[[], None]] = []
+    if settings.attention_dropout is not None:
+        undo += [_set_dropout(module, settings.attention_dropout) for module in _attention_dropouts(model)]
+    frozen = [p for p in _word_embeddings(model) if p.requires_grad] if settings.freeze_word_embeddings else []
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.max_seq_length = own
+        for restore in undo:
+            restore()
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+def _attention_dropouts(model: Any) -> list[tuple[Any, str]]:
+    """(module, attribute) of each dropout inside self-attention, whatever the architecture calls it.
+
+    PyTorch's fused attention on CPU runs only without dropout (measured: 1.8 times the speed).
+    """
+    import torch
+
+    places: list[tuple[Any, str]] = []
+    for module in model.modules():
+        if "Attention" not in type(module).__name__ or not any(hasattr(module, part) for part in ("query", "q_proj", "Wqkv", "q_lin", "q")):
+            continue
+        for name in ("dropout", "attn_dropout", "attention_dropout", "out_drop"):
+            value = getattr(module, name, None)
+            if isinstance(value, torch.nn.Dropout):
+                places.append((value, "p"))
+            elif isinstance(value, float):
+                places.append((module, name))
+    return places
+
+
+def _set_dropout(place: tuple[Any, str], value: float) -> Callable[[], None]:
+    module, name = place
+    old = getattr(module, name)
+    setattr(module, name, value)
+    return lambda: setattr(module, name, old)
+
+
+def _word_embeddings(model: Any) -> list[Any]:
+    """The token table of a transformer; of a static model it is all there is to train."""
+    transformer = model.transformers_model
+    return list(transformer.get_input_embeddings().parameters()) if transformer is not None else []
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _readable_json(path / "trainer_state.json"):
+            whole.append(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def _readable_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def _remembered(path: Path, compute: Callable[[], float]) -> float:
+    """A number computed once for this step, also across a resume."""
+    if path.is_file() and _readable_json(path):
+        return float(json.loads(path.read_text(encoding="utf-8")))
+    value = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value), encoding="utf-8")
+    os.replace(temporary, path)
+    return value
+
+
+def _require_restored(model: Any, checkpoint: Path) -> None:
+    """The model in memory must equal the best checkpoint in every tensor of every module."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    saved = SentenceTransformer(str(checkpoint), device="cpu", local_files_only=True).state_dict()
+    current = model.state_dict()
+    different = [name for name in current if name not in saved or not torch.equal(current[name].cpu(), saved[name])]
+    if different or len(saved) != len(current):
+        raise ModelError(
+            f"the best checkpoint was not restored whole ({len(different)} tensors differ, first {different[:1]})",
+            where=str(checkpoint),
+            next_step="nearer train --force, and please report this",
+        )
+
+
+def _history(log: Sequence[dict[str, Any]], measure: str, before: float | None) -> Iterator[dict[str, Any]]:
+    if before is not None:
+        yield {"step": 0, "epoch": 0.0, measure: before}
+    for line in log:
+        if "loss" in line:
+            yield {"step": line["step"], "epoch": line["epoch"], "loss": line["loss"], "learning_rate": line.get("learning_rate")}
+        elif f"eval_{measure}" in line:
+            yield {"step": line["step"], "epoch": line["epoch"], measure: line[f"eval_{measure}"]}

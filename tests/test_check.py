@@ -1,0 +1,291 @@
+"""check: findings, and what it freezes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nearer import config
+from nearer.data.corpus import Corpus
+from nearer.data.heldout import HeldOut, open_test
+from nearer.data.splits import read_split
+from nearer.errors import DataError
+from nearer.lifecycle import BY_NAME
+from nearer.stages.check import CheckResult, Tokens, check, smallest_difference, step
+from nearer.types import Document, Finding, Query
+from nearer.workspace import StepContext
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "cwe"
+SHARED = Path("/work/shared/data")
+
+
+def words(n: int, start: int = 0) -> str:
+    return " ".join(f"word{start + i}" for i in range(n))
+
+
+def corpus(n: int = 12) -> Corpus:
+    return Corpus.from_documents(Document(f"d{i}", words(20, 100 * i)) for i in range(n))
+
+
+def queries(texts: Mapping[str, str]) -> dict[str, Query]:
+    return {query_id: Query(query_id, text) for query_id, text in texts.items()}
+
+
+def by_code(result: CheckResult) -> dict[str, Finding]:
+    return {finding.code: finding for finding in result.findings}
+
+
+def three_splits(n: int = 4) -> tuple[dict[str, Query], dict[str, dict[str, dict[str, int]]]]:
+    names = ("train", "dev", "test")
+    texts = {f"{name}{i}": words(8, 1000 * (k + 1) + 10 * i) for k, name in enumerate(names) for i in range(n)}
+    return queries(texts), {name: {f"{name}{i}": {f"d{k * n + i}": 1} for i in range(n)} for k, name in enumerate(names)}
+
+
+def test_clean_data_is_kept_as_it_is() -> None:
+    asked, judgments = three_splits()
+    result = check(corpus(), asked, judgments)
+    assert {name: dict(split.judgments) for name, split in result.splits.items()} == judgments
+    assert set(by_code(result)) == {"truncation_unknown", "low_power"}
+    assert not result.item_to_item
+
+
+def test_training_queries_that_repeat_held_out_ones_are_dropped_and_shown() -> None:
+    asked, judgments = three_splits()
+    asked["train0"] = Query("train0", asked["test1"].text.upper() + "?")
+    asked["train1"] = Query("train1", asked["dev1"].text)
+    asked["dev2"] = Query("dev2", asked["test3"].text)
+    result = check(corpus(), asked, judgments)
+    assert [query.id for query in result.splits["train"].queries] == ["train2", "train3"]
+    assert [query.id for query in result.splits["dev"].queries] == ["dev0", "dev1", "dev3"]
+    assert len(result.splits["test"]) == 4
+    assert result.dropped == {"dev": 1, "train": 2}
+    finding = by_code(result)["repeated_queries_train"]
+    assert finding.figures == {"exact": 2, "near": 0, "train/dev": 1, "train/test": 1}
+    assert "train0" in finding.examples[0]
+    assert "test1" in finding.examples[0]
+
+
+def test_near_repeats_are_dropped_at_the_configured_similarity() -> None:
+    asked, judgments = three_splits()
+    asked["train0"] = Query("train0", asked["test0"].text + " end")
+    assert check(corpus(), asked, judgments).dropped["train"] == 0
+    result = check(corpus(), asked, judgments, settings=config.Check(near_duplicate=0.8))
+    assert result.dropped["train"] == 1
+    assert by_code(result)["repeated_queries_train"].figures["near"] == 1
+
+
+def test_a_query_in_two_splits_stays_in_the_later_one() -> None:
+    asked, judgments = three_splits()
+    judgments["train"]["test0"] = {"d0": 1}
+    result = check(corpus(), asked, judgments)
+    assert "test0" not in result.splits["train"].judgments
+    assert "test0" in result.splits["test"].judgments
+
+
+def test_shared_relevant_documents_are_counted_by_pair_of_splits() -> None:
+    asked, judgments = three_splits()
+    judgments["test"]["test0"] = {"d0": 1}
+    judgments["dev"]["dev0"] = {"d0": 1, "d1": 0}
+    finding = by_code(check(corpus(), asked, judgments))["shared_documents"]
+    assert finding.figures == {"train/dev": 1, "train/test": 1, "dev/test": 1, "test_queries_with_seen_documents_only": 1}
+    assert "1 in both train and test" in finding.message
+
+
+def test_judgments_of_unknown_ids_are_left_out_and_counted() -> None:
+    asked, judgments = three_splits()
+    judgments["train"]["train0"] |= {"nowhere": 1}
+    judgments["train"]["nobody"] = {"d0": 1}
+    result = check(corpus(), asked, judgments)
+    assert by_code(result)["missing_documents"].examples == ("nowhere",)
+    assert by_code(result)["missing_queries"].examples == ("nobody",)
+    assert result.splits["train"].judgments["train0"] == {"d0": 1}
+    assert "nobody" not in result.splits["train"].judgments
+
+
+def test_queries_that_cannot_be_used_are_left_out_and_counted() -> None:
+    asked, judgments = three_splits()
+    asked |= queries({"unjudged": "never asked before", "blank": "  ", "barren": "no document for this"})
+    judgments["train"] |= {"blank": {"d0": 1}, "barren": {"d0": 0}}
+    result = check(corpus(), asked, judgments)
+    found = by_code(result)
+    assert {code: found[code].count for code in ("queries_without_judgments", "empty_queries", "queries_without_relevant")} == {
+        "queries_without_judgments": 1,
+        "empty_queries": 1,
+        "queries_without_relevant": 1,
+    }
+    assert {query.id for query in result.splits["train"].queries} == {"train0", "train1", "train2", "train3"}
+
+
+def test_empty_equal_and_near_documents_are_found() -> None:
+    asked, judgments = three_splits()
+    more = [
+        Document("empty", " "),
+        Document("same", words(20, 0).upper()),
+        Document("near", words(60, 9000)),
+        Document("near2", words(60, 9000) + " x"),
+    ]
+    result = check(Corpus.from_documents([*corpus(), *more]), asked, judgments)
+    found = by_code(result)
+    assert found["empty_documents"].examples == ("empty",)
+    assert found["duplicate_documents"].figures == {"pairs": 1}
+    assert found["near_duplicate_documents"].count == 2
+    assert set(result.duplicate_documents) == {("d0", "same"), ("near", "near2")}
+
+
+def test_near_duplicate_query_groups_hold_training_queries_only() -> None:
+    asked, judgments = three_splits()
+    asked["train1"] = Query("train1", asked["train0"].text.title())
+    asked["test1"] = Query("test1", asked["test0"].text.title())
+    result = check(corpus(), asked, judgments)
+    assert result.duplicate_train_queries == (("train0", "train1"),)
+
+
+def count_words(texts: Sequence[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def test_truncation_is_measured_with_the_models_own_tokens() -> None:
+    asked, judgments = three_splits()
+    documents = Corpus.from_documents(Document(f"d{i}", words(40 if i < 3 else 10, 100 * i)) for i in range(12))
+    result = check(documents, asked, judgments, tokens=Tokens(count_words, 30))
+    assert by_code(result)["truncation"].figures == {"share": 0.25, "lost": 0.25}
+    assert result.lengths["max_seq_length"] == 30
+    assert result.lengths["document_tokens"]["longest"] == 40
+
+
+def test_power_matches_the_published_rule_of_thumb() -> None:
+    assert smallest_difference(200) == pytest.approx(0.05, abs=0.001)
+    assert smallest_difference(1225) == pytest.approx(0.02, abs=0.001)
+    assert smallest_difference(0) is None
+
+
+# -- item to item ------------------------------------------------------------------------------
+
+
+def test_item_to_item_data_is_noticed_and_no_item_is_relevant_to_itself() -> None:
+    documents = corpus()
+    asked = {one.id: Query(one.id, one.text) for one in documents}
+    judgments = {"all": {f"d{i}": {f"d{i}": 1, f"d{(i + 1) % 12}": 1} for i in range(12)}}
+    result = check(documents, asked, judgments, data=config.Data(split=config.SplitSettings(dev=0.2, test=0.3)))
+    assert result.item_to_item
+    assert by_code(result)["self_judgments"].count == 12
+    assert all(q not in docs for split in result.splits.values() for q, docs in split.judgments.items())
+    assert not check(documents, asked, judgments, data=config.Data(item_to_item=False)).item_to_item
+
+
+def test_numbers_that_are_ids_of_both_by_chance_are_not_item_to_item() -> None:
+    documents = Corpus.from_documents(Document(str(i), words(20, 100 * i)) for i in range(12))
+    asked = queries({str(i): words(8, 5000 + 10 * i) for i in range(12)})
+    result = check(documents, asked, {"all": {str(i): {str(i): 1} for i in range(12)}})
+    assert not result.item_to_item
+
+
+# -- missing splits ----------------------------------------------------------------------------
+
+
+def many(n: int = 12) -> tuple[dict[str, Query], dict[str, dict[str, int]]]:
+    return queries({f"q{i}": words(8, 5000 + 10 * i) for i in range(n)}), {f"q{i}": {f"d{i}": 1} for i in range(n)}
+
+
+@pytest.mark.parametrize("name", ["all", "test"])
+def test_a_single_split_is_divided_into_three(name: str) -> None:
+    asked, judged = many()
+    result = check(corpus(), asked, {name: judged}, data=config.Data(split=config.SplitSettings(dev=0.25, test=0.25)))
+    assert {part: len(split) for part, split in result.splits.items()} == {"train": 6, "dev": 3, "test": 3}
+    assert any("Split by group with seed 7" in note for note in result.split_notes)
+
+
+def test_a_missing_dev_split_is_taken_from_train_and_test_is_left_alone() -> None:
+    asked, judged = many()
+    given = {"train": {f"q{i}": judged[f"q{i}"] for i in range(10)}, "test": {f"q{i}": judged[f"q{i}"] for i in (10, 11)}}
+    result = check(corpus(), asked, given, data=config.Data(split=config.SplitSettings(dev=0.2)))
+    assert {part: len(split) for part, split in result.splits.items()} == {"train": 8, "dev": 2, "test": 2}
+    assert set(result.splits["test"].judgments) == {"q10", "q11"}
+    assert by_code(result)["made_dev"].count == 2
+
+
+def test_data_without_train_can_still_be_evaluated() -> None:
+    asked, judgments = three_splits()
+    result = check(corpus(), asked, {name: judgments[name] for name in ("dev", "test")})
+    assert "no_train" in by_code(result)
+    assert len(result.splits["test"]) == 4
+
+
+# -- fatal -------------------------------------------------------------------------------------
+
+
+def test_judgments_of_another_corpus_are_fatal() -> None:
+    asked, judgments = three_splits()
+    foreign = {name: {q: {f"x{d}": 1 for d in docs} for q, docs in graded.items()} for name, graded in judgments.items()}
+    with pytest.raises(DataError, match=r"12 of the 12 judged documents are not in the data, for example 'xd0' \(the data has 'd0'\)"):
+        check(corpus(), asked, foreign)
+
+
+def test_all_fatal_problems_are_told_at_once() -> None:
+    _, judgments = three_splits()
+    blank = Corpus.from_documents(Document(f"e{i}", "") for i in range(5))
+    with pytest.raises(DataError) as caught:
+        check(blank, queries({"other": "x"}), judgments)
+    assert len(caught.value.what.splitlines()) == 3
+
+
+def test_data_without_a_usable_query_is_fatal() -> None:
+    with pytest.raises(DataError, match="No query has both a text and a relevant document"):
+        check(corpus(), queries({"q": "text"}), {"all": {"q": {"d0": 0}}})
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def run_step(folder: Path, out: Path, **more: Any) -> dict[str, Any]:
+    settings = config.build({"data": {"folder": str(folder), **more}, "model": {"name": str(out / "no-model")}})
+    out.mkdir(parents=True, exist_ok=True)
+    return step(StepContext(BY_NAME["check"], settings, out, out, out, out))
+
+
+def test_the_example_data_gives_its_known_counts_and_the_same_bytes_twice(tmp_path: Path) -> None:
+    summary = run_step(EXAMPLE, tmp_path / "one")
+    run_step(EXAMPLE, tmp_path / "two")
+    assert summary["documents"] == 938
+    assert summary["queries"] == {"train": 1244, "dev": 201, "test": 561}
+    assert summary["dropped_training_queries"] == 1
+    written = {path.relative_to(tmp_path / "one"): path.read_bytes() for path in (tmp_path / "one").rglob("*") if path.is_file()}
+    assert {path.as_posix() for path in written} == {
+        "findings.json",
+        "report.md",
+        "heldout.npz",
+        "near_duplicates.json",
+        *(f"split/{name}/{file}" for name in ("train", "dev", "test") for file in ("queries.jsonl", "qrels.tsv")),
+    }
+    assert all((tmp_path / "two" / path).read_bytes() == content for path, content in written.items())
+    findings = json.loads(written[Path("findings.json")])
+    assert findings["power"]["smallest_difference"] == 0.0296
+    assert findings["lengths"]["max_seq_length"] is None
+    duplicates = json.loads(written[Path("near_duplicates.json")])
+    train = {query.id for query in read_split(tmp_path / "one" / "split", "train").queries}
+    assert ["CWE-25", "CWE-26"] in duplicates["documents"] or any({"CWE-25", "CWE-26"} <= set(group) for group in duplicates["documents"])
+    assert {query_id for group in duplicates["queries"] for query_id in group} <= train
+    guard = HeldOut.load(tmp_path / "one" / "heldout.npz")
+    test = open_test(tmp_path / "one" / "split", tmp_path / "looks.jsonl", "a test of nearer")
+    assert all(guard.collides(query.text) == "exact" for query in test.queries)
+    assert not any(guard.collides(query.text) for query in read_split(tmp_path / "one" / "split", "train").queries)
+
+
+def test_nothing_is_written_when_a_problem_is_fatal(tmp_path: Path) -> None:
+    qrels = tmp_path / "other.tsv"
+    qrels.write_text("query-id\tcorpus-id\tscore\nq0001\tMISSING\t1\n")
+    with pytest.raises(DataError, match="belong to another corpus"):
+        run_step(EXAMPLE, tmp_path / "out", judgments=str(qrels))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not on this machine")
+def test_the_known_leaks_of_scifact_are_reported(tmp_path: Path) -> None:
+    run_step(SHARED / "scifact", tmp_path)
+    found = {finding["code"]: finding for finding in json.loads((tmp_path / "findings.json").read_text())["findings"]}
+    assert found["shared_documents"]["figures"]["train/test"] == 164
+    assert found["repeated_queries_train"]["figures"]["train/test"] == 2

@@ -1,0 +1,720 @@
+"""The report: what it says, what it survives, and that nothing in the data can become markup."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nearer.config import Config
+from nearer.errors import DataError, MissingStepError
+from nearer.lifecycle import BY_NAME
+from nearer.report import charts, content, markdown, page
+from nearer.report.content import ReportData
+from nearer.stages import report
+from nearer.workspace import StepContext
+
+TITLES = {
+    "CWE-79": "Improper Neutralization of Input During Web Page Generation ('Cross-site Scripting')",
+    "CWE-80": "Improper Neutralization of Script-Related HTML Tags in a Web Page (Basic XSS)",
+    "CWE-89": "Improper Neutralization of Special Elements used in an SQL Command ('SQL Injection')",
+    "CWE-22": "Improper Limitation of a Pathname to a Restricted Directory ('Path Traversal')",
+    "CWE-416": "Use After Free",
+    "CWE-415": "Double Free",
+    "CWE-787": "Out-of-bounds Write",
+    "CWE-190": "Integer Overflow or Wraparound",
+    "CWE-158": "Improper Neutralization of Null Byte or NUL Character",
+    "CWE-626": "Null Byte Interaction Error (Poison Null Byte)",
+    "CWE-116": "Improper Encoding or Escaping of Output",
+    "CWE-644": "Improper Neutralization of HTTP Headers for Scripting Syntax",
+}
+QUESTIONS = (
+    '"%00" (encoded null) lets a remote attacker read a script\'s source',
+    "Frees a pointer twice when the third handshake message is malformed",
+    "Long length field wraps to a small allocation, later memcpy overruns it",
+    "Backslash variant of dot dot in an archive member's name",
+    "Injected header makes the browser run script from a Refresh field",
+    "Image tag with a javascript: source gets past the filter",
+)
+SYSTEMS = (
+    ("today", "today", "dense", 0.347),
+    ("bm25", "baseline", "bm25", 0.382),
+    ("rrf", "baseline", "hybrid", 0.418),
+    ("fine-tuned", "candidate", "dense", 0.572),
+    ("fine-tuned rrf", "candidate", "hybrid", 0.523),
+)
+SLICES = (
+    "seen documents",
+    "unseen documents",
+    "short queries",
+    "long queries",
+    "identifiers",
+    "rare terms",
+    "low overlap",
+    "high overlap",
+    "language: PHP",
+    "language: Java",
+)
+
+
+def decision() -> dict[str, Any]:
+    rng = random.Random(3)  # noqa: S311 - figures for a picture
+    scale = {"nDCG@10": 1.0, "R@10": 1.25, "R@100": 1.6, "RR@10": 0.93, "P@5": 0.26, "AP": 0.88, "Success@1": 0.79, "Judged@10": 0.2}
+    candidates = []
+    for name, role, system, base in SYSTEMS:
+        measures = {
+            m: {"mean": round(base * f, 4), "ci": [round(base * f - 0.034, 4), round(base * f + 0.035, 4)]} for m, f in scale.items()
+        }
+        candidates.append(
+            {
+                "name": name,
+                "role": role,
+                "system": system,
+                "model": "sentence-transformers/all-MiniLM-L6-v2",
+                "measures": measures,
+                "latency": {"p50_ms": 9.2, "p95_ms": 14.8},
+                "cost": {"index_bytes": 1_440_768, "build_seconds": 17.3},
+            }
+        )
+    deltas = [rng.uniform(-0.05, 0.3) for _ in SLICES]
+    deltas[3] = -0.06
+    return {
+        "verdict": "ship",
+        "recommended": "fine-tuned",
+        "sentence": "Ship the fine-tuned model: nDCG@10 rises from 0.347 to 0.572 (+0.225, 95% interval +0.194 to +0.256).",
+        "reasons": [
+            "nDCG@10 rises by 0.225 (0.194 to 0.256) over 561 test queries, well above the 0.010 declared as the minimum useful gain.",
+            "The best simpler fix, hybrid search, reaches 0.418; the fine-tuned model is 0.154 above it.",
+            "Ordinary language is kept: the general-ability set falls by 0.004, its lower bound is inside the margin.",
+        ],
+        "primary": "nDCG@10",
+        "n_queries": 561,
+        "min_gain": 0.01,
+        "alpha": 0.05,
+        "checklist": [
+            {
+                "question": "Is the failure measured?",
+                "answer": "yes",
+                "evidence": "nDCG@10 0.347 on 201 development queries, 0.32 to 0.38.",
+            },
+            {"question": "Is it semantic?", "answer": "yes", "evidence": "71% of the failures share no rare word with the right document."},
+            {"question": "Are simpler fixes insufficient?", "answer": "yes", "evidence": "Hybrid search closes a third of the gap."},
+            {
+                "question": "Is training data available?",
+                "answer": "yes",
+                "evidence": "1,245 queries with judgments, none of them held out.",
+            },
+            {"question": "Does held-out evaluation improve?", "answer": "yes", "evidence": "+0.225, p < 0.001."},
+            {
+                "question": "Does the gain justify re-indexing?",
+                "answer": "unknown",
+                "evidence": "No price was given for an hour of machine.",
+            },
+        ],
+        "candidates": candidates,
+        "comparisons": [
+            {
+                "baseline": "today",
+                "candidate": c,
+                "measure": "nDCG@10",
+                "delta": d,
+                "ci": [d - 0.031, d + 0.031],
+                "p": p,
+                "n": 561,
+                "wins": w,
+                "ties": 180,
+                "losses": 381 - w,
+            }
+            for c, d, p, w in (
+                ("bm25", 0.035, 0.0412, 201),
+                ("rrf", 0.071, 0.0001, 240),
+                ("fine-tuned", 0.225, 0.0001, 312),
+                ("fine-tuned rrf", 0.176, 0.0001, 290),
+            )
+        ],
+        "slices": [
+            {
+                "slice": s,
+                "n": 30 + 40 * i,
+                "baseline": 0.34,
+                "candidate": 0.34 + d,
+                "delta": d,
+                "ci": [d - 0.4 / math.sqrt(30 + 40 * i), d + 0.4 / math.sqrt(30 + 40 * i)],
+                "p": 0.01,
+                "p_holm": 0.08,
+            }
+            for i, (s, d) in enumerate(zip(SLICES, deltas, strict=True))
+        ],
+        "guardrails": [
+            {
+                "name": "general ability",
+                "margin": 0.02,
+                "lower_bound": -0.013,
+                "status": "pass",
+                "queries_needed": None,
+                "delta": -0.004,
+                "n": 280,
+            },
+            {
+                "name": "slice: long queries",
+                "margin": 0.02,
+                "lower_bound": -0.071,
+                "status": "inconclusive",
+                "queries_needed": 1225,
+                "delta": -0.01,
+                "n": 88,
+            },
+            {
+                "name": "must-pass queries",
+                "margin": 0.0,
+                "lower_bound": -0.2,
+                "status": "fail",
+                "queries_needed": 12,
+                "delta": -0.1,
+                "n": 10,
+            },
+        ],
+        "cost": {"documents": 938, "tokens": 171_204, "seconds": 18.4, "bytes": 1_440_768, "hours": 0.0051, "price": None},
+        "negative_flips": [{"query_id": "q0031", "text": "Off-by-one in the parser of a font header"}],
+        "test_looks": 2,
+        "sign_off": None,
+    }
+
+
+def example(index: int, before: float, after: float) -> dict[str, Any]:
+    ids = list(TITLES)
+    right = ids[index % len(ids)]
+    others = [d for d in ids[index + 1 :] + ids[:index] if d != right]
+
+    def top(order: list[str]) -> list[dict[str, Any]]:
+        return [{"id": d, "title": TITLES[d], "relevant": d == right, "score": round(0.62 - 0.03 * i, 3)} for i, d in enumerate(order)]
+
+    low, high = [*others[:3], right, others[3]], [right, others[1], others[0], others[5], others[2]]
+    return {
+        "query_id": f"q{index:04d}",
+        "text": QUESTIONS[index % len(QUESTIONS)],
+        "before": before,
+        "after": after,
+        "relevant": [{"id": right, "title": TITLES[right]}],
+        "before_top": top(low if after > before else high),
+        "after_top": top(high if after > before else others[:5]),
+    }
+
+
+def margin_counts(mean: float, edges: list[float]) -> list[int]:
+    return [round(560 * 0.05 / (0.11 * math.sqrt(2 * math.pi)) * math.exp(-0.5 * ((a + 0.025 - mean) / 0.11) ** 2)) for a in edges[:-1]]
+
+
+def write_run(run_dir: Path) -> Path:
+    """A whole run such as the stages leave behind, with the figures of the CWE data."""
+    edges = [round(-0.5 + 0.05 * i, 2) for i in range(21)]
+    history: list[dict[str, Any]] = [{"step": 0, "epoch": 0.0, "nDCG@10": 0.338}]
+    for step in range(2, 117, 2):
+        wobble = 0.25 * math.sin(step * 1.7) * math.exp(-step / 90)
+        history.append(
+            {"step": step, "epoch": step / 39, "loss": 0.55 + 1.9 * math.exp(-step / 30) + wobble, "learning_rate": 1e-4 * (1 - step / 117)}
+        )
+    history += [
+        {"step": s, "epoch": s / 39, "nDCG@10": v}
+        for s, v in ((20, 0.43), (39, 0.502), (58, 0.541), (78, 0.566), (97, 0.571), (117, 0.568))
+    ]
+    files: dict[str, Any] = {
+        "decide/decision.json": decision(),
+        "decide/examples.json": {
+            "wins": [example(i, 0.0 if i % 2 else 0.43, 1.0) for i in range(6)],
+            "losses": [example(i, 1.0, 0.0) for i in (3, 5)],
+        },
+        "decide/margins.json": {
+            "bins": edges,
+            "before": margin_counts(-0.06, edges),
+            "after": margin_counts(0.09, edges),
+            "before_mean": -0.061,
+            "after_mean": 0.089,
+            "share_positive_before": 0.29,
+            "share_positive_after": 0.63,
+        },
+        "train/summary.json": {
+            "base_model": "sentence-transformers/all-MiniLM-L6-v2",
+            "seed": 13,
+            "best_step": 97,
+            "steps": 117,
+            "stopped": "all epochs done",
+            "dev": {"before": 0.338, "after": 0.571},
+            "examples": 1245,
+            "seconds": 214.6,
+            "tokens_per_second": 6120.4,
+            "pairs_per_second": 17.4,
+            "precision": "bf16",
+            "max_seq_length": 128,
+            "settings": {"epochs": 3},
+        },
+        "mine/summary.json": {
+            "examples": 1245,
+            "kept": 1245,
+            "dropped": {"near_duplicate_of_positive": 212, "above_margin": 3120, "known_positive": 871},
+            "negatives": {"mean": 1.0},
+            "leakage": {"queries": 0},
+        },
+        "check/findings.json": {
+            "counts": {"documents": 938, "queries": 2007, "judgments": 2007},
+            "lengths": {"documents": {"p50": 131, "p95": 412, "share_cut": 0.21}},
+            "power": {"smallest_difference": 0.041, "n": 561},
+            "split": {"by": "group", "train": 1245, "dev": 201, "test": 561},
+            "item_to_item": False,
+            "findings": [
+                {
+                    "code": "truncated",
+                    "message": "21% of the documents are longer than the model's 256 tokens; a median of 31% of them is cut off.",
+                    "count": 197,
+                    "fatal": False,
+                    "examples": ["CWE-79: 1,204 tokens", "CWE-89: 988 tokens"],
+                    "where": None,
+                    "next": "see model.max_seq_length",
+                    "figures": {},
+                },
+                {
+                    "code": "near_duplicates",
+                    "message": "14 pairs of queries are near-duplicates; none straddles two splits.",
+                    "count": 14,
+                    "fatal": False,
+                    "examples": ["q0101 ~ q0102"],
+                    "where": "queries.jsonl:101",
+                    "next": None,
+                    "figures": {},
+                },
+            ],
+        },
+        "evaluate/summary.json": {
+            "system": {"system": "dense"},
+            "split": "dev",
+            "n_queries": 201,
+            "measures": {"nDCG@10": {"mean": 0.338, "ci": [0.3, 0.38]}},
+            "systems": [{"name": n, "measures": {"nDCG@10": {"mean": m}}} for n, _, _, m in SYSTEMS[:3]],
+        },
+    }
+    settings = {"train": {"epochs": 3, "seed": 13}, "search": {"url": "https://joe:hunter2@search.example/q?api_key=s3cr3t&k=10"}}
+    for position, stage in enumerate(("check", "evaluate", "mine", "train", "decide")):
+        files[f"{stage}/step.json"] = {
+            "stage": stage,
+            "version": 1,
+            "fingerprint": f"{position}a" * 32,
+            "settings": {"seed": {"value": 7}, **settings},
+            "inputs": {"data": {"corpus": "9f" * 32, "queries": "1c" * 32}, "model": "77" * 32},
+            "outputs": {},
+            "summary": {},
+            "seconds": [3.1, 9.4, 21.7, 214.6, 41.2][position],
+            "finished": f"2026-11-24T10:0{position}:12+00:00",
+        }
+    for name, value in files.items():
+        (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (run_dir / name).write_text(json.dumps(value), encoding="utf-8")
+    (run_dir / "train/history.jsonl").write_text("\n".join(map(json.dumps, history)) + "\n", encoding="utf-8")
+    return run_dir
+
+
+class Outline(HTMLParser):
+    """What a browser would build: tags, their nesting, every attribute, and the text."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+    def sections(self) -> list[str]:
+        return [attrs["id"] or "" for tag, attrs in self.tags if tag == "section" and "id" in attrs]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "runs" / "default")
+
+
+@pytest.fixture
+def data(run_dir: Path) -> ReportData:
+    return report.load(run_dir)
+
+
+def context(run_dir: Path) -> StepContext:
+    out = run_dir / ".work" / "report"
+    out.mkdir(parents=True, exist_ok=True)
+    return StepContext(BY_NAME["report"], Config(), run_dir.parent.parent, run_dir, out, run_dir.parent / ".cache")
+
+
+def test_step_writes_both_files_and_says_where(run_dir: Path) -> None:
+    step = context(run_dir)
+    summary = report.step(step)
+    html = (step.out / "report.html").read_bytes()
+    assert summary == {"html": str(run_dir / "report" / "report.html"), "bytes": len(html)}
+    assert len(html) < 3_000_000
+    assert (step.out / "report.md").read_text(encoding="utf-8").startswith("## ✅ Ship it")
+
+
+def test_the_verdict_comes_first_and_sections_follow_in_order(data: ReportData) -> None:
+    outline = Outline(page.render(data))
+    assert outline.sections() == [
+        "verdict",
+        "checklist",
+        "candidates",
+        "slices",
+        "margins",
+        "training",
+        "guardrails",
+        "examples",
+        "data",
+        "cost",
+        "repeat",
+        "reading",
+    ]
+    assert outline.open == []
+    assert "0.347 → 0.572" in outline.text
+    assert "+0.225" in outline.text
+    assert "guardrails passed 1 of 3" in outline.text
+    links = [attrs["href"] for tag, attrs in outline.tags if tag == "a"]
+    ids = {attrs.get("id") for _, attrs in outline.tags}
+    assert all(link and link[1:] in ids for link in links)
+
+
+def test_the_page_asks_nothing_of_the_network(data: ReportData) -> None:
+    html = page.render(data)
+    outline = Outline(html)
+    assert not {"link", "img", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in outline.tags}
+    assert not [name for _, attrs in outline.tags for name in attrs if name in ("src", "srcset", "xlink:href") or name.startswith("on")]
+    assert not re.search(r"url\(|@import|http://|https://", html.replace("https://…@search.example", ""))
+    policy = next(attrs["content"] for tag, attrs in outline.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert policy
+    assert policy.startswith("default-src 'none'")
+
+
+def test_charts_are_named_for_those_who_do_not_see_them(data: ReportData) -> None:
+    html = page.render(data)
+    drawings = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+    assert len(drawings) == 8  # three charts in two widths, two curves
+    for drawing in drawings:
+        assert 'role="img"' in drawing
+        assert re.search(r"<title>.+?</title><desc>.+?</desc>", drawing)
+    assert "#" not in "".join(re.findall(r'(?:fill|stroke|style)="[^"]*"', "".join(drawings)))  # colours come from the style sheet
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "decide/examples.json",
+        "decide/margins.json",
+        "train/history.jsonl",
+        "train/summary.json",
+        "mine/summary.json",
+        "check/findings.json",
+        "evaluate/summary.json",
+        "train/step.json",
+    ],
+)
+def test_any_one_file_may_be_missing(run_dir: Path, missing: str) -> None:
+    (run_dir / missing).unlink()
+    summary = report.step(context(run_dir))
+    assert summary["bytes"] > 10_000
+
+
+def test_a_decision_alone_is_a_report(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "alone"
+    (run_dir / "decide").mkdir(parents=True)
+    (run_dir / "decide/decision.json").write_text('{"verdict": "do_not_ship", "sentence": "Keep what you have."}')
+    step = context(run_dir)
+    report.step(step)
+    html = (step.out / "report.html").read_text(encoding="utf-8")
+    outline = Outline(html)
+    assert outline.sections() == ["verdict", "repeat", "reading"]
+    assert "Keep what you have." in outline.text
+    assert "nearer run --run alone" in outline.text
+    assert "Keep what you have." in (step.out / "report.md").read_text(encoding="utf-8")
+
+
+def test_without_a_decision_the_earlier_step_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    with pytest.raises(MissingStepError, match="nearer decide"):
+        report.step(context(tmp_path / "runs" / "x"))
+
+
+def test_a_damaged_file_is_named_and_nothing_is_written(run_dir: Path) -> None:
+    (run_dir / "decide/margins.json").write_text('{"bins": [')
+    step = context(run_dir)
+    with pytest.raises(DataError, match=r"margins\.json"):
+        report.step(step)
+    assert list(step.out.iterdir()) == []
+
+
+def test_every_key_of_the_decision_may_be_missing_or_nonsense(data: ReportData) -> None:
+    for key in data.decision:
+        for value in ("absent", None, 7, "text", [], [None, 3, "x"], [{}], [{"delta": float("nan")}], {}, {"x": [1, {"y": None}]}):
+            changed = {k: v for k, v in data.decision.items() if k != key} | ({} if value == "absent" else {key: value})
+            assert "</html>" in page.render({"decision": changed})
+            assert markdown.render({"decision": changed}).startswith("## ")
+
+
+def test_every_other_file_may_hold_nonsense() -> None:
+    nonsense: list[Any] = [
+        None,
+        5,
+        "x",
+        [],
+        [[]],
+        {"wins": [{}], "losses": [7]},
+        {"wins": [{"before_top": [{}], "relevant": [{}]}]},
+        {"bins": [0, 1], "before": [1], "after": ["x"]},
+        {"bins": [1, 0], "before": [1], "after": [1]},
+        {"bins": [0, 1], "before": [0], "after": [0]},
+        {"findings": [{"examples": 3}, 4]},
+        {"dropped": 3},
+        {"dropped": {"a": "b"}},
+        {"dev": {"before": "x"}},
+        {"a": {"b": {"c": [1, 2, float("inf")]}}},
+        {"train": {"settings": {"seed": 3}, "inputs": [1]}},
+    ]
+    for value in nonsense:
+        for key in ("examples", "margins", "training", "mining", "check", "evaluation", "steps", "versions"):
+            assert "</html>" in page.render({key: value})
+            assert markdown.render({key: value})
+    assert "</html>" in page.render(
+        {"history": [{"step": 1}, {"step": None, "loss": 1}, {"loss": 3}, 4, {"step": 5, "nDCG@10": float("nan")}]}
+    )
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style></title></svg><svg onload=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "\u202eevil\u202c \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "x" * 5000,
+    "nul\x00 bell\x07 lone \ud800 surrogate",
+)
+
+
+WORDS = ("verdict", "role", "primary", "status", "answer")
+
+
+def _replace_strings(value: Any, text: str) -> Any:
+    if isinstance(value, dict):
+        return {k: v if k in WORDS else _replace_strings(v, text) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_strings(item, text) for item in value]
+    return text if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=["script", "attribute", "svg", "template", "rtl", "long", "control"])
+def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None:
+    clean = Outline(page.render(data))
+    values = {
+        f: getattr(data, f)
+        for f in ("decision", "examples", "margins", "history", "training", "mining", "check", "evaluation", "steps", "versions")
+    }
+    hostile = _replace_strings(values, text)
+    hostile["run"] = text
+    hostile["mining"] = {**hostile["mining"], "dropped": {text: 3}, text: 4}
+    html = page.render(hostile)
+    html.encode("utf-8")  # no lone surrogate is left
+    outline = Outline(html)
+    assert outline.open == []
+    assert outline.count("script") == 1
+    assert outline.count("img") == 0
+    assert outline.count("svg") == clean.count("svg")
+    assert not [name for _, attrs in outline.tags for name in attrs if name.startswith("on")]
+    assert "49{%" not in html  # template code in data is text
+    assert len(html) < 1_000_000
+    assert "\x00" not in html
+
+
+def test_long_words_may_break_anywhere() -> None:
+    style = (Path(page.__file__).parent / "style.css").read_text(encoding="utf-8")
+    body = re.search(r"body \{([^}]*)\}", style)
+    assert body
+    assert "overflow-wrap: anywhere" in body[1]
+
+
+def test_dark_mode_redefines_every_colour_and_print_too() -> None:
+    style = (Path(page.__file__).parent / "style.css").read_text(encoding="utf-8")
+    blocks = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    light, dark, printed = (set(re.findall(r"(--[\w-]+): #", block)) for block in blocks)
+    assert light == dark == printed
+    rules = re.sub(r":root \{.*?\}", "", style, flags=re.DOTALL)
+    assert not re.findall(r"#[0-9a-fA-F]{3,8}\b", rules)
+
+
+def test_ranked_lists_show_what_moved(data: ReportData) -> None:
+    groups = page.examples(data.examples, data.decision)
+    assert groups
+    win = groups["groups"][0]["rows"][0]
+    before, after = (docs for _, docs in win["columns"])
+    assert [doc["relevant"] for doc in before] == [False, False, False, True, False]
+    assert after[0]["change"] == "▲ 3"
+    assert {doc["change"] for doc in after} >= {"new", "▼ 2"}
+    assert win["relevant"][0]["before"] == "4"
+    loss = groups["groups"][1]["rows"][0]
+    assert loss["relevant"][0]["after"] == "beyond 5"
+    assert loss["columns"][0][1][0]["change"] == "gone"
+
+
+def test_no_gain_is_claimed_from_another_system() -> None:
+    value = decision()
+    value["comparisons"] = [row for row in value["comparisons"] if row["candidate"] == "bm25"]
+    assert content.headline(value) == {}
+    assert all("gain" not in label for _, label, _ in page.verdict(value)["figures"])
+
+
+def test_the_headline_is_the_recommended_system_against_today() -> None:
+    value = decision()
+    value["comparisons"].insert(0, {"baseline": "rrf", "candidate": "fine-tuned", "measure": "nDCG@10", "delta": 0.154})
+    value["comparisons"].insert(0, {"baseline": "today", "candidate": "fine-tuned", "measure": "R@10", "delta": 0.3})
+    assert content.headline(value)["delta"] == 0.225
+
+
+def test_where_today_stays_the_figures_are_those_of_the_candidate_turned_down() -> None:
+    value = decision() | {"verdict": "do_not_ship", "recommended": "today"}
+    assert page.verdict(value)["figures"][0][:2] == ("0.347 → 0.572", "nDCG@10, today → fine-tuned")
+
+
+def test_slices_are_about_the_fine_tuned_system_whatever_is_recommended() -> None:
+    value = decision() | {"verdict": "use_simpler_fix", "recommended": "rrf"}
+    assert page.verdict(value)["figures"][0][0] == "0.347 → 0.418"
+    assert page.slices(value)["candidate"] == "fine-tuned"
+
+
+def test_latency_is_shown_as_a_ratio_not_as_a_drop(data: ReportData) -> None:
+    value = {"decision": {"guardrails": [{"name": "latency", "status": "pass", "margin": 1.5, "delta": 1.04, "lower_bound": None}]}}
+    for shown in (Outline(page.render(value)).text, markdown.render(value)):
+        assert "× 1.04" in shown
+        assert "× 1.50 at most" in shown
+        assert "+1.04" not in shown
+
+
+def test_passwords_in_settings_are_not_printed(data: ReportData) -> None:
+    for rendered in (page.render(data), markdown.render(data)):
+        assert "hunter2" not in rendered
+        assert "s3cr3t" not in rendered
+    assert "search.example" in page.render(data)
+    assert content.settings({"a": {"settings": {"search": {"token": "abc", "k": 3}}}}) == "search:\n  token: …\n  k: 3"
+
+
+def test_markdown_is_short_and_holds_the_decision(data: ReportData) -> None:
+    shown = markdown.render(data)
+    assert len(shown.splitlines()) < 150
+    assert "**fine-tuned** (recommended)" in shown
+    assert "+0.225" in shown
+    assert shown.index("❌ must-pass queries") < shown.index("⚠️ slice: long queries") < shown.index("✅ general ability")
+    assert "`nearer run`" in shown
+    widths = {line.count("|") for line in shown.splitlines() if line.startswith("| ") and "recommended" in line}
+    assert widths == {next(line for line in shown.splitlines() if line.startswith("| System")).count("|")}
+
+
+def test_markdown_stays_short_whatever_the_run_holds() -> None:
+    value = decision()
+    for key in ("candidates", "comparisons", "slices", "guardrails", "reasons"):
+        value[key] = value[key] * 200
+    assert len(markdown.render({"decision": value}).splitlines()) < 150
+
+
+@pytest.mark.parametrize(
+    ("untrusted", "expected"),
+    [
+        ("a|b", "a\\|b"),
+        ("<b>hi</b>", "&lt;b&gt;hi&lt;/b&gt;"),
+        ("two\nlines", "two lines"),
+        ("nDCG@10", "nDCG@10"),
+        ("@team fixes #12", "@\u2060team fixes \\#12"),
+        ("[x](http://e.vil)", "\\[x\\](http://\u2060e.vil)"),
+    ],
+)
+def test_markdown_text_stays_text(untrusted: str, expected: str) -> None:
+    assert markdown.plain(untrusted) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (-0.13, 0.32, [-0.1, 0.0, 0.1, 0.2, 0.3]),
+        (3.0, 3.0, [3.0]),
+        (0.0, 117.0, [0.0, 50.0, 100.0]),
+    ],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert charts.ticks(low, high) == pytest.approx(expected)
+
+
+def test_whiskers_place_values_in_proportion() -> None:
+    marks = [charts.Mark("a", 0.2, 0.1, 0.3), charts.Mark("b", 0.4, 0.3, 0.5), charts.Mark("c", 0.6, 0.5, 0.7)]
+    drawing = charts.whiskers(marks, width=charts.WIDE, title="t")
+    xs = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', str(drawing))]
+    assert xs[2] - xs[1] == pytest.approx(xs[1] - xs[0], abs=0.2)
+    assert 0 < xs[0] < xs[2] < charts.WIDE
+
+
+def test_nothing_to_draw_is_no_chart() -> None:
+    assert charts.whiskers([], width=charts.WIDE, title="t") is None
+    assert charts.curve([], title="t") is None
+    assert charts.margins([0, 1], [1], [1, 2], (None, None), width=charts.WIDE) is None
+
+
+def test_one_value_is_drawn_without_dividing_by_zero() -> None:
+    assert "<circle" in str(charts.whiskers([charts.Mark("a", 0.0)], width=charts.NARROW, title="t", reference=0.0))
+    assert "<circle" in str(charts.curve([(0.0, 0.3)], title="t", best=0, base=True))
+    assert "area" in str(charts.margins([0.0, 1.0], [4], [4], (0.5, 0.5), width=charts.NARROW))
+
+
+def test_long_histories_are_thinned_but_keep_their_end() -> None:
+    drawing = str(charts.curve([(float(i), 1 / (i + 1)) for i in range(50_000)], title="loss", smooth=True))
+    assert len(drawing) < 20_000
+    assert "step 49,999" in drawing
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (content.signed(-0.0004), "0.000"),
+        (content.signed(0.0314), "+0.031"),
+        (content.fixed(-0.25), "−0.250"),
+        (content.fixed(float("nan")), "–"),
+        (content.fixed(True), "–"),
+        (content.p_value(0.0001), "< 0.001"),
+        (content.duration(214.6), "3 min 34 s"),
+        (content.duration(7200), "2 h 00 min"),
+        (content.size(1_440_768), "1.4 MB"),
+        (content.figure("share_cut", 0.213), "21.3%"),
+        (content.figure("documents", 10**400), "1" + "0" * 158 + "…"),
+        (content.figure("ok", False), "no"),
+    ],
+)
+def test_figures_are_readable(shown: str, expected: str) -> None:
+    assert shown == expected

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,10 +115,13 @@ def _run_stages(
         after=None if as_json else lambda result: show.say_result(result, workspace),
     )
     if as_json:
-        print(
-            json.dumps([_as_json(result) for result in results] if len(stages) > 1 else _as_json(results[0]), ensure_ascii=False, indent=2)
-        )
+        told = [_as_json(result) for result in results]
+        _emit(told if len(stages) > 1 else told[0])
     return results
+
+
+def _emit(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
 
 
 def _as_json(result: StepResult) -> dict[str, Any]:
@@ -143,13 +147,13 @@ def _stage_command(name: str, help_text: str) -> None:
 
 _stage_command(
     "check",
-    "Can this data be trusted to train and to judge?\n\nLooks for missing, empty and duplicate texts, cut-off documents, leakage between splits; "
-    "freezes the split.\n\nExample: nearer check --set check.near_duplicate=0.8",
+    "Can this data be trusted to train and to judge?\n\nLooks for missing, empty and duplicate texts, cut-off documents, "
+    "leakage between splits; freezes the split.\n\nExample: nearer check --set check.near_duplicate=0.8",
 )
 _stage_command(
     "evaluate",
-    "How well does today's search do, and for whom?\n\nMeasures today's system, BM25, dense and hybrid search on the dev queries, with intervals "
-    "and slices.\n\nExample: nearer evaluate --json",
+    "How well does today's search do, and for whom?\n\nMeasures today's system, BM25, dense and hybrid search on the dev queries, "
+    "with intervals and slices.\n\nExample: nearer evaluate --json",
 )
 _stage_command(
     "mine",
@@ -227,13 +231,13 @@ def status(
 
         rows = _workspace(config, overrides, run).status()
         if as_json:
-            print(json.dumps(rows, ensure_ascii=False, indent=2))  # noqa: T201 - the result itself
+            _emit(rows)
         else:
             show.say_status(rows)
 
 
 @app.command()
-def init(  # noqa: PLR0913 - one option a fact
+def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where nearer.yaml goes.")],
     data: Annotated[Path | None, typer.Option(help="Folder with corpus, queries and qrels (BEIR layout).")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Documents: .jsonl, .csv, .tsv, .parquet, also .gz.")] = None,
@@ -258,7 +262,7 @@ def init(  # noqa: PLR0913 - one option a fact
         named = {"folder": data, "corpus": corpus, "queries": queries, "judgments": judgments, "clicks": clicks, "training": training}
         path, seen, lines = initialise(folder, {key: value for key, value in named.items() if value}, model, columns or (), force)
         if as_json:
-            print(json.dumps({"config": str(path), **seen}, ensure_ascii=False, indent=2, default=str))  # noqa: T201 - the result itself
+            _emit({"config": str(path), **seen})
         else:
             show.say_init(path, lines)
 

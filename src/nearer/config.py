@@ -96,7 +96,9 @@ class Search(Section):
 class Check(Section):
     """Data checks and the split."""
 
-    near_duplicate: Fraction = Field(0.9, description="Jaccard similarity of word 3-grams from which texts are near-duplicates")
+    near_duplicate: Annotated[float, Field(ge=0.3, le=1.0)] = Field(
+        0.9, description="Jaccard similarity of word 3-grams from which texts are near-duplicates"
+    )
     examples: Positive = Field(5, description="examples a finding")
 
 
@@ -166,7 +168,9 @@ class Guardrails(Section):
     slice_margin: Fraction = Field(0.05, description="largest loss of the primary measure accepted in a slice")
     general_margin: Fraction = Field(0.02, description="largest loss accepted on the general-ability set")
     general: str | None = Field("builtin", description="`builtin`, a BEIR folder, or null for none")
-    latency_ratio: Annotated[float, Field(ge=1.0)] = Field(1.25, description="largest p95 latency accepted, as a ratio to today's")
+    latency_ratio: Annotated[float, Field(ge=1.0)] = Field(
+        1.25, description="largest latency accepted, as a ratio to today's (p50 and p95)"
+    )
 
 
 class Decide(Section):

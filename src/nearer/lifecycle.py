@@ -38,12 +38,12 @@ STAGES: tuple[Stage, ...] = (
         "check",
         "Can this data be trusted to train and to judge?",
         reads=("data", "model"),
-        settings=("seed", "data", "check"),
+        settings=("seed", "data", "model", "check"),
     ),
     Stage(
         "evaluate",
         "How well does today's search do, and for whom?",
-        reads=("corpus", "check/split/dev", "model", "system"),
+        reads=("corpus", "check/split/train", "check/split/dev", "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
     ),
     Stage(
@@ -62,7 +62,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "decide",
         "Ship it, take a simpler fix, or stop?",
-        reads=("corpus", "check/split", "evaluate/summary.json", "mine/summary.json", "train/model", "model", "system", "guard"),
+        reads=("corpus", "check/split", "evaluate/summary.json", "mine/summary.json", "train", "model", "system", "guard"),
         settings=("seed", "data", "model", "search", "evaluate", "decide"),
     ),
     Stage(

@@ -79,8 +79,8 @@ class _Bar:
 
     def __init__(self, progress: Progress, what: str, total: float, unit: str, quiet: bool) -> None:
         self._progress, self._what, self._unit, self._total, self._quiet = progress, what, unit, total, quiet
-        self._started = self._told = time.monotonic()
-        self._done = 0.0
+        self._started = self._told = self._began = time.monotonic()
+        self._done = self._began_at = 0.0
         self._note = ""
         self._id = progress.add_task(what, total=total, unit=unit, note="")
 
@@ -88,12 +88,14 @@ class _Bar:
         self.reach(self._done + n)
 
     def reach(self, done: float) -> None:
+        now = time.monotonic()
+        if not self._done:
+            self._began_at, self._began = done, now  # what came before the first unit says nothing about the rest
         self._done = done
         self._progress.update(self._id, completed=done)
-        now = time.monotonic()
         if not self._quiet and not err.is_terminal and now - self._told >= _EVERY and done:
             self._told = now
-            left = (now - self._started) * (self._total - done) / done
+            left = (now - self._began) * (self._total - done) / max(done - self._began_at, 1)
             err.print(f"  {self._what}: {done:,.0f}/{self._total:,.0f} {self._unit}, about {duration(left)} left {self._note}".rstrip())
 
     def note(self, text: str) -> None:
@@ -173,9 +175,8 @@ def _tell_train(summary: Mapping[str, Any], workspace: Workspace) -> None:
         return
     dev = summary["dev"]
     change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}" if dev["after"] is not None else "no dev queries"
-    out.print(
-        f"  {change}; best of {summary['steps']} steps: {summary['best_step']}; {summary['pairs_per_second']} pairs a second, {summary['precision']}"
-    )
+    out.print(f"  {change} (best at step {summary['best_step']} of {summary['steps']})")
+    out.print(Text(f"  {summary['pairs_per_second']} pairs a second, {summary['precision']}", style="dim"))
 
 
 def _tell_decide(summary: Mapping[str, Any], workspace: Workspace) -> None:

@@ -141,7 +141,7 @@ def _rise(evidence: Evidence, other: Candidate) -> str:
 
 
 def _span(result: Comparison) -> str:
-    return f"{result.delta:+.3f}, {100 * (1 - result.alpha):g}% interval {result.low:+.3f} to {result.high:+.3f}"
+    return f"{result.delta:+.3f}, {100 * (1 - result.alpha):g}% interval {result.low:+.3f} to {result.high:+.3f}".replace("-", "−")
 
 
 def checklist(evidence: Evidence, mined: Mapping[str, Any], cost: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -242,6 +242,7 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         "reasons": list(verdict.reasons),
         "primary": how.primary,
         "n_queries": len(today.scores),
+        "compared": {"baseline": today.name, "candidate": shown.name if shown else None},
         "min_gain": how.settings.min_gain,
         "alpha": how.settings.alpha,
         "seeds": 1 if winner else 0,
@@ -290,6 +291,11 @@ def guard_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | 
     return loaded.corpus, Split("general", tuple(loaded.queries[q] for q in judgments if q in loaded.queries), judgments)
 
 
+def saved_settings(model: config.Model) -> config.Model:
+    """Settings to load a model that `train` saved: it carries its own prompts."""
+    return model.model_copy(update={"query_prompt": None, "document_prompt": None})
+
+
 def step(context: StepContext) -> dict[str, Any]:
     """Files: `decision.json`, `examples.json`, `margins.json`, and a line in `test_looks.jsonl` of the run."""
     settings = context.config
@@ -300,9 +306,7 @@ def step(context: StepContext) -> dict[str, Any]:
     folder = context.earlier("train") / "model"
     tuned = None
     if folder.is_dir():
-        # A saved model carries its own prompts.
-        model = settings.model.model_copy(update={"query_prompt": None, "document_prompt": None})
-        encoder = load_encoder(model, context.root, cache=context.cache, path=folder, name=TUNED)
+        encoder = load_encoder(saved_settings(settings.model), context.root, cache=context.cache, path=folder, name=TUNED)
         tuned = systems_of(context, corpus, encoder=encoder, bm25=base.bm25)
     decision = decide(
         base,

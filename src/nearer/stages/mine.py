@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nearer import config
 from nearer.data.heldout import HeldOut
 from nearer.data.load import load_training
 from nearer.files import write_json, write_jsonl
@@ -58,35 +60,44 @@ def mine_training_files(examples: Sequence[Example], held_out: HeldOut) -> tuple
     return kept, dropped, leakage
 
 
-def step(context: StepContext) -> dict[str, Any]:
-    """Files: `examples.jsonl` and `summary.json` (kept, dropped by reason, leakage found)."""
-    settings = context.config
-    corpus = corpus_of(context)
-    train = split_of(context, "train")
-    held_out = HeldOut.load(context.earlier("check/heldout.npz"))
-    systems = systems_of(context, corpus)
+def mine_examples(
+    systems: Systems,
+    train: Split,
+    settings: config.Config,
+    held_out: HeldOut,
+    duplicates: Duplicates,
+    rng: np.random.Generator,
+    root: Path,
+) -> Mined:
+    """Examples from training judgments and from plain training files."""
     mined = Mined((), {}, {})
     if train.queries:
-        candidates = (
-            [systems.search(name, train, settings.mine.candidates) for name in settings.mine.sources] if settings.mine.negatives else []
-        )
+        sources = settings.mine.sources if settings.mine.negatives else ()
         mined = mine(
             train,
-            corpus,
-            candidates,
-            similarity_of(systems, train) if settings.mine.negatives else lambda _, ids: np.zeros(len(ids), np.float32),
+            systems.corpus,
+            [systems.search(name, train, settings.mine.candidates) for name in sources],
+            similarity_of(systems, train) if sources else None,
             settings.mine,
-            duplicates=Duplicates.read(context.earlier("check/near_duplicates.json")),
+            duplicates=duplicates,
             collides=held_out.collides,
-            rng=random_of(context),
+            rng=rng,
             min_grade=settings.data.min_grade,
         )
-    more, dropped, leakage = mine_training_files(load_training(settings.data, context.root), held_out)
-    mined = Mined(
+    more, dropped, leakage = mine_training_files(load_training(settings.data, root), held_out)
+    return Mined(
         (*mined.examples, *more),
         {reason: mined.dropped.get(reason, 0) + dropped.get(reason, 0) for reason in {*mined.dropped, *dropped}},
         {kind: mined.leakage.get(kind, 0) + leakage.get(kind, 0) for kind in {*mined.leakage, *leakage}},
     )
+
+
+def step(context: StepContext) -> dict[str, Any]:
+    """Files: `examples.jsonl` and `summary.json` (kept, dropped by reason, leakage found)."""
+    held_out = HeldOut.load(context.earlier("check/heldout.npz"))
+    duplicates = Duplicates.read(context.earlier("check/near_duplicates.json"))
+    systems = systems_of(context, corpus_of(context))
+    mined = mine_examples(systems, split_of(context, "train"), context.config, held_out, duplicates, random_of(context), context.root)
     write_jsonl(context.out / "examples.jsonl", (example.as_dict() for example in mined.examples))
     summary = mined.summary()
     write_json(context.out / "summary.json", summary)

@@ -17,9 +17,10 @@ from nearer.files import write_json, write_jsonl
 from nearer.measure.metrics import drop_self, score
 from nearer.retrieve.dense import Dense
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
-from nearer.stages.shared import corpus_of, is_item_to_item, random_of, split_of, systems_of
-from nearer.training.examples import Duplicates, build_training_set, read_examples
-from nearer.training.trainer import DevScore, train
+from nearer.retrieve.systems import Systems
+from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
+from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.trainer import DevScore, Trained, train
 from nearer.types import Run, Split
 from nearer.workspace import StepContext
 
@@ -58,6 +59,26 @@ def dev_judge(pool: Corpus, dev: Split, measure: str, item_to_item: bool) -> Dev
     return judge
 
 
+def fine_tune(
+    systems: Systems, dev: Split, rows: TrainingSet, settings: config.Config, root: Path, checkpoints: Path, rng: np.random.Generator
+) -> tuple[SentenceEncoder, Trained]:
+    """Fine-tune a fresh copy of the configured model, judged on dev.  Returns its encoder and the result."""
+    judge: DevScore | None = None
+    documents = 0
+    if dev.queries:
+        corpus, size = systems.corpus, settings.train.dev_documents
+        runs = [systems.search(name, dev) for name in ("bm25", "dense")] if len(corpus) > size else []
+        pool = dev_pool(corpus, dev, runs, size, rng)
+        judge = dev_judge(pool, dev, settings.evaluate.primary, systems.item_to_item)
+        documents = len(pool)
+    encoder = load_encoder(settings.model.model_copy(update={"precision": settings.train.precision}), root)
+    base = encoder.fingerprint.id
+    trained = train(encoder, rows, judge, settings.train, checkpoints=checkpoints, measure=settings.evaluate.primary)
+    summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
+    summary["dev"]["documents"] = documents
+    return encoder, replace(trained, summary=summary)
+
+
 def step(context: StepContext) -> dict[str, Any]:
     """Files: `model/`, `history.jsonl`, `summary.json`.  Goes on from checkpoints after a kill."""
     settings = context.config
@@ -76,28 +97,15 @@ def step(context: StepContext) -> dict[str, Any]:
         write_json(context.out / "summary.json", {"skipped": reason})
         write_jsonl(context.out / "history.jsonl", [])
         return {"skipped": reason}
-    judge: DevScore | None = None
-    if dev.queries:
-        systems = systems_of(context, corpus)
-        runs = [systems.search(name, dev) for name in ("bm25", "dense")] if len(corpus) > settings.train.dev_documents else []
-        pool = dev_pool(corpus, dev, runs, settings.train.dev_documents, random_of(context))
-        judge = dev_judge(pool, dev, settings.evaluate.primary, is_item_to_item(context))
-    encoder = load_encoder(_training_precision(settings), context.root)
     checkpoints = context.out / "checkpoints"
-    trained = train(encoder, rows, judge, settings.train, checkpoints=checkpoints, measure=settings.evaluate.primary)
-    summary = {"base_model": settings.model.name, "base_fingerprint": encoder.fingerprint.id, **trained.summary}
-    summary["fingerprint"] = save_model(encoder, context.out / "model", settings.model, context.root)
-    summary["dev"]["documents"] = len(pool) if judge else 0
+    encoder, trained = fine_tune(systems_of(context, corpus), dev, rows, settings, context.root, checkpoints, random_of(context))
+    fingerprint = save_model(encoder, context.out / "model", settings.model, context.root)
+    summary = {**trained.summary, "fingerprint": fingerprint}
     write_jsonl(context.out / "history.jsonl", trained.history)
     write_json(context.out / "summary.json", summary)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return {
-        key: summary[key] for key in ("best_step", "steps", "dev", "examples", "seconds", "pairs_per_second", "precision", "fingerprint")
-    }
-
-
-def _training_precision(settings: config.Config) -> config.Model:
-    return settings.model.model_copy(update={"precision": settings.train.precision})
+    shown = ("best_step", "steps", "dev", "examples", "seconds", "pairs_per_second", "precision", "fingerprint")
+    return {key: summary[key] for key in shown}
 
 
 def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, root: Path) -> str:

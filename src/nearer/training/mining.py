@@ -50,7 +50,7 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
     train: Split,
     corpus: Any,
     candidates: Sequence[Run],
-    similarity: Similarity,
+    similarity: Similarity | None,
     settings: Mine,
     *,
     duplicates: Duplicates,
@@ -61,7 +61,8 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
     """One example for each judged pair of a training query, with hard negatives.
 
     Blind to dev and test judgments: it is given none, and `collides` (the held-out guard) says only
-    whether a text is also a held-out query.  `candidates` are ranked lists to take negatives from.
+    whether a text is also a held-out query.  `candidates` are ranked lists to take negatives from;
+    without them no `similarity` is needed.
     """
     dropped: Counter[str] = Counter()
     leakage: Counter[str] = Counter()
@@ -89,7 +90,7 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
             if not positives:
                 continue
             pool = _pool(query.id, candidates, settings, known.get(query.id, frozenset()), corpus, dropped)
-            scores = similarity(query.id, [*positives, *pool])
+            scores = similarity(query.id, [*positives, *pool]) if similarity and pool else np.zeros(len(positives) + len(pool))
             for position, doc_id in enumerate(positives):
                 negatives, sources = _draw(float(scores[position]), list(pool.items()), scores[len(positives) :], settings, rng, dropped)
                 examples.append(Example(doc_id, query_id=query.id, negatives=negatives, source=("judged", *sources)))
@@ -139,7 +140,8 @@ def _draw(
     """Draw from the hardest candidates that score clearly below the positive."""
     ceiling = positive - (1.0 - settings.margin) * abs(positive)  # margin × positive, also below zero
     below = [position for position in range(len(pool)) if scores[position] < ceiling]
-    dropped["candidate scores too close to the positive"] += len(pool) - len(below)
+    if len(below) < len(pool):
+        dropped["candidate scores too close to the positive"] += len(pool) - len(below)
     hardest = sorted(below, key=lambda position: (-float(scores[position]), pool[position][0]))[: settings.pool]
     take = min(settings.negatives, len(hardest))
     chosen = [pool[hardest[i]] for i in sorted(rng.choice(len(hardest), size=take, replace=False))] if take else []

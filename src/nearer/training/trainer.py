@@ -51,7 +51,7 @@ def train(
     """
     import transformers
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers import SentenceTransformerTrainingArguments
 
     from nearer.training.batches import Collator, DocumentBatches, RankingLoss
 
@@ -79,7 +79,6 @@ def train(
             optim="adamw_torch_fused",
             bf16=encoder.precision.name == "bf16",
             use_cpu=model.device.type == "cpu",
-            batch_sampler=lambda *_, **__: sampler,
             eval_strategy="steps" if dev_score else "no",
             save_strategy="steps",
             eval_steps=every,
@@ -101,7 +100,7 @@ def train(
         callbacks = [watcher]
         if dev_score is not None:
             callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
-        trainer = SentenceTransformerTrainer(
+        trainer = _trainer_class(sampler)(
             model=model,
             args=arguments,
             train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
@@ -112,7 +111,6 @@ def train(
         )
         for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
             trainer.remove_callback(callback)
-        trainer.callback_handler.callbacks = [c for c in trainer.callback_handler.callbacks if "ModelCard" not in type(c).__name__]
         outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         state = trainer.state
         if state.best_model_checkpoint:
@@ -152,6 +150,23 @@ def train(
 def _judge(encoder: SentenceEncoder, dev_score: DevScore) -> float:
     encoder.model.eval()
     return dev_score(encoder)
+
+
+def _trainer_class(sampler: Any) -> Any:
+    """sentence-transformers' Trainer with our batches, and checkpoints without pickled settings."""
+    from sentence_transformers import SentenceTransformerTrainer
+
+    class Trainer(SentenceTransformerTrainer):  # type: ignore[misc,unused-ignore]
+        def get_batch_sampler(self, *_: Any, **__: Any) -> Any:
+            return sampler
+
+        def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+            """None: it would encode examples, for a card that is not written."""
+
+        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+            self.model.save_pretrained(output_dir or self.args.output_dir, create_model_card=False)
+
+    return Trainer
 
 
 def _evaluator(encoder: SentenceEncoder, dev_score: DevScore, measure: str) -> Any:

@@ -1,0 +1,39 @@
+# make demo   set up, then a real fine-tune on real data, ending in a verdict and a report
+# make test   set up, then ruff, mypy and the tests
+# make bench  set up, then encode and training speed against sentence-transformers (DATA=folder for more data)
+# make setup  only .venv
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+.PHONY: setup demo test bench lint clean
+
+setup: $(STAMP)
+
+# torch first and alone: its pinned release has a CPU build, a later one may bring gigabytes of CUDA.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nearer needs Python 3.11 or later: make setup PYTHON=python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setting up .venv (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: setup
+	@HF_HUB_OFFLINE=1 $(BIN)/nearer demo
+
+lint: setup
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+
+test: lint
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+bench: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python bench/speed.py $(if $(DATA),--data $(DATA))
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

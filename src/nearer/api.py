@@ -1,0 +1,171 @@
+"""The stages for notebooks and programs: values in, values out.  `nearer.load` starts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer import config
+from nearer.data.load import Loaded
+from nearer.data.load import load as load_data
+from nearer.data.tokens import load_tokens
+from nearer.measure.verdict import TUNED
+from nearer.retrieve.encoder import SentenceEncoder, load_encoder
+from nearer.retrieve.systems import Systems
+from nearer.stages import check as check_stage
+from nearer.stages import decide as decide_stage
+from nearer.stages import evaluate as evaluate_stage
+from nearer.stages import mine as mine_stage
+from nearer.stages import train as train_stage
+from nearer.training.examples import Duplicates, build_training_set
+from nearer.training.mining import Mined
+from nearer.training.trainer import Trained
+from nearer.types import Example
+
+
+@dataclass(frozen=True)
+class Project:
+    """Data, settings and what was computed from them, each at most once."""
+
+    settings: config.Config
+    root: Path
+    loaded: Loaded
+    cache: Path | None = None
+    _made: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def checked(self) -> check_stage.CheckResult:
+        """The data checks and the split."""
+        loaded, settings = self.loaded, self.settings
+        return check_stage.check(
+            loaded.corpus,
+            loaded.queries,
+            loaded.judgments,
+            data=settings.data,
+            settings=settings.check,
+            seed=settings.seed,
+            tokens=load_tokens(settings.model, self.root),
+        )
+
+    @cached_property
+    def systems(self) -> Systems:
+        """Search systems over today's model."""
+        return Systems(
+            self.settings,
+            self.root,
+            self.loaded.corpus,
+            cache=self.cache,
+            item_to_item=self.checked.item_to_item,
+            splits=("dev", "test"),
+        )
+
+    @property
+    def duplicates(self) -> Duplicates:
+        return Duplicates.of(self.checked.duplicate_documents, self.checked.duplicate_train_queries)
+
+    def rng(self, stage: str) -> np.random.Generator:
+        return np.random.default_rng([self.settings.seed, *stage.encode()])
+
+
+def load(
+    folder: str | Path | None = None, *, model: str | None = None, cache: str | Path | None = None, **sections: Mapping[str, Any]
+) -> Project:
+    """Read data and settings.
+
+    `folder` has the BEIR layout; other layouts go into `data={"corpus": …, "queries": …}`.  Further
+    keywords are sections of nearer.yaml (`train={"epochs": 1}`).  `cache` keeps embeddings between
+    sessions.  Raises DataError and ConfigError.
+    """
+    values: dict[str, Any] = {name: dict(section) for name, section in sections.items()}
+    if folder is not None:
+        values.setdefault("data", {})["folder"] = str(folder)
+    if model is not None:
+        values.setdefault("model", {})["name"] = model
+    settings = config.build(values, where="nearer.load")
+    return Project(settings, Path.cwd(), load_data(settings.data, Path.cwd()), Path(cache) if cache else None)
+
+
+def check(project: Project) -> check_stage.CheckResult:
+    """Can this data be trusted to train and to judge?  Raises DataError when it cannot be used at all."""
+    return project.checked
+
+
+def evaluate(project: Project) -> evaluate_stage.Evaluation:
+    """How well does today's search do on dev, and for whom?"""
+    splits = project.checked.splits
+    return evaluate_stage.evaluate(
+        project.systems,
+        splits["dev"],
+        project.settings.evaluate,
+        project.rng("evaluate"),
+        trained=splits["train"].judgments,
+        min_grade=project.settings.data.min_grade,
+    )
+
+
+def mine(project: Project) -> Mined:
+    """Training examples with hard negatives that are really negative, and what was dropped."""
+    checked = project.checked
+    return mine_stage.mine_examples(
+        project.systems, checked.splits["train"], project.settings, checked.held_out, project.duplicates, project.rng("mine"), project.root
+    )
+
+
+def train(project: Project, examples: Sequence[Example], *, checkpoints: str | Path | None = None) -> Trained:
+    """Fine-tune on `examples`; `.model` of the result is a SentenceTransformer.
+
+    `checkpoints` is a folder to resume from after an interruption (None: a temporary one).
+    """
+    checked, settings = project.checked, project.settings
+    training = checked.splits["train"]
+    queries = {query.id: query for query in training.queries}
+    rows = build_training_set(examples, project.loaded.corpus, queries, training.judgments, project.duplicates, settings.data.min_grade)
+    with tempfile.TemporaryDirectory() as temporary:
+        return train_stage.fine_tune(
+            project.systems, checked.splits["dev"], rows, settings, project.root, Path(checkpoints or temporary), project.rng("train")
+        )[1]
+
+
+def decide(project: Project, trained: Trained | str | Path | None, mined: Mined | None = None) -> decide_stage.Decision:
+    """Ship, take a simpler fix, or stop?  Opens the test queries.
+
+    `trained` is what `train` returned, or a model folder; None judges the simpler fixes alone.
+    """
+    settings, checked = project.settings, project.checked
+    tuned = None
+    if trained is not None:
+        if isinstance(trained, Trained):
+            model = settings.model
+            encoder = SentenceEncoder(
+                trained.model,
+                query_prompt=model.query_prompt,
+                document_prompt=model.document_prompt,
+                precision=model.precision,
+                batch_tokens=model.batch_tokens,
+                cache=project.cache,
+                name=TUNED,
+            )
+        else:
+            encoder = load_encoder(
+                decide_stage.saved_settings(settings.model), project.root, cache=project.cache, path=Path(trained), name=TUNED
+            )
+        tuned = Systems(
+            settings, project.root, project.loaded.corpus, item_to_item=checked.item_to_item, encoder=encoder, bm25=project.systems.bm25
+        )
+    return decide_stage.decide(
+        project.systems,
+        tuned,
+        checked.splits["dev"],
+        checked.splits["test"],
+        settings,
+        project.rng("decide"),
+        trained=checked.splits["train"].judgments,
+        mined=mined.summary() if mined else None,
+        guard_set=decide_stage.guard_set_of(settings, project.root),
+    )

@@ -1,6 +1,6 @@
 # make demo   set up, then a real fine-tune on real data, ending in a verdict and a report
 # make test   set up, then ruff, mypy and the tests
-# make bench  set up, then encode and training speed against sentence-transformers (DATA=folder for more data)
+# make bench  set up, then speed against sentence-transformers, and zero-shot figures (DATA='folder folder')
 # make setup  only .venv
 
 PYTHON ?= python3
@@ -33,7 +33,8 @@ test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 bench: setup
-	HF_HUB_OFFLINE=1 $(BIN)/python bench/speed.py $(if $(DATA),--data $(DATA))
+	HF_HUB_OFFLINE=1 $(BIN)/python bench/speed.py
+	HF_HUB_OFFLINE=1 $(BIN)/python bench/quality.py $(or $(DATA),examples/cwe)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

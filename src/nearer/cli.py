@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,7 +102,14 @@ def _workspace(config: Path, overrides: list[str] | None, run: str | None) -> An
 
 
 def _run_stages(
-    first: str | None, last: str | None, config: Path, overrides: list[str] | None, run: str | None, force: bool, as_json: bool
+    first: str | None,
+    last: str | None,
+    config: Path,
+    overrides: list[str] | None,
+    run: str | None,
+    force: bool,
+    as_json: bool,
+    shares: Mapping[str, float] | None = None,
 ) -> list[StepResult]:
     from nearer import lifecycle, show
 
@@ -111,7 +118,7 @@ def _run_stages(
     results: list[StepResult] = workspace.run(
         stages,
         force=force,
-        before=None if as_json else lambda stage: show.say_stage(stage, stages),
+        before=None if as_json else show.Pace(stages, shares).begin,
         after=None if as_json else lambda result: show.say_result(result, workspace),
     )
     if as_json:
@@ -281,6 +288,6 @@ def demo(
     Example: nearer demo
     """
     with _boundary(as_json, verbose, quiet):
-        from nearer.start import prepare_demo
+        from nearer.start import DEMO_SHARES, prepare_demo
 
-        _run_stages(None, None, prepare_demo(folder), overrides, None, force, as_json)
+        _run_stages(None, None, prepare_demo(folder), overrides, None, force, as_json, DEMO_SHARES)

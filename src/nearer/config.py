@@ -87,7 +87,6 @@ class Search(Section):
     function: str | None = Field(None, description="system: function; my_module:search(queries, k) -> [[(doc_id, score), …], …]")
     url: str | None = Field(None, description="system: http; POST {query, k, filter} -> {results: [{id, score}, …]}")
     timeout: Annotated[float, Field(gt=0)] = Field(10.0, description="seconds a request")
-    filters: Literal["apply", "ignore"] = Field("ignore", description="does today's system honour the queries' `filter`?")
     stemmer: str | None = Field(None, description="BM25: a Snowball language such as english (null: none)")
     stopwords: str | None = Field("english", description="BM25: language of the stop words (null: none)")
     rrf_k: Positive = Field(60, description="constant of reciprocal rank fusion")
@@ -158,6 +157,7 @@ class Train(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it is faster and faithful")
     evaluations: Positive = Field(1, description="dev evaluations an epoch")
     dev_documents: Positive = Field(2000, description="documents in the dev evaluation: judged, hard and random ones")
+    merge_tolerance: Fraction = Field(0.01, description="go back towards the base model while dev loses at most this; 0: do not")
     patience: Positive = Field(2, description="evaluations without gain before stopping")
     seed: Count = 7
 

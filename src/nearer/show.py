@@ -130,9 +130,22 @@ def say_error(error: NearerError, as_json: bool) -> None:
         err.print(Text(f"  → {error.next_step}", style="cyan"))
 
 
-def say_stage(stage: Stage, stages: Sequence[Stage]) -> None:
-    place = f"[{stages.index(stage) + 1}/{len(stages)}] " if len(stages) > 1 else ""
-    err.print(Text.assemble((f"{place}{stage.name}", "bold"), ("  " + stage.question, "dim")))
+class Pace:
+    """Announces stages; with `shares` (stage → part of the whole time) also about how long is left."""
+
+    def __init__(self, stages: Sequence[Stage], shares: Mapping[str, float] | None) -> None:
+        self._stages, self._shares = stages, shares or {}
+        self._started = time.monotonic()
+        self._behind = 0.0
+
+    def begin(self, stage: Stage) -> None:
+        number = self._stages.index(stage) + 1
+        place = f"[{number}/{len(self._stages)}] " if len(self._stages) > 1 else ""
+        left = ""
+        if self._behind > 0.1:  # before that, too little was measured
+            left = f"  (about {duration((time.monotonic() - self._started) * (1 / self._behind - 1))} left in all)"
+        self._behind += self._shares.get(stage.name, 0.0)
+        err.print(Text.assemble((f"{place}{stage.name}", "bold"), (f"  {stage.question}{left}", "dim")))
 
 
 def say_result(result: StepResult, workspace: Workspace) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from nearer import config, progress
 from nearer.errors import ModelError
 from nearer.retrieve.cache import EmbeddingCache
-from nearer.retrieve.fingerprint import PROBES, Fingerprint, fingerprint_model
+from nearer.retrieve.fingerprint import PROBES, Fingerprint, fingerprint_model, max_length
 
 Kind = Literal["query", "document"]
 
@@ -175,7 +175,7 @@ class SentenceEncoder:
         if counts is None:
             return np.array([1 + len(text.split()) for text in texts], np.int64)
         lengths: np.ndarray = counts([prompt + text for text in texts])
-        limit = self.model.max_seq_length
+        limit = max_length(self.model)
         return np.minimum(lengths, limit) if cut and limit else lengths
 
 
@@ -215,7 +215,8 @@ def hardware_has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private in torch: absent counts as no
+        return any(bool(getattr(torch.cpu, flag, bool)()) for flag in flags)
     return False
 
 

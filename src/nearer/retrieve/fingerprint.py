@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -108,13 +109,19 @@ def fingerprint_model(
         modules=_modules_hash(model),
         query_prompt=query_prompt,
         document_prompt=document_prompt,
-        max_seq_length=model.max_seq_length,
+        max_seq_length=max_length(model),
         similarity=str(model.similarity_fn_name),
         dimension=int(probes.shape[1]),
         precision=precision,
         chunker=chunker,
         probes=tuple(tuple(round(float(x), 6) for x in probe) for probe in probes),
     )
+
+
+def max_length(model: Any) -> int | None:
+    """Tokens after which the model cuts a text; None when it never does (static models say infinity)."""
+    length = model.max_seq_length
+    return int(length) if length is not None and math.isfinite(length) else None
 
 
 def _weights_hash(model: Any) -> str:

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +23,13 @@ from nearer import progress
 from nearer.config import Train
 from nearer.errors import ModelError
 from nearer.retrieve.encoder import SentenceEncoder
+from nearer.retrieve.fingerprint import max_length
 from nearer.training.examples import TrainingSet
 
 _CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "modules.json")
+
+#: Shares of the way from base to tuned, tried in this order.
+MERGE_WEIGHTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 #: A model in training → its score on dev under the primary measure.
 DevScore = Callable[[SentenceEncoder], float]
@@ -57,11 +61,11 @@ def train(
 
     model = encoder.model
     transformers.set_seed(settings.seed)
-    own_length = model.max_seq_length
     length = settings.max_seq_length or _needed_length(encoder, rows)
     sampler = DocumentBatches(rows, settings.batch_size, settings.queries_per_document, settings.seed)
     steps = max(1, math.ceil(len(sampler) * settings.epochs))
     every = max(1, len(sampler) // settings.evaluations)
+    base = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     started = time.monotonic()
     before = None
     resume = _newest_checkpoint(checkpoints)
@@ -115,13 +119,14 @@ def train(
         state = trainer.state
         if state.best_model_checkpoint:
             _require_restored(model, Path(state.best_model_checkpoint))
+        merged = merge(encoder, base, dev_score, settings.merge_tolerance) if dev_score else Merged(1.0, ())
     if not math.isfinite(outcome.training_loss):
         mend = "lower train.learning_rate, or set train.precision=fp32"
         raise ModelError("the training loss is not finite", where=encoder.name, next_step=mend)
-    model.max_seq_length = own_length
     history = tuple(_history(state.log_history, measure, before))
     seconds = time.monotonic() - started
     evaluations = [line[measure] for line in history if measure in line and line["step"]]
+    after = dict(merged.curve).get(merged.weight, max(evaluations, default=None))
     summary = {
         "seed": settings.seed,
         "seeds": 1,
@@ -129,7 +134,8 @@ def train(
         "planned_steps": steps,
         "best_step": state.best_global_step or state.global_step,
         "stopped": "early" if state.global_step < steps else "at the end",
-        "dev": {"measure": measure, "before": before, "after": max(evaluations) if evaluations else None},
+        "dev": {"measure": measure, "before": before, "after": after},
+        "merge": {"weight": merged.weight, "curve": [{"weight": w, measure: score} for w, score in merged.curve]},
         "train_loss": round(float(outcome.training_loss), 6),
         "examples": len(rows),
         "distinct_queries": len(rows.queries),
@@ -145,6 +151,44 @@ def train(
         "settings": settings.model_dump(mode="json"),
     }
     return Trained(model, history, summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """How far the model went from its base (1 = all the way), and dev at each weight tried."""
+
+    weight: float
+    curve: tuple[tuple[float, float], ...]
+
+
+def merge(encoder: SentenceEncoder, base: Mapping[str, Any], dev_score: DevScore, tolerance: float) -> Merged:
+    """Go back towards the base as far as dev allows: what a model does not need to learn it need not forget.
+
+    Weights are base + w · (tuned - base) (LM-Cocktail, arXiv 2311.13534).  The smallest w within
+    `tolerance` of the tuned model's dev score is kept; chosen on dev alone, so that the
+    general-ability set can still judge it.  `base` is the state before training.
+    """
+    if tolerance <= 0:
+        return Merged(1.0, ())
+    tuned = {name: tensor.detach().clone() for name, tensor in encoder.model.state_dict().items()}
+    curve: list[tuple[float, float]] = []
+    chosen = 1.0
+    with progress.task("merge with the base model", len(MERGE_WEIGHTS), "weights") as bar:
+        for weight in MERGE_WEIGHTS:
+            _load(encoder.model, base, tuned, weight)
+            curve.append((weight, _judge(encoder, dev_score)))
+            bar.advance()
+            if curve[-1][1] < curve[0][1] - tolerance:
+                break
+            chosen = weight
+    _load(encoder.model, base, tuned, chosen)
+    return Merged(chosen, tuple(curve))
+
+
+def _load(model: Any, base: Mapping[str, Any], tuned: Mapping[str, Any], weight: float) -> None:
+    """Integer tensors (position ids) are the same in both and stay."""
+    mixed = {n: t if weight == 1.0 or not t.is_floating_point() else base[n] + weight * (t - base[n]) for n, t in tuned.items()}
+    model.load_state_dict(mixed)
 
 
 def _judge(encoder: SentenceEncoder, dev_score: DevScore) -> float:
@@ -215,14 +259,15 @@ def _needed_length(encoder: SentenceEncoder, rows: TrainingSet) -> int:
     The few longer texts are cut while training; padding every batch to them costs more than they teach.
     """
     counts = encoder.token_counts(rows.documents)
-    own = encoder.model.max_seq_length or int(counts.max())
-    return int(min(own, max(16, math.ceil(np.percentile(counts, 95)))))
+    needed = max(16, math.ceil(np.percentile(counts, 95)))
+    own = max_length(encoder.model)
+    return min(own, needed) if own is not None else needed
 
 
 @contextmanager
 def _training_mode(model: Any, settings: Train, length: int) -> Iterator[None]:
     """Maximum length, attention dropout and frozen tables while training; as before afterwards."""
-    own = model.max_seq_length
+    own = max_length(model)
     if own is not None:
         model.max_seq_length = min(length, own)
     undo: list[Callable[[], None]] = []
@@ -234,7 +279,8 @@ def _training_mode(model: Any, settings: Train, length: int) -> Iterator[None]:
     try:
         yield
     finally:
-        model.max_seq_length = own
+        if own is not None:
+            model.max_seq_length = own
         for restore in undo:
             restore()
         for parameter in frozen:

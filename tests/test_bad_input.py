@@ -12,7 +12,7 @@ from nearer.config import Columns, Data, build
 from nearer.data import load, sources
 from nearer.data.clicks import read_clicks
 from nearer.data.pairs import read_training
-from nearer.data.trec import read_qrels, read_run, write_run
+from nearer.data.trec import read_judgments, read_qrels, read_run, write_run
 from nearer.errors import DataError, NearerError
 from nearer.types import Run
 
@@ -173,8 +173,9 @@ def test_data_that_is_not_named_at_all_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "corpus.csv").write_text("id,text\n")
     with pytest.raises(DataError, match="which one counts"):
         load.load_corpus(Data(folder="."), tmp_path)
+    (tmp_path / "corpus.csv").unlink()
     with pytest.raises(DataError, match="no judgments"):
-        load.load_judgments(Data(folder="."), tmp_path)
+        load.load(Data(folder="."), tmp_path)
 
 
 def test_a_named_column_that_is_not_there_is_never_replaced_by_an_alias(tmp_path: Path) -> None:
@@ -186,4 +187,4 @@ def test_a_named_column_that_is_not_there_is_never_replaced_by_an_alias(tmp_path
 def test_an_unknown_split_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("query-id,corpus-id,score,split\na,b,1,holdout\n")
     with pytest.raises(NearerError, match="'holdout' is no split"):
-        load.load_judgments(Data(judgments="q.csv", columns=Columns(split="split")), tmp_path)
+        read_judgments(tmp_path / "q.csv", Columns(split="split"))

@@ -13,14 +13,14 @@ from nearer import config
 from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut, open_test
 from nearer.data.splits import read_split
+from nearer.data.tokens import Tokens
 from nearer.errors import DataError
 from nearer.lifecycle import BY_NAME
-from nearer.stages.check import CheckResult, Tokens, check, smallest_difference, step
+from nearer.stages.check import CheckResult, check, step
 from nearer.types import Document, Finding, Query
 from nearer.workspace import StepContext
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cwe"
-SHARED = Path("/work/shared/data")
 
 
 def words(n: int, start: int = 0) -> str:
@@ -157,10 +157,13 @@ def test_truncation_is_measured_with_the_models_own_tokens() -> None:
     assert result.lengths["document_tokens"]["longest"] == 40
 
 
-def test_power_matches_the_published_rule_of_thumb() -> None:
-    assert smallest_difference(200) == pytest.approx(0.05, abs=0.001)
-    assert smallest_difference(1225) == pytest.approx(0.02, abs=0.001)
-    assert smallest_difference(0) is None
+def test_data_without_test_queries_has_no_power() -> None:
+    asked, judgments = three_splits()
+    assert check(corpus(), asked, judgments).power["smallest_difference"] == pytest.approx(0.35, abs=0.001)
+    result = check(
+        corpus(), asked, {name: judgments[name] for name in ("train", "dev")}, data=config.Data(split=config.SplitSettings(test=0.0))
+    )
+    assert result.power["smallest_difference"] is None
 
 
 # -- item to item ------------------------------------------------------------------------------
@@ -283,9 +286,21 @@ def test_nothing_is_written_when_a_problem_is_fatal(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not on this machine")
-def test_the_known_leaks_of_scifact_are_reported(tmp_path: Path) -> None:
-    run_step(SHARED / "scifact", tmp_path)
-    found = {finding["code"]: finding for finding in json.loads((tmp_path / "findings.json").read_text())["findings"]}
-    assert found["shared_documents"]["figures"]["train/test"] == 164
-    assert found["repeated_queries_train"]["figures"]["train/test"] == 2
+def test_leaks_in_data_that_brings_its_own_splits_are_reported(tmp_path: Path) -> None:
+    """SciFact's situation: no dev, documents that train and test share, and test claims that train repeats in other words."""
+    folder = tmp_path / "data"
+    (folder / "qrels").mkdir(parents=True)
+    texts = {f"q{i}": words(30, 1000 * i) for i in range(60)}
+    texts |= {"q58": texts["q2"].upper() + "!", "q59": texts["q3"] + " too"}
+    (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": f"d{i}", "text": words(20, 100 * i)}) + "\n" for i in range(60)))
+    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": q, "text": text}) + "\n" for q, text in texts.items()))
+    for name, asked in (("train", range(40)), ("test", range(40, 60))):
+        rows = "".join(f"q{i}\td{i if i < 50 else i - 50}\t1\n" for i in asked)
+        (folder / "qrels" / f"{name}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
+    run_step(folder, tmp_path / "out", split={"dev": 0.1})
+    found = {finding["code"]: finding for finding in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]}
+    figures = found["shared_documents"]["figures"]
+    assert figures["train/test"] + figures["dev/test"] == 10
+    assert found["made_dev"]["count"] == 4
+    repeated = [found[code]["figures"] for code in ("repeated_queries_train", "repeated_queries_dev") if code in found]
+    assert (sum(one["exact"] for one in repeated), sum(one["near"] for one in repeated)) == (1, 1)

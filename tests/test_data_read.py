@@ -21,6 +21,7 @@ from nearer.config import Columns, Data, build
 from nearer.data import inspect, load, sources
 from nearer.data.clicks import read_clicks
 from nearer.data.corpus import Corpus
+from nearer.data.fields import read_queries
 from nearer.data.pairs import read_training
 from nearer.data.trec import read_qrels, read_run, write_run
 from nearer.errors import DataError
@@ -149,7 +150,7 @@ def test_queries_keep_filter_tags_spans_and_fields(tmp_path: Path) -> None:
         "year": 2,
     }
     (tmp_path / "queries.jsonl").write_bytes(jsonl([line]))
-    (query,) = load.load_queries(Data(queries="queries.jsonl"), tmp_path).values()
+    (query,) = read_queries(tmp_path / "queries.jsonl").values()
     assert (query.id, query.filter, query.tags, query.metadata) == ("1", {"lang": "en"}, ("hard",), {"year": 2})
     assert query.gold_spans == ({"doc_id": "a", "start": 0, "end": 3},)
 
@@ -180,15 +181,17 @@ def test_splits_come_from_files_or_from_a_column(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
     (folder / "validation.tsv.gz").write_bytes(gzip.compress(b"query-id\tcorpus-id\tscore\nq2\td1\t1\n"))
+    (folder.parent / "corpus.jsonl").write_bytes(jsonl(ROWS))
+    (folder.parent / "queries.csv").write_text("id,text,part\nq1,x,train\nq2,y,dev\n")
     expected = {"train": {"q1": {"d1": 1}}, "dev": {"q2": {"d1": 1}}}
-    assert load.load_judgments(Data(folder="beir"), tmp_path) == expected
+    assert load.load(Data(folder="beir"), tmp_path).judgments == expected
     (tmp_path / "all.csv").write_text("query-id,corpus-id,score,part\nq1,d1,1,train\nq2,d1,1,val\n")
-    assert load.load_judgments(Data(judgments="all.csv", columns=Columns(split="part")), tmp_path) == expected
-    assert load.load_judgments(Data(judgments={"train": "all.csv"}), tmp_path)["train"].keys() == {"q1", "q2"}
-    (tmp_path / "queries.csv").write_text("id,text,part\nq1,x,train\nq2,y,dev\n")
+    by_column = Data(folder="beir", judgments="all.csv", columns=Columns(split="part"))
+    assert load.load(by_column, tmp_path).judgments == expected
+    one_file = by_column.model_copy(update={"judgments": {"train": "all.csv"}})
+    assert load.load(one_file, tmp_path).judgments["train"].keys() == {"q1", "q2"}
     (tmp_path / "plain.tsv").write_text("q1\td1\t1\nq2\td1\t1\n")
-    data = Data(queries="queries.csv", judgments="plain.tsv", columns=Columns(split="part"))
-    assert load.load_judgments(data, tmp_path) == expected
+    assert load.load(by_column.model_copy(update={"judgments": "plain.tsv"}), tmp_path).judgments == expected
 
 
 def test_a_run_keeps_its_float32_scores_through_a_file(tmp_path: Path) -> None:
@@ -221,9 +224,10 @@ def test_clicks_below_a_skipped_result_in_two_sessions_become_judgments(tmp_path
     assert found.judgments[query_id] == {"b": 1}
     assert (found.queries[query_id].text, found.queries[query_id].metadata) == ("Red shoes", {"time": "2026-01-01T00:00:00"})
     assert found.dropped == {"documents clicked in one session only": 2, "queries without a judgment": 2}
-    loaded = load.load_judgments(Data(clicks="clicks.jsonl"), tmp_path)
-    assert loaded == {"all": found.judgments}
-    assert load.load_queries(Data(clicks="clicks.jsonl"), tmp_path) == found.queries
+    (tmp_path / "corpus.jsonl").write_bytes(jsonl(ROWS))
+    loaded = load.load(Data(corpus="corpus.jsonl", clicks="clicks.jsonl"), tmp_path)
+    assert loaded.judgments == {"all": found.judgments}
+    assert (loaded.queries, loaded.dropped) == (found.queries, found.dropped)
 
 
 def test_clicks_that_their_position_explains_are_dropped(tmp_path: Path) -> None:

@@ -91,10 +91,11 @@ def decision() -> dict[str, Any]:
         "reasons": [
             "nDCG@10 rises by 0.225 (0.194 to 0.256) over 561 test queries, well above the 0.010 declared as the minimum useful gain.",
             "The best simpler fix, hybrid search, reaches 0.418; the fine-tuned model is 0.154 above it.",
-            "Ordinary language is kept: the general-ability set falls by 0.004, its lower bound is inside the margin.",
+            "Ordinary language is kept: the general-ability set changes by −0.004, its lower bound is inside the margin.",
         ],
         "primary": "nDCG@10",
         "n_queries": 561,
+        "compared": {"baseline": "today", "candidate": "fine-tuned"},
         "min_gain": 0.01,
         "alpha": 0.05,
         "checklist": [
@@ -321,7 +322,7 @@ def write_run(run_dir: Path) -> Path:
 class Outline(HTMLParser):
     """What a browser would build: tags, their nesting, every attribute, and the text."""
 
-    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+    VOID = frozenset({"meta", "wbr", "link", "img", "br", "hr", "input"})
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -9,20 +9,17 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from nearer import progress
 from nearer.config import Columns
 from nearer.data import fields, records
-from nearer.data.records import Row, ending
+from nearer.data.fields import DEFAULT
+from nearer.data.records import Row
+from nearer.data.sources import bad
 from nearer.errors import DataError
 from nearer.types import Document
-
-_CANONICAL = Columns()
-Placed = tuple[Document, Row, int, int]  # with the offset and length of its line, in bytes
-Index: TypeAlias = "tuple[list[str], array.array[int]]"  # ids, and offset and length of each line in turn
 
 
 class Corpus:
@@ -33,59 +30,61 @@ class Corpus:
     corpus.  Reading is safe from several threads (`os.pread`).
     """
 
-    def __init__(self, source: Path, handle: int, columns: Columns, index: Index) -> None:
+    def __init__(self, source: Path, handle: int, columns: Columns, rows: Iterable[tuple[Document, Row]]) -> None:
         """Use `Corpus.open` or `Corpus.from_documents`; the corpus owns the file descriptor `handle`."""
-        self.ids, spans = index
-        self.source = source
-        self._handle = handle
-        self._columns = columns
-        self._spans = np.frombuffer(spans, dtype=np.int64).reshape(-1, 2) if spans else np.empty((0, 2), np.int64)
-        self._positions = {doc_id: position for position, doc_id in enumerate(self.ids)}
         weakref.finalize(self, os.close, handle)
+        self.source, self._handle, self._columns = source, handle, columns
+        self.ids: list[str] = []
+        self._positions: dict[str, int] = {}
+        spans, numbers = array.array("q"), array.array("q")
+        with progress.task("reading documents", unit="documents") as task:
+            for position, (one, row) in enumerate(rows):
+                if (first := self._positions.setdefault(one.id, position)) != position:
+                    mend = "keep one of them: judgments would not say which is meant"
+                    raise row.bad(f"document id {one.id!r} stands on lines {numbers[first]} and {row.number}", mend)
+                self.ids.append(one.id)
+                spans.extend(row.span)
+                numbers.append(row.number)
+                if position % 1024 == 0:
+                    task.reach(position)
+        self._spans = np.array(spans, dtype=np.int64).reshape(-1, 2)
 
     @classmethod
-    def open(cls, path: Path, columns: Columns = _CANONICAL) -> Corpus:
+    def open(cls, path: Path, columns: Columns = DEFAULT) -> Corpus:
         """Read a file of documents once, checking every line.
 
         Raises DataError for malformed lines, missing columns, duplicate ids and an empty file.
         """
-        if ending(path) in (".jsonl", ".ndjson") and path.suffix.lower() == ending(path) and path.is_file():
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                index = _index(_plain_lines(path, columns))
-            except BaseException:
-                os.close(handle)
-                raise
-            corpus = cls(path, handle, columns, index)
+        rows = ((fields.document(row, columns), row) for row in records.read(path))
+        if path.suffix.lower() in (".jsonl", ".ndjson") and path.is_file():
+            corpus = cls(path, os.open(path, os.O_RDONLY), columns, rows)
         else:
-            corpus = cls._spool(((fields.document(row, columns), row) for row in records.read(path)), path)
+            corpus = cls._spooled(rows, path)
         if not corpus.ids:
-            raise DataError("the file holds no documents", where=str(path), next_step="correct data.corpus or data.folder")
+            raise bad("the file holds no documents", path, "correct data.corpus or data.folder")
         return corpus
 
     @classmethod
     def from_documents(cls, documents: Iterable[Document]) -> Corpus:
         """A corpus of documents made in Python.  Raises DataError for duplicate ids."""
         source = Path("from_documents")
-        return cls._spool(((one, Row(source, number, {})) for number, one in enumerate(documents, start=1)), source)
+        return cls._spooled(((one, Row(source, number, {})) for number, one in enumerate(documents, start=1)), source)
 
     @classmethod
-    def _spool(cls, documents: Iterable[tuple[Document, Row]], source: Path) -> Corpus:
-        def lines() -> Iterator[Placed]:
+    def _spooled(cls, rows: Iterable[tuple[Document, Row]], source: Path) -> Corpus:
+        def written() -> Iterator[tuple[Document, Row]]:
             start = 0
-            for one, row in documents:
-                values = {"_id": one.id, "title": one.title, "text": one.text, **fields.plain(dict(one.metadata))}
+            for one, row in rows:
+                own = {"_id": one.id, "title": one.title, "text": one.text}
                 # A metadata field may not take the place of the id, title or text.
-                values |= {"_id": one.id, "title": one.title, "text": one.text}
-                line = json.dumps(values, ensure_ascii=False).encode() + b"\n"
+                line = json.dumps(own | fields.plain(one.metadata) | own, ensure_ascii=False).encode() + b"\n"
                 spool.write(line)
-                yield one, row, start, len(line)
+                yield one, row._replace(span=(start, len(line)))
                 start += len(line)
+            spool.flush()
 
         with tempfile.TemporaryFile(prefix="nearer-") as spool:
-            index = _index(lines())
-            spool.flush()
-            return cls(source, os.dup(spool.fileno()), _CANONICAL, index)
+            return cls(source, os.dup(spool.fileno()), DEFAULT, written())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,52 +100,20 @@ class Corpus:
         return self._positions[doc_id]
 
     def get(self, doc_id: str) -> Document | None:
-        position = self._positions.get(doc_id)
-        return None if position is None else self[position]
+        return self[self._positions[doc_id]] if doc_id in self._positions else None
 
     def __getitem__(self, position: int) -> Document:
         """The document at a position (from the end when negative).  Raises IndexError, and DataError when the file changed."""
         start, length = (int(n) for n in self._spans[position])
-        raw = os.pread(self._handle, length, start)
-        number = position + 1 if position >= 0 else len(self) + position + 1
         try:
-            text = raw.decode("utf-8-sig" if start == 0 else "utf-8")
-            one = fields.document(Row(self.source, number, json.loads(text)), self._columns)
-        except (ValueError, DataError):
+            values = json.loads(os.pread(self._handle, length, start).decode("utf-8-sig" if start == 0 else "utf-8"))
+            one = fields.document(Row(self.source, 0, values), self._columns)
+        except (ValueError, AttributeError, TypeError, DataError):
             one = None
         if one is None or one.id != self.ids[position]:
-            raise DataError("the file changed while it was read", where=f"{self.source} (document {number})", next_step="run it again")
+            raise bad("the file changed while it was read", f"{self.source} (document {self.ids[position]})", "run it again")
         return one
 
     def contents(self, positions: Sequence[int] | None = None) -> Iterator[str]:
         """Title and text of each document, in order of `positions` (default: all)."""
         return (self[int(position)].content for position in (range(len(self)) if positions is None else positions))
-
-
-def _plain_lines(path: Path, columns: Columns) -> Iterator[Placed]:
-    start = 0
-    for number, raw in enumerate(records.byte_lines(path), start=1):
-        if raw.strip():
-            row = Row(path, number, records.parse_object(records.decode(raw, path, number), path, number))
-            yield fields.document(row, columns), row, start, len(raw)
-        start += len(raw)
-
-
-def _index(placed: Iterable[Placed]) -> Index:
-    ids: list[str] = []
-    spans = array.array("q")
-    places: dict[str, int] = {}
-    with progress.task("reading documents", unit="documents") as task:
-        for one, row, start, length in placed:
-            if one.id in places:
-                raise DataError(
-                    f"document id {one.id!r} stands on lines {places[one.id]} and {row.number}",
-                    where=row.where,
-                    next_step="keep one of them: judgments would not say which is meant",
-                )
-            places[one.id] = row.number
-            ids.append(one.id)
-            spans.extend((start, length))
-            if len(ids) % 1024 == 0:
-                task.advance(1024)
-    return ids, spans

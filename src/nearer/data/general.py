@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import json
 from importlib.resources import files
-from typing import Any
 
 from nearer.data.corpus import Corpus
 from nearer.types import Document, Query, Split
@@ -26,14 +25,10 @@ def load_general() -> tuple[Corpus, Split]:
     A query and the passage it belongs to have ids of their own (`q-bread-1`, `bread-1`), so that
     the set is never taken for item-to-item data.
     """
-    lines = _lines()
+    # A line: `_id`, `topic`, `text`, `query`, and `also` where other passages answer too.
+    packed = files("nearer.data").joinpath(FILE).read_bytes()
+    lines = [json.loads(line) for line in gzip.decompress(packed).decode("utf-8").splitlines()]
     corpus = Corpus.from_documents(Document(line["_id"], line["text"]) for line in lines)
     queries = tuple(Query(f"q-{line['_id']}", line["query"], tags=(line["topic"],)) for line in lines)
     judgments = {f"q-{line['_id']}": dict.fromkeys([line["_id"], *line.get("also", ())], 1) for line in lines}
     return corpus, Split("general", queries, judgments)
-
-
-def _lines() -> list[dict[str, Any]]:
-    """Lines of the packed file: `_id`, `topic`, `text`, `query`, and `also` where other passages answer too."""
-    packed = files("nearer.data").joinpath(FILE).read_bytes()
-    return [json.loads(line) for line in gzip.decompress(packed).decode("utf-8").splitlines()]

@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import os
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearer import files
 from nearer.data import splits
-from nearer.data.near import Shingler, Shingles, digest, jaccard, normalise
-from nearer.errors import DataError
+from nearer.data.near import Shingler, Shingles, digest, normalise
+from nearer.data.sources import bad
 from nearer.types import Split
 
 
 class HeldOut:
     """Answers "does this text collide with a held-out query?" without holding any text.
 
-    Kept: the hash of each normalised text and the hashes of its shingles (see `near`), in no
-    particular order of queries, without ids and without judgments.  The similarity is exact: texts
-    that share enough shingles must share one of their rarest, so only those are looked up.
+    Kept: the hash of each normalised text and the hashes of its shingles (see `near`), in the order
+    of the hashes, which gives no order of queries away, without ids and without judgments.
     """
 
-    def __init__(self, threshold: float, exact: NDArray[np.uint64], sets: list[Shingles]) -> None:
+    def __init__(self, threshold: float, sets: dict[int, Shingles]) -> None:
         """Use `HeldOut.of` or `HeldOut.load`."""
         self.threshold = threshold
-        self._exact = exact
         self._sets = sets
-        self._known = frozenset(exact.tolist())
-        self._frequency = Counter(int(h) for one in sets for h in one)
-        self._holders: dict[int, list[int]] = {}
-        for number, one in enumerate(sets):
-            for h in one.tolist():
-                self._holders.setdefault(h, []).append(number)
+        self._holders: dict[int, list[int]] = defaultdict(list)
+        for held, shingles in sets.items():
+            for h in shingles.tolist():
+                self._holders[h].append(held)
         self._shingle = Shingler()
 
     def __len__(self) -> int:
@@ -52,47 +44,34 @@ class HeldOut:
     def of(cls, texts: Iterable[str], near_duplicate: float) -> HeldOut:
         """Guard for the given texts; `near_duplicate` is the Jaccard similarity of word 3-grams that collides."""
         shingle = Shingler()
-        by_hash = {digest(normal): shingle(normal) for normal in map(normalise, texts) if normal}
-        ordered = sorted(by_hash)  # the order of the queries is not given away, and equal content gives equal bytes
-        return cls(near_duplicate, np.array(ordered, dtype=np.uint64), [by_hash[h] for h in ordered])
+        return cls(near_duplicate, dict(sorted((digest(normal), shingle(normal)) for normal in set(map(normalise, texts)) if normal)))
 
     def collides(self, text: str) -> str | None:
         """`exact` (equal after normalisation), `near-duplicate`, or None."""
         normal = normalise(text)
-        if not normal:
-            return None
-        if digest(normal) in self._known:
+        if digest(normal) in self._sets:
             return "exact"
         own = self._shingle(normal)
-        # Two sets with Jaccard ≥ t share at least t·|own| shingles; of the rarest |own| - ⌈t·|own|⌉ + 1 they share one.
-        needed = math.ceil(self.threshold * own.size - 1e-9)  # in floats, 0.55 * 100 is a little more than 55
-        rarest = sorted(own.tolist(), key=lambda h: (self._frequency[h], h))[: own.size - needed + 1]
-        candidates = {number for h in rarest for number in self._holders.get(h, ())}
-        close = any(jaccard(own, self._sets[number]) >= self.threshold for number in candidates)
+        shared = Counter(held for h in own.tolist() for held in self._holders.get(h, ()))
+        close = any(n / (own.size + self._sets[held].size - n) >= self.threshold for held, n in shared.items())
         return "near-duplicate" if close else None
 
     def save(self, path: Path) -> None:
         """Write an .npz (no pickle) whose bytes depend on the content alone."""
-        lengths = np.array([one.size for one in self._sets], dtype=np.int64)
-        flat = np.concatenate([np.empty(0, np.uint64), *self._sets])
-        arrays = {"threshold": np.array(self.threshold), "exact": self._exact, "lengths": lengths, "shingles": flat}
-        with files.atomic(path, "wb") as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as archive:
-            for name, values in arrays.items():
-                buffer = io.BytesIO()
-                np.lib.format.write_array(buffer, values, allow_pickle=False)
-                # np.savez would stamp the present time, and files are compared by their bytes.
-                archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), buffer.getvalue())
+        exact, lengths = np.array(list(self._sets), np.uint64), np.array([one.size for one in self._sets.values()], np.int64)
+        shingles = np.concatenate([np.empty(0, np.uint64), *self._sets.values()])
+        with files.atomic(path, "wb") as handle:
+            np.savez(handle, threshold=self.threshold, exact=exact, lengths=lengths, shingles=shingles)
 
     @classmethod
     def load(cls, path: Path) -> HeldOut:
         """Read what `save` wrote.  Raises DataError."""
         try:
             with np.load(path, allow_pickle=False) as stored:
-                arrays: dict[str, Any] = {name: stored[name] for name in ("threshold", "exact", "lengths", "shingles")}
-            sets = np.split(arrays["shingles"], np.cumsum(arrays["lengths"])[:-1]) if arrays["lengths"].size else []
+                sets = np.split(stored["shingles"], np.cumsum(stored["lengths"])[:-1])
+                return cls(float(stored["threshold"]), dict(zip(stored["exact"].tolist(), sets, strict=False)))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise DataError(f"not a guard of held-out queries: {error}", where=str(path), next_step="nearer check --force") from None
-        return cls(float(arrays["threshold"]), arrays["exact"], list(sets))
+            raise bad(f"not a guard of held-out queries: {error}", path, "nearer check --force") from None
 
 
 def open_test(folder: Path, log: Path, reason: str) -> Split:
@@ -103,9 +82,8 @@ def open_test(folder: Path, log: Path, reason: str) -> Split:
     """
     queries = folder / "test" / "queries.jsonl"
     if not queries.is_file():
-        raise DataError("there is no test split", where=str(folder), next_step="nearer check")
-    with open(queries, "rb") as handle:
-        n_queries = sum(1 for line in handle if line.strip())
+        raise bad("there is no test split", folder, "nearer check")
+    n_queries = sum(1 for line in queries.read_bytes().splitlines() if line.strip())
     look = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason, "pid": os.getpid(), "n_queries": n_queries}
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as out:

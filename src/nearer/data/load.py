@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nearer.config import Data
 from nearer.data import clicks, fields, pairs, sources, trec
 from nearer.data.corpus import Corpus
-from nearer.data.trec import read_qrels, read_run, write_run
-from nearer.errors import DataError
 from nearer.types import Example, Judgments, Query
 
-__all__ = [
-    "Loaded",
-    "load",
-    "load_corpus",
-    "load_judgments",
-    "load_queries",
-    "load_training",
-    "read_qrels",
-    "read_run",
-    "write_run",
-]
 
+class Loaded(NamedTuple):
+    """Everything that `check` reads.
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Everything that `check` reads.  `dropped` counts what a click log did not prove, by reason."""
+    Judgments are by split, under `all` where neither files nor `data.columns.split` tell the
+    split.  `dropped` counts what a click log did not prove, by reason.
+    """
 
     corpus: Corpus
     queries: dict[str, Query]
@@ -38,10 +27,18 @@ class Loaded:
 
 def load(data: Data, root: Path) -> Loaded:
     """Documents, queries and judgments in one go.  Raises DataError."""
-    log = _click_log(data, root)
     corpus = load_corpus(data, root)
-    queries = _queries(data, root, log)
-    return Loaded(corpus, queries, _judgments(data, root, log, queries), log.dropped if log else {})
+    paths = sources.judgment_files(data, root)
+    path = sources.queries_file(data, root)
+    queries = fields.read_queries(path, data.columns) if path else {}
+    if data.clicks and not paths:
+        log = clicks.read_clicks(sources.named(root, data.clicks, "data.clicks"), data.columns)
+        queries = log.queries | queries
+        if nameless := [query_id for query_id, query in log.queries.items() if not query.text and queries[query_id] is query]:
+            what = f"the click log names query {nameless[0]!r} without its text"
+            raise sources.bad(what, data.clicks, "log the query's text, or set data.queries")
+        return Loaded(corpus, queries, {"all": log.judgments}, log.dropped)
+    return Loaded(corpus, queries, _judgments(data, paths, queries), {})
 
 
 def load_corpus(data: Data, root: Path) -> Corpus:
@@ -49,61 +46,25 @@ def load_corpus(data: Data, root: Path) -> Corpus:
     return Corpus.open(sources.corpus_file(data, root), data.columns)
 
 
-def load_queries(data: Data, root: Path) -> dict[str, Query]:
-    """Queries by id; from the click log where there is no file of queries.  Raises DataError."""
-    return _queries(data, root, _click_log(data, root))
-
-
-def load_judgments(data: Data, root: Path) -> dict[str, Judgments]:
-    """Judgments by split; under `all` where neither files nor `data.columns.split` tell the split.  Raises DataError."""
-    log = _click_log(data, root)
-    return _judgments(data, root, log, None)
-
-
 def load_training(data: Data, root: Path) -> list[Example]:
     """Examples of the plain training file; empty when none is named.  Raises DataError."""
     return pairs.read_training(sources.named(root, data.training, "data.training")) if data.training else []
 
 
-def _click_log(data: Data, root: Path) -> clicks.ClickLog | None:
-    if not data.clicks or sources.judgment_files(data, root):
-        return None
-    return clicks.read_clicks(sources.named(root, data.clicks, "data.clicks"), data.columns)
-
-
-def _queries(data: Data, root: Path, log: clicks.ClickLog | None) -> dict[str, Query]:
-    path = sources.queries_file(data, root)
-    found = fields.read_queries(path, data.columns) if path else {}
-    if log is None:
-        return found
-    for query_id, query in log.queries.items():
-        if query_id not in found and not query.text:
-            raise DataError(f"the click log names query {query_id!r} without its text", where=data.clicks,
-                            next_step="log the query's text, or set data.queries")  # fmt: skip
-    return found | {query_id: query for query_id, query in log.queries.items() if query_id not in found}
-
-
-def _judgments(data: Data, root: Path, log: clicks.ClickLog | None, queries: Mapping[str, Query] | None) -> dict[str, Judgments]:
-    if log is not None:
-        return {"all": log.judgments}
-    paths = sources.judgment_files(data, root)
+def _judgments(data: Data, paths: Mapping[str, Path], queries: Mapping[str, Query]) -> dict[str, Judgments]:
     if set(paths) != {"all"}:
-        return {split: read_qrels(path, data.columns) for split, path in paths.items()}
-    found = trec.collect(trec.judgments(paths["all"], data.columns), paths["all"], by_split=True)
-    if set(found) == {"all"} and data.columns.split:
-        return _split_by_queries(found["all"], data, load_queries(data, root) if queries is None else queries)
-    if "all" in found and len(found) > 1:
-        raise DataError(f"some rows have a {data.columns.split}, some have none", where=str(paths["all"]), next_step="fill the column")
-    return dict(found)
-
-
-def _split_by_queries(found: Judgments, data: Data, queries: Mapping[str, Query]) -> dict[str, Judgments]:
-    column = str(data.columns.split)
+        return {split: trec.read_qrels(path, data.columns) for split, path in paths.items()}
+    found = trec.read_judgments(paths["all"], data.columns)
+    column = data.columns.split
+    if not column or "all" not in found:
+        return dict(found)
+    if len(found) > 1:
+        raise sources.bad(f"some rows have a {column}, some have none", paths["all"], "fill the column")
     divided: dict[str, dict[str, Mapping[str, int]]] = {}
-    for query_id, graded in found.items():
+    for query_id, graded in found["all"].items():
         value = queries[query_id].metadata.get(column) if query_id in queries else "train"  # unknown ones are check's to report
         if value is None:
-            raise DataError(f"neither the judgments nor query {query_id!r} have the column {column!r}", where="data.columns.split",
-                            next_step="correct data.columns.split, or set it to null to have a split made")  # fmt: skip
+            what = f"neither the judgments nor query {query_id!r} have the column {column!r}"
+            raise sources.bad(what, "data.columns.split", "correct data.columns.split, or set it to null to have a split made")
         divided.setdefault(fields.split_name(value, f"query {query_id}"), {})[query_id] = graded
     return dict(divided)

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +71,7 @@ def jaccard(a: Shingles, b: Shingles) -> float:
     return shared / union if union else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """Positions `a < b` of two texts; `similarity` 1.0 with `exact` set means equal after `normalise`."""
 
     a: int
@@ -81,8 +80,7 @@ class Pair:
     exact: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(NamedTuple):
     """Texts that repeat.  `groups`: positions, two or more each, ascending; `pairs`: the evidence.
 
     Of texts that are equal only the pairs with their first one are listed.
@@ -90,112 +88,66 @@ class Groups:
 
     groups: tuple[tuple[int, ...], ...]
     pairs: tuple[Pair, ...]
-    n_texts: int
-
-    @property
-    def exact(self) -> tuple[Pair, ...]:
-        return tuple(pair for pair in self.pairs if pair.exact)
-
-    @property
-    def near(self) -> tuple[Pair, ...]:
-        return tuple(pair for pair in self.pairs if not pair.exact)
 
 
-class Union:
-    """Union-find over 0..n-1."""
+def joined(n: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """0..n-1 in groups that the links hold together, single items included, ordered by their first item."""
+    parent = list(range(n))
 
-    def __init__(self, n: int) -> None:
-        self._parent = list(range(n))
-
-    def find(self, item: int) -> int:
-        parent = self._parent
+    def find(item: int) -> int:
         while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
+            parent[item] = item = parent[parent[item]]
         return item
 
-    def join(self, a: int, b: int) -> None:
-        low, high = sorted((self.find(a), self.find(b)))
-        self._parent[high] = low
-
-    def groups(self) -> list[list[int]]:
-        """All groups, single items included, ordered by their first item."""
-        members: dict[int, list[int]] = defaultdict(list)
-        for item in range(len(self._parent)):
-            members[self.find(item)].append(item)
-        return list(members.values())
+    for a, b in links:
+        low, high = sorted((find(a), find(b)))
+        parent[high] = low
+    members: dict[int, list[int]] = defaultdict(list)
+    for item in range(n):
+        members[find(item)].append(item)
+    return list(members.values())
 
 
 def near_duplicates(
-    texts: Iterable[str],
-    threshold: float,
-    what: str = "documents",
-    reread: Callable[[Sequence[int]], Iterator[str]] | None = None,
+    texts: Iterable[str], threshold: float, what: str = "documents", reread: Callable[[Sequence[int]], Iterator[str]] | None = None
 ) -> Groups:
     """Groups of texts that are equal after `normalise` or have Jaccard similarity ≥ `threshold`.
 
-    With `reread` (positions → texts, such as `Corpus.contents`) the shingles of candidates are made
-    a second time instead of being kept, which bounds memory by the signatures.  Empty texts belong
-    to no group.
+    `reread` (positions → texts, such as `Corpus.contents`) gives the texts of candidates a second
+    time, so that memory is bounded by the signatures; without it the texts are held.  Empty texts
+    belong to no group.
     """
-    rows = _bands(threshold)
-    scan = _scan(texts, what, rows, keep=reread is None)
-    candidates = _candidates(scan)
-    shingles = scan.shingles
-    if reread is not None:
-        wanted = sorted({position for pair in candidates for position in pair})
-        shingle = Shingler()
-        shingles = {position: shingle(normalise(text)) for position, text in zip(wanted, reread(wanted), strict=True)}
-    pairs = scan.equal
-    union = Union(scan.n_texts)
-    for pair in pairs:
-        union.join(pair.a, pair.b)
+    if reread is None:
+        held = list(texts)
+        texts, reread = held, lambda positions: (held[i] for i in positions)
+    n_texts, positions, bands, pairs = _scan(texts, threshold, what)
+    candidates = _candidates(positions, bands)
+    wanted = sorted(set(itertools.chain.from_iterable(candidates)))
+    shingle = Shingler()
+    shingles = {position: shingle(normalise(text)) for position, text in zip(wanted, reread(wanted), strict=True)}
     with progress.task(f"comparing {what}", len(candidates), "pairs") as task:
-        for done, (a, b) in enumerate(candidates, start=1):
-            similarity = jaccard(shingles[a], shingles[b]) if _sizes_allow(shingles[a].size, shingles[b].size, threshold) else 0.0
-            if similarity >= threshold:
+        for done, (a, b) in enumerate(candidates):
+            if (similarity := jaccard(shingles[a], shingles[b])) >= threshold:
                 pairs.append(Pair(a, b, round(similarity, 4)))
-                union.join(a, b)
             if done % _BATCH == 0:
-                task.advance(_BATCH)
-    groups = tuple(tuple(group) for group in union.groups() if len(group) > 1)
-    return Groups(groups, tuple(sorted(pairs, key=lambda pair: (pair.a, pair.b))), scan.n_texts)
+                task.reach(done)
+    groups = tuple(tuple(group) for group in joined(n_texts, (pair[:2] for pair in pairs)) if len(group) > 1)
+    return Groups(groups, tuple(sorted(pairs)))
 
 
-def _sizes_allow(a: int, b: int, threshold: float) -> bool:
-    return min(a, b) / max(a, b) >= threshold
-
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """One pass over the texts: `bands[i]` belongs to the text at `positions[i]`."""
-
-    positions: list[int]
-    bands: NDArray[np.uint64]
-    equal: list[Pair]
-    shingles: dict[int, Shingles]
-    n_texts: int
-
-
-def _bands(threshold: float) -> int:
-    """Signature values a band: as many as still find 99.5% of the pairs that are just at the threshold."""
-    fitting = [r for r in range(1, 33) if 1 - (1 - threshold**r) ** (_PERMUTATIONS // r) >= 0.995]
-    return max(fitting, default=1)
-
-
-def _scan(texts: Iterable[str], what: str, rows: int, keep: bool) -> _Scan:
-    """Hash every text; only the first of equal ones goes on to be compared."""
+def _scan(texts: Iterable[str], threshold: float, what: str) -> tuple[int, list[int], NDArray[np.uint64], list[Pair]]:
+    """How many texts; positions of the different ones, with the MinHash bands of each; pairs of equal ones."""
     from datasketch import MinHash
 
-    start = MinHash(_PERMUTATIONS, seed=1, hashfunc=int, scheme="affine64")
+    # Signature values a band: as many as still find 99.5% of the pairs that are just at the threshold.
+    rows = max((r for r in range(1, 33) if (1 - threshold**r) ** (_PERMUTATIONS // r) <= 0.005), default=1)
     n_bands = _PERMUTATIONS // rows
     weights = np.random.default_rng(1).integers(1, 2**63, size=rows, dtype=np.uint64) | np.uint64(1)
+    start = MinHash(_PERMUTATIONS, seed=1, hashfunc=int, scheme="affine64")
     shingle = Shingler()
-    positions: list[int] = []
     bands = array.array("Q")
     equal: list[Pair] = []
-    kept: dict[int, Shingles] = {}
-    first: dict[int, int] = {}
+    first: dict[int, int] = {}  # in order: the positions of different texts
     position = -1
     with progress.task(f"hashing {what}", unit=what) as task:
         for position, text in enumerate(texts):
@@ -208,30 +160,23 @@ def _scan(texts: Iterable[str], what: str, rows: int, keep: bool) -> _Scan:
             if original != position:
                 equal.append(Pair(original, position, 1.0, exact=True))
                 continue
-            shingles = shingle(normal)
             signature = MinHash(_PERMUTATIONS, hashfunc=int, scheme="affine64", seed=1, permutations=start.permutations)
-            signature.update_batch(shingles.tolist())
+            signature.update_batch(shingle(normal).tolist())
             values = signature.hashvalues[: n_bands * rows].reshape(n_bands, rows)
             bands.extend((values * weights).sum(axis=1, dtype=np.uint64).tolist())
-            positions.append(position)
-            if keep:
-                kept[position] = shingles
-    table = np.frombuffer(bands, dtype=np.uint64).reshape(-1, n_bands) if bands else np.empty((0, n_bands), np.uint64)
-    return _Scan(positions, table, equal, kept, position + 1)
+    return position + 1, list(first.values()), np.array(bands, dtype=np.uint64).reshape(-1, n_bands), equal
 
 
-def _candidates(scan: _Scan) -> list[tuple[int, int]]:
+def _candidates(positions: list[int], bands: NDArray[np.uint64]) -> list[tuple[int, int]]:
     """Pairs of positions that agree in at least one band, ascending.
 
     Bands are sorted instead of being put into a dictionary (datasketch's MinHashLSH): 8 bytes a
     band and text in place of some 250.
     """
     found: set[tuple[int, int]] = set()
-    for column in scan.bands.T:
+    for column in bands.T:
         order = np.argsort(column, kind="stable")
-        ends = np.flatnonzero(np.diff(column[order])) + 1
-        for bucket in np.split(order, ends):
+        for bucket in np.split(order, np.flatnonzero(np.diff(column[order])) + 1):
             if bucket.size > 1:
-                members = [scan.positions[i] for i in sorted(bucket.tolist())]
-                found.update(itertools.combinations(members, 2))
+                found.update(itertools.combinations([positions[i] for i in bucket.tolist()], 2))
     return sorted(found)

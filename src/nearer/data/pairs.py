@@ -13,54 +13,48 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from nearer.data import records
 from nearer.data.records import Row
-from nearer.errors import DataError
+from nearer.data.sources import bad
 from nearer.types import Example
 
 QUERY = ("anchor", "query", "question", "sentence1", "text1")
 POSITIVE = ("positive", "pos", "answer", "response", "document", "passage", "sentence2", "text2")
 SCORE = ("score", "similarity", "label")
-_NEGATIVE = re.compile(r"^(neg|negative|negatives|hard_negatives|(neg|negative)_?\d+)$")
+_NEGATIVE = re.compile(r"(neg|negative|negatives|hard_negatives|(neg|negative)_?\d+)")
 _ASYMMETRIC = ("query", "question")  # names that promise a short text against a longer one
 _SAMPLE = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Which column plays which part."""
 
     query: str
     positive: str
-    negatives: tuple[str, ...] = ()
-    score: str | None = None
+    negatives: tuple[str, ...]
+    score: str | None
 
 
 def layout(row: Row) -> Layout:
     """Parts of a training file from the columns of its first row.  Raises DataError when they are unclear."""
-    names = list(row.values)
-    if missing := [part for part, known in (("query", QUERY), ("positive", POSITIVE)) if not any(n.lower() in known for n in names)]:
-        raise DataError(
-            f"no {' and no '.join(missing)} column; the columns here: {', '.join(names)}",
-            where=row.where,
-            next_step="name the columns query, positive, and optionally negative_1, … or score",
-        )
-    parts = {part: [n for n in names if n.lower() in known] for part, known in (("query", QUERY), ("positive", POSITIVE), ("score", SCORE))}
-    negatives = tuple(name for name in names if _NEGATIVE.match(name.lower()))
+    queries, positives, scores = ([name for name in row.values if name.lower() in known] for known in (QUERY, POSITIVE, SCORE))
+    negatives = tuple(name for name in row.values if _NEGATIVE.fullmatch(name.lower()))
+    parts = {"query": queries, "positive": positives}
+    if missing := [part for part, found in parts.items() if not found]:
+        what = f"no {' and no '.join(missing)} column; the columns here: {', '.join(row.values)}"
+        raise row.bad(what, "name the columns query, positive, and optionally negative_1, … or score")
     for part, found in parts.items():
-        if len(found) > 1 and part != "score":
-            raise DataError(f"{' and '.join(found)} could both be the {part}", where=row.where, next_step="rename or drop one of them")
-    # `label` beside a score is usually a class; a score beside negatives has no meaning.
-    scores = parts["score"] if len(parts["score"]) < 2 else [n for n in parts["score"] if n.lower() != "label"]
-    if len(scores) > 1 or (scores and negatives):
-        others = [*scores, *negatives]
-        raise DataError(f"triplets or scored pairs? {' and '.join(others)} are both here", where=row.where, next_step="drop one of them")
-    return Layout(parts["query"][0], parts["positive"][0], negatives, scores[0] if scores else None)
+        if len(found) > 1:
+            raise row.bad(f"{' and '.join(found)} could both be the {part}", "rename or drop one of them")
+    if len(scores) > 1:  # `label` beside a score is usually a class
+        scores = [name for name in scores if name.lower() != "label"]
+    if len(scores) > 1 or (scores and negatives):  # a score beside negatives has no meaning
+        raise row.bad(f"triplets or scored pairs? {' and '.join([*scores, *negatives])} are both here", "drop one of them")
+    return Layout(queries[0], positives[0], negatives, scores[0] if scores else None)
 
 
 def read_training(path: Path) -> list[Example]:
@@ -75,15 +69,19 @@ def read_training(path: Path) -> list[Example]:
         parts = parts or layout(row)
         found.extend(_examples(row, parts))
     if parts is None or not found:
-        raise DataError("the file holds no training examples", where=str(path), next_step="correct data.training")
-    _refuse_swapped(found[:_SAMPLE], parts, path)
+        raise bad("the file holds no training examples", path, "correct data.training")
+    queries = median(len((one.query or "").split()) for one in found[:_SAMPLE])
+    positives = median(len(one.positive.split()) for one in found[:_SAMPLE])
+    if parts.query.lower() in _ASYMMETRIC and queries >= 20 and queries > 3 * positives:
+        what = f"look swapped: the median {parts.query} has {queries:g} words, the {parts.positive} {positives:g}"
+        mend = f"swap the two names; if it is meant so, call them anchor and {parts.positive}"
+        raise bad(f"{parts.query} and {parts.positive} {what}", path, mend)
     return found
 
 
 def _examples(row: Row, parts: Layout) -> Iterable[Example]:
     (query,) = _texts(row, parts.query, single=True)
-    positives = _texts(row, parts.positive)
-    negatives = tuple(text for name in parts.negatives for text in (_texts(row, name) if row.values.get(name) else ()))
+    negatives = tuple(text for name in parts.negatives if row.values.get(name) for text in _texts(row, name))
     score = None
     if parts.score:
         try:
@@ -91,29 +89,15 @@ def _examples(row: Row, parts: Layout) -> Iterable[Example]:
         except (TypeError, ValueError):
             score = math.nan
         if not math.isfinite(score):
-            raise DataError(f"{parts.score} {row.values.get(parts.score)!r} is not a finite number", where=row.where,
-                            next_step="mend that line, or rename the column if it is no score")  # fmt: skip
+            what = f"{parts.score} {row.values.get(parts.score)!r} is not a finite number"
+            raise row.bad(what, "mend that line, or rename the column if it is no score")
     source = (f"{row.path.name}:{row.number}",)
-    return (Example(positive, query=query, negatives=negatives, score=score, source=source) for positive in positives)
+    return [Example(text, query=query, negatives=negatives, score=score, source=source) for text in _texts(row, parts.positive)]
 
 
 def _texts(row: Row, column: str, single: bool = False) -> list[str]:
     value: Any = row.values.get(column)
     texts = value if isinstance(value, list) and not single else [value]
     if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
-        raise DataError(f"{column} is empty or no text", where=row.where, next_step="mend or drop that line")
-    return list(texts)
-
-
-def _refuse_swapped(sample: list[Example], parts: Layout, path: Path) -> None:
-    if parts.query.lower() not in _ASYMMETRIC:
-        return
-    queries = median(len((one.query or "").split()) for one in sample)
-    positives = median(len(one.positive.split()) for one in sample)
-    if queries >= 20 and queries > 3 * positives:
-        raise DataError(
-            f"{parts.query} and {parts.positive} look swapped: the median {parts.query} has {queries:g} words, the {parts.positive} "
-            f"{positives:g}",
-            where=str(path),
-            next_step=f"swap the two names; if it is meant so, call them anchor and {parts.positive}",
-        )
+        raise row.bad(f"{column} is empty or no text", "mend or drop that line")
+    return texts

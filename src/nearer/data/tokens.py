@@ -20,9 +20,9 @@ class Tokens:
 
 def load_tokens(settings: config.Model, root: Path) -> Tokens | None:
     """The tokenizer and maximum length of a model folder, or of a hub model that is already on this machine; None when unknown."""
-    source = sources.model_source(settings.name, root)
     from transformers import AutoTokenizer
 
+    source = sources.model_source(settings.name, root)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), local_files_only=True)
     except Exception:  # noqa: BLE001 - dozens of kinds come out of the loaders; a broken model is `evaluate`'s to report
@@ -39,12 +39,9 @@ def load_tokens(settings: config.Model, root: Path) -> Tokens | None:
 
 def _own_limit(source: Path | str) -> int | None:
     """`max_seq_length` as sentence-transformers stores it."""
-    if isinstance(source, str):
-        from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
-        cached = try_to_load_from_cache(source, "sentence_bert_config.json")
-        path = Path(cached) if isinstance(cached, str) else None
-    else:
-        path = source / "sentence_bert_config.json"
-    limit = files.read_json(path).get("max_seq_length") if path and path.is_file() else None
+    name = "sentence_bert_config.json"
+    path = try_to_load_from_cache(source, name) if isinstance(source, str) else source / name
+    limit = files.read_json(Path(path)).get("max_seq_length") if isinstance(path, str | Path) and Path(path).is_file() else None
     return limit if isinstance(limit, int) else None

@@ -1,15 +1,15 @@
 """What the report says, before it is laid out: values made safe, figures made readable.
 
-Everything here is tolerant on purpose.  The files of a run may be missing, older than this
-version, or written by somebody else; a report that fails is worse than one with a gap.
+A missing file, section or figure leaves a gap and never stops the report.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -25,7 +25,7 @@ VERDICTS = {
 }
 STATUS = {"pass": "good", "fail": "bad", "inconclusive": "warn", "yes": "good", "no": "bad"}
 DASH = "–"
-ALL_QUERIES = "All queries"
+MANY_QUERIES = 100_000  # nobody judges more than this: "needs more" is then all there is to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,12 @@ class ReportData:
         if isinstance(value, ReportData):
             return value
         known: dict[str, Any] = {f.name: obj(value.get(f.name)) for f in fields(cls) if f.name not in ("run", "history")}
-        return cls(run=text(value.get("run")), history=tuple(maps(value.get("history"))), **known)
+        return cls(run=text(value.get("run")), history=maps(value.get("history")), **known)
+
+    @property
+    def command(self) -> str:
+        """What to type to do it all again."""
+        return f"nearer run --run {text(self.run, 80)}" if self.run not in ("", "default") else "nearer run"
 
 
 # -- values out of JSON ----------------------------------------------------------------------------
@@ -70,17 +75,18 @@ def obj(value: Any) -> Json:
     return value if isinstance(value, Mapping) else {}
 
 
+def listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
 def maps(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
+    return [item for item in listed(value) if isinstance(item, Mapping)]
 
 
 def pair(value: Any) -> tuple[float, float] | None:
     """The two ends of an interval, or None."""
-    if isinstance(value, list | tuple) and len(value) == 2:
-        low, high = num(value[0]), num(value[1])
-        if low is not None and high is not None:
-            return low, high
-    return None
+    ends = [number for item in listed(value) if (number := num(item)) is not None]
+    return (ends[0], ends[1]) if len(ends) == 2 else None
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -88,64 +94,69 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 def text(value: Any, limit: int = 400) -> str:
     """Text that can be shown: no control characters or lone surrogates, cut at `limit` characters."""
-    if value is None:
-        return ""
-    shown = _CONTROL.sub("�", value if isinstance(value, str) else str(value)).strip()
+    shown = "" if value is None else _CONTROL.sub("�", str(value)).strip()
     return shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
 
 
 # -- figures for people ----------------------------------------------------------------------------
 
 
-def fixed(value: Any, places: int = 3) -> str:
+def fixed(value: Any, places: int = 3, sign: str = "") -> str:
     number = num(value)
-    return DASH if number is None else f"{number:.{places}f}".replace("-", "−")
+    return DASH if number is None else f"{number:{sign}.{places}f}".replace("-", "−")
 
 
 def signed(value: Any, places: int = 3) -> str:
-    number = num(value)
-    if number is None:
-        return DASH
-    shown = f"{number:+.{places}f}".replace("-", "−")
-    return shown[1:] if float(f"{number:.{places}f}") == 0 else shown
+    shown = fixed(value, places, "+")
+    return shown if shown.strip("+−0.") else shown.lstrip("+−")  # nothing is neither gained nor lost
+
+
+def span(ci: Any, show: Any = fixed) -> str:
+    """An interval as `0.315 to 0.379`."""
+    ends = pair(ci)
+    return f"{show(ends[0])} to {show(ends[1])}" if ends else DASH
 
 
 def p_value(value: Any) -> str:
     number = num(value)
-    if number is None:
-        return DASH
-    return "< 0.001" if number < 0.001 else f"{number:.3f}"
+    return "< 0.001" if number is not None and number < 0.001 else fixed(number)
 
 
 def whole(value: Any) -> str:
     number = num(value)
-    return DASH if number is None else f"{number:,.0f}"
+    return DASH if number is None else f"{number:,.0f}".replace("-", "−")
+
+
+def needed(value: Any) -> str:
+    """Number of queries that would settle a guardrail."""
+    return f"over {whole(MANY_QUERIES)}" if (num(value) or 0) > MANY_QUERIES else whole(value)
 
 
 def duration(value: Any) -> str:
     """Seconds as `0.4 s`, `2 min 05 s`, `3 h 20 min`."""
     seconds = num(value)
-    if seconds is None:
-        return DASH
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    if seconds is None or seconds < 60:
+        return DASH if seconds is None else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{int(seconds // 60)} min {int(seconds % 60):02d} s" if seconds < 3600 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def size(value: Any) -> str:
     number = num(value)
-    if number is None:
-        return DASH
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
+    if number is None or abs(number) < 1000:
+        return DASH if number is None else f"{number:.0f} B"
+    power = min(4, int(math.log10(abs(number)) // 3))
+    return f"{number / 1000**power:.1f} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
 
 
 def words(key: str) -> str:
     return text(key, 60).replace("_", " ")
+
+
+def model_name(path: Any) -> str:
+    """The last telling part of a path or hub name."""
+    parts = [part for part in re.split(r"[/\\]", text(path, 400)) if part]
+    return next((part for part in reversed(parts) if part != "model"), "model" if parts else "")
 
 
 def figure(key: str, value: Any) -> str:
@@ -160,26 +171,24 @@ def figure(key: str, value: Any) -> str:
         return f"{number:.1%}"
     if number == int(number) and abs(number) < 1e15:
         return whole(number)
-    return fixed(number, 3) if 0.001 <= abs(number) < 1 else f"{number:,.4g}".replace("-", "−")
+    return fixed(number) if 0.001 <= abs(number) < 1 else f"{number:,.4g}".replace("-", "−")
 
 
 def facts(value: Any, limit: int = 60) -> list[tuple[str, str]]:
     """(label, figure) of every scalar in nested JSON; long lists are left out."""
-    found: list[tuple[str, str]] = []
+    return list(islice(_walk(obj(value), ""), limit))
 
-    def walk(node: Json, path: tuple[str, ...]) -> None:
-        for key, item in node.items():
-            here = (*path, words(str(key)))
-            if isinstance(item, Mapping):
-                walk(item, here)
-            elif isinstance(item, list | tuple):
-                if 0 < len(item) <= 8 and not any(isinstance(part, Mapping | list) for part in item):
-                    found.append((" · ".join(here), ", ".join(figure(str(key), part) for part in item)))
-            elif item is not None:
-                found.append((" · ".join(here), figure(str(key), item)))
 
-    walk(obj(value), ())
-    return found[:limit]
+def _walk(node: Json, path: str) -> Iterator[tuple[str, str]]:
+    for key, item in node.items():
+        here = f"{path}{words(str(key))}"
+        if isinstance(item, Mapping):
+            yield from _walk(item, f"{here} · ")
+        elif isinstance(item, list | tuple):
+            if 0 < len(item) <= 8 and not any(isinstance(part, Mapping | list) for part in item):
+                yield here, ", ".join(figure(str(key), part) for part in item)
+        elif item is not None:
+            yield here, figure(str(key), item)
 
 
 # -- what both the page and the pull request say ----------------------------------------------------
@@ -200,91 +209,69 @@ def level(decision: Json) -> int:
     return round(100 * (1 - alpha)) if alpha is not None and 0 < alpha < 1 else 95
 
 
-def candidate(decision: Json, *, name: str | None = None, role: str | None = None) -> Json:
-    """The first candidate of that name or role, or an empty mapping."""
-    for row in maps(decision.get("candidates")):
-        if (name is not None and text(row.get("name")) == name) or (role is not None and row.get("role") == role):
-            return row
-    return {}
+def candidate(decision: Json, name: Any) -> Json:
+    """The candidate of that name, or an empty mapping."""
+    return next((row for row in maps(decision.get("candidates")) if name and row.get("name") == name), {})
 
 
 def mean(row: Json, measure: str) -> float | None:
     return num(obj(obj(row.get("measures")).get(measure)).get("mean"))
 
 
+def compared(decision: Json) -> Json:
+    """The comparison that slices, margins and examples are about."""
+    return _comparison(decision, obj(decision.get("compared")).get("candidate"))
+
+
 def headline(decision: Json) -> Json:
-    """The comparison with today's system that carries the verdict, on the primary measure.
-
-    That of the recommended system; where today's is recommended, that of the candidate turned down.
-    """
-    recommended, today = text(decision.get("recommended")), text(candidate(decision, role="today").get("name"))
-    if recommended and recommended != today:
-        return _compared(decision, today, [recommended])
-    return tuned(decision)
+    """The comparison with today's system that carries the verdict: of the recommended system, else of the one turned down."""
+    recommended = decision.get("recommended")
+    today = obj(decision.get("compared")).get("baseline")
+    return _comparison(decision, recommended) if recommended and recommended != today else compared(decision)
 
 
-def tuned(decision: Json) -> Json:
-    """The comparison of a fine-tuned system with today's: what slices, margins and examples are about."""
-    names = [text(row.get("name")) for row in maps(decision.get("candidates")) if row.get("role") == "candidate"]
-    return _compared(decision, text(candidate(decision, role="today").get("name")), names)
-
-
-def _compared(decision: Json, baseline: str, names: Sequence[str]) -> Json:
-    """The first comparison of one of `names` with the baseline, or an empty mapping: another system's gain would mislead."""
-    for row in maps(decision.get("comparisons")):
-        fits = text(row.get("candidate")) in names and (not baseline or text(row.get("baseline")) == baseline)
-        if fits and text(row.get("measure")) == primary(decision) and num(row.get("delta")) is not None:
-            return row
-    return {}
+def _comparison(decision: Json, name: Any) -> Json:
+    """Its comparison with today's on the primary measure, or nothing: another system's gain would mislead."""
+    wanted = {"candidate": name, "baseline": obj(decision.get("compared")).get("baseline"), "measure": primary(decision)}
+    rows = (row for row in maps(decision.get("comparisons")) if name and {key: row.get(key) for key in wanted} == wanted)
+    return next((row for row in rows if num(row.get("delta")) is not None), {})
 
 
 def measure_names(decision: Json) -> list[str]:
     """Measures that any candidate has, the primary first."""
-    names = dict.fromkeys([primary(decision)])
-    for row in maps(decision.get("candidates")):
-        names |= dict.fromkeys(str(name) for name in obj(row.get("measures")))
-    return [name for name in names if any(mean(row, name) is not None for row in maps(decision.get("candidates")))]
+    rows = maps(decision.get("candidates"))
+    names = [primary(decision), *(str(name) for row in rows for name in obj(row.get("measures")))]
+    return [name for name in dict.fromkeys(names) if any(mean(row, name) is not None for row in rows)]
 
 
 _SECRET_KEY = re.compile(r"(?i)(secret|token|password|api_?key|authorization)$")
 _SECRET_URL = re.compile(r"(?i)(://)[^/\s@]+@|([?&][^=&\s]*(?:key|token|secret|password|sig)[^=&\s]*=)[^&\s'\"]+")
 
 
-def settings(steps: Mapping[str, Json]) -> str:
-    """The settings of all steps as YAML that can be pasted into nearer.yaml; secrets in addresses blanked."""
-    merged: dict[str, Any] = {}
-    for record in steps.values():
-        for name, section in obj(obj(record).get("settings")).items():
-            merged[str(name)] = section["value"] if isinstance(section, Mapping) and set(section) == {"value"} else section
-    if not merged:
-        return ""
-    try:
-        return yaml.safe_dump(_blanked(merged), sort_keys=False, allow_unicode=True, width=110).rstrip()
-    except yaml.YAMLError:
-        return ""
-
-
-def blank(value: str) -> str:
-    """Text with user names, passwords and keys in addresses blanked: reports travel further than their authors think."""
-    return _SECRET_URL.sub(lambda hit: f"{hit[1]}…@" if hit[1] else f"{hit[2]}…", value)
-
-
-def _blanked(value: Any) -> Any:
+def blank(value: Any) -> Any:
+    """JSON with passwords and keys blanked, in addresses too: reports travel further than their authors think."""
     if isinstance(value, Mapping):
-        return {str(key): "…" if item and _SECRET_KEY.search(str(key)) else _blanked(item) for key, item in value.items()}
+        return {str(key): "…" if item and _SECRET_KEY.search(str(key)) else blank(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_blanked(item) for item in value]
-    return blank(text(value, 2000)) if isinstance(value, str) else value
+        return [blank(item) for item in value]
+    return _SECRET_URL.sub(lambda hit: f"{hit[1]}…@" if hit[1] else f"{hit[2]}…", text(value, 2000)) if isinstance(value, str) else value
+
+
+def _sections(steps: Mapping[str, Json]) -> dict[str, Any]:
+    """The settings of all steps in one; a setting outside all sections is recorded as `{"value": …}`."""
+    found = {str(name): section for record in steps.values() for name, section in obj(obj(record).get("settings")).items()}
+    return {
+        name: section["value"] if isinstance(section, Mapping) and set(section) == {"value"} else section for name, section in found.items()
+    }
+
+
+def settings(steps: Mapping[str, Json]) -> str:
+    """The settings of all steps as YAML that can be pasted into nearer.yaml."""
+    sections = blank(_sections(steps))
+    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110).rstrip() if sections else ""
 
 
 def seeds(data: ReportData) -> dict[str, str]:
     """Every seed that the run used, by where it was used."""
-    found = {}
-    for record in data.steps.values():
-        for name, section in obj(obj(record).get("settings")).items():
-            value = section.get("value") if name == "seed" and isinstance(section, Mapping) else obj(section).get("seed")
-            if num(value) is not None:
-                found["run" if name == "seed" else text(name, 40)] = text(value)
-    if num(data.training.get("seed")) is not None:
-        found["train"] = text(data.training.get("seed"))
-    return found
+    found = {name: section if name == "seed" else obj(section).get("seed") for name, section in _sections(data.steps).items()}
+    return {"run" if name == "seed" else text(name, 40): text(seed) for name, seed in found.items() if num(seed) is not None}

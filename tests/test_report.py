@@ -480,17 +480,12 @@ def test_every_key_of_the_decision_may_be_missing_or_nonsense(data: ReportData) 
     for key in data.decision:
         for value in ("absent", None, 7, "text", [], [None, 3, "x"], [{}], [{"delta": float("nan")}], {}, {"x": [1, {"y": None}]}):
             changed = {k: v for k, v in data.decision.items() if k != key} | ({} if value == "absent" else {key: value})
-            assert "</html>" in page.render({"decision": changed})
-            assert markdown.render({"decision": changed}).startswith("## ")
+            assert "</html>" in page.render(ReportData(decision=changed))
+            assert markdown.render(ReportData(decision=changed)).startswith("## ")
 
 
 def test_every_other_file_may_hold_nonsense() -> None:
-    nonsense: list[Any] = [
-        None,
-        5,
-        "x",
-        [],
-        [[]],
+    nonsense: list[dict[str, Any]] = [
         {"wins": [{}], "losses": [7]},
         {"wins": [{"before_top": [{}], "relevant": [{}]}]},
         {"bins": [0, 1], "before": [1], "after": ["x"]},
@@ -505,11 +500,11 @@ def test_every_other_file_may_hold_nonsense() -> None:
     ]
     for value in nonsense:
         for key in ("examples", "margins", "training", "mining", "check", "evaluation", "steps", "versions"):
-            assert "</html>" in page.render({key: value})
-            assert markdown.render({key: value})
-    assert "</html>" in page.render(
-        {"history": [{"step": 1}, {"step": None, "loss": 1}, {"loss": 3}, 4, {"step": 5, "nDCG@10": float("nan")}]}
-    )
+            data = ReportData(**{key: value})
+            assert "</html>" in page.render(data)
+            assert markdown.render(data)
+    history = [{"step": 1}, {"step": None, "loss": 1}, {"loss": 3}, {"step": 5, "nDCG@10": float("nan")}]
+    assert "</html>" in page.render(ReportData(history=history))
 
 
 HOSTILE = (
@@ -544,7 +539,7 @@ def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None
     hostile = _replace_strings(values, text)
     hostile["run"] = text
     hostile["mining"] = {**hostile["mining"], "dropped": {text: 3}, text: 4}
-    html = page.render(hostile)
+    html = page.render(ReportData(**hostile))
     html.encode("utf-8")  # no lone surrogate is left
     outline = Outline(html)
     assert outline.open == []
@@ -614,7 +609,7 @@ def test_slices_are_about_the_fine_tuned_system_whatever_is_recommended() -> Non
 
 def test_latency_is_shown_as_a_ratio_not_as_a_drop(data: ReportData) -> None:
     value = {"decision": {"guardrails": [{"name": "latency", "status": "pass", "margin": 1.5, "delta": 1.04, "lower_bound": None}]}}
-    for shown in (Outline(page.render(value)).text, markdown.render(value)):
+    for shown in (Outline(page.render(ReportData(**value))).text, markdown.render(ReportData(**value))):
         assert "× 1.04" in shown
         assert "× 1.50 at most" in shown
         assert "+1.04" not in shown
@@ -643,7 +638,7 @@ def test_markdown_stays_short_whatever_the_run_holds() -> None:
     value = decision()
     for key in ("candidates", "comparisons", "slices", "guardrails", "reasons"):
         value[key] = value[key] * 200
-    assert len(markdown.render({"decision": value}).splitlines()) < 150
+    assert len(markdown.render(ReportData(decision=value)).splitlines()) < 150
 
 
 @pytest.mark.parametrize(

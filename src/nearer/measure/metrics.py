@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,51 +36,31 @@ class Scores:
     query_ids: tuple[str, ...]
     values: Mapping[str, np.ndarray]
     skipped: tuple[str, ...] = ()
-    _position: dict[str, int] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_position", {q: i for i, q in enumerate(self.query_ids)})
 
     def __len__(self) -> int:
         return len(self.query_ids)
 
     def column(self, measure: str) -> np.ndarray:
         """(n_queries,) float64.  Raises ConfigError for a measure that was not asked for."""
-        try:
-            return self.values[measure]
-        except KeyError:
-            raise ConfigError(
-                f"{measure} was not measured; there are {', '.join(self.values)}", next_step=f"add {measure} to evaluate.measures"
-            ) from None
+        if measure not in self.values:
+            problem = f"{measure} was not measured; there are {', '.join(self.values)}"
+            raise ConfigError(problem, next_step=f"add {measure} to evaluate.measures")
+        return self.values[measure]
 
     def mean(self, measure: str) -> float:
         """Mean over the queries; 0 when there are none."""
         column = self.column(measure)
         return float(column.mean()) if len(column) else 0.0
 
-    def value(self, query_id: str, measure: str) -> float:
-        """One query's value.  Raises KeyError for a query that was not scored."""
-        return float(self.column(measure)[self._position[query_id]])
-
     def positions(self, query_ids: Iterable[str]) -> np.ndarray:
         """Ascending int64 positions of those queries that were scored."""
-        return np.array(sorted(self._position[q] for q in set(query_ids) if q in self._position), dtype=np.int64)
+        wanted = set(query_ids)
+        return np.array([i for i, query_id in enumerate(self.query_ids) if query_id in wanted], dtype=np.int64)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The lines of `scores.jsonl`: `{"query_id", measure: value, …}`."""
         for i, query_id in enumerate(self.query_ids):
             yield {"query_id": query_id} | {name: float(column[i]) for name, column in self.values.items()}
-
-    @classmethod
-    def from_rows(cls, rows: Iterable[Mapping[str, Any]], skipped: Sequence[str] = ()) -> Scores:
-        """The inverse of `rows()`.  Raises DataError for lines with different measures."""
-        lines = list(rows)
-        names = [name for name in lines[0] if name != "query_id"] if lines else []
-        try:
-            values = {name: np.array([line[name] for line in lines], dtype=np.float64) for name in names}
-            return cls(tuple(line["query_id"] for line in lines), values, tuple(skipped))
-        except KeyError as error:
-            raise DataError(f"a line of scores has no {error}", next_step="rerun the stage that wrote it with --force") from None
 
 
 def score(run: Run, split: Split, measures: Sequence[str], item_to_item: bool = False) -> Scores:
@@ -135,9 +115,8 @@ def _parse(name: str) -> tuple[str, int | None, str | None]:
     match = _NAME.match(name)
     base = match["base"] if match else ""
     if match is None or (match["k"] is None and base not in _WITHOUT_CUTOFF):
-        raise ConfigError(
-            f"unknown measure {name!r}", next_step="use nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k or Judged@k, for example nDCG@10"
-        )
+        known = "use nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k or Judged@k, for example nDCG@10"
+        raise ConfigError(f"unknown measure {name!r}", next_step=known)
     k = int(match["k"]) if match["k"] else None
     if base == "Judged":
         return base, k, None

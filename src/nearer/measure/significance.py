@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -43,8 +43,9 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Keys of `comparisons` in `decision.json`."""
-        counts = {"n": self.n, "wins": self.wins, "ties": self.ties, "losses": self.losses}
-        return {"delta": self.delta, "ci": [self.low, self.high], "p": self.p} | counts | {"sd": self.sd}
+        return {"delta": self.delta, "ci": [self.low, self.high]} | {
+            key: getattr(self, key) for key in ("p", "n", "wins", "ties", "losses", "sd")
+        }
 
     def __str__(self) -> str:
         width = f"{100 * (1 - self.alpha):g}% interval"
@@ -70,12 +71,7 @@ class Guard:
 
     def as_dict(self) -> dict[str, Any]:
         """Keys of `guardrails` in `decision.json` (without the name)."""
-        bounds = {"lower_bound": self.lower_bound, "upper_bound": self.upper_bound}
-        return (
-            {"margin": self.margin, "delta": self.delta}
-            | bounds
-            | {"status": self.status, "n": self.n, "queries_needed": self.queries_needed}
-        )
+        return asdict(self)
 
 
 def mean_interval(
@@ -101,19 +97,10 @@ def mean_interval(
     if np.ptp(values) == 0.0 or len(sums) < 2:
         return Interval(mean, float(values.min()), float(values.max()))
     data, statistic = ((values,), np.mean) if clusters is None else ((sums, counts), _ratio)
+    options: dict[str, Any] = {"n_resamples": resamples, "batch": max(1, _BLOCK // len(sums)), "confidence_level": 1.0 - alpha}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy warns where BCa is undefined; that case is handled below
-        result = bootstrap(
-            data,
-            statistic,
-            paired=clusters is not None,
-            vectorized=True,
-            n_resamples=resamples,
-            batch=max(1, _BLOCK // len(sums)),
-            confidence_level=1.0 - alpha,
-            method="BCa",
-            rng=rng,
-        )
+        result = bootstrap(data, statistic, paired=clusters is not None, vectorized=True, method="BCa", rng=rng, **options)
     low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
     if not (math.isfinite(low) and math.isfinite(high)):  # every resample fell on one side: no bias correction exists
         low, high = (float(q) for q in np.quantile(result.bootstrap_distribution, [alpha / 2, 1 - alpha / 2]))
@@ -139,34 +126,12 @@ def compare(
     diff = _checked(np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64))
     interval = mean_interval(diff, rng, resamples, alpha, clusters)
     wins, losses = int((diff > _TIE).sum()), int((diff < -_TIE).sum())
-    return Comparison(
-        delta=interval.mean,
-        low=interval.low,
-        high=interval.high,
-        p=_sign_flip(_by_cluster(diff, clusters)[0], rng, resamples),
-        n=len(diff),
-        wins=wins,
-        ties=len(diff) - wins - losses,
-        losses=losses,
-        sd=_sd(diff),
-        alpha=alpha,
-    )
+    p = _sign_flip(_by_cluster(diff, clusters)[0], rng, resamples)
+    counts = {"n": len(diff), "wins": wins, "ties": len(diff) - wins - losses, "losses": losses}
+    return Comparison(delta=interval.mean, low=interval.low, high=interval.high, p=p, sd=_sd(diff), alpha=alpha, **counts)
 
 
-def lower_bound(diff: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES, alpha: float = 0.05) -> float:
-    """One-sided 1 - alpha lower confidence bound of the mean difference (BCa)."""
-    # The ends of a two-sided 1 - 2·alpha interval are the two one-sided bounds.
-    return mean_interval(diff, rng, resamples, 2 * alpha).low
-
-
-def non_inferior(
-    diff: np.ndarray,
-    margin: float,
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
-    alpha: float = 0.05,
-    power: float = 0.8,
-) -> Guard:
+def non_inferior(diff: np.ndarray, margin: float, rng: np.random.Generator, resamples: int = RESAMPLES, alpha: float = 0.05) -> Guard:
     """Is the candidate no worse than `margin` below the baseline?  `diff` is candidate - baseline, (n,).
 
     pass: the one-sided lower bound reaches -margin; fail: the one-sided upper bound lies below it
@@ -175,18 +140,16 @@ def non_inferior(
     the observed one where that is a loss, and none where it is a gain.
     """
     diff = _checked(diff)
-    interval = mean_interval(diff, rng, resamples, 2 * alpha)
-    n, status = len(diff), "inconclusive"
+    interval = mean_interval(diff, rng, resamples, 2 * alpha)  # its ends are the two one-sided bounds
+    n, needed, distance = len(diff), None, abs(margin + min(interval.mean, 0.0))
+    status: Literal["pass", "fail", "inconclusive"] = "inconclusive"
     if n >= MIN_QUERIES and interval.low >= -margin:
         status = "pass"
     elif n >= MIN_QUERIES and interval.high < -margin:
         status = "fail"
-    needed = None
-    if status == "inconclusive":
-        distance = abs(margin + min(interval.mean, 0.0))
-        if distance > _TIE:
-            needed = max(queries_needed(_sd(diff), distance, alpha, power, sides=1), n + 1, MIN_QUERIES)
-    return Guard(status, margin, interval.mean, interval.low, interval.high, n, needed)  # type: ignore[arg-type]
+    elif distance > _TIE:
+        needed = max(queries_needed(_sd(diff), distance, alpha, sides=1), n + 1, MIN_QUERIES)
+    return Guard(status, margin, interval.mean, interval.low, interval.high, n, needed)
 
 
 def queries_needed(sd: float, difference: float, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2) -> int:

@@ -7,8 +7,7 @@ Slices say *for whom* a system is good.  Their tables are exploratory: they sugg
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,7 +82,7 @@ class SliceEvidence:
     """What slicing may look at besides the queries; what is absent makes its slices absent.
 
     `relevant_texts`: document id → content, for the judged documents at least.
-    `document_frequencies`: term → number of documents (see `document_frequencies`).
+    `document_frequencies`: term → number of documents that it stands in.
     `trained`: ids of documents that are relevant to a training query.
     """
 
@@ -105,16 +104,6 @@ def find_identifiers(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def document_frequencies(contents: Iterable[str], wanted: Collection[str] | None = None) -> Counter[str]:
-    """Number of texts each term stands in; only the `wanted` terms where given, which bounds memory."""
-    keep = None if wanted is None else frozenset(wanted)
-    counts: Counter[str] = Counter()
-    for content in contents:
-        present = set(terms(content))
-        counts.update(present if keep is None else present & keep)
-    return counts
-
-
 def automatic_slices(queries: Sequence[Query], evidence: SliceEvidence) -> dict[str, set[str]]:
     """Slice name → query ids: `tag:NAME` for tags, then the names of `DESCRIPTIONS`.  Empty slices are left out.
 
@@ -126,10 +115,9 @@ def automatic_slices(queries: Sequence[Query], evidence: SliceEvidence) -> dict[
     vocabulary: dict[str, frozenset[str]] = {}
     for query in queries:
         relevant = [d for d, g in evidence.judgments.get(query.id, {}).items() if g >= evidence.min_grade]
-        if evidence.relevant_texts is not None:
-            for doc_id in relevant:
-                if doc_id not in vocabulary and doc_id in evidence.relevant_texts:
-                    vocabulary[doc_id] = frozenset(terms(evidence.relevant_texts[doc_id]))
+        for doc_id in relevant:
+            if evidence.relevant_texts is not None and doc_id not in vocabulary and doc_id in evidence.relevant_texts:
+                vocabulary[doc_id] = frozenset(terms(evidence.relevant_texts[doc_id]))
         names = [f"tag:{tag}" for tag in query.tags]
         names += _form(query.text)
         names += _overlap(query.text, [vocabulary[d] for d in relevant if d in vocabulary])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -43,14 +43,6 @@ class ReportData:
     evaluation: Json = field(default_factory=dict)  # evaluate/summary.json
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json
     versions: Mapping[str, str] = field(default_factory=dict)  # package → version
-
-    @classmethod
-    def of(cls, value: ReportData | Json) -> ReportData:
-        """The same from a mapping with these keys; others are ignored, wrong types become empty."""
-        if isinstance(value, ReportData):
-            return value
-        known: dict[str, Any] = {f.name: obj(value.get(f.name)) for f in fields(cls) if f.name not in ("run", "history")}
-        return cls(run=text(value.get("run")), history=maps(value.get("history")), **known)
 
     @property
     def command(self) -> str:

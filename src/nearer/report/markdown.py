@@ -14,9 +14,8 @@ _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 
 
-def render(data: ReportData | Json) -> str:
-    """The decision as Markdown; see `ReportData` for what may be given."""
-    data = ReportData.of(data)
+def render(data: ReportData) -> str:
+    """The decision as Markdown."""
     decision = data.decision
     word, tone = c.VERDICTS.get(str(decision.get("verdict")), ("No verdict", "none"))
     lines = [f"## {_MARKS[tone]} {word}", "", plain(decision.get("sentence"), 600) or "This run has not been decided yet.", ""]

@@ -38,51 +38,48 @@ def _environment() -> Environment:
         """Whatever the template prints, cut and without control characters; it is escaped afterwards."""
         return value if isinstance(value, Markup) else text(value, 800)
 
-    env = Environment(
-        loader=PackageLoader("nearer", "report"),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        finalize=shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    env = Environment(loader=PackageLoader("nearer", "report"), autoescape=True, undefined=ChainableUndefined, finalize=shown)
+    env.trim_blocks = env.lstrip_blocks = True
     env.filters |= {"fixed": c.fixed, "signed": c.signed, "pv": c.p_value, "whole": c.whole, "t": text, "size": c.size}
     env.filters |= {"duration": c.duration, "listed": listed, "maps": maps, "model": c.model_name}
     env.globals |= {"status": lambda value: c.STATUS.get(str(value), "none"), "change": lambda ci: c.span(ci, c.signed), "span": c.span}
     return env
 
 
-def render(data: ReportData | Json) -> str:
-    """The whole page as one string of HTML; see `ReportData` for what may be given."""
-    data = ReportData.of(data)
+def render(data: ReportData) -> str:
+    """The whole page as one string of HTML."""
     decision, check = data.decision, data.check
     style = files("nearer.report").joinpath("style.css").read_text(encoding="utf-8")
     parts = [(title, c.facts(check.get(title.lower()))) for title in ("Counts", "Lengths", "Power", "Split")]
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            style=Markup(style),  # noqa: S704 - our own file
-            script=Markup(SCRIPT),  # noqa: S704 - our own constant
-            script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
-            run=text(data.run, 80),
-            decision=decision,
-            level=c.level(decision),
-            primary=c.primary(decision),
-            verdict=verdict(decision),
-            candidates=candidates(decision, data.evaluation),
-            slices=slices(decision),
-            margins=margins(data.margins),
-            training=training(data),
-            guardrails=guardrails(decision),
-            examples=examples(data.examples, decision),
-            check=check,
-            findings=sorted(maps(check.get("findings")), key=lambda row: row.get("fatal") is not True),
-            parts=[(title, rows) for title, rows in parts if rows],
-            cost=c.facts(decision.get("cost")),
-            repeat=repeat(data),
-        )
-    )
+    steps = [
+        {"name": name, **obj(record), "inputs": c.facts(c.blank(obj(record).get("inputs")), 40)} for name, record in data.steps.items()
+    ]
+    view = {
+        "style": Markup(style),  # noqa: S704 - our own file
+        "script": Markup(SCRIPT),  # noqa: S704 - our own constant
+        "script_hash": base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        "run": text(data.run, 80),
+        "decision": decision,
+        "level": c.level(decision),
+        "primary": c.primary(decision),
+        "verdict": verdict(decision),
+        "candidates": candidates(decision, data.evaluation),
+        "slices": slices(decision),
+        "margins": margins(data.margins),
+        "training": training(data),
+        "guardrails": guardrails(decision),
+        "examples": examples(data.examples, decision),
+        "check": check,
+        "findings": sorted(maps(check.get("findings")), key=lambda row: row.get("fatal") is not True),
+        "parts": [(title, rows) for title, rows in parts if rows],
+        "cost": c.facts(decision.get("cost")),
+        "command": data.command,
+        "versions": list(data.versions.items()),
+        "seeds": list(c.seeds(data).items()),
+        "steps": steps,
+        "settings": escape(text(c.settings(data.steps), 100_000)),  # Markup, so that it is not cut further
+    }
+    return _environment().get_template("report.html.j2").render(view)
 
 
 def verdict(decision: Json) -> Json:
@@ -121,11 +118,8 @@ def _both(draw: Any, *given: Any, **options: Any) -> Markup:
 def candidates(decision: Json, evaluation: Json) -> Json:
     """The chart, and for the tables: rows with their tone, the measures on test and on dev."""
     measure, names, recommended = c.primary(decision), c.measure_names(decision), decision.get("recommended")
-    rows = [
-        {**row, "today": row.get("role") == "today", "recommended": row.get("name") == recommended}
-        for row in maps(decision.get("candidates"))
-    ]
-    stays = any(row["today"] and row["recommended"] for row in rows)
+    rows = [{**row, "today": row.get("role") == "today"} for row in maps(decision.get("candidates"))]
+    stays = any(row["today"] and row.get("name") == recommended for row in rows)
     focus = obj(decision.get("compared")).get("candidate") if stays else recommended
     marks, reference = [], None
     for row in rows:
@@ -178,20 +172,14 @@ def guardrails(decision: Json) -> list[Json]:
             shown = {"delta": f"× {c.fixed(delta, 2)}", "margin": f"× {c.fixed(margin, 2)} at most"}
         else:
             shown = {"delta": c.signed(delta), "margin": c.signed(-num(margin)) if num(margin) else c.fixed(margin)}  # type: ignore[operator]
-        shown |= {
-            "lower_bound": c.signed(row.get("lower_bound")),
-            "n": c.whole(row.get("n")),
-            "needed": c.needed(row.get("queries_needed")),
-        }
-        rows.append({"name": row.get("name"), "status": row.get("status")} | shown)
+        shown |= {"lower_bound": c.signed(row.get("lower_bound")), "needed": c.needed(row.get("queries_needed"))}
+        rows.append({"name": row.get("name"), "status": row.get("status"), "n": c.whole(row.get("n"))} | shown)
     return rows
 
 
 def margins(data: Json) -> Json | None:
     """The two histograms with shares and means, or None without usable counts."""
-    edges, before, after = (
-        [number for item in listed(data.get(key)) if (number := num(item)) is not None] for key in ("bins", "before", "after")
-    )
+    edges, before, after = ([n for v in listed(data.get(key)) if (n := num(v)) is not None] for key in ("bins", "before", "after"))
     chart = _both(charts.margins, edges, before, after, (num(data.get("before_mean")), num(data.get("after_mean"))))
     if not chart:
         return None
@@ -257,14 +245,7 @@ def _example(row: Json) -> Json:
     def entry(doc: Json, rank: int, moved: tuple[str, str]) -> Json:
         hit = doc.get("relevant") is True or str(doc.get("id")) in relevant
         # An irrelevant document that moves down is no loss.
-        return {
-            "rank": rank,
-            "id": doc.get("id"),
-            "title": doc.get("title"),
-            "relevant": hit,
-            "tone": moved[0] if hit else "",
-            "change": moved[1],
-        }
+        return {**doc, "rank": rank, "relevant": hit, "tone": moved[0] if hit else "", "change": moved[1]}
 
     def arrived(name: str, rank: int) -> tuple[str, str]:
         up = before[name] - rank if name in before else None
@@ -272,26 +253,5 @@ def _example(row: Json) -> Json:
 
     left = [entry(doc, rank, ("", "") if str(doc.get("id")) in after else ("gone", "gone")) for rank, doc in enumerate(tops[0], start=1)]
     right = [entry(doc, rank, arrived(str(doc.get("id")), rank)) for rank, doc in enumerate(tops[1], start=1)]
-    return {
-        "id": row.get("query_id"),
-        "text": row.get("text") or "(no text)",
-        "before": c.fixed(row.get("before")),
-        "after": c.fixed(row.get("after")),
-        "relevant": [
-            {"id": d, "title": title, "before": place(before, d), "after": place(after, d)} for d, title in list(relevant.items())[:8]
-        ],
-        "columns": [("Before", left), ("After", right)],
-    }
-
-
-def repeat(data: ReportData) -> Json:
-    """Commands, versions, seeds, settings and hashes."""
-    return {
-        "command": data.command,
-        "versions": list(data.versions.items()),
-        "seeds": list(c.seeds(data).items()),
-        "settings": escape(text(c.settings(data.steps), 100_000)),  # Markup, so that it is not cut
-        "steps": [
-            {"name": name, **obj(record), "inputs": c.facts(c.blank(obj(record).get("inputs")), 40)} for name, record in data.steps.items()
-        ],
-    }
+    places = [{"id": doc, "title": title, "before": place(before, doc), "after": place(after, doc)} for doc, title in relevant.items()]
+    return {**row, "relevant": places[:8], "columns": [("Before", left), ("After", right)]}

@@ -14,9 +14,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPException
 from numbers import Real
 from pathlib import Path
@@ -36,15 +35,13 @@ class RunFile:
     """Retriever that answers from TREC run files.  `known` are the ids of the corpus, where they should be checked."""
 
     def __init__(self, paths: Path | Sequence[Path], known: Collection[str] | None = None) -> None:
-        self.name = "run"
-        self._known = known
-        self._where = paths if isinstance(paths, Path) else ", ".join(str(path) for path in paths)
+        paths = [paths] if isinstance(paths, Path) else paths
+        self.name, self._known, self._where = "run", known, ", ".join(map(str, paths))
         self._results: dict[str, Sequence[Hit]] = {}
-        for path in [paths] if isinstance(paths, Path) else paths:
+        for path in paths:
             results = read_run(path).results
-            twice = next((query_id for query_id in results if query_id in self._results), None)
-            if twice is not None:
-                raise DataError(f"query {twice!r} is in more than one run file", where=str(path), next_step="keep one answer a query")
+            if twice := [query_id for query_id in results if query_id in self._results]:
+                raise DataError(f"query {twice[0]!r} is in more than one run file", where=str(path), next_step="keep one answer a query")
             self._results |= results
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
@@ -54,12 +51,9 @@ class RunFile:
         mention none of the queries (they belong to other data, or to another split).
         """
         if queries and not any(query.id in self._results for query in queries):
-            raise SearchSystemError(
-                f"none of the {len(queries)} queries is in the run",
-                where=str(self._where),
-                next_step="give the run file of this split (search.run)",
-            )
-        results = {query.id: _checked(self._results.get(query.id, ()), query, k, self._known, str(self._where)) for query in queries}
+            problem, next_step = f"none of the {len(queries)} queries is in the run", "give the run file of this split (search.run)"
+            raise SearchSystemError(problem, where=self._where, next_step=next_step)
+        results = {query.id: _checked(self._results.get(query.id, ()), query, k, self._known, self._where) for query in queries}
         return Run(self.name, results)
 
 
@@ -73,9 +67,7 @@ class Function:
     """
 
     def __init__(self, name: str, root: Path, known: Collection[str] | None = None) -> None:
-        self.name = "function"
-        self._known = known
-        self._where = name
+        self.name, self._known, self._where = "function", known, name
         self._function = _import(name, root)
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
@@ -88,9 +80,8 @@ class Function:
                 try:
                     answers = self._function(block, k)
                 except Exception as error:
-                    raise SearchSystemError(
-                        f"the function raised {type(error).__name__}: {error}", where=self._where, next_step="mend the function"
-                    ) from error
+                    problem = f"the function raised {type(error).__name__}: {error}"
+                    raise SearchSystemError(problem, where=self._where, next_step="mend the function") from error
                 if not isinstance(answers, (list, tuple)) or len(answers) != len(block):
                     got = f"{len(answers)} lists" if isinstance(answers, (list, tuple)) else type(answers).__name__
                     raise SearchSystemError(f"{len(block)} queries got {got}", where=self._where, next_step=_CONTRACT)
@@ -115,17 +106,15 @@ class Http:
     largest_answer = 10_000_000  # bytes
 
     def __init__(self, url: str, timeout: float = 10.0, known: Collection[str] | None = None, workers: int = 4) -> None:
-        self.name = "http"
-        self._known = known
-        self._timeout, self._workers = timeout, workers
         parts = _split_url(url)
+        address = parts.netloc.rpartition("@")[2]
+        self.name, self._known, self._where = "http", known, urlunsplit((parts.scheme, address, parts.path, "", ""))
+        self._url = urlunsplit((parts.scheme, address, parts.path or "/", parts.query, ""))
+        self._timeout, self._workers = timeout, workers
         self._headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "nearer"}
         if parts.username is not None:
             secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
-        address = parts.netloc.rpartition("@")[2]
-        self._url = urlunsplit((parts.scheme, address, parts.path or "/", parts.query, ""))
-        self._where = urlunsplit((parts.scheme, address, parts.path, "", ""))
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
@@ -152,7 +141,8 @@ class Http:
             except urllib.error.HTTPError as error:
                 error.close()
                 problem, again = f"answered {error.code} {error.reason}", error.code == 429 or error.code >= 500
-                wait = _retry_after(error.headers.get("Retry-After"))
+                asked = str(error.headers.get("Retry-After")).strip()
+                wait = float(asked) if asked.isdecimal() else None
             except (OSError, HTTPException) as error:
                 cause = error.reason if isinstance(error, urllib.error.URLError) else error
                 slow = isinstance(cause, TimeoutError)
@@ -160,9 +150,14 @@ class Http:
                 again, wait = isinstance(cause, (ConnectionError, HTTPException)), None
             if not again or attempt == self.attempts:
                 tries = f" ({attempt} attempts)" if attempt > 1 else ""
-                raise self._error(query, problem + tries, "see that the endpoint is up, or raise search.timeout")
+                raise _refuse(query, problem + tries, self._where, "see that the endpoint is up, or raise search.timeout")
             time.sleep(min(0.25 * 2 ** (attempt - 1) if wait is None else wait, self.patience))
-        return _checked(self._hits(query, answer), query, k, self._known, self._where)
+        try:
+            hits = [(hit["id"], hit["score"]) for hit in json.loads(answer)["results"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            problem = f"answered {answer[:80].decode('utf-8', 'replace')!r}"
+            raise _refuse(query, problem, self._where, 'answer {"results": [{"id": "…", "score": 1.0}, …]}') from None
+        return _checked(hits, query, k, self._known, self._where)
 
     def _read(self, request: urllib.request.Request) -> bytes:
         deadline = time.monotonic() + self._timeout
@@ -171,25 +166,11 @@ class Http:
             while chunk := response.read1(65_536):
                 answer += chunk
                 if len(answer) > self.largest_answer:
-                    raise SearchSystemError(
-                        f"an answer is larger than {self.largest_answer // 1_000_000} MB",
-                        where=self._where,
-                        next_step="return ids and scores only",
-                    )
+                    problem = f"an answer is larger than {self.largest_answer // 1_000_000} MB"
+                    raise SearchSystemError(problem, where=self._where, next_step="return ids and scores only")
                 if time.monotonic() > deadline:  # the socket's own time limit starts anew with every packet
                     raise TimeoutError
         return bytes(answer)
-
-    def _hits(self, query: Query, answer: bytes) -> list[Any]:
-        try:
-            value = json.loads(answer)
-            return [(hit["id"], hit["score"]) for hit in value["results"]]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            shown = answer[:80].decode("utf-8", "replace")
-            raise self._error(query, f"answered {shown!r}", 'answer {"results": [{"id": "…", "score": 1.0}, …]}') from None
-
-    def _error(self, query: Query, problem: str, next_step: str) -> SearchSystemError:
-        return SearchSystemError(f"query {query.id!r}: {problem}", where=self._where, next_step=next_step)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -210,24 +191,23 @@ def _split_url(url: str) -> SplitResult:
     return parts
 
 
-def _retry_after(header: str | None) -> float | None:
-    return float(header) if header is not None and header.strip().isdecimal() else None
-
-
 def _import(name: str, root: Path) -> Any:
     module_name, colon, attribute = name.partition(":")
-    dotted = all(part.isidentifier() for part in module_name.split(".")) and not module_name.endswith(".py")
-    if not (colon and dotted and attribute.isidentifier()):
+    top = module_name.partition(".")[0]
+    names = [*module_name.split("."), attribute]
+    if not (colon and all(part.isidentifier() for part in names)) or module_name.endswith(".py"):
         raise ConfigError(f"{name!r} is not module:function", where="search.function", next_step="for example my_search:search")
+    importlib.invalidate_caches()  # the file may be younger than the last look into its folder
+    sys.path.insert(0, folder := str(root.resolve()))
     try:
-        with _importable_from(root):
-            module = importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             place = root / f"{module_name.replace('.', '/')}.py"
             raise SearchSystemError("no such module", where=name, next_step=f"put it at {place}, or install it") from None
         raise SearchSystemError(f"importing it raised {type(error).__name__}: {error}", where=name, next_step="mend the module") from error
-    top = module_name.partition(".")[0]
+    finally:
+        sys.path.remove(folder)
     mine = next((path for path in (root / f"{top}.py", root / top / "__init__.py") if path.is_file()), None)
     loaded = getattr(sys.modules[top], "__file__", None)
     if mine is not None and (loaded is None or not mine.samefile(loaded)):
@@ -239,39 +219,29 @@ def _import(name: str, root: Path) -> Any:
     return function
 
 
-@contextmanager
-def _importable_from(root: Path) -> Iterator[None]:
-    path = str(root.resolve())
-    importlib.invalidate_caches()  # the file may be younger than the last look into its folder
-    sys.path.insert(0, path)
-    try:
-        yield
-    finally:
-        sys.path.remove(path)
+def _refuse(query: Query, problem: str, where: str, next_step: str) -> SearchSystemError:
+    return SearchSystemError(f"query {query.id!r}: {problem}", where=where, next_step=next_step)
 
 
 def _checked(answer: Any, query: Query, k: int, known: Collection[str] | None, where: str) -> list[Hit]:
     """The hits in canonical order, at most `k`.  Raises SearchSystemError for anything that cannot be measured."""
-
-    def refuse(problem: str, next_step: str) -> SearchSystemError:
-        return SearchSystemError(f"query {query.id!r}: {problem}", where=where, next_step=next_step)
-
     if isinstance(answer, (str, bytes, Mapping)) or not hasattr(answer, "__iter__"):
-        raise refuse(f"a list of results was expected, not {type(answer).__name__}", _CONTRACT)
-    hits: list[Hit] = []
-    seen = set()
+        raise _refuse(query, f"a list of results was expected, not {type(answer).__name__}", where, _CONTRACT)
+    found: dict[str, float] = {}
     for hit in answer:
         if not isinstance(hit, (tuple, list)) or len(hit) != 2:
-            raise refuse(f"{str(hit)[:60]!r} is not a pair of document id and score", _CONTRACT)
+            raise _refuse(query, f"{str(hit)[:60]!r} is not a pair of document id and score", where, _CONTRACT)
         doc_id, value = hit
         if not isinstance(doc_id, str):
-            raise refuse(f"document id {str(doc_id)[:60]} is {type(doc_id).__name__}, not a string", "return ids as strings")
-        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-            raise refuse(f"document {doc_id!r} has score {str(value)[:60]}", "return finite numbers as scores")
-        if doc_id in seen:
-            raise refuse(f"document {doc_id!r} is returned twice", "return each document once (of its chunks, the best)")
-        if known is not None and doc_id not in known:
-            raise refuse(f"document {doc_id!r} is not in the corpus", "search the same documents that nearer.yaml names")
-        seen.add(doc_id)
-        hits.append((doc_id, float(value)))
-    return rank_hits(hits, k)
+            problem, next_step = f"document id {str(doc_id)[:60]} is {type(doc_id).__name__}, not a string", "return ids as strings"
+        elif not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+            problem, next_step = f"document {doc_id!r} has score {str(value)[:60]}", "return finite numbers as scores"
+        elif doc_id in found:
+            problem, next_step = f"document {doc_id!r} is returned twice", "return each document once (of its chunks, the best)"
+        elif known is not None and doc_id not in known:
+            problem, next_step = f"document {doc_id!r} is not in the corpus", "search the same documents that nearer.yaml names"
+        else:
+            found[doc_id] = float(value)
+            continue
+        raise _refuse(query, problem, where, next_step)
+    return rank_hits(found.items(), k)

@@ -30,7 +30,7 @@ def read(found: dict[str, Any]) -> None:
     others = max(facts["load_before"], facts["load_after"] - facts["threads"])
     loads = f"load {facts['load_before']} before and {facts['load_after']} after, {facts['cores']} cores"
     shared = others > 0.25 * facts["cores"]
-    found["contended"] = f"Other work was running ({loads}): these ratios are rough; measure on an idle machine." if shared else None
+    found["contended"] = f"Other work was running ({loads}): do not quote these ratios; measure on an idle machine." if shared else None
 
 
 def _encoding(encoding: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -24,24 +24,7 @@ from nearer.training.examples import Duplicates, TrainingSet, build_training_set
 from nearer.training.trainer import Trained, train
 from nearer.types import Document, Example, Query, Run, Split
 
-WORDS = [
-    "buffer",
-    "overflow",
-    "path",
-    "traversal",
-    "script",
-    "injection",
-    "memory",
-    "leak",
-    "race",
-    "condition",
-    "weak",
-    "password",
-    "open",
-    "redirect",
-    "null",
-    "pointer",
-]
+WORDS = ["buffer", "overflow", "path", "traversal", "script", "injection", "memory", "leak", "race", "weak", "password", "redirect", "null"]
 
 
 def toy(n: int = 24) -> TrainingSet:

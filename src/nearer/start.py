@@ -56,7 +56,8 @@ def initialise(
     if model is not None:
         name = _relative(model, here) if Path(model).is_dir() else model
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": name})})
-    seen = inspect.inspect(data, here, settings.model.name)
+    as_named = guessed.model_copy(update={"clicks": str(clicks)}) if clicks is not None else guessed
+    seen = inspect.inspect(as_named, Path.cwd(), settings.model.name)
     write_text(path, config.template(settings, {"data": "\n".join(seen.lines)}))
     return path, dict(seen.facts), list(seen.lines)
 

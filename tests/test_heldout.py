@@ -1,0 +1,62 @@
+"""Only `decide` opens test, by structure."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import nearer
+from nearer.data.heldout import HeldOut, open_test
+from nearer.data.splits import read_split, write_split
+from nearer.errors import HeldOutError
+from nearer.types import Query, Split
+
+SOURCE = Path(nearer.__file__).parent
+
+
+def test_only_decide_calls_the_door_to_test() -> None:
+    callers = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name | ast.Attribute) and (node.id if isinstance(node, ast.Name) else node.attr) == "open_test":
+                callers.add(path.relative_to(SOURCE).as_posix())
+    assert callers == {"stages/decide.py"}
+
+
+def test_only_decide_and_the_notebook_interface_name_the_test_split() -> None:
+    allowed = {"stages/decide.py", "stages/check.py", "api.py", "config.py", "types.py"}
+    named = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in ("test", "check/split/test")
+    }
+    assert {name for name in named if not name.startswith("data/")} <= allowed
+
+
+def test_the_usual_way_to_read_a_split_refuses_test(tmp_path: Path) -> None:
+    write_split(tmp_path, Split("test", (Query("q", "secret"),), {"q": {"d": 1}}))
+    with pytest.raises(HeldOutError):
+        read_split(tmp_path, "test")
+
+
+def test_every_look_is_on_record_before_the_queries_are_read(tmp_path: Path) -> None:
+    write_split(tmp_path, Split("test", (Query("q", "secret"),), {"q": {"d": 1}}))
+    log = tmp_path / "looks.jsonl"
+    for _ in range(2):
+        assert open_test(tmp_path, log, "a test").queries[0].text == "secret"
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_the_guard_knows_held_out_queries_without_holding_their_text(tmp_path: Path) -> None:
+    texts = ["A remote attacker can read arbitrary files through the upload form of the server", "short one"]
+    guard = HeldOut.of(texts, 0.8)
+    guard.save(tmp_path / "heldout.npz")
+    stored = (tmp_path / "heldout.npz").read_bytes()
+    assert not any(word in stored for word in (b"attacker", b"upload", b"short"))
+    loaded = HeldOut.load(tmp_path / "heldout.npz")
+    assert loaded.collides(texts[0].upper()) == "exact"
+    assert loaded.collides(texts[0] + " today") == "near-duplicate"
+    assert loaded.collides("something else entirely, about cooking pasta") is None

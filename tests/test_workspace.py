@@ -1,0 +1,181 @@
+"""Steps rerun when content changes, and nothing finished is ever lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nearer import config, files, progress, workspace
+from nearer.errors import BusyError, MissingStepError
+from nearer.lifecycle import Stage
+from nearer.workspace import StepContext, Workspace
+
+FIRST = Stage("first", "?", reads=("corpus",), settings=("mine",))
+SECOND = Stage("second", "?", reads=("first/out.txt",), settings=("train",))
+STAGES = (FIRST, SECOND)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two stages that copy their input and say that they ran; `first` reads the corpus."""
+    ran: list[str] = []
+
+    def step(context: StepContext) -> dict[str, Any]:
+        ran.append(context.stage.name)
+        source = context.root / "corpus.jsonl" if context.stage is FIRST else context.earlier("first/out.txt")
+        (context.out / "out.txt").write_text(source.read_text().upper())
+        return {"by": context.stage.name}
+
+    monkeypatch.setattr(workspace, "STAGES", STAGES)
+    monkeypatch.setattr(workspace, "BY_NAME", {stage.name: stage for stage in STAGES})
+    real = __import__("importlib").import_module
+    fake = SimpleNamespace(step=step)
+    monkeypatch.setattr("importlib.import_module", lambda name, *a: fake if name.startswith("nearer.stages.") else real(name, *a))
+    return ran
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "text": "one"}\n')
+    return tmp_path
+
+
+def space(root: Path, **sections: Any) -> Workspace:
+    return Workspace(root, config.build({"data": {"corpus": "corpus.jsonl"}, **sections}))
+
+
+def states(results: Any) -> list[str]:
+    return [result.status for result in results]
+
+
+def test_a_second_run_computes_nothing(root: Path, calls: list[str]) -> None:
+    assert states(space(root).run(STAGES)) == ["done", "done"]
+    assert states(space(root).run(STAGES)) == ["fresh", "fresh"]
+    assert calls == ["first", "second"]
+
+
+def test_touching_a_file_changes_nothing_and_changing_its_content_does(root: Path, calls: list[str]) -> None:
+    space(root).run(STAGES)
+    os.utime(root / "corpus.jsonl")
+    assert states(space(root).run(STAGES)) == ["fresh", "fresh"]
+    (root / "corpus.jsonl").write_text('{"_id": "d1", "text": "two"}\n')
+    assert states(space(root).run(STAGES)) == ["done", "done"]
+
+
+def test_a_setting_recomputes_only_what_depends_on_it(root: Path, calls: list[str]) -> None:
+    space(root).run(STAGES)
+    assert states(space(root, train={"epochs": 1}).run(STAGES)) == ["fresh", "done"]
+    assert states(space(root, decide={"min_gain": 0.2}, train={"epochs": 1}).run(STAGES)) == ["fresh", "fresh"]
+    # `first` runs again, but what it wrote is the same: nothing below it needs to
+    assert states(space(root, mine={"negatives": 3}, train={"epochs": 1}).run(STAGES)) == ["done", "fresh"]
+
+
+def test_force_recomputes(root: Path, calls: list[str]) -> None:
+    space(root).run(STAGES)
+    assert states(space(root).run((SECOND,), force=True)) == ["done"]
+    assert calls == ["first", "second", "second"]
+
+
+class Heard(progress.Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def message(self, text: str, level: str) -> None:
+        self.said.append(text)
+
+
+def test_a_file_replaced_by_hand_is_used_and_never_overwritten_unasked(root: Path, calls: list[str]) -> None:
+    space(root).run(STAGES)
+    mine = root / "runs" / "default" / "first" / "out.txt"
+    mine.write_text("by hand")
+    heard = Heard()
+    with progress.listen(heard):
+        assert states(space(root, mine={"negatives": 4}).run(STAGES)) == ["kept", "done"]
+    assert "--force" in heard.said[0]
+    assert (root / "runs" / "default" / "second" / "out.txt").read_text() == "BY HAND"
+    assert states(space(root).run((FIRST,), force=True)) == ["done"]
+    assert mine.read_text() != "by hand"
+
+
+def test_a_folder_somebody_else_wrote_stands_for_the_stage(root: Path, calls: list[str]) -> None:
+    other = root / "runs" / "default" / "first"
+    other.mkdir(parents=True)
+    (other / "out.txt").write_text("theirs")
+    assert states(space(root).run(STAGES)) == ["kept", "done"]
+    assert calls == ["second"]
+
+
+def test_a_lost_output_is_made_again(root: Path, calls: list[str]) -> None:
+    space(root).run(STAGES)
+    (root / "runs" / "default" / "second" / "out.txt").unlink()
+    assert states(space(root).run(STAGES)) == ["fresh", "done"]
+
+
+def test_a_step_that_fails_leaves_the_old_result_whole(root: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    space(root).run(STAGES)
+    before = (root / "runs" / "default" / "first" / "step.json").read_text()
+
+    def fails(context: StepContext) -> dict[str, Any]:
+        (context.out / "out.txt").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("importlib.import_module", lambda *_: SimpleNamespace(step=fails))
+    with pytest.raises(OSError, match="No space"):
+        space(root, mine={"negatives": 9}).run(STAGES)
+    assert (root / "runs" / "default" / "first" / "step.json").read_text() == before
+    assert (root / "runs" / "default" / "first" / "out.txt").read_text() == '{"_ID": "D1", "TEXT": "ONE"}\n'
+
+
+def test_a_kill_between_the_two_renames_is_mended(root: Path, calls: list[str]) -> None:
+    here = space(root)
+    here.run(STAGES)
+    (here.run_dir / ".work").mkdir(exist_ok=True)
+    os.rename(here.run_dir / "first", here._aside(FIRST))
+    assert states(space(root).run(STAGES)) == ["fresh", "fresh"]
+
+
+def test_a_second_writer_is_told_who_holds_the_run(root: Path, calls: list[str]) -> None:
+    code = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); "
+        "f.write('4711'); f.flush(); print('held', flush=True); time.sleep(60)"
+    )
+    here = space(root)
+    here.run_dir.mkdir(parents=True)
+    holder = subprocess.Popen([sys.executable, "-c", code, str(here.run_dir / ".lock")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == "held"
+        with pytest.raises(BusyError, match="4711"):
+            here.run(STAGES)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_missing_earlier_step_names_the_command(root: Path, calls: list[str]) -> None:
+    with pytest.raises(MissingStepError) as caught:
+        space(root).run((SECOND,))
+    assert caught.value.next_step == "nearer first"
+
+
+def test_status_tells_fresh_from_stale_and_waiting(root: Path, calls: list[str]) -> None:
+    assert [row["state"] for row in space(root).status()] == ["missing", "waiting"]
+    space(root).run(STAGES)
+    assert [row["state"] for row in space(root).status()] == ["fresh", "fresh"]
+    assert [row["state"] for row in space(root, mine={"negatives": 5}).status()] == ["stale", "stale"]
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["value.json"]

@@ -106,7 +106,7 @@ def judge(evidence: Evidence) -> Verdict:
         why = f"{evidence.primary} changes by {_span(gain)}; about {needed:,} judged test queries would settle it"
         return Verdict("inconclusive", today.name, f"Inconclusive: {why}.", _reasons(evidence))
     if open_:
-        why = f"{_rise(evidence, tuned)}, but it is not shown that these keep within their margin: {', '.join(open_)}"
+        why = f"{_rise(evidence, tuned)}, but {', '.join(open_)} may have lost more than the margin allows"
         return Verdict("inconclusive", today.name, f"Inconclusive: {why}.", _reasons(evidence))
     sentence = f"Ship the {tuned.name} model: {_rise(evidence, tuned)} on {gain.n:,} held-out queries, and every guardrail passes."
     return Verdict("ship", tuned.name, sentence, _reasons(evidence))
@@ -129,7 +129,7 @@ def _reasons(evidence: Evidence) -> tuple[str, ...]:
         f"{candidate} against {baseline}: {evidence.primary} {result}" for (baseline, candidate), result in evidence.comparisons.items()
     ]
     told += [f"guardrail {name} fails" for name in evidence.guards("fail")]
-    told += [f"guardrail {name} is open: its lower bound lies beyond the margin" for name in evidence.guards("inconclusive")]
+    told += [f"guardrail {name} is open: it may have lost more than its margin" for name in evidence.guards("inconclusive")]
     if evidence.guardrails and not evidence.guards("fail") and not evidence.guards("inconclusive"):
         told.append(f"all {len(evidence.guardrails)} guardrails pass")
     return tuple(told)

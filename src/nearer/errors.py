@@ -7,6 +7,7 @@
     ├── FingerprintError     vectors of one model met another model
     ├── SearchSystemError         the user's own search system (run file, function, endpoint) failed
     ├── MissingStepError     a stage needs the result of an earlier one
+    ├── StoreError           a vector store refused, or a generation is not in the state that a command needs
     ├── HeldOutError         something other than `decide` tried to open the test split
     └── BusyError            another process holds this run
 
@@ -61,6 +62,10 @@ class SearchSystemError(NearerError):
 
 class MissingStepError(NearerError):
     """A stage was asked for before the stage whose files it reads."""
+
+
+class StoreError(NearerError):
+    """A vector store refused, or a generation is not in the state that a command needs."""
 
 
 class HeldOutError(NearerError):

@@ -15,7 +15,7 @@ import numpy as np
 from nearer import config, progress
 from nearer.errors import ModelError
 from nearer.retrieve.cache import EmbeddingCache
-from nearer.retrieve.fingerprint import PROBES, Fingerprint, fingerprint_model, max_length
+from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model, max_length
 
 Kind = Literal["query", "document"]
 
@@ -126,6 +126,10 @@ class SentenceEncoder:
                     bar.reach(stop)
                 start = stop
         return vectors
+
+    def vectors(self, texts: Sequence[str], kind: Kind) -> Vectors:
+        """The same with the identity attached: what stores take."""
+        return Vectors(self.encode(texts, kind), self.fingerprint)
 
     def token_counts(self, texts: Iterable[str], kind: Kind = "document") -> np.ndarray:
         """Tokens a text as the model sees it, not cut, int64 (n_texts,); words for static models."""

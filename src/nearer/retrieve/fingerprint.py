@@ -96,6 +96,20 @@ class Fingerprint:
         return fingerprint
 
 
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Vectors together with what made them: the only form in which they enter or query a store.
+
+    `array` is float32 (n, dimension).  `SentenceEncoder.vectors` makes them.
+    """
+
+    array: np.ndarray
+    fingerprint: Fingerprint
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
 def fingerprint_model(
     model: Any, *, query_prompt: str, document_prompt: str, precision: str, probes: np.ndarray, chunker: str | None = None
 ) -> Fingerprint:

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-
 from nearer.retrieve.fingerprint import Fingerprint, Vectors
 from nearer.types import Hit, Metadata
 

@@ -90,6 +90,10 @@ class Search(Section):
     stemmer: str | None = Field(None, description="BM25: a Snowball language such as english (null: none)")
     stopwords: str | None = Field("english", description="BM25: language of the stop words (null: none)")
     rrf_k: Positive = Field(60, description="constant of reciprocal rank fusion")
+    filters: Literal["ignore", "apply"] = Field("ignore", description="apply: today's system honours the queries' declared `filter`")
+    chunker: str = Field(
+        "document", description="today's chunks: document, tokens:SIZE:OVERLAP, sentences:SIZE, recursive:SIZE, each also with +title"
+    )
 
 
 class Check(Section):
@@ -129,6 +133,36 @@ class Evaluate(Section):
     def _known_primary(cls, name: str) -> str:
         cls._known((name,))
         return name
+
+
+class Diagnose(Section):
+    """Why queries fail, found by trying the repair."""
+
+    k: Positive = Field(10, description="a query fails when none of its relevant documents is among the first k")
+    depth: Annotated[int, Field(ge=1000)] = Field(1000, description="how deep ranked lists are searched")
+    splits: tuple[Literal["dev", "train"], ...] = Field(("dev", "train"), description="queries that are looked at")
+    limit: Positive = Field(1000, description="failing queries diagnosed at most (a seeded sample of them)")
+    chunkers: tuple[str, ...] = Field(
+        ("document", "tokens:128:32", "sentences:128", "recursive:128", "recursive:128+title"), description="other chunkings that are tried"
+    )
+    examples: Positive = Field(10, description="examples a cause in the report")
+
+
+class Fix(Section):
+    """Simpler fixes, each measured on dev, then combined."""
+
+    fixes: tuple[Literal["metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"], ...] = Field(
+        ("metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"), description="tried in this order, cheapest first"
+    )
+    chunkers: tuple[str, ...] = Field(
+        ("tokens:128:32", "sentences:128", "recursive:128", "recursive:128+title"), description="chunkings that are tried"
+    )
+    models: tuple[str, ...] = Field((), description="other embedding models: folders or names")
+    compressions: tuple[str, ...] = Field(
+        ("int8", "binary"), description="smaller vectors that are measured: float16, int8, binary, each also cut, as int8@128"
+    )
+    title_weights: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="BM25 by field: weights of the title")
+    rewriters: tuple[str, ...] = Field(("acronyms",), description="acronyms (mined from the corpus), a dictionary file, or module:function")
 
 
 class Mine(Section):
@@ -194,6 +228,8 @@ class Config(Section):
     search: Search = Search()
     check: Check = Check()
     evaluate: Evaluate = Evaluate()
+    diagnose: Diagnose = Diagnose()
+    fix: Fix = Fix()
     mine: Mine = Mine()
     train: Train = Train()
     decide: Decide = Decide()

@@ -1,19 +1,20 @@
-"""Exact nearest-neighbour search: blocked, top k, no n × m matrix kept."""
+"""Exact nearest-neighbour search over documents or their chunks."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearer import progress
+from nearer.retrieve import ranking
 from nearer.retrieve.encoder import Encoder
-from nearer.types import Query, Run, rank_hits
+from nearer.retrieve.ranking import Eligible, Order
+from nearer.types import Query, Run
 
-_QUERY_BLOCK = 256
-_DOCUMENT_BLOCK = 32_768
+if TYPE_CHECKING:
+    from nearer.retrieve.chunkers import Chunked
+
 #: Scores are rounded so that equal texts tie wherever they stand in a block; a matrix product may
 #: differ in the last bits of float32 from one edge of a block to another.
 _DECIMALS = 6
@@ -22,32 +23,48 @@ _DECIMALS = 6
 class Dense:
     """Retriever over an encoder: documents are encoded when first searched, then held in memory.
 
-    `vectors` hands over document vectors that this very encoder made before.
+    With `chunked`, a document scores as its best chunk.  `vectors` hands over vectors that this
+    very encoder made before (of documents, or of the chunks); `eligible` says which documents may
+    be results of a query.
     """
 
-    def __init__(self, encoder: Encoder, corpus: Any, name: str = "dense", vectors: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        corpus: Any,
+        name: str = "dense",
+        *,
+        chunked: Chunked | None = None,
+        vectors: Any = None,
+        eligible: Eligible | None = None,
+    ) -> None:
         self.name = name
         self.encoder = encoder
-        self._corpus = corpus
-        self._documents = vectors
+        self.order = Order(corpus.ids)
+        self._texts: Sequence[str] = _Contents(corpus) if chunked is None else chunked.texts
+        self._starts = None if chunked is None or len(chunked.owners) == len(corpus) else chunked.starts
+        self._vectors = vectors
+        self._eligible = eligible
 
     @property
-    def documents(self) -> np.ndarray:
-        """float32 (n_documents, dimension), in corpus order."""
-        if self._documents is None:
-            self._documents = self.encoder.encode(_Contents(self._corpus), "document")
-        return self._documents
+    def documents(self) -> Any:
+        """float32 (n_texts, dimension), in corpus order; or what `vectors` handed over."""
+        if self._vectors is None:
+            self._vectors = self.encoder.encode(self._texts, "document")
+        return self._vectors
+
+    def score(self, queries: Sequence[Query]) -> np.ndarray:
+        """float32 (n_queries, n_documents), -inf where a document is not eligible."""
+        documents = self.documents
+        asked = self.encoder.encode([query.text for query in queries], "query")
+        scores = asked @ documents.T if isinstance(documents, np.ndarray) else documents.scores(asked)
+        if self._starts is not None:
+            scores = np.maximum.reduceat(scores, self._starts, axis=1)
+        return ranking.restrict(np.round(scores, _DECIMALS), queries, self._eligible)
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
         """The `k` nearest documents of each query, in canonical order."""
-        documents = self.documents
-        started = time.perf_counter()
-        vectors = self.encoder.encode([query.text for query in queries], "query")
-        results = {}
-        ids = self._corpus.ids
-        for query, (positions, scores) in zip(queries, top_k(vectors, documents, k), strict=True):
-            results[query.id] = rank_hits(((ids[p], float(s)) for p, s in zip(positions, scores, strict=True)), k)
-        return Run(self.name, results, time.perf_counter() - started)
+        return ranking.search(self, queries, k)
 
 
 class _Contents(Sequence[str]):
@@ -66,37 +83,3 @@ class _Contents(Sequence[str]):
 
     def __iter__(self) -> Any:
         return iter(self._corpus.contents())
-
-
-def top_k(queries: np.ndarray, documents: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Positions and scores of the `k` largest inner products of each query, ties at the end included.
-
-    queries (n, d) and documents (m, d) float32.  Returns n pairs (positions int64, scores float32)
-    of at least min(k, m) entries, unordered: the caller ranks them with their ids.
-    """
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    k = min(k, len(documents))
-    with progress.task("search", len(queries), "queries") as bar:
-        for start in range(0, len(queries), _QUERY_BLOCK):
-            block = queries[start : start + _QUERY_BLOCK]
-            best: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(block)
-            for offset in range(0, len(documents), _DOCUMENT_BLOCK):
-                scores = np.round(block @ documents[offset : offset + _DOCUMENT_BLOCK].T, _DECIMALS)
-                for row in range(len(block)):
-                    positions, values = _largest(scores[row], k)
-                    merged = np.concatenate([best[row][1], values])
-                    places = np.concatenate([best[row][0], positions + offset])
-                    keep, kept = _largest(merged, k)
-                    best[row] = (places[keep], kept)
-            found.extend(best)
-            bar.advance(len(block))
-    return found
-
-
-def _largest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and values from the k-th largest value on, every tie with it included."""
-    if len(values) > k:
-        positions = np.flatnonzero(values >= np.partition(values, len(values) - k)[len(values) - k])
-    else:
-        positions = np.arange(len(values))
-    return positions, values[positions]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import array
 import hashlib
 import shutil
-import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from nearer import files, progress
 from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError, DataError
-from nearer.types import Hit, Query, Run
+from nearer.retrieve import ranking
+from nearer.retrieve.ranking import Eligible, Order
+from nearer.types import Query, Run
 
 _SETTINGS = "nearer.json"
+Part = Literal["content", "title", "text"]
 _CHUNK = 500  # documents between two signs of progress
 
 
@@ -26,33 +29,43 @@ class BM25:
 
     The corpus is read once, a document at a time; only word numbers and document ids stay in
     memory.  `stemmer` is a Snowball language, `stopwords` a language that bm25s knows; None is none.
+    `part` indexes the title or the text alone, for scores by field (`Fielded`).
     Raises ConfigError for an unknown language, DataError for a corpus without a single word.
     """
 
-    def __init__(self, corpus: Corpus, stemmer: str | None = None, stopwords: str | None = "english") -> None:
+    def __init__(self, corpus: Corpus, stemmer: str | None = None, stopwords: str | None = "english", part: Part = "content") -> None:
         import bm25s
 
         self.name = "bm25"
-        self._prepare(corpus, stemmer, stopwords)
+        self._prepare(corpus, stemmer, stopwords, part)
         # 4 bytes a word instead of a Python integer each
-        documents = [array.array("i", ids) for ids in self._tokenizer.streaming_tokenize(_announced(corpus), allow_empty=False)]
+        documents = [array.array("i", ids) for ids in self._tokenizer.streaming_tokenize(_announced(corpus, part), allow_empty=False)]
         vocabulary = self._tokenizer.get_vocab_dict()
         if not vocabulary:
             raise DataError("no document has a word that BM25 could find", next_step="check data.columns, or set search.stopwords: null")
         self._index = bm25s.BM25(backend="numpy")
         self._index.index((documents, vocabulary), create_empty_token=False, show_progress=False)
 
+    def score(self, queries: Sequence[Query]) -> np.ndarray:
+        """float32 (n_queries, n_documents); -inf where a document shares no word with the query or is not eligible."""
+        scores = np.full((len(queries), len(self._ids)), -np.inf, np.float32)
+        # update_vocab=False: a query adds no word, though with a stemmer new forms of known stems are found
+        numbers = self._tokenizer.streaming_tokenize([q.text for q in queries], update_vocab=False, allow_empty=False)
+        for row, words in zip(scores, numbers, strict=True):
+            if words:
+                found = self._index.get_scores_from_ids(words)
+                np.copyto(row, found, where=found > 0)
+        return ranking.restrict(scores, queries, self._eligible)
+
     def search(self, queries: Sequence[Query], k: int) -> Run:
         """The `k` best documents of each query; documents that share no word with it are not results."""
-        started = time.perf_counter()
-        results: dict[str, list[Hit]] = {}
-        with progress.task("BM25: searching", len(queries), "queries") as task:
-            # update_vocab=False: a query adds no word, though with a stemmer new forms of known stems are found
-            numbers = self._tokenizer.streaming_tokenize([q.text for q in queries], update_vocab=False, allow_empty=False)
-            for query, words in zip(queries, numbers, strict=True):
-                results[query.id] = self._top(self._index.get_scores_from_ids(words), k) if words else []
-                task.advance()
-        return Run(self.name, results, time.perf_counter() - started)
+        return ranking.search(self, queries, k)
+
+    def restricted(self, eligible: Eligible | None) -> BM25:
+        """The same index for queries that may find only some documents."""
+        twin = copy(self)
+        twin._eligible = eligible
+        return twin
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +95,7 @@ class BM25:
         settings = files.read_json(folder / _SETTINGS)
         self = cls.__new__(cls)
         self.name = "bm25"
-        self._prepare(corpus, settings["stemmer"], settings["stopwords"])
+        self._prepare(corpus, settings["stemmer"], settings["stopwords"], settings.get("part", "content"))
         if settings != self._settings:
             raise DataError("this BM25 index belongs to another corpus", where=str(folder), next_step="delete the folder; it is rebuilt")
         self._index = bm25s.BM25.load(folder, allow_pickle=False, show_progress=False)
@@ -93,31 +106,48 @@ class BM25:
             self._tokenizer.stem_to_sid = vocabulary
         return self
 
-    def _prepare(self, corpus: Corpus, stemmer: str | None, stopwords: str | None) -> None:
+    def _prepare(self, corpus: Corpus, stemmer: str | None, stopwords: str | None, part: Part) -> None:
         self._ids = corpus.ids
         if not self._ids:
             raise DataError("the corpus is empty", next_step="check data.corpus")
-        # Rank of each id in ascending order, so that ties are broken by comparing integers.
-        self._id_rank = np.empty(len(self._ids), dtype=np.int64)
-        self._id_rank[np.array(sorted(range(len(self._ids)), key=self._ids.__getitem__))] = np.arange(len(self._ids))
+        self.order = Order(self._ids)
         self._tokenizer = _tokenizer(stemmer, stopwords)
         digest = hashlib.sha256("\n".join(self._ids).encode()).hexdigest()
-        self._settings = {"documents": len(self._ids), "ids": digest, "stemmer": stemmer, "stopwords": stopwords}
-
-    def _top(self, scores: np.ndarray, k: int) -> list[Hit]:
-        """The `k` best positive scores in canonical order; all that tie with the last one compete by id."""
-        found = np.flatnonzero(scores > 0)
-        if len(found) > k:
-            found = found[scores[found] >= -np.partition(-scores[found], k - 1)[k - 1]]
-        best = found[np.lexsort((self._id_rank[found], scores[found]))[::-1][:k]]
-        return [(self._ids[i], float(scores[i])) for i in best]
+        self._settings = {"documents": len(self._ids), "ids": digest, "stemmer": stemmer, "stopwords": stopwords, "part": part}
+        self._eligible: Eligible | None = None
 
 
-def _announced(corpus: Corpus) -> Iterator[str]:
+class Fielded:
+    """BM25 a field: the score of the text plus `title_weight` times that of the title."""
+
+    def __init__(self, title: BM25, text: BM25, title_weight: float) -> None:
+        self.name, self.order = "bm25", text.order
+        self._title, self._text, self._weight = title, text, title_weight
+
+    def score(self, queries: Sequence[Query]) -> np.ndarray:
+        """float32 (n_queries, n_documents); -inf where neither field shares a word with the query."""
+        title, text = self._title.score(queries), self._text.score(queries)
+        both = np.where(np.isinf(title), 0, self._weight * title) + np.where(np.isinf(text), 0, text)
+        scores: np.ndarray = np.where(np.isinf(title) & np.isinf(text), -np.inf, both).astype(np.float32)
+        return scores
+
+    def search(self, queries: Sequence[Query], k: int) -> Run:
+        return ranking.search(self, queries, k)
+
+    def restricted(self, eligible: Eligible | None) -> Fielded:
+        """The same indexes for queries that may find only some documents."""
+        return Fielded(self._title.restricted(eligible), self._text.restricted(eligible), self._weight)
+
+    @property
+    def nbytes(self) -> int:
+        return self._title.nbytes + self._text.nbytes
+
+
+def _announced(corpus: Corpus, part: Part) -> Iterator[str]:
     with progress.task("BM25: reading documents", len(corpus), "documents") as task:
         read = 0
-        for read, content in enumerate(corpus.contents(), start=1):
-            yield content
+        for read, document in enumerate(corpus, start=1):
+            yield str(getattr(document, part))
             if read % _CHUNK == 0:
                 task.advance(_CHUNK)
         task.advance(read % _CHUNK)

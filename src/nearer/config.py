@@ -218,6 +218,17 @@ class Decide(Section):
     cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(None, description="price of the embedding machine, for the cost estimate")
 
 
+class Index(Section):
+    """Where vectors live in production, and how they are kept."""
+
+    store: Literal["lancedb", "postgres", "qdrant", "numpy"] = Field("lancedb", description="lancedb and numpy need no server")
+    location: str | None = Field(
+        None, description="a folder, s3://… (lancedb), a DSN or env:NAME (postgres), a URL or folder (qdrant); null: beside runs"
+    )
+    dtype: Literal["float32", "float16", "int8", "binary"] = Field("float32", description="how vectors are stored")
+    dimension: Positive | None = Field(None, description="keep the first components only (null: all)")
+
+
 class Config(Section):
     """All of nearer.yaml."""
 
@@ -233,6 +244,7 @@ class Config(Section):
     mine: Mine = Mine()
     train: Train = Train()
     decide: Decide = Decide()
+    index: Index = Index()
 
     def section(self, name: str) -> dict[str, Any]:
         """One section (or top-level value) as plain JSON values, for fingerprints."""

@@ -1,0 +1,14 @@
+"""Vector stores: where generations keep their chunks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nearer import config
+from nearer.index.stores.base import VectorStore
+from nearer.index.stores.numpy_store import NumpyStore
+
+
+def open_store(settings: config.Index, root: Path) -> VectorStore:
+    """The store of the index section; folders are relative to `root`.  Raises StoreError when it cannot be reached."""
+    return NumpyStore(root / (settings.location or "vectors"))

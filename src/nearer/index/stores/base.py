@@ -7,14 +7,20 @@ Every store passes the same contract suite (tests/test_stores.py).
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
 
+from nearer.errors import FingerprintError, StoreError
+from nearer.retrieve.compress import Dtype
 from nearer.retrieve.fingerprint import Fingerprint, Vectors
 from nearer.types import Hit, Metadata
 
-Dtype = Literal["float32", "float16", "int8", "binary"]
+_GENERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
+_REBUILD = "build a generation for this model: nearer index build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,55 @@ class Space:
     fingerprint: Fingerprint
     dimension: int
     dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        check_generation(self.generation)
+
+    def identity(self) -> str:
+        """The JSON that a table carries."""
+        return json.dumps(
+            {
+                "generation": self.generation,
+                "dimension": self.dimension,
+                "dtype": self.dtype,
+                "fingerprint": self.fingerprint.as_dict(),
+            }
+        )
+
+    def require(self, kept: Space | None, where: str) -> None:
+        """Raise FingerprintError unless a table, whose identity is `kept`, holds this very space."""
+        if kept is self:
+            return
+        self.fingerprint.require(kept.fingerprint if kept else None, where, _REBUILD)
+        differences = [
+            f"{name} {getattr(kept, name)} against {getattr(self, name)}"
+            for name in ("generation", "dimension", "dtype")
+            if getattr(kept, name) != getattr(self, name)
+        ]
+        if differences:
+            raise FingerprintError(f"the table holds other vectors: {'; '.join(differences)}", where=where, next_step=_REBUILD)
+
+
+@lru_cache(maxsize=64)
+def read_identity(text: str | None, where: str) -> Space:
+    """The space that a table's identity describes.  Raises FingerprintError when it is absent or damaged."""
+    if not text:
+        raise FingerprintError("this table does not say which model filled it", where=where, next_step=_REBUILD)
+    try:
+        values = json.loads(text)
+        fingerprint = Fingerprint.from_dict(values["fingerprint"], where)
+        return Space(values["generation"], fingerprint, int(values["dimension"]), values["dtype"])
+    except (KeyError, TypeError, ValueError):
+        raise FingerprintError("the identity of this table is damaged", where=where, next_step=_REBUILD) from None
+
+
+def check_generation(generation: str) -> str:
+    """The id of a generation, safe as a file name and an SQL identifier.  Raises StoreError."""
+    if not _GENERATION.fullmatch(generation):
+        raise StoreError(
+            f"{generation[:80]!r} cannot name a generation", next_step="use up to 48 letters, digits and . _ -, a letter or digit first"
+        )
+    return generation
 
 
 @dataclass(frozen=True, slots=True)

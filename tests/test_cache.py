@@ -88,7 +88,7 @@ def test_lost_rows_are_computed_again(tiny_model: Path, tmp_path: Path) -> None:
 def test_finished_blocks_survive_an_interruption(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nearer.retrieve.encoder._BLOCK", 5)
     made = encoder(tiny_model, tmp_path)
-    real = made._compute
+    real = made.compute
     done: list[int] = []
 
     def killed(texts: Any, *more: Any) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_finished_blocks_survive_an_interruption(tiny_model: Path, tmp_path: Pat
         done.append(len(texts))
         return real(texts, *more)
 
-    monkeypatch.setattr(made, "_compute", killed)
+    monkeypatch.setattr(made, "compute", killed)
     with pytest.raises(KeyboardInterrupt):
         made.encode(TEXTS, "document")
     resumed = encoder(tiny_model, tmp_path)

@@ -34,17 +34,7 @@ class EmbeddingCache:
         self._row = 4 * fingerprint.dimension
         self._rows: dict[bytes, int] = {}
         self._known = 0
-        identity = self._folder / "fingerprint.json"
-        if identity.exists():
-            stored = Fingerprint.from_dict(read_json(identity), where=str(identity))
-            fingerprint.require(stored, where=str(self._folder), next_step=f"delete {self._folder} to embed again")
-        elif (self._folder / "keys.bin").exists():
-            raise FingerprintError(
-                "cached vectors without a fingerprint", where=str(self._folder), next_step=f"delete {self._folder} to embed again"
-            )
-        else:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_json(identity, fingerprint.as_dict())
+        claim(self._folder, fingerprint, "keys.bin")
         with self._writing() as size:
             self._read_keys(size)
 
@@ -85,6 +75,23 @@ class EmbeddingCache:
 
     def _writing(self) -> _Lock:
         return _Lock(self._folder, self._row)
+
+
+def claim(folder: Path, fingerprint: Fingerprint, vectors: str) -> None:
+    """Make `folder` hold vectors of this fingerprint alone; it is created when it is not there.
+
+    Raises FingerprintError when another model filled it, or when files that match the pattern
+    `vectors` stand in it without an identity.
+    """
+    identity = folder / "fingerprint.json"
+    mend = f"delete {folder} to embed again"
+    if identity.exists():
+        stored = Fingerprint.from_dict(read_json(identity), where=str(identity))
+        fingerprint.require(stored, where=str(folder), next_step=mend)
+    elif any(folder.glob(vectors)):
+        raise FingerprintError("cached vectors without a fingerprint", where=str(folder), next_step=mend)
+    else:
+        write_json(identity, fingerprint.as_dict())
 
 
 class _Lock:

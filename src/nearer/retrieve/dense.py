@@ -41,7 +41,7 @@ class Dense:
         self.name = name
         self.encoder = encoder
         self.order = Order(corpus.ids)
-        self._texts: Sequence[str] = _Contents(corpus) if chunked is None else chunked.texts
+        self._texts: Sequence[str] = Contents(corpus) if chunked is None else chunked.texts
         self._starts = None if chunked is None or len(chunked.owners) == len(corpus) else chunked.starts
         self._vectors = vectors
         self._eligible = eligible
@@ -67,7 +67,7 @@ class Dense:
         return ranking.search(self, queries, k)
 
 
-class _Contents(Sequence[str]):
+class Contents(Sequence[str]):
     """The corpus as a sequence of strings that holds none of them."""
 
     def __init__(self, corpus: Any) -> None:

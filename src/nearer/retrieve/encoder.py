@@ -90,7 +90,7 @@ class SentenceEncoder:
             query_prompt=self._prompts["query"],
             document_prompt=self._prompts["document"],
             precision=self.precision.name,
-            probes=self._compute(PROBES, "document", progress.SILENT),
+            probes=self.compute(PROBES, "document", progress.SILENT),
         )
         self._cache = EmbeddingCache(cache, self.fingerprint) if cache is not None else None
 
@@ -120,9 +120,9 @@ class SentenceEncoder:
             for block in _blocks(texts, _BLOCK):
                 stop = start + len(block)
                 if self._cache is None:
-                    vectors[start:stop] = self._compute(block, kind, bar)
+                    vectors[start:stop] = self.compute(block, kind, bar)
                 else:
-                    vectors[start:stop] = self._cache.through(block, prefix, lambda missing: self._compute(missing, kind, bar))
+                    vectors[start:stop] = self._cache.through(block, prefix, lambda missing: self.compute(missing, kind, bar))
                     bar.reach(stop)
                 start = stop
         return vectors
@@ -137,7 +137,8 @@ class SentenceEncoder:
 
     # -- computing -------------------------------------------------------------------------------
 
-    def _compute(self, texts: Sequence[str], kind: Kind, bar: progress.Task) -> np.ndarray:
+    def compute(self, texts: Sequence[str], kind: Kind, bar: progress.Task) -> np.ndarray:
+        """`encode` of one block, always computed."""
         vectors = np.empty((len(texts), int(self.model.get_embedding_dimension())), np.float32)
         for batch in token_batches(self._lengths(texts, kind), self._batch_tokens):
             vectors[batch] = self._forward([texts[i] for i in batch], kind)
@@ -224,8 +225,8 @@ def hardware_has_bf16(device: str) -> bool:
     return False
 
 
-def load_model(settings: config.Model, root: Path, path: Path | None = None) -> Any:
-    """A SentenceTransformer from a local folder (`path`, or settings.name when it is one) or by name.
+def load_model(settings: config.Model, root: Path, path: Path | None = None, *, sparse: bool = False) -> Any:
+    """A SentenceTransformer (a SparseEncoder when `sparse`) from a local folder (`path`, or settings.name when it is one) or by name.
 
     Safetensors only, no remote code.  Raises ModelError with what to do.
     """
@@ -234,12 +235,12 @@ def load_model(settings: config.Model, root: Path, path: Path | None = None) -> 
         _require_weights(local)
     source = str(local) if local else settings.name
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import SentenceTransformer, SparseEncoder
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     try:
-        model = SentenceTransformer(
+        model = (SparseEncoder if sparse else SentenceTransformer)(
             source,
             device=settings.device,
             trust_remote_code=False,
@@ -299,7 +300,7 @@ def _document_prompt(prompts: dict[str, str]) -> str:
 
 def _tokens_per_text(model: Any) -> Any:
     """A function list of texts → int64 token counts; None for models without a transformer."""
-    if type(model[0]).__name__ not in ("Transformer", "Router"):
+    if type(model[0]).__name__ not in ("Transformer", "MLMTransformer", "Router"):
         return None
     tokenizer = model.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)

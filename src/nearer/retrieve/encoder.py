@@ -230,7 +230,7 @@ def load_model(settings: config.Model, root: Path, path: Path | None = None, *, 
 
     Safetensors only, no remote code.  Raises ModelError with what to do.
     """
-    local = path or _local(settings.name, root)
+    local = path or local_folder(settings.name, root)
     if local is not None:
         _require_weights(local)
     source = str(local) if local else settings.name
@@ -271,7 +271,8 @@ def load_encoder(
     )
 
 
-def _local(name: str, root: Path) -> Path | None:
+def local_folder(name: str, root: Path) -> Path | None:
+    """The folder that a model's name means, if it means one.  Raises ModelError for a path that is not there."""
     for candidate in (Path(name).expanduser(), root / name):
         if candidate.is_dir():
             return candidate

@@ -14,10 +14,11 @@ import numpy as np
 
 from nearer import config, files, progress
 from nearer.data.corpus import Corpus
+from nearer.errors import ModelError
 from nearer.retrieve import ranking
 from nearer.retrieve.cache import claim
 from nearer.retrieve.dense import Contents
-from nearer.retrieve.encoder import Kind, SentenceEncoder, load_model
+from nearer.retrieve.encoder import Kind, SentenceEncoder, load_model, local_folder
 from nearer.retrieve.fingerprint import Fingerprint
 from nearer.retrieve.ranking import Eligible, Order
 from nearer.types import Query, Run
@@ -141,6 +142,9 @@ def load_sparse(
 
     Safetensors only, no remote code.  Raises ModelError with what to do.
     """
+    local = path or local_folder(settings.name, root)
+    if local is not None and not is_sparse(local):  # SparseEncoder would put an untrained layer on a dense model
+        raise ModelError("this folder holds no sparse model", where=str(local), next_step="give a folder that SparseEncoder.save wrote")
     return SparseModel(
         load_model(settings, root, path, sparse=True),
         query_prompt=settings.query_prompt,

@@ -227,6 +227,10 @@ class Index(Section):
     )
     dtype: Literal["float32", "float16", "int8", "binary"] = Field("float32", description="how vectors are stored")
     dimension: Positive | None = Field(None, description="keep the first components only (null: all)")
+    chunker: str = Field("document", description="document (whole), or as in diagnose.chunkers")
+    part: Positive = Field(1024, description="documents embedded and saved together: what a kill can cost")
+    keep: Count = Field(0, description="retired generations that gc leaves, beside the active one and the one to roll back to")
+    canaries: str | None = Field(None, description="file of canary queries, as queries.jsonl (null: the dev queries)")
 
 
 class Config(Section):

@@ -126,14 +126,20 @@ class VectorStore(Protocol):
     def hashes(self, space: Space) -> dict[str, str]:
         """Document id → content hash of everything kept: what `verify` and `sync` compare with the corpus."""
 
+    def fetch(self, space: Space, doc_ids: Sequence[str]) -> Rows:
+        """The chunks of some documents, vectors as float32; documents that are not there are left out."""
+
     def scan(self, space: Space, size: int = 1024) -> Iterator[Rows]:
-        """All chunks, in batches, vectors as float32."""
+        """All chunks, in batches of `size` whole documents."""
 
     def count(self, space: Space) -> tuple[int, int]:
         """Documents and chunks kept."""
 
-    def build_index(self, space: Space) -> dict[str, Any]:
-        """Make (or tune again) the approximate index; tells what was made, `{"kind": "exact"}` below the threshold."""
+    def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
+        """Make (or tune again) the approximate index; tells what was made, `{"kind": "exact"}` below the threshold.
+
+        Tuned on the queries of `sample`, or on the store's own documents.
+        """
 
     def search(self, space: Space, queries: Vectors, k: int, *, filter: Metadata | None = None, exact: bool = False) -> list[list[Hit]]:
         """The `k` best documents of each query: chunk scores collapsed to documents by their maximum, in canonical order."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,30 @@ from typing import Any
 import numpy as np
 
 from nearer.errors import BusyError, StoreError
-from nearer.index.stores.base import Rows, Space, read_identity
+from nearer.index.stores.base import Rows, Space, check_generation, read_identity
 from nearer.retrieve.compress import Compression, cut, decode_rows, encode_rows
 from nearer.retrieve.fingerprint import Vectors
+from nearer.retrieve.ranking import Order
 from nearer.types import Hit, Metadata, rank_hits
 
 #: Chunks as columns of equal length: the strings of COLUMNS, metadata as JSON, and `terms` (lists of strings).
 Columns = dict[str, list[Any]]
 COLUMNS = ("chunk_id", "doc_id", "text", "metadata", "hash")
+#: A filter: one list of terms a field, of which a chunk must have any.
+Clauses = list[list[str]]
+#: Document ids and vectors in stored form, row by row.
+Found = tuple[list[str], np.ndarray]
+#: Stored forms that engines cannot score themselves: they find candidates by their signs.
+LOSSY = ("int8", "binary")
 
 #: Below this many chunks (all, or those that a filter leaves) the exact search is quick enough to need no index.
 EXACT_BELOW = 20_000
 #: As in retrieve/dense.py: equal texts tie wherever they stand.
 DECIMALS = 6
+GOOD_RECALL = 0.99
+_BLOCK = 64  # queries searched at once
+_SAMPLE = 200  # queries that an index is tuned on
+_EFFORTS = 8
 _LONG_TERM = 200  # characters; longer values are compared by their hash (GIN indexes refuse long ones)
 
 
@@ -38,6 +49,7 @@ class Store(ABC):
     """
 
     kind: str
+    errors: tuple[type[Exception], ...] = (OSError,)  # what the engine raises
 
     # -- what an engine brings ------------------------------------------------------------------
 
@@ -68,25 +80,51 @@ class Store(ABC):
     def _hashes(self, space: Space) -> dict[str, str]: ...
 
     @abstractmethod
-    def _scan(self, space: Space, size: int) -> Iterator[tuple[Columns, np.ndarray]]:
-        """All rows in batches, vectors in stored form."""
+    def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
+        """The rows of some documents, in any order, vectors in stored form."""
 
     @abstractmethod
-    def _search(self, space: Space, queries: np.ndarray, k: int, wanted: list[list[str]], exact: bool) -> list[list[Hit]]: ...
+    def _count(self, space: Space) -> tuple[int, int]: ...
+
+    @abstractmethod
+    def _drop(self, generation: str) -> None: ...
+
+    # Engines that find chunks bring these; a store that finds documents overrides `_search`.
+
+    def _effort(self, space: Space) -> int | None:
+        """How hard the approximate index searches, 0 and up, as tuned; None without such an index."""
+        raise NotImplementedError
+
+    def _eligible(self, space: Space, wanted: Clauses) -> int:
+        """Chunks that a filter leaves."""
+        raise NotImplementedError
+
+    def _nearest(self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None) -> list[Found]:
+        """The n best chunks of each query, best first; by an exact search where `effort` is None."""
+        raise NotImplementedError
+
+    def _stored(self, space: Space, wanted: Clauses) -> Iterator[Found]:
+        """All that a filter leaves, in batches: what lossy vectors are searched through for an exact answer."""
+        raise NotImplementedError
 
     # -- what callers see -----------------------------------------------------------------------
 
     def create(self, space: Space) -> None:
         spec(space).width(space.fingerprint.dimension)
-        if self._identity(space.generation) is None:
-            self._make(space)
-        self._check(space)
+        with self._guarded(space.generation):
+            if self._identity(space.generation) is None:
+                self._make(space)
+        with self._opened(space):
+            pass
 
     def spaces(self) -> list[Space]:
         return [read_identity(self._identity(name) or "", self._where(name)) for name in sorted(self._generations())]
 
     def write(self, space: Space, rows: Rows) -> None:
-        self._check(space)
+        with self._opened(space):
+            self._write(space, rows)
+
+    def _write(self, space: Space, rows: Rows) -> None:
         vectors = fit(space, rows.vectors, self._where(space.generation))
         lengths = {len(rows.doc_ids), len(rows.texts), len(rows.metadata), len(rows.hashes), len(vectors)}
         if lengths != {len(rows)} or len(set(rows.chunk_ids)) != len(rows):
@@ -106,47 +144,130 @@ class Store(ABC):
         self._put(space, columns, encode_rows(vectors[order], spec(space), space.fingerprint.similarity))
 
     def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
-        self._check(space)
-        return self._delete(space, list(dict.fromkeys(doc_ids))) if doc_ids else 0
+        with self._opened(space):
+            return self._delete(space, list(dict.fromkeys(doc_ids))) if doc_ids else 0
 
     def hashes(self, space: Space) -> dict[str, str]:
-        self._check(space)
-        return self._hashes(space)
+        with self._opened(space):
+            return self._hashes(space)
+
+    def count(self, space: Space) -> tuple[int, int]:
+        with self._opened(space):
+            return self._count(space)
+
+    def fetch(self, space: Space, doc_ids: Sequence[str]) -> Rows:
+        with self._opened(space):
+            columns, stored = self._fetch(space, list(doc_ids))
+        metadata = [json.loads(text) for text in columns["metadata"]]
+        vectors = Vectors(decode(space, stored), space.fingerprint)
+        return Rows(columns["chunk_id"], columns["doc_id"], columns["text"], metadata, columns["hash"], vectors)
 
     def scan(self, space: Space, size: int = 1024) -> Iterator[Rows]:
-        self._check(space)
-        return (_rows(space, columns, vectors) for columns, vectors in self._scan(space, size))
+        doc_ids = list(self.hashes(space))
+        return (self.fetch(space, doc_ids[start : start + size]) for start in range(0, len(doc_ids), size))
+
+    def drop(self, generation: str) -> None:
+        with self._guarded(generation):
+            self._drop(check_generation(generation))
 
     def search(self, space: Space, queries: Vectors, k: int, *, filter: Metadata | None = None, exact: bool = False) -> list[list[Hit]]:
-        self._check(space)
-        asked = fit(space, queries, self._where(space.generation))
-        wanted = clauses(filter)
-        if k < 1 or not len(asked) or not all(wanted):
-            return [[] for _ in asked]
-        return self._search(space, asked, k, wanted, exact)
+        with self._opened(space):
+            asked = fit(space, queries, self._where(space.generation))
+            wanted = clauses(filter)
+            if k < 1 or not len(asked) or not all(wanted):
+                return [[] for _ in asked]
+            return [
+                hits
+                for start in range(0, len(asked), _BLOCK)
+                for hits in self._search(space, asked[start : start + _BLOCK], k, wanted, exact)
+            ]
+
+    def _search(self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, exact: bool) -> list[list[Hit]]:
+        effort = None if exact else self._effort(space)
+        if effort is not None and wanted and self._eligible(space, wanted) <= EXACT_BELOW:
+            effort = None  # an approximate index loses what a narrow filter leaves
+        if effort is None and space.dtype in LOSSY:
+            found: list[list[Hit]] = [[] for _ in queries]
+            for doc_ids, stored in self._stored(space, wanted):
+                better = best_documents(queries, doc_ids, decode(space, stored), k)
+                found = [collapse([*old, *new], k) for old, new in zip(found, better, strict=True)]
+            return found
+        return self._gather(space, queries, k, wanted, effort)
+
+    def _gather(self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, effort: int | None) -> list[list[Hit]]:
+        """Documents out of an engine that finds chunks: ask for more until `k` documents are certain.
+
+        Scores are computed here, so that they are the same in every store, and lossy vectors are rescored.
+        """
+        found: list[list[Hit]] = [[] for _ in queries]
+        pending = list(range(len(queries)))
+        n = k * 4 << (effort or 0 if space.dtype in LOSSY else 0)
+        slack = 1e-5 if space.dtype == "float32" else 4e-3  # what an engine's own score may be off by
+        while pending:
+            results = self._nearest(space, queries[pending], n, wanted, effort)
+            again = []
+            for i, (doc_ids, stored) in zip(pending, results, strict=True):
+                scores = np.round(decode(space, stored) @ queries[i], DECIMALS)
+                found[i] = hits = collapse(zip(doc_ids, scores, strict=True), k)
+                # an exact search also looks at all that tie with the last document
+                certain = len(hits) == k and (effort is not None or scores[-1] < hits[-1][1] - slack * max(1.0, abs(hits[-1][1])))
+                if not certain and len(doc_ids) >= n:
+                    again.append(i)
+            pending, n = again, n * 4
+        return found
+
+    def _tune(self, space: Space, sample: Vectors | None, remember: Callable[[int], None]) -> dict[str, Any]:
+        """Raise the effort until recall@10 against exact search on a sample reaches GOOD_RECALL.
+
+        The sample is of the store's own documents where no queries are given.
+        """
+        if sample is None:
+            doc_ids = sorted(self._hashes(space))
+            chosen = np.random.default_rng(7).choice(len(doc_ids), min(_SAMPLE, len(doc_ids)), replace=False)
+            sample = self.fetch(space, [doc_ids[i] for i in chosen]).vectors
+        queries = fit(space, sample, self._where(space.generation))[:_SAMPLE]
+        truth = self._search(space, queries, 10, [], exact=True)
+        for effort in range(_EFFORTS):
+            found = self._gather(space, queries, 10, [], effort)
+            recall = sum(len(dict(a).keys() & dict(b).keys()) for a, b in zip(found, truth, strict=True)) / sum(map(len, truth))
+            if recall >= GOOD_RECALL:
+                break
+        remember(effort)
+        return {"effort": effort, "recall@10": round(recall, 4), "queries": len(queries)}
 
     def text_search(self, space: Space, query: str, k: int, *, filter: Metadata | None = None) -> list[Hit]:
         raise StoreError(
             f"the {self.kind} store has no full-text search", where=self._where(space.generation), next_step="use BM25: search.system=rrf"
         )
 
-    def build_index(self, space: Space) -> dict[str, Any]:
-        self._check(space)
+    def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
+        with self._opened(space):
+            return self._build_index(space, sample)
+
+    def _build_index(self, space: Space, sample: Vectors | None) -> dict[str, Any]:
         return {"kind": "exact"}
 
-    def _check(self, space: Space) -> None:
-        """Raise unless this store holds that very space."""
-        where = self._where(space.generation)
-        text = self._identity(space.generation)
-        if text is None:
-            raise StoreError(f"no generation {space.generation} in this store", where=where, next_step="nearer index list")
-        space.require(read_identity(text, where), where)
+    @contextmanager
+    def _opened(self, space: Space) -> Iterator[None]:
+        """Inside: the table is there and holds that very space."""
+        with self._guarded(space.generation):
+            where = self._where(space.generation)
+            text = self._identity(space.generation)
+            if text is None:
+                raise StoreError(f"no generation {space.generation} in this store", where=where, next_step="nearer index list")
+            space.require(read_identity(text, where), where)
+            yield
 
-
-def _rows(space: Space, columns: Columns, vectors: np.ndarray) -> Rows:
-    metadata = [json.loads(text) for text in columns["metadata"]]
-    decoded = Vectors(decode(space, vectors), space.fingerprint)
-    return Rows(columns["chunk_id"], columns["doc_id"], columns["text"], metadata, columns["hash"], decoded)
+    @contextmanager
+    def _guarded(self, generation: str) -> Iterator[None]:
+        """What the engine raises becomes a StoreError."""
+        try:
+            yield
+        except self.errors as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise StoreError(
+                f"the {self.kind} store refused: {reason}", where=self._where(generation), next_step="mend that, then run it again"
+            ) from error
 
 
 def fit(space: Space, vectors: Vectors, where: str) -> np.ndarray:
@@ -175,7 +296,7 @@ def spec(space: Space) -> Compression:
 
 def decode(space: Space, stored: np.ndarray) -> np.ndarray:
     """float32 (n, space.dimension) of stored rows."""
-    return decode_rows(stored, spec(space))
+    return decode_rows(stored, spec(space)) if len(stored) else np.zeros((0, space.dimension), np.float32)
 
 
 # -- filters -------------------------------------------------------------------------------------
@@ -186,7 +307,7 @@ def terms(metadata: Metadata) -> list[str]:
     return sorted({term for field, value in metadata.items() for term in _terms(field, value)})
 
 
-def clauses(wanted: Metadata | None) -> list[list[str]]:
+def clauses(wanted: Metadata | None) -> Clauses:
     """A filter as terms: one list a field, of which a chunk must have any; an empty list can never match."""
     return [_terms(field, value) for field, value in (wanted or {}).items()]
 
@@ -207,31 +328,26 @@ def _canonical(value: Any) -> str:
 # -- results -------------------------------------------------------------------------------------
 
 
-def collapse(doc_ids: Sequence[str], scores: Sequence[float], k: int) -> list[Hit]:
+def collapse(scored: Iterable[tuple[str, float]], k: int) -> list[Hit]:
     """The `k` best documents by their best chunk, in canonical order."""
     best: dict[str, float] = {}
-    for doc_id, score in zip(doc_ids, scores, strict=True):
+    for doc_id, score in scored:
         if score > best.get(doc_id, -np.inf):
             best[doc_id] = float(score)
     return rank_hits(best.items(), k)
 
 
-def gather(nearest: Callable[[int], tuple[list[str], np.ndarray]], query: np.ndarray, k: int, exact: bool) -> list[Hit]:
-    """Documents out of an engine that finds chunks: ask for more until `k` documents are certain.
-
-    `nearest(n)` gives document ids and float32 vectors of the n best chunks.  Scores are computed
-    here, so that they are the same in every store and lossy engines are rescored.
-    """
-    n = 4 * k
-    while True:
-        doc_ids, vectors = nearest(n)
-        scores = np.round(vectors @ query, DECIMALS)
-        hits = collapse(doc_ids, scores, k)
-        # an exact search also looks at all that tie with the last document
-        certain = len(hits) == k and (not exact or scores.min() < hits[-1][1] - 1e-5)
-        if certain or len(doc_ids) < n:
-            return hits
-        n *= 4
+def best_documents(queries: np.ndarray, doc_ids: Sequence[str], vectors: np.ndarray, k: int) -> list[list[Hit]]:
+    """Exact search through one batch of chunks, in any order."""
+    if not len(doc_ids):
+        return [[] for _ in queries]
+    number: dict[str, int] = {}
+    owners = np.array([number.setdefault(doc_id, len(number)) for doc_id in doc_ids])
+    order = np.argsort(owners, kind="stable")
+    starts = np.flatnonzero(np.diff(owners[order], prepend=-1))
+    scores = np.maximum.reduceat(np.round(queries @ vectors[order].T, DECIMALS), starts, axis=1)
+    documents = Order(list(number))
+    return [documents.top(row, k) for row in scores]
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,9 @@ import numpy as np
 from nearer.errors import StoreError
 from nearer.files import atomic, read_json, read_jsonl, write_json, write_jsonl
 from nearer.index.stores.base import Space, check_generation
-from nearer.index.stores.common import COLUMNS, DECIMALS, Columns, Store, decode, locked
+from nearer.index.stores.common import COLUMNS, DECIMALS, Clauses, Columns, Store, decode, locked
 from nearer.retrieve.ranking import Order
 from nearer.types import Hit
-
-_BLOCK = 64  # queries scored at once
 
 
 class _Segment:
@@ -45,7 +42,7 @@ class _Segment:
                 self.terms.setdefault(term, []).append(row)
         self.starts = np.array(starts)
 
-    def eligible(self, wanted: list[list[str]]) -> np.ndarray:
+    def eligible(self, wanted: Clauses) -> np.ndarray:
         """bool (n_chunks,): the chunks that have a term of every clause."""
         mask = np.ones(len(self.vectors), bool)
         for clause in wanted:
@@ -171,37 +168,37 @@ class NumpyStore(Store):
             if alive
         }
 
-    def count(self, space: Space) -> tuple[int, int]:
-        self._check(space)
+    def _count(self, space: Space) -> tuple[int, int]:
         state = self._state(space.generation)
         pairs = list(zip(state.segments, state.living, strict=True))
         return sum(int(living.sum()) for _, living in pairs), sum(int(_rows_of(segment, living).sum()) for segment, living in pairs)
 
-    def _scan(self, space: Space, size: int) -> Iterator[tuple[Columns, np.ndarray]]:
-        state = self._state(space.generation)
+    def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
+        state, asked = self._state(space.generation), set(doc_ids)
+        columns: Columns = {name: [] for name in COLUMNS}
+        vectors: list[np.ndarray] = []
         for segment, living in zip(state.segments, state.living, strict=True):
-            rows = np.flatnonzero(_rows_of(segment, living))
-            lines = list(read_jsonl(segment.path))
-            for start in range(0, len(rows), size):
-                part = rows[start : start + size]
-                yield {name: [lines[i][name] for i in part] for name in COLUMNS}, segment.vectors[part]
+            wanted = living & np.array([doc_id in asked for doc_id in segment.doc_ids])
+            if wanted.any():
+                rows = np.flatnonzero(_rows_of(segment, wanted))
+                lines = list(read_jsonl(segment.path))
+                for name, values in columns.items():
+                    values.extend(lines[i][name] for i in rows)
+                vectors.append(segment.vectors[rows])
+        return columns, np.concatenate(vectors) if vectors else np.zeros((0, 0))
 
-    def _search(self, space: Space, queries: np.ndarray, k: int, wanted: list[list[str]], exact: bool) -> list[list[Hit]]:
+    def _search(self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, exact: bool) -> list[list[Hit]]:
         state = self._state(space.generation)
         parts = [(s, s.eligible(wanted) & _rows_of(s, living)) for s, living in zip(state.segments, state.living, strict=True)]
         parts = [(segment, mask) for segment, mask in parts if mask.any()]
         if not parts:
             return [[] for _ in queries]
         order = Order([doc_id for segment, _ in parts for doc_id in segment.doc_ids])
-        found: list[list[Hit]] = []
-        for start in range(0, len(queries), _BLOCK):
-            block = queries[start : start + _BLOCK]
-            scores = np.hstack([_scores(space, block, segment, mask) for segment, mask in parts])
-            found.extend(order.top(row, k) for row in scores)
-        return found
+        scores = np.hstack([_scores(space, queries, segment, mask) for segment, mask in parts])
+        return [order.top(row, k) for row in scores]
 
-    def drop(self, generation: str) -> None:
-        folder, aside = self.root / check_generation(generation), self.root / f".{generation}.dropped"
+    def _drop(self, generation: str) -> None:
+        folder, aside = self.root / generation, self.root / f".{generation}.dropped"
         if folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(folder, aside)

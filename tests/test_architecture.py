@@ -30,6 +30,8 @@ LEVELS = (
     {"stages"},
     {"api"},
     {"show", "start"},
+    {"cli_shared"},
+    {"cli_index"},
     {"cli", "web"},
     {"__init__", "__main__"},
 )

@@ -6,15 +6,14 @@ Only typer is imported here at the top; everything else waits until a command ru
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from nearer.cli_shared import HERE, AsJson, ConfigPath, Force, Overrides, Quiet, RunName, Verbose, boundary, emit, open_workspace
 
 if TYPE_CHECKING:
     from nearer.workspace import StepResult
@@ -29,76 +28,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigPath = Annotated[Path, typer.Option("-c", "--config", help="Configuration file.", show_default=True)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.epochs=1")]
-RunName = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Results go to runs/NAME/.")]
-Force = Annotated[bool, typer.Option("--force", help="Recompute even where nothing changed.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, everything else on stderr.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also what the libraries say, and full tracebacks.")]
-_HERE = Path("nearer.yaml")
-
 
 def main() -> None:
     """Entry point: exit code 0 done, 1 the gate said no, 2 something to mend, 3 a bug."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     app()
-
-
-@contextmanager
-def _boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None]:
-    """Errors become one message and an exit code; progress goes to stderr."""
-    from nearer import progress
-    from nearer.errors import NearerError
-    from nearer.show import Terminal, say_error
-
-    if not verbose:
-        _hush()
-    try:
-        with Terminal(quiet or as_json) as terminal, progress.listen(terminal):
-            yield
-    except NearerError as error:
-        say_error(error, as_json)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        said = NearerError(
-            f"{error.strerror or error}", where=str(error.filename or ""), next_step="free space or mend access, then run the same command"
-        )
-        say_error(said, as_json)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        say_error(NearerError("stopped; what was finished is kept", next_step="run the same command to go on"), as_json)
-        raise typer.Exit(130) from None
-    except (typer.Exit, typer.Abort):
-        raise
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is reported as one
-        import traceback
-
-        traceback.print_exc()
-        say_error(
-            NearerError(f"this is a bug in nearer: {type(error).__name__}: {error}", next_step="please report it with the lines above"),
-            as_json,
-        )
-        raise typer.Exit(3) from None
-
-
-def _hush() -> None:
-    """Silence libraries that talk about themselves."""
-    import logging
-    import warnings
-
-    warnings.filterwarnings("ignore")
-    for name in ("transformers", "sentence_transformers", "datasets", "accelerate", "bm25s"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-
-def _workspace(config: Path, overrides: list[str] | None, run: str | None) -> Any:
-    from nearer import config as settings
-    from nearer.workspace import Workspace
-
-    return Workspace(config.resolve().parent, settings.load(config, overrides or (), run))
 
 
 def _run_stages(
@@ -113,7 +47,7 @@ def _run_stages(
 ) -> list[StepResult]:
     from nearer import lifecycle, show
 
-    workspace = _workspace(config, overrides, run)
+    workspace = open_workspace(config, overrides, run)
     stages = lifecycle.between(first, last)
     results: list[StepResult] = workspace.run(
         stages,
@@ -123,12 +57,8 @@ def _run_stages(
     )
     if as_json:
         told = [_as_json(result) for result in results]
-        _emit(told if len(stages) > 1 else told[0])
+        emit(told if len(stages) > 1 else told[0])
     return results
-
-
-def _emit(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
 
 
 def _as_json(result: StepResult) -> dict[str, Any]:
@@ -137,7 +67,7 @@ def _as_json(result: StepResult) -> dict[str, Any]:
 
 def _stage_command(name: str, help_text: str) -> None:
     def command(
-        config: ConfigPath = _HERE,
+        config: ConfigPath = HERE,
         overrides: Overrides = None,
         run: RunName = None,
         force: Force = False,
@@ -145,7 +75,7 @@ def _stage_command(name: str, help_text: str) -> None:
         quiet: Quiet = False,
         verbose: Verbose = False,
     ) -> None:
-        with _boundary(as_json, verbose, quiet):
+        with boundary(as_json, verbose, quiet):
             _run_stages(name, name, config, overrides, run, force, as_json)
 
     command.__doc__ = help_text
@@ -177,7 +107,7 @@ _stage_command("report", "What do we show the people who must agree?\n\nWrites r
 
 @app.command()
 def decide(
-    config: ConfigPath = _HERE,
+    config: ConfigPath = HERE,
     overrides: Overrides = None,
     run: RunName = None,
     force: Force = False,
@@ -192,7 +122,7 @@ def decide(
 
     Example: nearer decide --gate
     """
-    with _boundary(as_json, verbose, quiet):
+    with boundary(as_json, verbose, quiet):
         results = _run_stages("decide", "decide", config, overrides, run, force, as_json)
         if gate and results[-1].summary.get("verdict") != "ship":
             raise typer.Exit(1)
@@ -202,7 +132,7 @@ def decide(
 def run_all(
     first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="First stage.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="Last stage.")] = None,
-    config: ConfigPath = _HERE,
+    config: ConfigPath = HERE,
     overrides: Overrides = None,
     run: RunName = None,
     force: Force = False,
@@ -216,7 +146,7 @@ def run_all(
     """
     from nearer.lifecycle import BY_NAME
 
-    with _boundary(as_json, verbose, quiet):
+    with boundary(as_json, verbose, quiet):
         for name in (first, last):
             if name is not None and name not in BY_NAME:
                 from nearer.errors import ConfigError
@@ -227,18 +157,18 @@ def run_all(
 
 @app.command()
 def status(
-    config: ConfigPath = _HERE, overrides: Overrides = None, run: RunName = None, as_json: AsJson = False, verbose: Verbose = False
+    config: ConfigPath = HERE, overrides: Overrides = None, run: RunName = None, as_json: AsJson = False, verbose: Verbose = False
 ) -> None:
     """What is done, what is stale, what comes next.
 
     Example: nearer status --run quick
     """
-    with _boundary(as_json, verbose):
+    with boundary(as_json, verbose):
         from nearer import show
 
-        rows = _workspace(config, overrides, run).status()
+        rows = open_workspace(config, overrides, run).status()
         if as_json:
-            _emit(rows)
+            emit(rows)
         else:
             show.say_status(rows)
 
@@ -262,14 +192,14 @@ def init(
 
     Example: nearer init search --data my-data --model models/minilm
     """
-    with _boundary(as_json, verbose):
+    with boundary(as_json, verbose):
         from nearer import show
         from nearer.start import initialise
 
         named = {"folder": data, "corpus": corpus, "queries": queries, "judgments": judgments, "clicks": clicks, "training": training}
         path, seen, lines = initialise(folder, {key: value for key, value in named.items() if value}, model, columns or (), force)
         if as_json:
-            _emit({"config": str(path), **seen})
+            emit({"config": str(path), **seen})
         else:
             show.say_init(path, lines)
 
@@ -287,7 +217,7 @@ def demo(
 
     Example: nearer demo
     """
-    with _boundary(as_json, verbose, quiet):
+    with boundary(as_json, verbose, quiet):
         from nearer.start import DEMO_SHARES, prepare_demo
 
         _run_stages(None, None, prepare_demo(folder), overrides, None, force, as_json, DEMO_SHARES)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nearer import cli_index
 from nearer.cli_shared import HERE, AsJson, ConfigPath, Force, Overrides, Quiet, RunName, Verbose, boundary, emit, open_workspace
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_index.app, name="index")
 
 
 def main() -> None:

@@ -1,0 +1,230 @@
+"""`nearer index`: build, verify, cut over, roll back, keep up with the corpus.
+
+A command here is a function of the generations that gives back what `--json` prints, and what
+people read; `_command` adds the options that all of them share.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nearer.cli_shared import HERE, AsJson, ConfigPath, Overrides, Quiet, RunName, Verbose, boundary, emit, open_workspace
+
+app = typer.Typer(help="Re-embed, verify, cut over, roll back: generations of vectors that never mix.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="A generation, as `nearer index list` names it.")]
+Who = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who does this, for the history (default: the user).")]
+Told = tuple[Any, str]
+
+
+# fmt: off
+def _shared(*, config: ConfigPath = HERE, overrides: Overrides = None, run: RunName = None,
+            as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None: ...
+# fmt: on
+
+
+def _command(function: Callable[..., Told | Iterable[Told]]) -> None:
+    def run(**given: Any) -> None:
+        config, overrides, name, as_json, quiet, verbose = (given.pop(one) for one in inspect.signature(_shared).parameters)
+        with boundary(as_json, verbose, quiet):
+            from nearer import show
+            from nearer.index.generations import Generations
+
+            workspace = open_workspace(config, overrides, name)
+            told = function(Generations(workspace.root, workspace.config), **given)
+            for value, text in [told] if isinstance(told, tuple) else told:
+                if as_json:
+                    emit(value)
+                else:
+                    show.out.print(text, markup=False)
+                if isinstance(value, dict) and value.get("passed") is False:
+                    raise typer.Exit(2)
+
+    options = [one for each in (function, _shared) for one in inspect.signature(each, eval_str=True).parameters.values()][1:]
+    run.__signature__ = inspect.Signature([one.replace(kind=one.KEYWORD_ONLY) for one in options])  # type: ignore[attr-defined]
+    app.command(function.__name__.rstrip("_"), help=function.__doc__)(run)
+
+
+def _corpus(generations: Any) -> Any:
+    from nearer.data.load import load_corpus
+
+    return load_corpus(generations.config.data, generations.root)
+
+
+def _encoder(generations: Any, model: str | None, documents: int) -> Any:
+    """The configured model, or `model`, which brings its own prompts; cached vectors are used where the whole corpus has them."""
+    from nearer.retrieve.encoder import load_encoder
+
+    settings = generations.config.model
+    if model is not None:
+        settings = settings.model_copy(update={"name": model, "query_prompt": None, "document_prompt": None})
+    cache = generations.root / "runs" / ".cache"
+    encoder = load_encoder(settings, generations.root, cache=cache)
+    keys = cache / "embeddings" / encoder.fingerprint.id / "keys.bin"
+    return encoder if keys.is_file() and keys.stat().st_size >= 16 * documents else encoder.without_cache()
+
+
+@_command
+def build(
+    generations: Any,
+    model: Annotated[str | None, typer.Option(metavar="PATH", help="A model folder or name (default: the configured model).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, size and price, from a measured sample.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="A new generation, even where this model has one.")] = False,
+) -> Told:
+    """Embed the corpus into a generation, or go on with it.
+
+    Nothing that users see changes: it must be verified, then cut over to.
+
+    Example: nearer index build --model runs/default/train/model
+    """
+    from nearer.index import build as building
+
+    corpus = _corpus(generations)
+    encoder = _encoder(generations, model, len(corpus))
+    if dry_run:
+        figures = building.estimate(corpus, encoder, generations.config, generations.root)
+        return figures, "\n".join(f"  {name.replace('_', ' ')}: {value:,}" for name, value in figures.items())
+    filled = building.build(generations, corpus, encoder, model or generations.config.model.name, today=model is None, force=force)
+    return filled.as_dict(), f"{_filled(filled)}\n  → nearer index verify {filled.manifest.id}"
+
+
+def _filled(filled: Any) -> str:
+    done = f"{filled.embedded:,} embedded, {filled.loaded:,} loaded again, {filled.deleted:,} deleted"
+    return f"  {filled.manifest.id}: {filled.manifest.counts['documents']:,} documents ({done}) in {filled.seconds:,.1f} s"
+
+
+@_command
+def verify(generations: Any, generation: Id) -> Told:
+    """Is a generation what it says, and does it answer as an exact search would?
+
+    Example: nearer index verify 1a2b3c4d-1
+    """
+    from nearer.index.verify import canary_queries, verify
+
+    canaries = canary_queries(generations.config, generations.root)
+    manifest = verify(generations, generation, _corpus(generations), canaries)
+    lines = [f"  {'✓' if one['passed'] else '✗'} {one['check']}: {one['found']}" for one in manifest.verified["checks"]]
+    passed = manifest.verified["passed"]
+    mend = (
+        f"nearer index cutover {generation}" if passed else f"nearer index sync; if that does not mend it: nearer index drop {generation}"
+    )
+    return {"id": generation, "state": manifest.state, **manifest.verified}, "\n".join([*lines, f"  → {mend}"])
+
+
+@_command
+def list_(generations: Any) -> Told:
+    """All generations, oldest first.
+
+    Example: nearer index list --json
+    """
+    rows = [
+        {"id": one.id, "state": one.state, "model": one.model["name"], "fingerprint": one.fingerprint.id, **one.counts}
+        for one in generations.manifests()
+    ]
+    rows = [{"documents": 0, **row} for row in rows]
+    lines = [f"  {row['id']:<16}{row['state']:<10}{row['documents']:>12,} documents  {row['model']}" for row in rows]
+    return {"generations": rows}, "\n".join(lines) or "  there is none yet\n  → nearer index build"
+
+
+@_command
+def show(generations: Any, generation: Id) -> Told:
+    """What a generation is made of, what verify found, and its history.
+
+    Example: nearer index show 1a2b3c4d-1
+    """
+    values = generations.manifest(generation).as_dict()
+    values["fingerprint"].pop("probes")
+    values["history"] = [line for line in generations.history() if generation in (line["from"], line["to"])]
+    import json
+
+    return values, json.dumps(values, ensure_ascii=False, indent=2)
+
+
+def _moved(pointer: Any) -> Told:
+    back = f"  → nearer index rollback goes back to {pointer.previous}" if pointer.previous else ""
+    return {"active": pointer.id, "previous": pointer.previous, **pointer.entry}, f"  {pointer.id} is active\n{back}".rstrip()
+
+
+@_command
+def cutover(
+    generations: Any,
+    generation: Id,
+    override: Annotated[str | None, typer.Option(metavar="WHY", help="Without a decision to ship; the reason is logged.")] = None,
+    who: Who = None,
+) -> Told:
+    """Make a verified generation answer, at once, where a decision ships its model.
+
+    Example: nearer index cutover 1a2b3c4d-1
+    """
+    return _moved(generations.cutover(generation, override=override, who=who))
+
+
+@_command
+def rollback(
+    generations: Any, why: Annotated[str | None, typer.Option(metavar="WHY", help="For the history.")] = None, who: Who = None
+) -> Told:
+    """Make the generation before the last cut-over answer again, at once.
+
+    Example: nearer index rollback --why "latency"
+    """
+    return _moved(generations.rollback(why=why, who=who))
+
+
+@_command
+def rehearse(
+    generations: Any, generation: Id, query: Annotated[str | None, typer.Option(help="Asked before, between and after.")] = None
+) -> Told:
+    """Cut over and roll back on a copy of the pointer, and time both.
+
+    Example: nearer index rehearse 1a2b3c4d-1
+    """
+    from nearer.index.reader import rehearse
+    from nearer.retrieve.fingerprint import PROBES
+
+    told = rehearse(generations, generation, query or PROBES[3])
+    asked = "".join(f"\n  {one['generation']} answered in {one['ms']:.1f} ms with {one['results']} results" for one in told["searches"])
+    return told, f"  cut-over {told['cutover_ms']:.1f} ms, rollback {told['rollback_ms']:.1f} ms{asked}"
+
+
+@_command
+def sync(
+    generations: Any,
+    watch: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.1, help="Look for changes for ever, so often.")] = None,
+) -> Iterable[Told]:
+    """Bring generations up to date with the corpus: added, changed and deleted documents.
+
+    Example: nearer index sync --watch 60
+    """
+    from nearer.data import sources
+    from nearer.index import sync as syncing
+
+    path: Path = sources.corpus_file(generations.config.data, generations.root)
+    rounds = [syncing.sync(generations, _corpus(generations))] if watch is None else None
+    for done in rounds or syncing.watch(generations, lambda: _corpus(generations), path, float(watch or 0)):
+        told = "\n".join(_filled(one) for one in done) or "  there is no generation yet\n  → nearer index build"
+        yield {"synced": [one.as_dict() for one in done]}, told
+
+
+@_command
+def drop(generations: Any, generation: Id, who: Who = None) -> Told:
+    """Remove a generation, unless it is active or needed for a rollback.
+
+    Example: nearer index drop 1a2b3c4d-1
+    """
+    generations.drop(generation, who=who)
+    return {"dropped": [generation]}, f"  {generation} is gone"
+
+
+@_command
+def gc(generations: Any, who: Who = None) -> Told:
+    """Remove retired generations that no rollback needs, replaced and deleted documents in parts, and leftovers of kills.
+
+    Example: nearer index gc
+    """
+    gone, chunks = generations.gc(who=who)
+    return {"dropped": gone, "chunks": chunks}, f"  {len(gone)} generations and {chunks:,} old chunks are gone"

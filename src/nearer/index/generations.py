@@ -1,0 +1,423 @@
+"""Generations: immutable indexes made by one fingerprint, and the pointer to the one that answers.
+
+    generations/
+      ID/manifest.json   what it is made of, its state, what `verify` found
+      ID/model/          the model that made it, so that a rollback can still encode queries
+      ID/parts/          embedded documents (see build.py)
+      ACTIVE             the generation that answers, the one to roll back to, and why
+      history.jsonl      every change of state: who, when, why
+
+`ACTIVE` is the truth and moves by one rename.  History, the states in the manifests and the store's
+own pointer follow it; what a kill leaves undone is finished by the next command that writes.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer.config import Config
+from nearer.errors import BusyError, FingerprintError, StoreError
+from nearer.files import content_hash, read_json, write_json
+from nearer.index.parts import compact
+from nearer.index.stores import open_store
+from nearer.index.stores.base import Space, VectorStore
+from nearer.index.stores.common import locked
+from nearer.retrieve.encoder import Encoder, load_encoder
+from nearer.retrieve.fingerprint import Fingerprint, Vectors
+from nearer.types import Hit, Metadata
+
+STATES = ("building", "verified", "shadow", "canary", "active", "retired", "dropping")
+#: States from which a generation may be cut over to.
+READY = ("verified", "shadow", "canary")
+_ID = re.compile(r"[0-9a-f]{8}-[1-9]\d{0,6}")
+_PATIENCE = 30.0  # seconds to wait for another process that moves the pointer: it takes milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a generation is made of.  `model` says where it came from, `decision` what it was activated on."""
+
+    id: str
+    state: str
+    fingerprint: Fingerprint
+    model: Mapping[str, Any]
+    dtype: str
+    dimension: int
+    store: str
+    created: str
+    counts: Mapping[str, int] = field(default_factory=dict)  # documents, chunks
+    content: Mapping[str, str] = field(default_factory=dict)  # documents: a hash of all of them, in any order
+    index: Mapping[str, Any] = field(default_factory=dict)  # the approximate index, as the store tells it
+    verified: Mapping[str, Any] | None = None
+    decision: Mapping[str, Any] | None = None
+
+    @property
+    def chunker(self) -> str:
+        return self.fingerprint.chunker or "document"
+
+    @property
+    def space(self) -> Space:
+        return Space(self.id, self.fingerprint, self.dimension, self.dtype)  # type: ignore[arg-type]  # validated by config
+
+    @property
+    def made_of(self) -> tuple[str, str, int, str]:
+        """What tells generations apart: two that agree here hold the same vectors of the same documents."""
+        return self.fingerprint.id, self.dtype, self.dimension, self.store
+
+    def as_dict(self) -> dict[str, Any]:
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return values | {"fingerprint": self.fingerprint.as_dict(), "chunker": self.chunker}
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Raises StoreError or FingerprintError for a manifest that is damaged, was edited or was moved."""
+        values = read_json(path)
+        mend = f"restore {path.parent.name}, or remove the folder and build again: nearer index build"
+        try:
+            known = {one.name: values[one.name] for one in fields(cls)}
+            manifest = cls(**known | {"fingerprint": Fingerprint.from_dict(values["fingerprint"], str(path))})
+        except (KeyError, TypeError):
+            raise StoreError("the manifest is damaged", where=str(path), next_step=mend) from None
+        if manifest.id != path.parent.name or manifest.state not in STATES:
+            what = f"this folder is not generation {manifest.id}: it was renamed or copied"
+            raise StoreError(what if manifest.state in STATES else f"no state {manifest.state!r}", where=str(path), next_step=mend)
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The contents of ACTIVE.  `entry` is the line of history about the move that wrote it."""
+
+    id: str | None = None
+    previous: str | None = None
+    entry: Mapping[str, Any] | None = None
+
+    def state(self, manifest: Manifest) -> str:
+        """The state that a manifest has by this pointer, whatever a kill kept it from saying."""
+        if manifest.id == self.id:
+            return "active"
+        if manifest.state == "active":
+            return "retired" if manifest.id == self.previous else "verified"  # rolled back: it may be tried again
+        return manifest.state
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generation ready to answer: its table, and the model that encodes queries for it."""
+
+    manifest: Manifest
+    store: VectorStore
+    encoder: Encoder
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def queries(self, asked: str | Sequence[str] | Vectors) -> Vectors:
+        """Query vectors of this generation.  Raises FingerprintError for vectors of another model, or of none."""
+        where, own = f"generation {self.manifest.id}", self.manifest.fingerprint
+        if isinstance(asked, Vectors):
+            # queries are never cut into chunks
+            theirs = replace(asked.fingerprint, chunker=own.chunker) if asked.fingerprint else None
+            own.require(theirs, where, "encode queries with the model of this generation, or hand over their texts")
+            return Vectors(asked.array, own)
+        if not isinstance(asked, str) and (isinstance(asked, np.ndarray) or not all(isinstance(one, str) for one in asked)):
+            mend = "hand over texts, or Vectors, which carry their fingerprint"
+            raise FingerprintError(f"these vectors do not say which model made them (this one: {own.id})", where=where, next_step=mend)
+        with self._lock:  # tokenizers are not safe to share between threads
+            return Vectors(self.encoder.encode([asked] if isinstance(asked, str) else asked, "query"), own)
+
+    def search(
+        self, asked: str | Sequence[str] | Vectors, k: int = 10, *, filter: Metadata | None = None, exact: bool = False
+    ) -> list[list[Hit]]:
+        """The `k` best documents of each query."""
+        return self.store.search(self.manifest.space, self.queries(asked), k, filter=filter, exact=exact)
+
+
+class Generations:
+    """All generations of one nearer.yaml, below `root/generations`."""
+
+    def __init__(self, root: Path, config: Config, folder: Path | None = None) -> None:
+        self.root, self.config = root, config
+        self.folder = folder or root / "generations"
+        self._stores: dict[str, VectorStore] = {}
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def path(self, generation: str) -> Path:
+        """The folder of a generation.  Raises StoreError for anything that is not the id of one."""
+        path = self.folder / generation
+        if not _ID.fullmatch(generation) or not (path / "manifest.json").is_file():
+            raise StoreError(f"no generation {generation[:40]!r}", where=str(self.folder), next_step="nearer index list")
+        return path
+
+    def manifest(self, generation: str) -> Manifest:
+        """A manifest, its state as ACTIVE has it."""
+        stored = Manifest.read(self.path(generation) / "manifest.json")
+        return replace(stored, state=self.pointer().state(stored))
+
+    def manifests(self) -> list[Manifest]:
+        """All generations, oldest first."""
+        found = [self.manifest(path.parent.name) for path in self.folder.glob("*/manifest.json") if _ID.fullmatch(path.parent.name)]
+        return sorted(found, key=lambda one: (one.created, one.id))
+
+    def pointer(self) -> Pointer:
+        try:
+            return Pointer(**read_json(self.folder / "ACTIVE"))
+        except FileNotFoundError:
+            return Pointer()
+
+    def history(self) -> Sequence[dict[str, Any]]:
+        """Every change of state, oldest first; a line that a kill cut short does not count."""
+        path = self.folder / "history.jsonl"
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def store(self, kind: str) -> VectorStore:
+        """The store of that kind, opened once."""
+        if kind not in self._stores:
+            self._stores[kind] = open_store(self.config.index.model_copy(update={"store": kind}), self.root)
+        return self._stores[kind]
+
+    def encoder(self, manifest: Manifest, folder: Path | None = None) -> Encoder:
+        """The model of a generation, loaded from its own folder.  Raises FingerprintError when it is another one by now."""
+        own = manifest.fingerprint
+        kept = ("query_prompt", "document_prompt", "max_seq_length", "precision")
+        settings = self.config.model.model_copy(update={name: getattr(own, name) for name in kept})
+        path = (folder or self.path(manifest.id)) / "model"
+        encoder = for_chunks(load_encoder(settings, self.root, path=path, name=str(manifest.model["name"])), own.chunker)
+        own.require(encoder.fingerprint, str(path), f"restore this folder, or drop {manifest.id} and build again: nearer index build")
+        return encoder
+
+    def open(self, generation: str, encoder: Encoder | None = None) -> Generation:
+        """A generation ready to answer; `encoder` is its model where that is loaded already."""
+        manifest = self.manifest(generation)
+        return Generation(manifest, self.store(manifest.store), encoder or self.encoder(manifest))
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold all generations against other writers, what was left undone finished first.  Raises BusyError.
+
+        Cut-over and rollback do not wait for this: a build may take hours.
+        """
+        note = self.folder / ".writer"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / ".lock", 0))
+            except BusyError:
+                pid = note.read_text() if note.exists() else "unknown"
+                what = f"another process (pid {pid}) is writing generations"
+                raise BusyError(what, where=str(self.folder), next_step="wait for it, or stop it and run this again") from None
+            note.write_text(str(os.getpid()))
+            with self._moving():
+                pass
+            for manifest in self.manifests():
+                if manifest.state == "dropping":
+                    self._remove(manifest)
+            for stray in [*self.folder.glob(".new-*"), *self.folder.glob(".gone-*")]:
+                shutil.rmtree(stray)
+            yield
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """Hold the pointer and the states, for milliseconds; what follows from ACTIVE is settled first."""
+        with locked(self.folder / ".pointer", _PATIENCE):
+            self._settle()
+            yield
+
+    def _settle(self) -> None:
+        """History, the store's pointer and the states catch up with ACTIVE."""
+        pointer = self.pointer()
+        path = self.folder / "history.jsonl"
+        if path.exists():
+            whole = path.read_bytes()
+            if not whole.endswith(b"\n") and whole:
+                os.truncate(path, whole.rfind(b"\n") + 1)
+        if pointer.entry and pointer.entry not in self.history():
+            self._append(pointer.entry)
+        for place in sorted(self.folder.glob("*/manifest.json")):
+            if _ID.fullmatch(place.parent.name):
+                stored = Manifest.read(place)
+                if (state := pointer.state(stored)) != stored.state:
+                    if state == "active":  # written last, so that it says that the store follows
+                        self.activate(stored)
+                    write_json(place, replace(stored, state=state).as_dict())
+
+    def activate(self, manifest: Manifest) -> None:
+        """Move the store's own pointer, for readers that do not see this folder."""
+        self.store(manifest.store).activate(manifest.id)
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        with open(self.folder / "history.jsonl", "ab") as handle:
+            handle.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    def log(self, action: str, generation: str, *, who: str | None = None, **more: Any) -> dict[str, Any]:
+        """The line of history about a change: {time, who, action, from, to, …}."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return {"time": at, "who": who or _user(), "action": action, "from": self.pointer().id, "to": generation, **more}
+
+    def create(self, encoder: Encoder, name: str, *, today: bool, force: bool = False) -> Manifest:
+        """The generation that this model fills under the present settings: the one there is, or a new one.
+
+        `today` says that it is the configured model.  Call it inside `writing()`.  Raises
+        FingerprintError when the model no longer behaves as when the generation was begun.
+        """
+        index, fingerprint = self.config.index, replace(encoder.fingerprint, chunker=self.config.index.chunker)
+        dimension = index.dimension or fingerprint.dimension
+        known = self.manifests()
+        made_of = (fingerprint.id, index.dtype, dimension, index.store)
+        for manifest in reversed(known):
+            if manifest.made_of == made_of and manifest.state not in ("retired", "dropping") and not force:
+                mend = "use the machine that began it, or `nearer index build --force` for a new generation"
+                manifest.fingerprint.require(fingerprint, f"generation {manifest.id}", mend)
+                return manifest
+        used = {one.id for one in known} | {str(line["to"]) for line in self.history()}
+        taken = [int(one.split("-")[1]) for one in used if one.startswith(fingerprint.id[:8])]
+        number = max(taken, default=0) + 1  # an id names one generation for ever, also in traffic logs
+        made = Manifest(
+            id=f"{fingerprint.id[:8]}-{number}",
+            state="building",
+            fingerprint=fingerprint,
+            model={"name": name, "today": today},
+            dtype=index.dtype,
+            dimension=dimension,
+            store=index.store,
+            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        fresh = self.folder / f".new-{made.id}"
+        write_json(fresh / "manifest.json", made.as_dict())
+        if save := getattr(getattr(encoder, "model", None), "save", None):
+            save(str(fresh / "model"), create_model_card=False)
+            self.encoder(made, fresh)  # the copy must answer as the original does: better to learn it now than in hours
+        (fresh / "parts").mkdir()
+        with self._moving():
+            os.rename(fresh, self.folder / made.id)
+            self._append(self.log("build", made.id))
+        return made
+
+    def update(self, generation: str, **changes: Any) -> Manifest:
+        """Write changed values into a manifest; its state never contradicts ACTIVE."""
+        with self._moving():
+            changed = replace(Manifest.read(self.path(generation) / "manifest.json"), **changes)
+            changed = replace(changed, state=self.pointer().state(changed))
+            write_json(self.folder / generation / "manifest.json", changed.as_dict())
+            return changed
+
+    # -- the pointer -----------------------------------------------------------------------------
+
+    def cutover(self, generation: str, *, override: str | None = None, who: str | None = None) -> Pointer:
+        """Make a verified generation answer.  Raises StoreError without a decision for it; `override` says why none is needed."""
+        with self._moving():
+            manifest, pointer = self.manifest(generation), self.pointer()
+            if pointer.id == generation:
+                raise StoreError(f"{generation} is active already", where=str(self.folder), next_step="nearer index list")
+            if manifest.state not in READY:
+                what = f"{generation} is {manifest.state}, not verified"
+                raise StoreError(what, where=str(self.folder), next_step=f"nearer index verify {generation}")
+            if pointer.id and self.manifest(pointer.id).content != manifest.content:
+                what = f"{generation} does not hold the documents that {pointer.id}, the active one, holds"
+                raise StoreError(what, where=str(self.folder), next_step="nearer index sync")
+            decision = {"override": override} if override else self._decision(manifest, first=pointer.id is None)
+            write_json(self.path(generation) / "manifest.json", replace(manifest, decision=decision).as_dict())
+            return self._move(generation, pointer.id, self.log("cutover", generation, who=who, why=override, decision=decision))
+
+    def rollback(self, *, why: str | None = None, who: str | None = None) -> Pointer:
+        """Make the generation before the last cut-over answer again.  Raises StoreError when there is none."""
+        with self._moving():
+            pointer = self.pointer()
+            if pointer.previous is None:
+                what = "there is no generation to roll back to"
+                raise StoreError(what, where=str(self.folder / "ACTIVE"), next_step="nearer index list, then nearer index cutover ID")
+            self.path(pointer.previous)
+            return self._move(pointer.previous, None, self.log("rollback", pointer.previous, who=who, why=why, decision=None))
+
+    def _move(self, generation: str, previous: str | None, entry: Mapping[str, Any]) -> Pointer:
+        pointer = Pointer(generation, previous, entry)
+        write_json(self.folder / "ACTIVE", asdict(pointer))
+        self._settle()
+        return pointer
+
+    def _decision(self, manifest: Manifest, first: bool) -> dict[str, Any]:
+        """The record that allows a generation to answer: the verdict is ship, and this is the model it speaks of."""
+        path = self.root / "runs" / self.config.run / "decide" / "decision.json"
+        if first and manifest.model["today"]:
+            return {"first": True}  # today's model is what everything is compared with
+        mend = f"nearer decide --run {self.config.run}, or cut over with --override WHY"
+        if not path.is_file():
+            raise StoreError(f"no decision speaks for {manifest.id}", where=str(path), next_step=mend)
+        record = read_json(path)
+        if record["verdict"] != "ship":
+            raise StoreError(f"the verdict is {record['verdict']}, not ship", where=str(path), next_step=mend)
+        own = {replace(manifest.fingerprint, chunker=None, precision=one).id for one in ("fp32", "bf16")}
+        chosen: Mapping[str, Any] = next((one for one in record["candidates"] if one["name"] == record["recommended"]), {})
+        if chosen.get("fingerprint") not in own:
+            what = f"the decision ships model {chosen.get('fingerprint')}, {manifest.id} was made by another: {manifest.model['name']}"
+            raise StoreError(what, where=str(path), next_step=f"nearer index build --model runs/{self.config.run}/train/model")
+        return {"path": str(path.relative_to(self.root)), "hash": content_hash(path), "verdict": record["verdict"]}
+
+    # -- removing --------------------------------------------------------------------------------
+
+    def drop(self, generation: str, *, who: str | None = None) -> None:
+        """Remove a generation.  Raises StoreError for the active one and the one to roll back to."""
+        with self.writing():
+            self._drop(generation, who)
+
+    def gc(self, *, who: str | None = None) -> tuple[list[str], int]:
+        """Remove retired generations that no rollback needs, but for the last `index.keep`, and dead chunks in the parts of others.
+
+        Returns the ids, and how many chunks.
+        """
+        with self.writing():
+            pointer = self.pointer()
+            retired = [one.id for one in self.manifests() if one.state == "retired" and one.id != pointer.previous]
+            gone = retired[: len(retired) - self.config.index.keep] if self.config.index.keep else retired
+            for generation in gone:
+                self._drop(generation, who)
+            for stray in self.folder.glob("*/parts/.*.tmp"):
+                stray.unlink()
+            return gone, sum(compact(self.path(one.id) / "parts", one.fingerprint) for one in self.manifests())
+
+    def _drop(self, generation: str, who: str | None) -> None:
+        with self._moving():
+            manifest, pointer = self.manifest(generation), self.pointer()
+            if generation in (pointer.id, pointer.previous):
+                role = "active" if generation == pointer.id else "what a rollback needs"
+                raise StoreError(f"{generation} is {role}", where=str(self.folder), next_step="cut over to another generation first")
+            write_json(self.path(generation) / "manifest.json", replace(manifest, state="dropping").as_dict())
+            self._append(self.log("drop", generation, who=who))
+        self._remove(manifest)
+
+    def _remove(self, manifest: Manifest) -> None:
+        self.store(manifest.store).drop(manifest.id)
+        gone = self.folder / f".gone-{manifest.id}"
+        os.rename(self.path(manifest.id), gone)
+        shutil.rmtree(gone)
+
+
+def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
+    """The same encoder; its vectors say which chunker cut the texts."""
+    twin = copy(encoder)
+    twin.fingerprint = replace(encoder.fingerprint, chunker=chunker)
+    return twin
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return f"uid {os.getuid()}"

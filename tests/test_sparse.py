@@ -20,6 +20,7 @@ from nearer.data.corpus import Corpus
 from nearer.errors import DataError, FingerprintError, ModelError
 from nearer.retrieve import sparse as module
 from nearer.retrieve.base import Retriever
+from nearer.retrieve.encoder import SentenceEncoder
 from nearer.retrieve.fingerprint import Fingerprint
 from nearer.retrieve.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
 from nearer.types import Document, Query, rank_hits
@@ -98,7 +99,8 @@ def test_queries_of_an_inference_free_model_take_their_own_road(splade: Path) ->
     lookup = SparseStaticEmbedding(tokenizer=chain.tokenizer, weight=torch.rand(30522))
     router = Router.for_query_document(query_modules=[lookup], document_modules=list(chain))
     model = SparseEncoder(modules=[router], device="cpu")
-    made = SparseModel(model, precision="fp32")
+    model.encode_document([""])  # the pooling layer learns its width
+    made = SparseModel(SentenceEncoder(model, precision="fp32"))
     assert np.allclose(made.encode(["a leak"], "query").toarray(), model.encode_query(["a leak"]).to_dense().numpy(), atol=1e-5)
     assert np.allclose(made.encode(["a leak"], "document").toarray(), model.encode_document(["a leak"]).to_dense().numpy(), atol=1e-5)
     assert made.encode(["a leak"], "query").nnz == 2
@@ -155,9 +157,10 @@ def test_a_damaged_block_is_computed_again(splade: Path, tmp_path: Path, kept: i
 def test_a_changed_model_in_the_same_folder_reuses_nothing(splade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded(splade, tmp_path).encode(CORPUS, "document")
     model = load(splade)
+    model.encode_document([""])
     with torch.no_grad():
         next(model.parameters())[0, 0] += 0.01
-    changed = SparseModel(model, precision="fp32", cache=tmp_path)
+    changed = SparseModel(SentenceEncoder(model, precision="fp32"), tmp_path)
     computed = counted(changed, monkeypatch)
     changed.encode(CORPUS, "document")
     assert computed == CORPUS

@@ -253,15 +253,23 @@ def load_model(settings: config.Model, root: Path, path: Path | None = None, *, 
         raise ModelError(f"cannot load this model: {reason}", where=source, next_step=step) from None
     if settings.max_seq_length is not None:
         model.max_seq_length = settings.max_seq_length
+    if sparse:
+        model.encode_document([""])  # its pooling layer learns the size of the vocabulary at the first pass
     return model
 
 
 def load_encoder(
-    settings: config.Model, root: Path, *, cache: Path | None = None, path: Path | None = None, name: str | None = None
+    settings: config.Model,
+    root: Path,
+    *,
+    cache: Path | None = None,
+    path: Path | None = None,
+    name: str | None = None,
+    sparse: bool = False,
 ) -> SentenceEncoder:
     """The encoder of a config's model section, or of the model folder `path` with the same settings."""
     return SentenceEncoder(
-        load_model(settings, root, path),
+        load_model(settings, root, path, sparse=sparse),
         query_prompt=settings.query_prompt,
         document_prompt=settings.document_prompt,
         precision=settings.precision,

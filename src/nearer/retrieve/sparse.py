@@ -18,43 +18,29 @@ from nearer.errors import ModelError
 from nearer.retrieve import ranking
 from nearer.retrieve.cache import claim
 from nearer.retrieve.dense import Contents
-from nearer.retrieve.encoder import Kind, SentenceEncoder, load_model, local_folder
+from nearer.retrieve.encoder import Kind, SentenceEncoder, load_encoder, local_folder
 from nearer.retrieve.fingerprint import Fingerprint
 from nearer.retrieve.ranking import Eligible, Order
 from nearer.types import Query, Run
 
 _BLOCK = 512  # texts encoded and saved together; as dense rows they pass through memory once
-_LOGITS = 1 << 26  # tokens × vocabulary of a batch: 256 MB of float32 before pooling
+_BATCH_TOKENS = 2048  # at most: a token is a row of the whole vocabulary before pooling (BERT's: 120 KB)
 _PROBE = 256  # numbers a probe's vector is folded into: a fingerprint is a small file
 #: As in exact search equal texts should tie; these scores are some tens, with float32's last bits at 1e-6.
 _DECIMALS = 4
 
 
 class SparseModel:
-    """Encoder over a SparseEncoder: texts → rows of a sparse matrix.
+    """Texts → rows of a sparse matrix, through the encoder of a SparseEncoder.
 
     Prompts, batches, precision and the identity of the space are those of `SentenceEncoder`.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        query_prompt: str | None = None,
-        document_prompt: str | None = None,
-        precision: str = "auto",
-        batch_tokens: int = 8192,
-        cache: Path | None = None,
-        name: str = "model",
-    ) -> None:
-        model.encode_document([""])  # a pooling layer learns the size of the vocabulary at its first pass
-        budget = min(batch_tokens, _LOGITS // int(model.get_embedding_dimension()))
-        self.name = name
-        self._engine = SentenceEncoder(
-            model, query_prompt=query_prompt, document_prompt=document_prompt, precision=precision, batch_tokens=budget, name=name
-        )
-        self.similarity = self._engine.similarity
-        self.fingerprint = replace(self._engine.fingerprint, probes=tuple(map(_folded, self._engine.fingerprint.probes)))
+    def __init__(self, engine: SentenceEncoder, cache: Path | None = None) -> None:
+        """`engine` is the encoder of a SparseEncoder, without a cache of its own."""
+        self._engine = engine
+        self.name, self.similarity = engine.name, engine.similarity
+        self.fingerprint = replace(engine.fingerprint, probes=tuple(map(_folded, engine.fingerprint.probes)))
         self._cache = _SparseCache(cache, self.fingerprint) if cache is not None else None
 
     @property
@@ -145,15 +131,8 @@ def load_sparse(
     local = path or local_folder(settings.name, root)
     if local is not None and not is_sparse(local):  # SparseEncoder would put an untrained layer on a dense model
         raise ModelError("this folder holds no sparse model", where=str(local), next_step="give a folder that SparseEncoder.save wrote")
-    return SparseModel(
-        load_model(settings, root, path, sparse=True),
-        query_prompt=settings.query_prompt,
-        document_prompt=settings.document_prompt,
-        precision=settings.precision,
-        batch_tokens=settings.batch_tokens,
-        cache=cache,
-        name=name or str(path or settings.name),
-    )
+    settings = settings.model_copy(update={"batch_tokens": min(settings.batch_tokens, _BATCH_TOKENS)})
+    return SparseModel(load_encoder(settings, root, path=path, name=name, sparse=True), cache)
 
 
 def is_sparse(folder: Path) -> bool:

@@ -130,7 +130,7 @@ class Generation:
         if isinstance(asked, Vectors):
             # queries are never cut into chunks
             theirs = replace(asked.fingerprint, chunker=own.chunker) if asked.fingerprint else None
-            own.require(theirs, where, "encode queries with the model of this generation, or hand over their texts")
+            own.require(theirs, where, f"hand over texts, or encode them with its own model: nearer index show {self.manifest.id}")
             return Vectors(asked.array, own)
         if not isinstance(asked, str) and (isinstance(asked, np.ndarray) or not all(isinstance(one, str) for one in asked)):
             mend = "hand over texts, or Vectors, which carry their fingerprint"

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Digits, Whitespace
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from nearer import config
 from nearer.data.corpus import Corpus
@@ -24,14 +25,31 @@ from nearer.retrieve.encoder import SentenceEncoder, load_encoder
 WORDS = ["pump", "valve", "seal", "pressure", "leak", "motor", "bearing", "shaft", "noise", "heat", "oil", "filter", "sensor", "reset"]
 
 
-def static_model(folder: Path, seed: int = 0, dimension: int = 32) -> Path:
-    """A real SentenceTransformer that takes microseconds: a random vector for each of a few words and digits."""
-    vocabulary = {word: i for i, word in enumerate(["[UNK]", "version", *WORDS, *"0123456789"])}
+def _tokenizer() -> Tokenizer:
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "version", *WORDS, *"0123456789"])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.pre_tokenizer = PreTokenizers([Whitespace(), Digits(individual_digits=True)])
-    weights = torch.from_numpy(np.random.default_rng(seed).normal(size=(len(vocabulary), dimension)).astype(np.float32))
+    return tokenizer
+
+
+def static_model(folder: Path, seed: int = 0, dimension: int = 32) -> Path:
+    """A real SentenceTransformer that takes microseconds: a random vector for each of a few words and digits."""
+    tokenizer = _tokenizer()
+    weights = torch.from_numpy(np.random.default_rng(seed).normal(size=(tokenizer.get_vocab_size(), dimension)).astype(np.float32))
     model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu")
     model.save(str(folder), create_model_card=False)
+    return folder
+
+
+def transformer_model(folder: Path, seed: int = 0) -> Path:
+    """A real transformer over the same few words: one random layer, mean pooling, normalisation, 64 tokens."""
+    torch.manual_seed(seed)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), unk_token="[UNK]", pad_token="[PAD]")  # noqa: S106
+    tokenizer.save_pretrained(folder)
+    shape = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    BertModel(shape).save_pretrained(folder)
+    modules = [Transformer(str(folder), max_seq_length=64), Pooling(32), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
     return folder
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from generations_kit import World, documents
+from generations_kit import World, documents, transformer_model
 from nearer.errors import FingerprintError, NearerError, StoreError
 from nearer.index.build import build
 from nearer.index.generations import for_chunks
@@ -53,7 +53,7 @@ def other_prompt(model: Any) -> None:
 
 
 def other_tokenizer(model: Any) -> None:
-    model.tokenizer.add_tokens(["valve"])
+    model.tokenizer.add_tokens(["crankcase"])
 
 
 #: The ways that lie in the model.  All keep its dimension and its folder.
@@ -69,10 +69,15 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
 
 
 @pytest.fixture(scope="module")
-def built(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return transformer_model(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture(scope="module")
+def built(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A project whose one generation is active; its model lies in `root/model`."""
     root = tmp_path_factory.mktemp("mixing") / "project"
-    shutil.copytree(tiny_model, root / "model")
+    shutil.copytree(model, root / "model")
     world = World(root, Path("model")).write(documents(range(20)))
     encoder = world.encoder()
     generation = build(world.generations, world.corpus, encoder, "model", today=True).manifest.id
@@ -88,16 +93,16 @@ def world(built: tuple[Path, str], tmp_path: Path) -> World:
 
 
 @pytest.fixture(scope="module")
-def changed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def changed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a changed model."""
     made: dict[str, Path] = {}
 
     def get(name: str) -> Path:
         if name not in made:
-            model = SentenceTransformer(str(tiny_model), device="cpu", local_files_only=True)
-            CHANGES[name][0](model)
+            other = SentenceTransformer(str(model), device="cpu", local_files_only=True)
+            CHANGES[name][0](other)
             made[name] = tmp_path_factory.mktemp("changed") / "model"
-            model.save(str(made[name]), create_model_card=False)
+            other.save(str(made[name]), create_model_card=False)
         return made[name]
 
     return get

@@ -81,6 +81,13 @@ class World:
         root.mkdir(parents=True, exist_ok=True)
         (root / "nearer.yaml").write_text(json.dumps(self.settings))  # JSON is YAML
 
+    @classmethod
+    def at(cls, root: Path) -> World:
+        """The world that is there already."""
+        world = cls.__new__(cls)
+        world.root = root
+        return world
+
     def write(self, lines: Iterable[Mapping[str, Any]]) -> World:
         write_corpus(self.root / "corpus.jsonl", lines)
         return self

@@ -388,8 +388,9 @@ class Generations:
             gone = retired[: len(retired) - self.config.index.keep] if self.config.index.keep else retired
             for generation in gone:
                 self._drop(generation, who)
-            for stray in self.folder.glob("*/parts/.*.tmp"):
-                stray.unlink()
+            with self._moving():
+                for stray in self.folder.rglob(".*.tmp"):
+                    stray.unlink()
             return gone, sum(compact(self.path(one.id) / "parts", one.fingerprint) for one in self.manifests())
 
     def _drop(self, generation: str, who: str | None) -> None:

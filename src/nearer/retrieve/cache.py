@@ -1,8 +1,8 @@
-"""Vectors already computed, on disk, keyed by what made them.
+"""Rows of numbers already computed (vectors, scores), on disk, keyed by what made them.
 
-One folder a fingerprint: `fingerprint.json`, `keys.bin` (16 bytes a text) and `vectors.f32`
-(float32 rows), both append-only.  Rows are written and flushed before their keys, so whatever a
-kill leaves behind is cut back to the last whole pair when the folder is opened again.
+One folder a fingerprint: `keys.bin` (16 bytes a row) and `vectors.f32` (float32 rows), both
+append-only; beside vectors `fingerprint.json`.  Rows are written and flushed before their keys, so
+whatever a kill leaves behind is cut back to the last whole pair when the folder is opened again.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from nearer.retrieve.fingerprint import Fingerprint
 _KEY = 16
 
 
-class EmbeddingCache:
-    """Vectors of one fingerprint below `folder`.  Safe for several processes.
+class RowCache:
+    """Float32 rows of `width` numbers in `folder`, each found by a name.  Safe for several processes."""
 
-    Raises FingerprintError when the folder holds vectors that this model does not reproduce.
-    """
-
-    def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
-        self._folder = folder / "embeddings" / fingerprint.id
-        self._dimension = fingerprint.dimension
-        self._row = 4 * fingerprint.dimension
+    def __init__(self, folder: Path, width: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._width = width
         self._rows: dict[bytes, int] = {}
         self._known = 0
-        claim(self._folder, fingerprint, "keys.bin")
         with self._writing() as size:
             self._read_keys(size)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def through(self, texts: Sequence[str], prefix: str, compute: Callable[[list[str]], np.ndarray]) -> np.ndarray:
-        """Vectors of `texts`, float32 (n, dimension): from the cache, or from `compute` and then kept.
+    def rows(self, names: Sequence[str], compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+        """The rows called `names`, float32 (n, width): from the cache, or from `compute` and then kept.
 
-        `compute` gets the distinct missing texts; their vectors are on disk when this returns.
+        `compute` gets the positions of missing names, each name once; their rows are on disk when
+        this returns.
         """
-        keys = [hashlib.blake2b((prefix + text).encode("utf-8", "surrogatepass"), digest_size=_KEY).digest() for text in texts]
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
+        keys = [hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest() for name in names]
+        missing: dict[bytes, int] = {}
+        for position, key in enumerate(keys):
+            if key not in self._rows:
+                missing.setdefault(key, position)
         if missing:
             self._append(list(missing), compute(list(missing.values())))
         if not keys:
-            return np.zeros((0, self._dimension), np.float32)
-        rows = np.memmap(self._folder / "vectors.f32", np.float32, "r").reshape(-1, self._dimension)
+            return np.zeros((0, self._width), np.float32)
+        rows = np.memmap(self._folder / "vectors.f32", np.float32, "r").reshape(-1, self._width)
         return np.asarray(rows[[self._rows[key] for key in keys]])
 
     def _append(self, keys: list[bytes], vectors: np.ndarray) -> None:
@@ -74,7 +74,26 @@ class EmbeddingCache:
         self._known = size
 
     def _writing(self) -> _Lock:
-        return _Lock(self._folder, self._row)
+        return _Lock(self._folder, 4 * self._width)
+
+
+class EmbeddingCache(RowCache):
+    """Vectors of one fingerprint below `folder`.
+
+    Raises FingerprintError when the folder holds vectors that this model does not reproduce.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
+        own = folder / "embeddings" / fingerprint.id
+        claim(own, fingerprint, "keys.bin")
+        super().__init__(own, fingerprint.dimension)
+
+    def through(self, texts: Sequence[str], prefix: str, compute: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+        """Vectors of `texts`, float32 (n, dimension): from the cache, or from `compute` and then kept.
+
+        `compute` gets the distinct missing texts; their vectors are on disk when this returns.
+        """
+        return self.rows([prefix + text for text in texts], lambda missing: compute([texts[i] for i in missing]))
 
 
 def claim(folder: Path, fingerprint: Fingerprint, vectors: str) -> None:

@@ -198,8 +198,8 @@ def token_batches(lengths: np.ndarray, budget: int, most: int = 1024) -> list[np
     return batches
 
 
-def choose_precision(asked: str, device: str, fidelity: Any) -> Precision:
-    """bf16 where the hardware computes in it and the vectors stay faithful, fp32 otherwise.
+def choose_precision(asked: str, device: str, fidelity: Any, least: float = MIN_FIDELITY, what: str = "mean cosine") -> Precision:
+    """bf16 where the hardware computes in it and the results stay faithful (`least` or more), fp32 otherwise.
 
     A CPU without bf16 units emulates it (measured: six times slower than fp32), hence the test of
     the hardware first.  `fidelity()` is called only when it matters.
@@ -208,10 +208,10 @@ def choose_precision(asked: str, device: str, fidelity: Any) -> Precision:
         return Precision(asked, "asked for", fidelity() if asked == "bf16" else None)
     if not hardware_has_bf16(device):
         return Precision("fp32", f"this {device} has no bf16 units")
-    cosine = fidelity()
-    if cosine < MIN_FIDELITY:
-        return Precision("fp32", f"bf16 is not faithful here (mean cosine {cosine:.5f})", cosine)
-    return Precision("bf16", f"bf16 is faithful (mean cosine {cosine:.5f})", cosine)
+    found = fidelity()
+    if not found >= least:  # also where it is no number
+        return Precision("fp32", f"bf16 is not faithful here ({what} {found:.5f})", found)
+    return Precision("bf16", f"bf16 is faithful ({what} {found:.5f})", found)
 
 
 def hardware_has_bf16(device: str) -> bool:
@@ -230,32 +230,35 @@ def load_model(settings: config.Model, root: Path, path: Path | None = None, *, 
 
     Safetensors only, no remote code.  Raises ModelError with what to do.
     """
-    local = path or local_folder(settings.name, root)
-    if local is not None:
-        _require_weights(local)
-    source = str(local) if local else settings.name
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    from sentence_transformers import SentenceTransformer, SparseEncoder
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    try:
-        model = (SparseEncoder if sparse else SentenceTransformer)(
-            source,
-            device=settings.device,
-            trust_remote_code=False,
-            local_files_only=local is not None,
-            model_kwargs={"use_safetensors": True},
-        )
-    except Exception as error:  # noqa: BLE001 - dozens of kinds come out of the loaders; all mean "cannot load"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        step = "check the folder" if local else "check the name and the network, or give a local folder as model.name"
-        raise ModelError(f"cannot load this model: {reason}", where=source, next_step=step) from None
+    kind = "SparseEncoder" if sparse else "SentenceTransformer"
+    model = open_model(kind, settings.name, path or local_folder(settings.name, root), device=settings.device)
     if settings.max_seq_length is not None:
         model.max_seq_length = settings.max_seq_length
     if sparse:
         model.encode_document([""])  # its pooling layer learns the size of the vocabulary at the first pass
     return model
+
+
+def open_model(kind: str, name: str, local: Path | None, *, setting: str = "model.name", **more: Any) -> Any:
+    """A model of a class of sentence-transformers, from the folder `local` or else by name; `more` goes to the class.
+
+    Safetensors only, no remote code.  Raises ModelError with what to do.
+    """
+    if local is not None:
+        _require_weights(local)
+    source = str(local) if local else name
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    import sentence_transformers
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    safely = {"trust_remote_code": False, "local_files_only": local is not None, "model_kwargs": {"use_safetensors": True}}
+    try:
+        return getattr(sentence_transformers, kind)(source, **safely, **more)
+    except Exception as error:  # noqa: BLE001 - dozens of kinds come out of the loaders; all mean "cannot load"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        step = "check the folder" if local else f"check the name and the network, or give a local folder as {setting}"
+        raise ModelError(f"cannot load this model: {reason}", where=source, next_step=step) from None
 
 
 def load_encoder(
@@ -279,13 +282,13 @@ def load_encoder(
     )
 
 
-def local_folder(name: str, root: Path) -> Path | None:
+def local_folder(name: str, root: Path, setting: str = "model.name") -> Path | None:
     """The folder that a model's name means, if it means one.  Raises ModelError for a path that is not there."""
     for candidate in (Path(name).expanduser(), root / name):
         if candidate.is_dir():
             return candidate
     if name.startswith((".", "/", "~")) or Path(name).suffix:
-        raise ModelError("no such model folder", where=name, next_step="set model.name to a folder or a model's name")
+        raise ModelError("no such model folder", where=name, next_step=f"set {setting} to a folder or a model's name")
     return None
 
 

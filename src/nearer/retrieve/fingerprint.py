@@ -118,9 +118,7 @@ def fingerprint_model(
     `probes` is the float32 array (len(PROBES), dimension) that the caller encoded as documents.
     """
     return Fingerprint(
-        weights=_weights_hash(model),
-        tokenizer=_tokenizer_hash(model),
-        modules=_modules_hash(model),
+        **declared(model),
         query_prompt=query_prompt,
         document_prompt=document_prompt,
         max_seq_length=max_length(model),
@@ -130,6 +128,11 @@ def fingerprint_model(
         chunker=chunker,
         probes=tuple(tuple(round(float(x), 6) for x in probe) for probe in probes),
     )
+
+
+def declared(model: Any) -> dict[str, str]:
+    """Hashes of a model's `weights`, `tokenizer` and `modules`, as it stands in memory."""
+    return {"weights": _weights_hash(model), "tokenizer": _tokenizer_hash(model), "modules": _modules_hash(model)}
 
 
 def max_length(model: Any) -> int | None:

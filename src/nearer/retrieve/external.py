@@ -68,7 +68,7 @@ class Function:
 
     def __init__(self, name: str, root: Path, known: Collection[str] | None = None) -> None:
         self.name, self._known, self._where = "function", known, name
-        self._function = _import(name, root)
+        self._function = import_from(name, root, "search.function", "function")
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
         """Calls the function with blocks of queries.  Raises SearchSystemError for what it raises or answers wrongly."""
@@ -191,12 +191,19 @@ def _split_url(url: str) -> SplitResult:
     return parts
 
 
-def _import(name: str, root: Path) -> Any:
+def import_from(name: str, root: Path, setting: str, what: str = "Class") -> Any:
+    """The user's own function or class `"module:name"`, its module looked for in `root` and then as usual.
+
+    Raises ConfigError (of `setting`) for another form of name, SearchSystemError when there is no
+    such thing or its module cannot be imported.
+    """
     module_name, colon, attribute = name.partition(":")
     top = module_name.partition(".")[0]
     names = [*module_name.split("."), attribute]
     if not (colon and all(part.isidentifier() for part in names)) or module_name.endswith(".py"):
-        raise ConfigError(f"{name!r} is not module:function", where="search.function", next_step="for example my_search:search")
+        raise ConfigError(
+            f"{name!r} is not module:{what}", where=setting, next_step="give the module's name, without .py, and a name in it"
+        )
     importlib.invalidate_caches()  # the file may be younger than the last look into its folder
     sys.path.insert(0, folder := str(root.resolve()))
     try:
@@ -215,7 +222,7 @@ def _import(name: str, root: Path) -> Any:
     function = getattr(module, attribute, None)
     if not callable(function):
         problem = f"{attribute} is not callable" if hasattr(module, attribute) else f"{module.__file__} has no {attribute}"
-        raise SearchSystemError(problem, where=name, next_step=f"define {attribute}(queries, k) there; {_CONTRACT}")
+        raise SearchSystemError(problem, where=name, next_step=f"define the {what.lower()} {attribute} there")
     return function
 
 

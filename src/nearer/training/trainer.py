@@ -69,7 +69,7 @@ def train(
     started = time.monotonic()
     before = None
     resume = _newest_checkpoint(checkpoints)
-    with _training_mode(model, settings, length), progress.task(f"train on {len(rows)} examples", steps, "steps") as bar:
+    with training_mode(model, settings, length), progress.task(f"train on {len(rows)} examples", steps, "steps") as bar:
         if dev_score is not None:
             before = _remembered(checkpoints / "before.json", lambda: _judge(encoder, dev_score))
             bar.note(f"dev {measure} {before:.3f} before")
@@ -100,7 +100,7 @@ def train(
             remove_unused_columns=False,
         )
         collator = Collator(rows, encoder.features)
-        watcher = _watcher(bar, measure)
+        watcher = watcher_of(bar, measure)
         callbacks = [watcher]
         if dev_score is not None:
             callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
@@ -229,7 +229,7 @@ def _evaluator(encoder: SentenceEncoder, dev_score: DevScore, measure: str) -> A
     return DevEvaluator()
 
 
-def _watcher(bar: progress.Task, measure: str) -> Any:
+def watcher_of(bar: progress.Task, measure: str = "") -> Any:
     """Callback that moves the bar and times the steps of this process."""
     from transformers import TrainerCallback
 
@@ -265,7 +265,7 @@ def _needed_length(encoder: SentenceEncoder, rows: TrainingSet) -> int:
 
 
 @contextmanager
-def _training_mode(model: Any, settings: Train, length: int) -> Iterator[None]:
+def training_mode(model: Any, settings: Train, length: int) -> Iterator[None]:
     """Maximum length, attention dropout and frozen tables while training; as before afterwards."""
     own = max_length(model)
     if own is not None:

@@ -82,14 +82,14 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
                 continue
             positives = []
             for doc_id in train.relevant(query.id, min_grade):
-                reason = _unusable(query.text, doc_id, corpus, seen)
+                reason = unusable(query.text, doc_id, corpus, seen)
                 if reason:
                     dropped[reason] += 1
                 else:
                     positives.append(doc_id)
             if not positives:
                 continue
-            pool = _pool(query.id, candidates, settings, known.get(query.id, frozenset()), corpus, dropped)
+            pool = pool_of(query.id, candidates, settings, known.get(query.id, frozenset()), corpus, dropped)
             scores = similarity(query.id, [*positives, *pool]) if similarity and pool else np.zeros(len(positives) + len(pool))
             for position, doc_id in enumerate(positives):
                 negatives, sources = _draw(float(scores[position]), list(pool.items()), scores[len(positives) :], settings, rng, dropped)
@@ -97,7 +97,8 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
     return Mined(tuple(examples), dropped, leakage)
 
 
-def _unusable(text: str, doc_id: str, corpus: Any, seen: set[tuple[str, str]]) -> str | None:
+def unusable(text: str, doc_id: str, corpus: Any, seen: set[tuple[str, str]]) -> str | None:
+    """Why a judged pair teaches nothing, or None; `seen` remembers the pairs that passed."""
     document = corpus.get(doc_id)
     if document is None:
         return "positive not in the corpus"
@@ -112,7 +113,7 @@ def _unusable(text: str, doc_id: str, corpus: Any, seen: set[tuple[str, str]]) -
     return None
 
 
-def _pool(
+def pool_of(
     query_id: str, candidates: Sequence[Run], settings: Mine, known: frozenset[str], corpus: Any, dropped: Counter[str]
 ) -> dict[str, str]:
     """Candidate document id → where it was found (`dense#4`), nothing relevant or empty among them."""

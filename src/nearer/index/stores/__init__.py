@@ -6,9 +6,15 @@ from pathlib import Path
 
 from nearer import config
 from nearer.index.stores.base import VectorStore
-from nearer.index.stores.numpy_store import NumpyStore
 
 
 def open_store(settings: config.Index, root: Path) -> VectorStore:
     """The store of the index section; folders are relative to `root`.  Raises StoreError when it cannot be reached."""
-    return NumpyStore(root / (settings.location or "vectors"))
+    location = settings.location or "vectors"
+    if settings.store == "numpy":
+        from nearer.index.stores.numpy_store import NumpyStore
+
+        return NumpyStore(root / location)
+    from nearer.index.stores.lance import LanceStore
+
+    return LanceStore(location if "://" in location else root / location)

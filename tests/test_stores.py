@@ -1,0 +1,449 @@
+"""The contract of vector stores, over every implementation."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nearer.errors import FingerprintError, StoreError
+from nearer.index.stores import common
+from nearer.index.stores.base import Rows, Space, VectorStore
+from nearer.index.stores.lance import LanceStore
+from nearer.index.stores.numpy_store import NumpyStore
+from nearer.retrieve.compress import Compression, Dtype, cut, decode_rows, encode_rows
+from nearer.retrieve.fingerprint import Fingerprint, Vectors
+from nearer.types import Hit, Metadata, rank_hits
+
+DIMENSION = 16
+DTYPES: tuple[Dtype, ...] = ("float32", "float16", "int8", "binary")
+Open = Callable[[], VectorStore]
+
+
+def unit(array: np.ndarray) -> np.ndarray:
+    return (array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32)
+
+
+PROBES = tuple(tuple(float(x) for x in row) for row in unit(np.random.default_rng(1).normal(size=(4, DIMENSION))))
+MODEL = Fingerprint("weights", "tokenizer", "modules", "", "", 64, "cosine", DIMENSION, "fp32", None, PROBES)
+OTHER = replace(MODEL, weights="tuned")
+SPACE = Space("2026-a", MODEL, DIMENSION)
+
+
+@pytest.fixture(params=["numpy", "lancedb"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens one and the same store again, as another process would."""
+    yield {"numpy": lambda: NumpyStore(tmp_path / "store"), "lancedb": lambda: LanceStore(tmp_path / "store")}[request.param]
+
+
+@pytest.fixture
+def store(reopen: Open) -> VectorStore:
+    return reopen()
+
+
+def rows_of(
+    chunks: Mapping[str, int] | Sequence[str],
+    *,
+    seed: int = 0,
+    metadata: Callable[[str], Metadata] = lambda doc_id: {"doc": doc_id},
+    fingerprint: Fingerprint = MODEL,
+    vectors: np.ndarray | None = None,
+    version: str = "1",
+) -> Rows:
+    """Documents with some chunks each (one where only ids are given)."""
+    counts = chunks if isinstance(chunks, Mapping) else dict.fromkeys(chunks, 1)
+    pairs = [(doc_id, i) for doc_id, n in counts.items() for i in range(n)]
+    if vectors is None:
+        vectors = unit(np.random.default_rng(seed).normal(size=(len(pairs), fingerprint.dimension))) if pairs else np.zeros((0, DIMENSION))
+    return Rows(
+        [f"{doc_id}#{i}" for doc_id, i in pairs],
+        [doc_id for doc_id, _ in pairs],
+        [f"text {i} of {doc_id}" for doc_id, i in pairs],
+        [metadata(doc_id) for doc_id, _ in pairs],
+        [f"hash {doc_id} {version}" for doc_id, _ in pairs],
+        Vectors(vectors.astype(np.float32), fingerprint),
+    )
+
+
+def asked(n: int = 5, seed: int = 99, fingerprint: Fingerprint = MODEL) -> Vectors:
+    return Vectors(unit(np.random.default_rng(seed).normal(size=(n, fingerprint.dimension))), fingerprint)
+
+
+def brute_force(space: Space, rows: Rows, queries: Vectors, keep: Callable[[Metadata], bool] = lambda _: True) -> list[dict[str, float]]:
+    """What every search is held to: the score of each document, over the vectors as they are stored."""
+    spec = Compression(space.dtype, space.dimension)
+    similarity = space.fingerprint.similarity
+    stored = decode_rows(encode_rows(rows.vectors.array, spec, similarity), spec).astype(np.float64)
+    found = []
+    for query in cut(queries.array, spec, similarity):
+        best: dict[str, float] = {}
+        for doc_id, metadata, score in zip(rows.doc_ids, rows.metadata, stored @ query, strict=True):
+            if keep(metadata):
+                best[doc_id] = max(float(score), best.get(doc_id, -np.inf))
+        found.append(best)
+    return found
+
+
+def same(found: list[list[Hit]], expected: list[dict[str, float]], k: int) -> None:
+    """The k best, each with its score, in canonical order; scores that differ by rounding alone may change places."""
+    assert len(found) == len(expected)
+    for hits, scores in zip(found, expected, strict=True):
+        assert hits == rank_hits(hits)
+        assert len(dict(hits)) == len(hits) == min(k, len(scores))
+        assert [score for _, score in hits] == pytest.approx(sorted(scores.values(), reverse=True)[:k], abs=3e-6)
+        assert [score for _, score in hits] == pytest.approx([scores[doc_id] for doc_id, _ in hits], abs=3e-6)
+
+
+CORPUS = rows_of({f"d{i:03}": 1 + i % 3 for i in range(200)})
+
+
+@pytest.fixture
+def full(store: VectorStore) -> VectorStore:
+    store.create(SPACE)
+    store.write(SPACE, CORPUS)
+    return store
+
+
+# -- identity ------------------------------------------------------------------------------------
+
+
+def test_every_store_has_all_members_of_the_seam(store: VectorStore) -> None:
+    assert isinstance(store, VectorStore)
+
+
+def test_a_table_is_made_once_and_says_what_it_holds(store: VectorStore) -> None:
+    assert store.spaces() == []
+    store.create(SPACE)
+    store.write(SPACE, rows_of(["a"]))
+    store.create(SPACE)
+    assert store.spaces() == [SPACE]
+    assert store.count(SPACE) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        (replace(SPACE, fingerprint=OTHER), "weights"),
+        (replace(SPACE, fingerprint=replace(MODEL, query_prompt="query: ")), "query prompt"),
+        (replace(SPACE, dimension=8), "dimension"),
+        (replace(SPACE, dtype="float16"), "dtype"),
+    ],
+    ids=["weights", "prompt", "dimension", "dtype"],
+)
+def test_a_table_of_another_space_is_refused_everywhere(full: VectorStore, other: Space, difference: str) -> None:
+    attempts: list[Callable[[], Any]] = [
+        lambda: full.create(other),
+        lambda: full.write(other, replace(rows_of(["x"]), vectors=asked(1, fingerprint=other.fingerprint))),
+        lambda: full.search(other, asked(1, fingerprint=other.fingerprint), 3),
+        lambda: full.delete(other, ["d001"]),
+        lambda: full.hashes(other),
+        lambda: full.count(other),
+        lambda: full.fetch(other, ["d001"]),
+        lambda: full.scan(other),
+        lambda: full.build_index(other),
+    ]
+    for attempt in attempts:
+        with pytest.raises(FingerprintError, match=difference):
+            attempt()
+    assert full.count(SPACE) == (200, len(CORPUS))
+
+
+def test_vectors_of_another_model_are_refused_though_the_dimension_is_equal(full: VectorStore) -> None:
+    with pytest.raises(FingerprintError, match="weights"):
+        full.write(SPACE, rows_of(["d001"], fingerprint=OTHER))
+    with pytest.raises(FingerprintError, match="weights"):
+        full.search(SPACE, asked(1, fingerprint=OTHER), 3)
+    assert full.count(SPACE) == (200, len(CORPUS))
+
+
+def test_vectors_without_identity_are_refused(full: VectorStore) -> None:
+    bare: Any = asked(1).array
+    with pytest.raises(FingerprintError, match="do not say which model"):
+        full.search(SPACE, bare, 3)
+    with pytest.raises(FingerprintError, match="do not say which model"):
+        full.write(SPACE, replace(rows_of(["x"]), vectors=bare))
+
+
+def test_the_same_declared_model_with_other_behaviour_is_refused(full: VectorStore) -> None:
+    drifted = replace(MODEL, probes=tuple(tuple(reversed(row)) for row in PROBES))
+    with pytest.raises(FingerprintError, match="probe cosine"):
+        full.search(SPACE, asked(1, fingerprint=drifted), 3)
+
+
+def test_a_table_whose_identity_was_taken_away_is_refused(full: VectorStore, reopen: Open, strip: Callable[[], None]) -> None:
+    strip()
+    again = reopen()
+    for attempt in (lambda: again.create(SPACE), lambda: again.search(SPACE, asked(1), 3), lambda: again.spaces()):
+        with pytest.raises(FingerprintError, match="does not say which model"):
+            attempt()
+
+
+@pytest.fixture
+def strip(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], None]:
+    """Takes the identity of the table away, as a hand-made copy would."""
+
+    def from_numpy() -> None:
+        path = tmp_path / "store" / SPACE.generation / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": None}))
+
+    def from_lance() -> None:
+        import lancedb
+
+        db = lancedb.connect(str(tmp_path / "store"))
+        copy = db.open_table(f"gen_{SPACE.generation}").to_arrow().replace_schema_metadata(None)
+        db.drop_table(f"gen_{SPACE.generation}")
+        db.create_table(f"gen_{SPACE.generation}", copy)
+
+    return {"numpy": from_numpy, "lancedb": from_lance}[request.node.callspec.params["reopen"]]
+
+
+def test_what_is_not_there_is_said_so(store: VectorStore) -> None:
+    with pytest.raises(StoreError, match="no generation 2026-a"):
+        store.search(SPACE, asked(1), 3)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "a'; DROP TABLE x", "x" * 49, "ü"])
+def test_a_generation_is_named_safely(store: VectorStore, name: str) -> None:
+    with pytest.raises(StoreError, match="cannot name a generation"):
+        Space(name, MODEL, DIMENSION)
+    with pytest.raises(StoreError, match="cannot name a generation"):
+        store.drop(name)
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def test_a_write_is_repeatable(full: VectorStore) -> None:
+    full.write(SPACE, CORPUS)
+    assert full.count(SPACE) == (200, len(CORPUS))
+    same(full.search(SPACE, asked(), 10, exact=True), brute_force(SPACE, CORPUS, asked()), 10)
+
+
+def test_a_write_replaces_documents_that_have_fewer_chunks_now(full: VectorStore) -> None:
+    full.write(SPACE, rows_of({"d002": 1, "new": 2}, seed=5, version="2"))
+    assert full.count(SPACE) == (201, len(CORPUS))  # d002 had three
+    assert list(full.fetch(SPACE, ["d002"]).chunk_ids) == ["d002#0"]
+    hashes = full.hashes(SPACE)
+    assert hashes["d002"] == "hash d002 2"
+    assert hashes["d001"] == "hash d001 1"
+    assert len(hashes) == 201
+
+
+def test_a_bad_batch_changes_nothing(full: VectorStore) -> None:
+    rows = rows_of({"d001": 2})
+    bad = [
+        replace(rows, chunk_ids=["d001#0", "d001#0"]),
+        replace(rows, texts=["one"]),
+        replace(rows, vectors=asked(3)),
+        replace(rows, vectors=Vectors(np.full((2, DIMENSION), np.nan, np.float32), MODEL)),
+        replace(rows, vectors=Vectors(np.zeros((2, 5), np.float32), MODEL)),
+    ]
+    for one in bad:
+        with pytest.raises(StoreError):
+            full.write(SPACE, one)
+    assert full.hashes(SPACE) == {f"d{i:03}": f"hash d{i:03} 1" for i in range(200)}
+    assert full.count(SPACE) == (200, len(CORPUS))
+
+
+def test_an_empty_batch_is_no_write(full: VectorStore) -> None:
+    full.write(SPACE, rows_of([]))
+    assert full.count(SPACE) == (200, len(CORPUS))
+
+
+def test_deleted_documents_are_gone_from_every_answer(full: VectorStore, reopen: Open) -> None:
+    best = full.search(SPACE, asked(1), 5)[0]
+    gone = [doc_id for doc_id, _ in best]
+    assert full.delete(SPACE, [*gone, gone[0], "never there"]) == 5
+    assert full.delete(SPACE, gone) == 0
+    assert full.delete(SPACE, []) == 0
+    for one in (full, reopen()):
+        assert not {doc_id for doc_id, _ in one.search(SPACE, asked(1), 200)[0]} & set(gone)
+        assert one.count(SPACE)[0] == len(one.hashes(SPACE)) == 195
+        assert len(one.fetch(SPACE, gone)) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_scan_returns_what_was_written(store: VectorStore, dtype: Dtype) -> None:
+    space = replace(SPACE, dtype=dtype)
+    store.create(space)
+    store.write(space, CORPUS)
+    found = {}
+    for rows in store.scan(space, size=30):
+        assert rows.vectors.array.dtype == np.float32
+        assert rows.vectors.fingerprint == MODEL
+        columns = zip(rows.chunk_ids, rows.doc_ids, rows.texts, rows.metadata, rows.hashes, rows.vectors.array, strict=True)
+        found.update({row[0]: row[1:] for row in columns})
+    assert len(found) == len(CORPUS)
+    tolerance = {"float32": 0, "float16": 1e-3, "int8": 5e-3, "binary": 1}[dtype]
+    columns = zip(CORPUS.chunk_ids, CORPUS.doc_ids, CORPUS.texts, CORPUS.metadata, CORPUS.hashes, CORPUS.vectors.array, strict=True)
+    for chunk_id, *rest, vector in columns:
+        assert list(found[chunk_id][:-1]) == rest
+        assert np.abs(found[chunk_id][-1] - vector).max() <= tolerance
+
+
+def test_a_batch_of_a_scan_holds_whole_documents(full: VectorStore) -> None:
+    seen: set[str] = set()
+    for rows in full.scan(SPACE, size=7):
+        assert not seen & set(rows.doc_ids)
+        seen |= set(rows.doc_ids)
+    assert len(seen) == 200
+
+
+def test_ids_and_texts_of_any_kind_come_back(store: VectorStore) -> None:
+    odd = [
+        "a b",
+        "a/b",
+        "../up",
+        "it's",
+        'say "x"',
+        "100%_",
+        "東京 🦊",
+        "\u00e9",
+        "e\u0301",
+        "x" * 300,
+        "a\\b",
+        "tab\there",
+        "'; DROP TABLE t; --",
+        "#",
+        "null",
+    ]
+    rows = rows_of(dict.fromkeys(odd, 2), metadata=lambda doc_id: {"id": doc_id, doc_id: [doc_id, None, 1.5, True], "nested": {"a": None}})
+    store.create(SPACE)
+    store.write(SPACE, rows)
+    store.write(SPACE, rows)
+    assert store.count(SPACE) == (len(odd), 2 * len(odd))
+    assert set(store.hashes(SPACE)) == set(odd)
+    fetched = store.fetch(SPACE, odd)
+    assert dict(zip(fetched.chunk_ids, fetched.metadata, strict=True)) == dict(zip(rows.chunk_ids, rows.metadata, strict=True))
+    assert dict(zip(fetched.chunk_ids, fetched.texts, strict=True)) == dict(zip(rows.chunk_ids, rows.texts, strict=True))
+    same(store.search(SPACE, asked(), 20), brute_force(SPACE, rows, asked()), 20)
+    for doc_id in odd:
+        assert [hit for hit, _ in store.search(SPACE, asked(1), 5, filter={"id": doc_id})[0]] == [doc_id]
+        assert store.delete(SPACE, [doc_id]) == 1
+    assert store.count(SPACE) == (0, 0)
+
+
+# -- search --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dimension", [DIMENSION, 8])
+def test_exact_search_equals_brute_force(store: VectorStore, dtype: Dtype, dimension: int) -> None:
+    space = replace(SPACE, dtype=dtype, dimension=dimension)
+    store.create(space)
+    store.write(space, CORPUS)
+    for k in (1, 10, 500):
+        same(store.search(space, asked(70), k, exact=True), brute_force(space, CORPUS, asked(70)), k)
+        same(store.search(space, asked(1), k), brute_force(space, CORPUS, asked(1)), k)
+
+
+def test_equal_scores_stand_in_canonical_order_and_none_is_lost(store: VectorStore) -> None:
+    one = unit(np.random.default_rng(3).normal(size=(1, DIMENSION)))
+    rows = rows_of([f"t{i:03}" for i in range(150)], vectors=np.repeat(one, 150, axis=0))
+    store.create(SPACE)
+    store.write(SPACE, rows)
+    store.write(SPACE, rows_of(["best"], vectors=asked(1).array))
+    found = store.search(SPACE, asked(1), 4, exact=True)[0]
+    assert [doc_id for doc_id, _ in found] == ["best", "t149", "t148", "t147"]
+
+
+def test_a_document_of_many_good_chunks_is_one_result(store: VectorStore) -> None:
+    near = unit(asked(1).array + 0.01 * np.random.default_rng(3).normal(size=(300, DIMENSION)))
+    store.create(SPACE)
+    store.write(SPACE, rows_of({"long": 300}, vectors=near))
+    store.write(SPACE, CORPUS)
+    found = store.search(SPACE, asked(1), 10)[0]
+    assert found[0][0] == "long"
+    assert len(found) == len(dict(found)) == 10
+    same([found[1:]], brute_force(SPACE, CORPUS, asked(1)), 9)
+
+
+def test_vectors_that_are_not_of_length_one_are_brought_there_for_cosine(store: VectorStore) -> None:
+    store.create(SPACE)
+    store.write(SPACE, replace(CORPUS, vectors=Vectors(CORPUS.vectors.array * 7, MODEL)))
+    same(store.search(SPACE, Vectors(asked().array * 3, MODEL), 10), brute_force(SPACE, CORPUS, asked()), 10)
+
+
+def test_inner_products_rank_a_dot_model(store: VectorStore) -> None:
+    model = replace(MODEL, similarity="dot")
+    space = replace(SPACE, fingerprint=model)
+    lengths = np.linspace(0.5, 3, len(CORPUS))[:, None].astype(np.float32)
+    rows = replace(CORPUS, vectors=Vectors(CORPUS.vectors.array * lengths, model))
+    store.create(space)
+    store.write(space, rows)
+    queries = asked(fingerprint=model)
+    same(store.search(space, queries, 10), brute_force(space, rows, queries), 10)
+
+
+def test_an_empty_generation_answers_with_nothing(store: VectorStore) -> None:
+    store.create(SPACE)
+    assert store.search(SPACE, asked(2), 10) == [[], []]
+    assert store.search(SPACE, Vectors(np.zeros((0, DIMENSION), np.float32), MODEL), 10) == []
+    assert store.hashes(SPACE) == {}
+    assert store.count(SPACE) == (0, 0)
+    assert list(store.scan(SPACE)) == []
+    assert store.build_index(SPACE)["kind"] == "exact"
+
+
+def test_no_results_are_asked_for(full: VectorStore) -> None:
+    assert full.search(SPACE, asked(2), 0) == [[], []]
+
+
+# -- the life of a store -------------------------------------------------------------------------
+
+
+def test_another_handle_sees_what_this_one_writes(full: VectorStore, reopen: Open) -> None:
+    other = reopen()
+    assert other.spaces() == [SPACE]
+    assert other.count(SPACE) == (200, len(CORPUS))
+    full.write(SPACE, rows_of(["fresh"], vectors=asked(1).array))
+    assert other.search(SPACE, asked(1), 1)[0][0][0] == "fresh"
+    other.delete(SPACE, ["fresh"])
+    assert full.search(SPACE, asked(1), 1)[0][0][0] != "fresh"
+
+
+def test_generations_stand_side_by_side(full: VectorStore) -> None:
+    tuned = Space("2026-b", OTHER, DIMENSION, "float16")
+    full.create(tuned)
+    full.write(tuned, rows_of(["only"], fingerprint=OTHER))
+    assert {space.generation: space for space in full.spaces()} == {"2026-a": SPACE, "2026-b": tuned}
+    assert full.search(tuned, asked(1, fingerprint=OTHER), 5)[0][0][0] == "only"
+    full.drop("2026-b")
+    full.drop("2026-b")
+    assert full.spaces() == [SPACE]
+    assert full.count(SPACE) == (200, len(CORPUS))
+
+
+def test_a_dropped_generation_can_be_made_anew_by_another_model(full: VectorStore, reopen: Open) -> None:
+    other = reopen()
+    assert other.count(SPACE)[0] == 200
+    full.drop(SPACE.generation)
+    with pytest.raises(StoreError, match="no generation"):
+        other.count(SPACE)
+    tuned = replace(SPACE, fingerprint=OTHER)
+    full.create(tuned)
+    with pytest.raises(FingerprintError, match="weights"):
+        other.search(SPACE, asked(1), 1)
+    assert other.count(tuned) == (0, 0)
+
+
+def test_the_pointer_moves_and_is_seen_by_other_handles(full: VectorStore, reopen: Open) -> None:
+    other = reopen()
+    assert other.active() is None
+    full.activate("2026-a")
+    assert other.active() == "2026-a"
+    full.create(Space("2026-b", OTHER, DIMENSION))
+    other.activate("2026-b")
+    assert full.active() == "2026-b"
+    full.activate(None)
+    assert other.active() is None
+    assert [space.generation for space in full.spaces()] == ["2026-a", "2026-b"]

@@ -96,6 +96,19 @@ class Search(Section):
     )
 
 
+class Rerank(Section):
+    """A cross-encoder that reads the first results again."""
+
+    model: str | None = Field(None, description="null: none; train: one trained here; or a folder, a name, my_module:MyClass")
+    depth: Positive = Field(50, description="results that it gets to read")
+    max_length: Annotated[int, Field(ge=8)] = Field(192, description="tokens of query and document together")
+    pairs: Positive = Field(4000, description="train: labelled pairs, at most")
+    negatives: Positive = Field(3, description="train: negatives a positive, out of the first results of dense and BM25")
+    epochs: Annotated[float, Field(gt=0)] = Field(1, description="train: passes over the pairs")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="train: at its highest")
+    layers: Positive | None = Field(None, description="train: first layers of the embedding model that are used (null: all)")
+
+
 class Check(Section):
     """Data checks and the split."""
 
@@ -241,6 +254,7 @@ class Config(Section):
     data: Data = Data()
     model: Model = Model()
     search: Search = Search()
+    rerank: Rerank = Rerank()
     check: Check = Check()
     evaluate: Evaluate = Evaluate()
     diagnose: Diagnose = Diagnose()

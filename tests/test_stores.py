@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +17,12 @@ from nearer.index.stores.base import Rows, Space, VectorStore
 from nearer.index.stores.lance import LanceStore
 from nearer.index.stores.numpy_store import NumpyStore
 from nearer.retrieve.compress import Compression, Dtype, cut, decode_rows, encode_rows
+from nearer.retrieve.filters import matches
 from nearer.retrieve.fingerprint import Fingerprint, Vectors
 from nearer.types import Hit, Metadata, rank_hits
 
 DIMENSION = 16
+WIDE = 128  # where an index has something to find
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "int8", "binary")
 Open = Callable[[], VectorStore]
 
@@ -36,13 +34,14 @@ def unit(array: np.ndarray) -> np.ndarray:
 PROBES = tuple(tuple(float(x) for x in row) for row in unit(np.random.default_rng(1).normal(size=(4, DIMENSION))))
 MODEL = Fingerprint("weights", "tokenizer", "modules", "", "", 64, "cosine", DIMENSION, "fp32", None, PROBES)
 OTHER = replace(MODEL, weights="tuned")
+WIDE_MODEL = replace(MODEL, dimension=WIDE)
 SPACE = Space("2026-a", MODEL, DIMENSION)
 
 
 @pytest.fixture(params=["numpy", "lancedb"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens one and the same store again, as another process would."""
-    yield {"numpy": lambda: NumpyStore(tmp_path / "store"), "lancedb": lambda: LanceStore(tmp_path / "store")}[request.param]
+    return {"numpy": lambda: NumpyStore(tmp_path / "store"), "lancedb": lambda: LanceStore(tmp_path / "store")}[request.param]
 
 
 @pytest.fixture
@@ -83,12 +82,12 @@ def brute_force(space: Space, rows: Rows, queries: Vectors, keep: Callable[[Meta
     spec = Compression(space.dtype, space.dimension)
     similarity = space.fingerprint.similarity
     stored = decode_rows(encode_rows(rows.vectors.array, spec, similarity), spec).astype(np.float64)
+    kept = [i for i, metadata in enumerate(rows.metadata) if keep(metadata)]
     found = []
     for query in cut(queries.array, spec, similarity):
         best: dict[str, float] = {}
-        for doc_id, metadata, score in zip(rows.doc_ids, rows.metadata, stored @ query, strict=True):
-            if keep(metadata):
-                best[doc_id] = max(float(score), best.get(doc_id, -np.inf))
+        for i in kept:
+            best[rows.doc_ids[i]] = max(float(stored[i] @ query), best.get(rows.doc_ids[i], -np.inf))
         found.append(best)
     return found
 
@@ -182,7 +181,7 @@ def test_the_same_declared_model_with_other_behaviour_is_refused(full: VectorSto
 def test_a_table_whose_identity_was_taken_away_is_refused(full: VectorStore, reopen: Open, strip: Callable[[], None]) -> None:
     strip()
     again = reopen()
-    for attempt in (lambda: again.create(SPACE), lambda: again.search(SPACE, asked(1), 3), lambda: again.spaces()):
+    for attempt in (lambda: again.create(SPACE), lambda: again.search(SPACE, asked(1), 3), again.spaces):
         with pytest.raises(FingerprintError, match="does not say which model"):
             attempt()
 
@@ -396,6 +395,105 @@ def test_an_empty_generation_answers_with_nothing(store: VectorStore) -> None:
 
 def test_no_results_are_asked_for(full: VectorStore) -> None:
     assert full.search(SPACE, asked(2), 0) == [[], []]
+
+
+# -- filters -------------------------------------------------------------------------------------
+
+VALUES: tuple[Any, ...] = (
+    *("Java", "java", "C++", "it's", 'say "x"', "' OR 1=1 --", "%", "_", "\\", "東京", "STRASSE", "straße", "", "null", "x" * 3000),
+    *(5, 5.0, "5", "5.0", "5.50", 5.5, -1, "1.10", 1.1, 10**20, True, "true", False, 0),
+    *(None, ["Java", 5], ["C++", None, "5"], [], [[1, "nested"]], {"a": 1}),
+)
+
+
+@pytest.fixture(scope="module")
+def varied() -> Rows:
+    """A document for each value, in one field and under a name that needs quoting."""
+    counts = {f"v{i:02}": 1 + i % 2 for i in range(len(VALUES))}
+    return rows_of(counts, metadata=lambda d: {"f": VALUES[int(d[1:])], "a \"b'; --": d} if d != "v03" else {})
+
+
+def test_filters_keep_what_matches_keeps(store: VectorStore, varied: Rows) -> None:
+    store.create(SPACE)
+    store.write(SPACE, varied)
+    asked_for: list[Metadata] = [{"f": value} for value in VALUES]
+    asked_for += [{"f": [a, b]} for a, b in zip(VALUES, VALUES[3:], strict=False)]
+    asked_for += [{"absent": 1}, {}, {"a \"b'; --": ["V01", "v02"], "f": "java"}, {"f": "Java", "absent": None}]
+    kept = []
+    for wanted in asked_for:
+        expected = brute_force(SPACE, varied, asked(2), lambda metadata, wanted=wanted: matches(wanted, metadata))
+        same(store.search(SPACE, asked(2), 100, filter=wanted), expected, 100)
+        kept.append(len(expected[0]))
+    assert min(kept) == 0 < sorted(kept)[len(kept) // 2] < max(kept) == len(VALUES)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_narrow_filter_loses_no_document(store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.Store, "exact_below", 1000)
+    space = replace(SPACE, dtype=dtype)
+    rows = rows_of([f"d{i:04}" for i in range(3000)], metadata=lambda d: {"tenant": int(d[1:]) // 3, "even": int(d[1:]) % 2 == 0})
+    store.create(space)
+    store.write(space, rows)
+    store.build_index(space)
+    for tenant in range(0, 1000, 200):  # one in a thousand
+        wanted = {"tenant": str(tenant), "even": [True, False]}
+        expected = brute_force(space, rows, asked(), lambda metadata, wanted=wanted: matches(wanted, metadata))
+        assert len(expected[0]) == 3
+        same(store.search(space, asked(), 50, filter=wanted), expected, 50)
+
+
+# -- the approximate index -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_index_is_tuned_to_find_what_exact_search_finds(store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.Store, "exact_below", 1000)
+    space = Space("wide", WIDE_MODEL, WIDE, dtype)
+    rows = rows_of({f"d{i:04}": 1 + i % 2 for i in range(2000)}, fingerprint=WIDE_MODEL)
+    store.create(space)
+    store.write(space, rows)
+    made = store.build_index(space)
+    if store.kind in ("numpy", "qdrant"):
+        assert made == {"kind": "exact"}
+    else:
+        assert made["recall@10"] >= common.GOOD_RECALL
+    queries = asked(50, fingerprint=WIDE_MODEL)
+    exact = store.search(space, queries, 10, exact=True)
+    same(exact, brute_force(space, rows, queries), 10)
+    found = store.search(space, queries, 10)
+    assert np.mean([len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, exact, strict=True)]) >= 0.95
+    # what is written later is found, what is deleted is not
+    fresh = Vectors(queries.array[:1], WIDE_MODEL)
+    store.write(space, replace(rows_of(["fresh"], fingerprint=WIDE_MODEL), vectors=fresh))
+    store.delete(space, [exact[1][0][0]])
+    first, second = store.search(space, Vectors(queries.array[:2], WIDE_MODEL), 5)
+    assert first[0][0] == "fresh"
+    assert exact[1][0][0] not in dict(second)
+    assert store.build_index(space)["kind"] == made["kind"]
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+
+def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) -> None:
+    store.create(SPACE)
+    texts = {"fox": "the quick brown fox", "dog": "a lazy dog and a quick cat", "code": "error 0x80070005 in C:\\Windows: it's denied"}
+    rows = rows_of(dict.fromkeys(texts, 2), metadata=lambda doc_id: {"kind": doc_id})
+    store.write(SPACE, replace(rows, texts=[texts[doc_id] for doc_id in rows.doc_ids]))
+    if store.kind in ("numpy", "qdrant"):
+        with pytest.raises(StoreError, match="no full-text search"):
+            store.text_search(SPACE, "fox", 3)
+        return
+    assert [doc_id for doc_id, _ in store.text_search(SPACE, "Fox", 3)] == ["fox"]
+    assert {doc_id for doc_id, _ in store.text_search(SPACE, "quick dog", 3)} == {"dog", "fox"}
+    assert store.text_search(SPACE, "quick dog", 3)[0][0] == "dog"
+    assert [doc_id for doc_id, _ in store.text_search(SPACE, "quick", 3, filter={"kind": "FOX"})] == ["fox"]
+    assert [doc_id for doc_id, _ in store.text_search(SPACE, "what is 0x80070005?", 3)] == ["code"]
+    for odd in ("", "  ", "'\"", "& | ! ( ) : *", "it's", "a <-> b"):
+        assert len(store.text_search(SPACE, odd, 3)) <= 3
+    assert store.text_search(SPACE, "absent", 3) == store.text_search(SPACE, "fox", 0) == []
+    store.delete(SPACE, ["fox"])
+    assert store.text_search(SPACE, "fox", 3) == []
 
 
 # -- the life of a store -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from nearer.errors import BusyError, StoreError
 from nearer.index.stores.base import Rows, Space, check_generation, read_identity
+from nearer.retrieve import filters
 from nearer.retrieve.compress import Compression, cut, decode_rows, encode_rows
 from nearer.retrieve.fingerprint import Vectors
 from nearer.retrieve.ranking import Order
@@ -31,13 +32,11 @@ Found = tuple[list[str], np.ndarray]
 #: Stored forms that engines cannot score themselves: they find candidates by their signs.
 LOSSY = ("int8", "binary")
 
-#: Below this many chunks (all, or those that a filter leaves) the exact search is quick enough to need no index.
-EXACT_BELOW = 20_000
 #: As in retrieve/dense.py: equal texts tie wherever they stand.
 DECIMALS = 6
 GOOD_RECALL = 0.99
 _BLOCK = 64  # queries searched at once
-_SAMPLE = 200  # queries that an index is tuned on
+_SAMPLE = 100  # queries that an index is tuned on
 _EFFORTS = 8
 _LONG_TERM = 200  # characters; longer values are compared by their hash (GIN indexes refuse long ones)
 
@@ -50,6 +49,8 @@ class Store(ABC):
 
     kind: str
     errors: tuple[type[Exception], ...] = (OSError,)  # what the engine raises
+    #: Below this many chunks (all, or those that a filter leaves) exact search is quick enough to need no index.
+    exact_below = 20_000
 
     # -- what an engine brings ------------------------------------------------------------------
 
@@ -184,13 +185,13 @@ class Store(ABC):
 
     def _search(self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, exact: bool) -> list[list[Hit]]:
         effort = None if exact else self._effort(space)
-        if effort is not None and wanted and self._eligible(space, wanted) <= EXACT_BELOW:
+        if effort is not None and wanted and self._eligible(space, wanted) <= self.exact_below:
             effort = None  # an approximate index loses what a narrow filter leaves
         if effort is None and space.dtype in LOSSY:
             found: list[list[Hit]] = [[] for _ in queries]
             for doc_ids, stored in self._stored(space, wanted):
                 better = best_documents(queries, doc_ids, decode(space, stored), k)
-                found = [collapse([*old, *new], k) for old, new in zip(found, better, strict=True)]
+                found = [_merged(old, new, k) for old, new in zip(found, better, strict=True)]
             return found
         return self._gather(space, queries, k, wanted, effort)
 
@@ -208,7 +209,7 @@ class Store(ABC):
             again = []
             for i, (doc_ids, stored) in zip(pending, results, strict=True):
                 scores = np.round(decode(space, stored) @ queries[i], DECIMALS)
-                found[i] = hits = collapse(zip(doc_ids, scores, strict=True), k)
+                found[i] = hits = collapse(doc_ids, scores, k)
                 # an exact search also looks at all that tie with the last document
                 certain = len(hits) == k and (effort is not None or scores[-1] < hits[-1][1] - slack * max(1.0, abs(hits[-1][1])))
                 if not certain and len(doc_ids) >= n:
@@ -219,12 +220,15 @@ class Store(ABC):
     def _tune(self, space: Space, sample: Vectors | None, remember: Callable[[int], None]) -> dict[str, Any]:
         """Raise the effort until recall@10 against exact search on a sample reaches GOOD_RECALL.
 
-        The sample is of the store's own documents where no queries are given.
+        Without queries, noise as long as the vectors is added to the store's own documents: as far
+        (cosine .7) as queries often stand, where documents themselves would be too easy.
         """
         if sample is None:
             doc_ids = sorted(self._hashes(space))
-            chosen = np.random.default_rng(7).choice(len(doc_ids), min(_SAMPLE, len(doc_ids)), replace=False)
-            sample = self.fetch(space, [doc_ids[i] for i in chosen]).vectors
+            rng = np.random.default_rng(7)
+            rows = self.fetch(space, [doc_ids[i] for i in rng.choice(len(doc_ids), min(_SAMPLE, len(doc_ids)), replace=False)])
+            noise = rng.normal(size=rows.vectors.array.shape) * np.linalg.norm(rows.vectors.array, axis=1, keepdims=True)
+            sample = Vectors(rows.vectors.array + noise / space.dimension**0.5, space.fingerprint)
         queries = fit(space, sample, self._where(space.generation))[:_SAMPLE]
         truth = self._search(space, queries, 10, [], exact=True)
         for effort in range(_EFFORTS):
@@ -303,37 +307,37 @@ def decode(space: Space, stored: np.ndarray) -> np.ndarray:
 
 
 def terms(metadata: Metadata) -> list[str]:
-    """Every field and value as one string, so that any engine filters by set membership, the same way everywhere."""
-    return sorted({term for field, value in metadata.items() for term in _terms(field, value)})
+    """Every field with each key of its value: by these any engine filters through set membership, as `filters.matches` does."""
+    return sorted({_term(field, key) for field, value in metadata.items() for key in filters._held(value)})
 
 
-def clauses(wanted: Metadata | None) -> Clauses:
+def clauses(filter: Metadata | None) -> Clauses:
     """A filter as terms: one list a field, of which a chunk must have any; an empty list can never match."""
-    return [_terms(field, value) for field, value in (wanted or {}).items()]
+    return [sorted({_term(field, key) for key in filters._wanted(value)}) for field, value in (filter or {}).items()]
 
 
-def _terms(field: str, value: Any) -> list[str]:
-    found = []
-    for one in value if isinstance(value, list | tuple | set) else (value,):
-        if one is not None:
-            term = json.dumps([field, _canonical(one)], ensure_ascii=False)
-            found.append(term if len(term) <= _LONG_TERM else hashlib.sha256(term.encode("utf-8", "surrogatepass")).hexdigest())
-    return found
-
-
-def _canonical(value: Any) -> str:
-    return str(value).casefold()
+def _term(field: str, key: str) -> str:
+    term = json.dumps([field, key], ensure_ascii=False)
+    return term if len(term) <= _LONG_TERM else hashlib.sha256(term.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # -- results -------------------------------------------------------------------------------------
 
 
-def collapse(scored: Iterable[tuple[str, float]], k: int) -> list[Hit]:
+def collapse(doc_ids: Sequence[str], scores: np.ndarray, k: int) -> list[Hit]:
     """The `k` best documents by their best chunk, in canonical order."""
     best: dict[str, float] = {}
-    for doc_id, score in scored:
-        if score > best.get(doc_id, -np.inf):
-            best[doc_id] = float(score)
+    for i in np.argsort(-scores, kind="stable"):
+        if len(best) >= k and scores[i] < min(best.values()):
+            break
+        best.setdefault(doc_ids[i], float(scores[i]))
+    return rank_hits(best.items(), k)
+
+
+def _merged(old: list[Hit], new: list[Hit], k: int) -> list[Hit]:
+    best = dict(old)
+    for doc_id, score in new:
+        best[doc_id] = max(score, best.get(doc_id, score))
     return rank_hits(best.items(), k)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nearer.index.stores.base import Space, check_generation
-from nearer.index.stores.common import COLUMNS, EXACT_BELOW, LOSSY, Clauses, Columns, Found, Store, clauses, collapse, locked
+from nearer.index.stores.common import COLUMNS, LOSSY, Clauses, Columns, Found, Store, clauses, collapse, locked
 from nearer.retrieve.fingerprint import Vectors
 from nearer.types import Hit, Metadata
 
@@ -150,7 +150,7 @@ class LanceStore(Store):
             _index_columns(table)
             table.optimize(cleanup_older_than=_KEPT)
             rows = table.count_rows()
-            if rows < EXACT_BELOW:
+            if rows < self.exact_below:
                 return {"kind": "exact"}
             partitions = round(rows**0.5)
             if space.dtype in LOSSY:
@@ -206,7 +206,7 @@ class LanceStore(Store):
                 search = self._table(space.generation).search(MatchQuery(query, "text"), query_type="fts").limit(n)
                 search = search.where(_filter(wanted), prefilter=True) if wanted else search
                 found = search.select(["doc_id", "_score"]).to_arrow()
-                hits = collapse(zip(found["doc_id"].to_pylist(), found["_score"].to_pylist(), strict=True), k)
+                hits = collapse(found["doc_id"].to_pylist(), found["_score"].to_numpy(), k)
                 if len(hits) == k or len(found) < n:
                     return hits
                 n *= 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,12 @@ def make_part(fingerprint: Fingerprint, columns: Mapping[str, Sequence[str]], ve
     flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
     arrays = {name: pa.array(columns[name], pa.string()) for name in COLUMNS}
     table = pa.table(arrays | {"vector": pa.FixedSizeListArray.from_arrays(flat, fingerprint.dimension)})
-    return table.replace_schema_metadata({"fingerprint": json.dumps(fingerprint.as_dict()), "gone": json.dumps(list(gone))})
+    return table.replace_schema_metadata({"fingerprint": _identity(fingerprint), "gone": json.dumps(list(gone))})
+
+
+@lru_cache(maxsize=8)
+def _identity(fingerprint: Fingerprint) -> bytes:
+    return json.dumps(fingerprint.as_dict()).encode()
 
 
 def write_part(path: Path, table: Any) -> None:
@@ -54,7 +60,7 @@ def read_part(path: Path, fingerprint: Fingerprint) -> tuple[Any, list[str]]:
     meta = table.schema.metadata or {}
     if b"fingerprint" not in meta:
         raise FingerprintError(f"this part does not say which model made it (this one: {fingerprint.id})", where=where, next_step=mend)
-    if meta[b"fingerprint"] != json.dumps(fingerprint.as_dict()).encode():
+    if meta[b"fingerprint"] != _identity(fingerprint):
         fingerprint.require(Fingerprint.from_dict(json.loads(meta[b"fingerprint"]), where), where, mend)
     return table, json.loads(meta[b"gone"])
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,15 @@ class Fingerprint:
     @property
     def id(self) -> str:
         """16 hexadecimal digits over everything declared (not over the probe vectors)."""
-        return value_hash({name: value for name, value in asdict(self).items() if name != "probes"})[:16]
+        return value_hash({name: getattr(self, name) for name in self.__dataclass_fields__ if name != "probes"})[:16]
 
     def differences(self, other: Fingerprint) -> list[str]:
         """What tells two fingerprints apart, in words; empty when vectors may be compared."""
-        found = []
-        for name, mine in asdict(self).items():
-            theirs = getattr(other, name)
+        found: list[str] = []
+        if self == other:
+            return found
+        for name in self.__dataclass_fields__:
+            mine, theirs = getattr(self, name), getattr(other, name)
             if name != "probes" and mine != theirs:
                 found.append(f"{name.replace('_', ' ')} {_short(mine)} against {_short(theirs)}")
         if not found:
@@ -80,7 +82,7 @@ class Fingerprint:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        return {"id": self.id, **asdict(self)}
+        return {"id": self.id, **{name: getattr(self, name) for name in self.__dataclass_fields__}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> Fingerprint:

@@ -161,8 +161,23 @@ def rerank(run: Run, queries: Sequence[Query], corpus: Any, reranker: Reranker, 
     return replace(run, name=f"{run.name}+rerank", results=results, seconds=run.seconds + time.perf_counter() - started, latencies=())
 
 
+def open_cross_encoder(name: str, local: Path | None, **more: Any) -> Any:
+    """A CrossEncoder, as `open_model` opens models; a layer without weights is no news here (see `load_reranker`)."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    return open_model("CrossEncoder", name, local, setting="rerank.model", **more)
+
+
 def load_reranker(
-    spec: str, root: Path, *, cache: Path | None = None, max_length: int | None = None, device: str | None = None, precision: str = "auto"
+    spec: str,
+    root: Path,
+    *,
+    cache: Path | None = None,
+    max_length: int | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+    name: str | None = None,
 ) -> CachedReranker:
     """A reranker from a folder or by a name, as CrossEncoder takes it, or the user's own `"module:Class"`.
 
@@ -179,12 +194,12 @@ def load_reranker(
             raise ModelError("this class has no score(pairs)", where=spec, next_step="see nearer.retrieve.rerank.Reranker")
         source = sys.modules[spec.partition(":")[0]].__file__
         own = getattr(inner, "fingerprint", None) or (content_hash(Path(source)) if source else "")
-        return CachedReranker(inner, cache, name=str(getattr(inner, "name", spec)), fingerprint=value_hash([spec, own]))
+        return CachedReranker(inner, cache, name=name or str(getattr(inner, "name", spec)), fingerprint=value_hash([spec, own]))
     local = local_folder(spec, root, "rerank.model")
-    model = open_model("CrossEncoder", spec, local, setting="rerank.model", device=device)
+    model = open_cross_encoder(spec, local, device=device)
     kinds = getattr(model.config, "architectures", None) or [""]
     if len(model) == 1 and not kinds[0].endswith("ForSequenceClassification"):
         # CrossEncoder would put an untrained layer on an embedding model
         problem, step = "this model was not trained to score pairs", "give a cross-encoder, or set rerank.model to train"
         raise ModelError(problem, where=spec, next_step=step)
-    return CachedReranker(CrossEncoderReranker(model, max_length=max_length, precision=precision, name=spec), cache)
+    return CachedReranker(CrossEncoderReranker(model, max_length=max_length, precision=precision, name=name or spec), cache)

@@ -1,0 +1,247 @@
+"""A reranker trained here: a cross-encoder out of the embedding model's own transformer."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer import config, progress
+from nearer.errors import DataError, ModelError
+from nearer.files import value_hash, write_json
+from nearer.retrieve.encoder import hardware_has_bf16, load_model
+from nearer.retrieve.fingerprint import declared
+from nearer.retrieve.rerank import CachedReranker, load_reranker, open_cross_encoder
+from nearer.training.examples import Duplicates, known_positives
+from nearer.training.mining import pool_of, unusable
+from nearer.training.trainer import training_mode, watcher_of
+from nearer.types import Run, Split
+
+Labelled = tuple[str, str, float]  # (query, document, 1 relevant or 0 not)
+
+_BATCH = 32
+_CANDIDATES = 30  # hits of each run that negatives are drawn from
+
+
+def reranker_examples(  # noqa: PLR0913 - what it may look at is listed one by one, as in mining
+    train: Split,
+    corpus: Any,
+    runs: Sequence[Run],
+    *,
+    negatives: int,
+    limit: int,
+    rng: np.random.Generator,
+    duplicates: Duplicates,
+    collides: Callable[[str], str | None],
+    min_grade: int = 1,
+) -> list[Labelled]:
+    """Judged pairs with `negatives` others each, drawn from the top of `runs` (the first stages' results for `train`).
+
+    Never a known positive or its near-duplicate; queries that collide with held-out ones (the
+    guard's `collides`) are left out.  Of more than `limit` pairs every query gives one positive
+    before any gives a second.
+    """
+    known = known_positives(train.judgments, duplicates, min_grade)
+    mining = config.Mine(candidates=_CANDIDATES)
+    seen: set[tuple[str, str]] = set()
+    groups: list[tuple[int, str, list[tuple[str, float]]]] = []
+    for place in rng.permutation(len(train.queries)):
+        query = train.queries[place]
+        if not query.text.strip() or collides(query.text):
+            continue
+        positives = [doc_id for doc_id in train.relevant(query.id, min_grade) if not unusable(query.text, doc_id, corpus, seen)]
+        pool = list(pool_of(query.id, runs, mining, known.get(query.id, frozenset()), corpus, Counter()))
+        for turn, chosen in enumerate(rng.permutation(len(positives))):
+            drawn = rng.choice(len(pool), min(negatives, len(pool)), replace=False)
+            groups.append((turn, query.text, [(positives[chosen], 1.0), *((pool[i], 0.0) for i in drawn)]))
+    groups.sort(key=lambda group: group[0])
+    pairs = [(text, doc_id, label) for _, text, group in groups for doc_id, label in group][:limit]
+    return [(text, corpus.get(doc_id).content, label) for text, doc_id, label in pairs]
+
+
+def train_reranker(base: Any, examples: Sequence[Labelled], out: Path, settings: config.Rerank, *, name: str, seed: int) -> dict[str, Any]:
+    """Train a cross-encoder on labelled pairs and save it in folder `out`; returns how it went.
+
+    `base` is a SentenceTransformer, whose transformer (its first `layers`) is what it starts from.
+    The same seed gives the same weights on the same machine.  `out` appears whole or not at all.
+    Raises ModelError for a base without a transformer and when the loss is not finite.
+    """
+    import transformers
+    from datasets import Dataset
+    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+    started = time.monotonic()
+    transformers.set_seed(seed)
+    model = _untrained(base, settings, name)
+    steps = max(1, math.ceil(math.ceil(len(examples) / _BATCH) * settings.epochs))
+    bf16 = hardware_has_bf16(model.device.type)
+    columns = dict(zip(("query", "document", "label"), map(list, zip(*examples, strict=True)), strict=True))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        training_mode(model, config.Train(), model.max_seq_length),
+        progress.task(f"train a reranker on {len(examples)} pairs", steps, "steps") as bar,
+    ):
+        arguments = CrossEncoderTrainingArguments(
+            output_dir=scratch,
+            max_steps=steps,
+            per_device_train_batch_size=_BATCH,
+            learning_rate=settings.learning_rate,
+            warmup_steps=math.ceil(steps * 0.1),
+            weight_decay=0.01,
+            optim="adamw_torch_fused",
+            bf16=bf16,
+            use_cpu=model.device.type == "cpu",
+            save_strategy="no",
+            seed=seed,
+            data_seed=seed,
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=model.device.type == "cuda",
+        )
+        trainer = _trainer_class([len(query) + len(document) for query, document, _ in examples])(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_dict(columns),
+            loss=BinaryCrossEntropyLoss(model),
+            callbacks=[watcher_of(bar)],
+        )
+        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
+            trainer.remove_callback(callback)
+        outcome = trainer.train()
+    if not math.isfinite(outcome.training_loss):
+        raise ModelError("the reranker's training loss is not finite", where=name, next_step="lower rerank.learning_rate")
+    summary = {
+        "pairs": len(examples),
+        "positives": sum(1 for example in examples if example[2] > 0),
+        "steps": steps,
+        "train_loss": round(float(outcome.training_loss), 6),
+        "max_length": model.max_seq_length,
+        "precision": "bf16" if bf16 else "fp32",
+        "seed": seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "settings": settings.model_dump(mode="json"),
+    }
+    _save(model, out, summary)
+    return summary
+
+
+def reranker_of(  # noqa: PLR0913 - the same, and where things lie
+    settings: config.Config,
+    root: Path,
+    cache: Path | None,
+    *,
+    train: Split,
+    corpus: Any,
+    runs: Callable[[], Sequence[Run]],
+    duplicates: Duplicates,
+    collides: Callable[[str], str | None],
+    rng_seed: int,
+) -> CachedReranker | None:
+    """The reranker of section `rerank`: none, one to load, or (`model: train`) one trained here.
+
+    A trained one is kept below `cache` under what it was made of, so that every stage and every
+    rerun finds it.  `runs` gives the first stages' results for `train` and is called only for that one.
+    Raises DataError when the training judgments give no examples, and ModelError.
+    """
+    chosen = settings.rerank
+    if chosen.model is None:
+        return None
+    shared: dict[str, Any] = {"cache": cache, "max_length": chosen.max_length, "device": settings.model.device}
+    if chosen.model != "train":
+        return load_reranker(chosen.model, root, **shared)
+    examples = reranker_examples(
+        train,
+        corpus,
+        runs(),
+        negatives=chosen.negatives,
+        limit=chosen.pairs,
+        rng=np.random.default_rng(rng_seed),
+        duplicates=duplicates,
+        collides=collides,
+        min_grade=settings.data.min_grade,
+    )
+    if len({label for _, _, label in examples}) < 2:
+        step = "set rerank.model to a cross-encoder's folder, or to null"
+        raise DataError("the training judgments give no pairs to train a reranker on", where="rerank.model", next_step=step)
+    base = load_model(settings.model, root)
+    with tempfile.TemporaryDirectory() as scratch:
+        made_of = chosen.model_dump(mode="json", exclude={"model", "depth"})
+        key = value_hash({"base": declared(base), "examples": examples, "settings": made_of, "seed": rng_seed})
+        folder = (cache / "rerankers" if cache is not None else Path(scratch)) / key[:16]
+        if not (folder / "training.json").is_file():
+            train_reranker(base, examples, folder, chosen, name=settings.model.name, seed=rng_seed)
+        return load_reranker(str(folder.resolve()), root, name="trained here", **shared)
+
+
+def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
+    """A CrossEncoder over the transformer of a SentenceTransformer, with a new output layer."""
+    transformer = base.transformers_model
+    step = "set rerank.model to a cross-encoder's folder, or to null"
+    if transformer is None:
+        raise ModelError("a reranker can be trained only out of a transformer, and this model has none", where=name, next_step=step)
+    layers = min(settings.layers or transformer.config.num_hidden_layers, transformer.config.num_hidden_layers)
+    with tempfile.TemporaryDirectory() as folder:
+        transformer.save_pretrained(folder)
+        base.tokenizer.save_pretrained(folder)
+        cut = {"num_hidden_layers": layers}
+        try:
+            model = open_cross_encoder(name, Path(folder), device=base.device.type, num_labels=1, config_kwargs=cut)
+        except ModelError as error:
+            raise ModelError(f"no reranker can be made out of this model: {error.what}", where=name, next_step=step) from None
+    model.max_seq_length = min(settings.max_length, getattr(model.config, "max_position_embeddings", settings.max_length))
+    return model
+
+
+def _trainer_class(lengths: Sequence[int]) -> Any:
+    """sentence-transformers' Trainer with batches of pairs of similar length."""
+    import torch
+    from sentence_transformers.cross_encoder import CrossEncoderTrainer
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    @dataclass
+    class LengthBatches:
+        batch_size: int
+        generator: Any
+        drop_last: bool = False
+
+        def __len__(self) -> int:
+            return math.ceil(len(lengths) / self.batch_size)
+
+        def __iter__(self) -> Iterator[list[int]]:
+            order = get_length_grouped_indices(lengths, self.batch_size, generator=self.generator)
+            for batch in torch.randperm(len(self), generator=self.generator).tolist():  # or each run of batches ends with short texts
+                yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    class Trainer(CrossEncoderTrainer):  # type: ignore[misc,unused-ignore]
+        def get_batch_sampler(self, *_: Any, batch_size: int, generator: Any = None, **__: Any) -> Any:
+            return LengthBatches(batch_size, generator)
+
+        def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+            """None: no card is written."""
+
+    return Trainer
+
+
+def _save(model: Any, out: Path, summary: dict[str, Any]) -> None:
+    """Model and `training.json` put into place at once; where another process was quicker its result stays."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        model.save(str(temporary), create_model_card=False)
+        write_json(temporary / "training.json", summary)
+        os.rename(temporary, out)
+    except OSError:
+        if not (out / "training.json").is_file():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -202,14 +202,15 @@ class Survey:
         for position, document in enumerate(self._corpus):
             digest = document_hash(document)
             self.read, self.content = position + 1, self.content + int(digest, 16)
-            known = self._hashes[position].decode()
-            if known != digest:
-                number = self.next_round if known else self._new_round
-                waiting.setdefault(number, []).append((position, document, digest))
-                if len(waiting[number]) == self._size:
-                    yield self._plan(number, waiting.pop(number))
-            elif self._held.get(document.id) != digest:
+            if self._held.get(document.id) == digest:
+                continue
+            if (known := self._hashes[position].decode()) == digest:
                 self.unloaded.setdefault(int(self._parts[position]), []).append(document.id)
+                continue
+            number = self.next_round if known else self._new_round
+            waiting.setdefault(number, []).append((position, document, digest))
+            if len(waiting[number]) == self._size:
+                yield self._plan(number, waiting.pop(number))
         for number, rest in sorted(waiting.items()):
             yield self._plan(number, rest)
 
@@ -230,7 +231,12 @@ def document_hash(document: Document) -> str:
 
 def cutter(spec: str, encoder: Encoder, root: Path) -> Callable[[Document], Sequence[str]]:
     """The chunker of a generation: the texts of a document's chunks, at least one."""
-    return lambda document: [document.content]
+    if spec == "document":
+        return lambda document: [document.content]
+    from nearer.retrieve.chunkers import make_chunker, word_spans
+
+    chunker = make_chunker(spec, getattr(encoder, "token_spans", word_spans), root)
+    return lambda document: [chunk.text for chunk in chunker.chunk(document)] or [document.content]
 
 
 def estimate(corpus: Corpus, encoder: SentenceEncoder, config: Config, root: Path) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class Generations:
         """The folder of a generation.  Raises StoreError for anything that is not the id of one."""
         path = self.folder / generation
         if not _ID.fullmatch(generation) or not (path / "manifest.json").is_file():
-            raise StoreError(f"no generation {generation[:40]!r}", where=str(self.folder), next_step="nearer index list")
+            raise self._refusal(f"no generation {generation[:40]!r}", "nearer index list")
         return path
 
     def manifest(self, generation: str) -> Manifest:
@@ -268,8 +268,7 @@ class Generations:
 
     def log(self, action: str, generation: str, *, who: str | None = None, **more: Any) -> dict[str, Any]:
         """The line of history about a change: {time, who, action, from, to, …}."""
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return {"time": at, "who": who or _user(), "action": action, "from": self.pointer().id, "to": generation, **more}
+        return {"time": _now(), "who": who or _user(), "action": action, "from": self.pointer().id, "to": generation, **more}
 
     def create(self, encoder: Encoder, name: str, *, today: bool, force: bool = False) -> Manifest:
         """The generation that this model fills under the present settings: the one there is, or a new one.
@@ -289,16 +288,8 @@ class Generations:
         used = {one.id for one in known} | {str(line["to"]) for line in self.history()}
         taken = [int(one.split("-")[1]) for one in used if one.startswith(fingerprint.id[:8])]
         number = max(taken, default=0) + 1  # an id names one generation for ever, also in traffic logs
-        made = Manifest(
-            id=f"{fingerprint.id[:8]}-{number}",
-            state="building",
-            fingerprint=fingerprint,
-            model={"name": name, "today": today},
-            dtype=index.dtype,
-            dimension=dimension,
-            store=index.store,
-            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        )
+        model, made_id = {"name": name, "today": today}, f"{fingerprint.id[:8]}-{number}"
+        made = Manifest(made_id, "building", fingerprint, model, index.dtype, dimension, index.store, _now())
         fresh = self.folder / f".new-{made.id}"
         write_json(fresh / "manifest.json", made.as_dict())
         if save := getattr(getattr(encoder, "model", None), "save", None):
@@ -318,6 +309,9 @@ class Generations:
             write_json(self.folder / generation / "manifest.json", changed.as_dict())
             return changed
 
+    def _refusal(self, what: str, next_step: str) -> StoreError:
+        return StoreError(what, where=str(self.folder), next_step=next_step)
+
     # -- the pointer -----------------------------------------------------------------------------
 
     def cutover(self, generation: str, *, override: str | None = None, who: str | None = None) -> Pointer:
@@ -325,13 +319,13 @@ class Generations:
         with self._moving():
             manifest, pointer = self.manifest(generation), self.pointer()
             if pointer.id == generation:
-                raise StoreError(f"{generation} is active already", where=str(self.folder), next_step="nearer index list")
+                raise self._refusal(f"{generation} is active already", "nearer index list")
             if manifest.state not in READY:
-                what = f"{generation} is {manifest.state}, not verified"
-                raise StoreError(what, where=str(self.folder), next_step=f"nearer index verify {generation}")
+                raise self._refusal(f"{generation} is {manifest.state}, not verified", f"nearer index verify {generation}")
             if pointer.id and self.manifest(pointer.id).content != manifest.content:
-                what = f"{generation} does not hold the documents that {pointer.id}, the active one, holds"
-                raise StoreError(what, where=str(self.folder), next_step="nearer index sync")
+                raise self._refusal(
+                    f"{generation} does not hold the documents that {pointer.id}, the active one, holds", "nearer index sync"
+                )
             decision = {"override": override} if override else self._decision(manifest, first=pointer.id is None)
             write_json(self.path(generation) / "manifest.json", replace(manifest, decision=decision).as_dict())
             return self._move(generation, pointer.id, self.log("cutover", generation, who=who, why=override, decision=decision))
@@ -341,8 +335,7 @@ class Generations:
         with self._moving():
             pointer = self.pointer()
             if pointer.previous is None:
-                what = "there is no generation to roll back to"
-                raise StoreError(what, where=str(self.folder / "ACTIVE"), next_step="nearer index list, then nearer index cutover ID")
+                raise self._refusal("there is no generation to roll back to", "nearer index list, then nearer index cutover ID")
             self.path(pointer.previous)
             return self._move(pointer.previous, None, self.log("rollback", pointer.previous, who=who, why=why, decision=None))
 
@@ -385,7 +378,7 @@ class Generations:
         with self.writing():
             pointer = self.pointer()
             retired = [one.id for one in self.manifests() if one.state == "retired" and one.id != pointer.previous]
-            gone = retired[: len(retired) - self.config.index.keep] if self.config.index.keep else retired
+            gone = retired[: max(0, len(retired) - self.config.index.keep)]
             for generation in gone:
                 self._drop(generation, who)
             with self._moving():
@@ -398,7 +391,7 @@ class Generations:
             manifest, pointer = self.manifest(generation), self.pointer()
             if generation in (pointer.id, pointer.previous):
                 role = "active" if generation == pointer.id else "what a rollback needs"
-                raise StoreError(f"{generation} is {role}", where=str(self.folder), next_step="cut over to another generation first")
+                raise self._refusal(f"{generation} is {role}", "cut over to another generation first")
             write_json(self.path(generation) / "manifest.json", replace(manifest, state="dropping").as_dict())
             self._append(self.log("drop", generation, who=who))
         self._remove(manifest)
@@ -415,6 +408,10 @@ def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
     twin = copy(encoder)
     twin.fingerprint = replace(encoder.fingerprint, chunker=chunker)
     return twin
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _user() -> str:

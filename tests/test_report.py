@@ -188,6 +188,115 @@ def decision() -> dict[str, Any]:
     }
 
 
+CAUSES = (
+    (
+        "needs_metadata",
+        21,
+        0.361,
+        {"filter named in the query": 13, "declared filter": 8},
+        "apply the filter that the query declares or names",
+    ),
+    ("chunking", 38, 0.392, {"cut off": 26, "across a border of chunks": 9, "mixed": 3}, "embed smaller pieces of the documents"),
+    ("exact_match", 64, 0.447, {"identifier or rare term": 51, "words": 13}, "search words beside vectors (BM25 or a hybrid)"),
+    ("base_model", 17, 0.461, {"paraphrase-multilingual-MiniLM-L12-v2": 17}, "use the other embedding model"),
+    ("semantic", 145, 0.594, {"vocabulary gap": 71, "unknown term": 40, "meaning": 34}, "fine-tune: nothing cheaper finds it"),
+    ("label_suspect", 9, 0.602, {"near-duplicate": 9}, "judge the results above it: one may be as relevant"),
+    ("unknown", 14, 0.617, {"ranking": 14}, "run the probes that could not run"),
+)
+
+
+def diagnosis() -> dict[str, Any]:
+    left = 291
+    steps = []
+    for cause, n, mean, _, remedy in CAUSES:
+        left -= n - 3
+        steps.append({"cause": cause, "failures": n, "failing_queries_left": max(0, left), "measure": mean, "remedy": remedy})
+    shown = [
+        {
+            "query_id": f"q{i:04d}",
+            "query": question,
+            "doc_id": "CWE-158",
+            "document": TITLES["CWE-158"],
+            "first": TITLES["CWE-22"],
+            "evidence": "no term of the query stands in the document",
+        }
+        for i, question in enumerate(QUESTIONS)
+    ]
+    return {
+        "n_failures": 308,
+        "n_failing_queries": 291,
+        "n_queries": 762,
+        "k": 10,
+        "splits": ["dev", "train"],
+        "causes": {cause: n for cause, n, *_ in CAUSES},
+        "kinds": {cause: kinds for cause, _, _, kinds, _ in CAUSES},
+        "label_suspects": 23,
+        "steps": steps,
+        "fine_tuning_ceiling": {
+            "measure": "nDCG@10",
+            "today": 0.347,
+            "if_found": 0.478,
+            "gain": 0.131,
+            "share_of_shortfall": 0.2006,
+            "if_unknown_were_semantic": 0.493,
+        },
+        "freshness": {
+            "field": "updated",
+            "newer_than": 2024.5,
+            "failure_rate_newest": 0.61,
+            "failure_rate_others": 0.28,
+            "n_newest": 190,
+            "p": 0.0002,
+            "remedy": "failures concentrate on the newest documents: update the index (nearer index sync) before any training",
+        },
+        "not_run": {"ranking: no reranker was given and none was trained": 308, "index_loss: today's search is exact": 308},
+        "examples": {cause: shown[: 1 + place] for place, (cause, *_) in enumerate(CAUSES)},
+    }
+
+
+def rung(fix: str, label: str, kept: bool, gain: float, counts: tuple[int, int], needs: str) -> dict[str, Any]:
+    delta = {"mean": gain, "ci": [gain - 0.021, gain + 0.022], "p": 0.0004 if kept else 0.31}
+    told = {"measure": 0.347 + gain, "variants": 3, "repaired": counts[0], "broken": counts[1], "needs": needs, "settings": {}}
+    found = {"exact_match": [counts[0] // 2, 20], "chunking": [3, 11], "semantic": [counts[1], 44]}
+    return {"fix": fix, "label": label, "kept": kept, "delta": delta, "failures_repaired": found, **told}
+
+
+def ladder() -> dict[str, Any]:
+    again = "the corpus embedded again, more vectors"
+    rungs = [
+        rung("metadata", "dense + inferred filters", True, 0.026, (9, 1), "metadata kept right; the application passes its filter on"),
+        {"fix": "rewriting", "kept": False, "label": "does not apply here", "delta": None, "needs": "a dictionary that somebody keeps"},
+        rung("hybrid", "convex + inferred filters + title ×0.5", True, 0.071, (28, 6), "a BM25 index beside the vectors"),
+        rung("chunking", "convex + recursive:128+title + inferred filters + title ×0.5", False, 0.007, (8, 7), again),
+        rung(
+            "base_model",
+            "convex + multi-qa-mpnet-base-dot-v1 + int8 + inferred filters",
+            False,
+            -0.034,
+            (5, 14),
+            "the corpus embedded again",
+        ),
+    ]
+    return {
+        "measure": "nDCG@10",
+        "today": 0.347,
+        "today_label": "dense",
+        "rungs": rungs,
+        "best": {"system": "convex"},
+        "label": "convex + inferred filters + title ×0.5",
+        "best_measure": 0.444,
+        "delta": {"mean": 0.097, "ci": [0.068, 0.127], "p": 0.0001},
+        "failures_repaired": {"needs_metadata": [6, 7], "exact_match": [14, 20], "chunking": [3, 11], "semantic": [7, 44]},
+        "n_queries": 201,
+    }
+
+
+def trials() -> list[dict[str, Any]]:
+    cost = {"p50_ms": 11.2, "p95_ms": 19.75, "index_bytes": 2_881_536, "build_seconds": 48.1}
+    rows = [row for row in ladder()["rungs"] if row["delta"]]
+    return [{**row, "measures": {"nDCG@10": row["measure"], "R@100": 0.7}, "cost": cost} for row in rows for _ in range(3)]
+
+
 def example(index: int, before: float, after: float) -> dict[str, Any]:
     ids = list(TITLES)
     right = ids[index % len(ids)]
@@ -262,6 +371,8 @@ def write_run(run_dir: Path) -> Path:
             "negatives": {"mean": 1.0},
             "leakage": {"queries": 0},
         },
+        "diagnose/summary.json": diagnosis(),
+        "fix/summary.json": ladder(),
         "check/findings.json": {
             "counts": {"documents": 938, "queries": 2007, "judgments": 2007},
             "lengths": {"documents": {"p50": 131, "p95": 412, "share_cut": 0.21}},
@@ -315,6 +426,7 @@ def write_run(run_dir: Path) -> Path:
     for name, value in files.items():
         (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (run_dir / name).write_text(json.dumps(value), encoding="utf-8")
+    (run_dir / "fix/trials.jsonl").write_text("\n".join(map(json.dumps, trials())) + "\n", encoding="utf-8")
     (run_dir / "train/history.jsonl").write_text("\n".join(map(json.dumps, history)) + "\n", encoding="utf-8")
     return run_dir
 
@@ -388,6 +500,8 @@ def test_the_verdict_comes_first_and_sections_follow_in_order(data: ReportData) 
     assert outline.sections() == [
         "verdict",
         "checklist",
+        "failures",
+        "fixes",
         "candidates",
         "slices",
         "margins",
@@ -422,7 +536,7 @@ def test_the_page_asks_nothing_of_the_network(data: ReportData) -> None:
 def test_charts_are_named_for_those_who_do_not_see_them(data: ReportData) -> None:
     html = page.render(data)
     drawings = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
-    assert len(drawings) == 8  # three charts in two widths, two curves
+    assert len(drawings) == 12  # five charts in two widths, two curves
     for drawing in drawings:
         assert 'role="img"' in drawing
         assert re.search(r"<title>.+?</title><desc>.+?</desc>", drawing)
@@ -437,6 +551,9 @@ def test_charts_are_named_for_those_who_do_not_see_them(data: ReportData) -> Non
         "train/history.jsonl",
         "train/summary.json",
         "mine/summary.json",
+        "diagnose/summary.json",
+        "fix/summary.json",
+        "fix/trials.jsonl",
         "check/findings.json",
         "evaluate/summary.json",
         "train/step.json",
@@ -497,12 +614,33 @@ def test_every_other_file_may_hold_nonsense() -> None:
         {"dev": {"before": "x"}},
         {"a": {"b": {"c": [1, 2, float("inf")]}}},
         {"train": {"settings": {"seed": 3}, "inputs": [1]}},
+        {"n_failing_queries": "x", "splits": 3, "steps": [{}, 7, {"failures": -2}, {"failures": float("inf")}, {"failures": True}]},
+        {"steps": [{"failures": 3}, {"cause": ["a"], "failures": 1e308}, {"cause": "b", "failures": 1e308}], "kinds": [], "examples": [3]},
+        {"steps": [{"cause": "a", "failures": 2}], "kinds": {"a": 7}, "examples": {"a": [{}, 3]}, "freshness": 3, "not_run": ["x"]},
+        {
+            "n_failing_queries": 0,
+            "fine_tuning_ceiling": {"today": "x", "if_found": None},
+            "freshness": {"remedy": []},
+            "not_run": {"a": None},
+        },
+        {
+            "rungs": [
+                {},
+                3,
+                {"fix": ["x"], "delta": 3},
+                {"fix": None, "delta": {"mean": "x", "ci": [1]}, "kept": 1, "failures_repaired": [1]},
+            ]
+        },
+        {"rungs": [{"kept": True, "delta": {"mean": 0.1}, "failures_repaired": {"a": [0, 0], "b": 3}}], "delta": [], "measure": {}},
+        {"skipped": {"x": 1}, "rungs": 3, "failures_repaired": {"a": [1]}},
     ]
     for value in nonsense:
-        for key in ("examples", "margins", "training", "mining", "check", "evaluation", "steps", "versions"):
+        for key in ("examples", "margins", "training", "mining", "check", "evaluation", "diagnosis", "fixes", "steps", "versions"):
             data = ReportData(**{key: value})
             assert "</html>" in page.render(data)
             assert markdown.render(data)
+    trials = [{}, {"delta": 3, "cost": 7, "measures": []}, {"fix": [], "delta": {"ci": "x"}, "cost": {"index_bytes": "many"}}]
+    assert "All 3 trials" in page.render(ReportData(trials=trials))
     history = [{"step": 1}, {"step": None, "loss": 1}, {"loss": 3}, {"step": 5, "nDCG@10": float("nan")}]
     assert "</html>" in page.render(ReportData(history=history))
 
@@ -518,7 +656,7 @@ HOSTILE = (
 )
 
 
-WORDS = ("verdict", "role", "primary", "status", "answer")
+WORDS = ("verdict", "role", "primary", "status", "answer", "cause")
 
 
 def _replace_strings(value: Any, text: str) -> Any:
@@ -534,10 +672,23 @@ def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None
     clean = Outline(page.render(data))
     values = {
         f: getattr(data, f)
-        for f in ("decision", "examples", "margins", "history", "training", "mining", "check", "evaluation", "steps", "versions")
-    }
+        for f in (
+            "decision",
+            "examples",
+            "margins",
+            "history",
+            "training",
+            "mining",
+            "check",
+            "evaluation",
+            "steps",
+            "versions",
+            "diagnosis",
+        )
+    } | {"fixes": data.fixes, "trials": data.trials}
     hostile = _replace_strings(values, text)
     hostile["run"] = text
+    hostile["diagnosis"] = {**hostile["diagnosis"], "kinds": {"semantic": {text: 3}}, "not_run": {text: 4}}
     hostile["mining"] = {**hostile["mining"], "dropped": {text: 3}, text: 4}
     html = page.render(ReportData(**hostile))
     html.encode("utf-8")  # no lone surrogate is left
@@ -607,6 +758,79 @@ def test_slices_are_about_the_fine_tuned_system_whatever_is_recommended() -> Non
     assert page.slices(value)["candidate"] == "fine-tuned"
 
 
+def test_the_lead_of_why_queries_fail_tells_the_ceiling_of_fine_tuning(data: ReportData) -> None:
+    told = content.failing(data.diagnosis)
+    assert told.startswith("291 of 762 dev and train queries find no relevant document among the first 10, which leaves 308 relevant")
+    assert "47% of these failures are semantic: only fine-tuning repairs those." in told
+    assert "first adds +0.131 of nDCG@10 (0.347 → 0.478), the ceiling of fine-tuning; +0.146 if the unknown ones" in told
+    for shown in (Outline(page.render(data)).text, markdown.render(data)):
+        assert told in shown
+        assert "search words beside vectors (BM25 or a hybrid)" in shown
+
+
+def test_the_waterfall_takes_each_cause_off_what_is_left() -> None:
+    marks = [charts.Mark("All", 10.0), charts.Mark("a", 4.0), charts.Mark("b", 0.0), charts.Mark("c", 6.0, tone="accent")]
+    drawing = str(charts.waterfall(marks, width=charts.WIDE, title="t"))
+    whole, first, none, last = (
+        (float(a), float(b)) for a, b in re.findall(r'<line x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)" y2="[\d.]+" class="bar"', drawing)
+    )
+    assert first[1] == whole[1]
+    assert first[1] - first[0] == pytest.approx(0.4 * (whole[1] - whole[0]), abs=0.2)
+    assert none[1] == last[1] == first[0]
+    assert none[1] - none[0] == 1.5  # still seen
+    assert last[0] == whole[0]
+    assert charts.waterfall(marks[:1], width=charts.WIDE, title="t") is None
+    assert charts.waterfall([charts.Mark("All", 0.0), marks[2]], width=charts.WIDE, title="t") is None
+
+
+def test_what_only_fine_tuning_repairs_stands_out_and_what_is_unknown_is_no_cause(data: ReportData) -> None:
+    shown = page.failures(data.diagnosis)
+    assert shown
+    assert str(shown["chart"]).count('class="mark accent"') == str(shown["chart"]).count('class="mark unknown"') == 2  # wide and narrow
+    assert re.search(r'class="mark accent"><title>semantic: 145; 0\.594', str(shown["chart"]))
+
+
+def test_at_most_ten_examples_a_cause_are_shown_with_what_should_be_found(data: ReportData) -> None:
+    why = diagnosis()
+    why["examples"] = {"semantic": [{**why["examples"]["unknown"][0], "query": f"question {i}"} for i in range(30)]}
+    outline = Outline(page.render(ReportData(diagnosis=why)))
+    assert "Semantic: 10" in outline.text
+    assert "question 9" in outline.text
+    assert "question 10" not in outline.text
+    assert f"should find {TITLES['CWE-158']} CWE-158 finds first {TITLES['CWE-22']}" in outline.text
+    assert "Chunking: " not in outline.text
+
+
+def test_a_run_without_failures_says_so_and_draws_nothing() -> None:
+    why = {"n_failures": 0, "n_failing_queries": 0, "n_queries": 90, "k": 10, "splits": ["dev"], "steps": []}
+    why["fine_tuning_ceiling"] = {"measure": "nDCG@10", "today": 0.9, "if_found": 0.9}
+    html = page.render(ReportData(diagnosis=why))
+    assert "0 of 90 dev queries find no relevant document among the first 10.</p>" in html
+    assert "<svg" not in html
+
+
+def test_the_ladder_names_what_is_kept_and_where_it_leads(data: ReportData) -> None:
+    told = content.climbed(data.fixes, 95)
+    assert "has nDCG@10 0.347 on the 201 development queries; with metadata + hybrid it reaches 0.444 (+0.097, 95% interval" in told
+    assert told.endswith("and repairs 37% of the failures diagnosed there.")
+    outline = Outline(page.render(data))
+    assert "hybrid convex + inferred filters + title ×0.5 kept +0.071 +0.050 to +0.093 28 / 6" in outline.text
+    assert "rewriting does not apply here – – – / – –" in outline.text
+    assert "All 12 trials" in outline.text
+    assert "11.2 / 19.8 2.9 MB 48.1 s" in outline.text
+    assert "| hybrid | convex + inferred filters + title ×0.5 | +0.071 | +0.050 to +0.093 | 28 / 6 |" in markdown.render(data)
+
+
+def test_a_ladder_that_keeps_nothing_says_so() -> None:
+    fixes = ladder()
+    fixes["rungs"] = [{**row, "kept": False} for row in fixes["rungs"]]
+    shown = page.fixes(ReportData(fixes=fixes))
+    assert shown
+    assert "None of the 4 simpler fixes that apply brings a real gain" in shown["lead"]
+    assert "All that were kept" not in shown["chart"]
+    assert page.fixes(ReportData(fixes={"skipped": "there are no dev queries"}))["lead"] == "Not measured: there are no dev queries."  # type: ignore[index]
+
+
 def test_latency_is_shown_as_a_ratio_not_as_a_drop(data: ReportData) -> None:
     value = {"decision": {"guardrails": [{"name": "latency", "status": "pass", "margin": 1.5, "delta": 1.04, "lower_bound": None}]}}
     for shown in (Outline(page.render(ReportData(**value))).text, markdown.render(ReportData(**value))):
@@ -638,7 +862,9 @@ def test_markdown_stays_short_whatever_the_run_holds() -> None:
     value = decision()
     for key in ("candidates", "comparisons", "slices", "guardrails", "reasons"):
         value[key] = value[key] * 200
-    assert len(markdown.render(ReportData(decision=value)).splitlines()) < 150
+    why, fixes = diagnosis(), ladder()
+    why["steps"], fixes["rungs"] = why["steps"] * 200, fixes["rungs"] * 200
+    assert len(markdown.render(ReportData(decision=value, diagnosis=why, fixes=fixes, trials=trials() * 200)).splitlines()) < 150
 
 
 @pytest.mark.parametrize(

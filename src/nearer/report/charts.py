@@ -154,6 +154,28 @@ def whiskers(
     return _svg(width, bottom + 24, body, title, "; ".join(f"{m.label} {m.note}" for m in marks))
 
 
+def waterfall(marks: Sequence[Mark], *, width: int, title: str, heading: str = "") -> Markup | None:
+    """Rows of bars: the first mark is the whole, each further one takes its part off what is left of it.
+
+    Faint bars are what is left; the note stands at the right, under `heading`.
+    """
+    if len(marks) < 2 or not marks[0].value > 0:
+        return None
+    narrow, left = width < 500, marks[0].value
+    x = _Axis(0.0, left, *((0.0, width - 48.0) if narrow else (width * 0.2, width * 0.76)))
+    top, step, room = 24.0, *((46.0, width * 0.62) if narrow else (32.0, width * 0.19))
+    body = [_text(width, 12, heading, "tick", "end")]
+    for index, mark in enumerate(marks):
+        y, low = top + step * index + (32.0 if narrow else 16.0), max(0.0, left - mark.value) if index else 0.0
+        line, start = (y - 14 if narrow else y + 4.5), min(x(low), x(left) - 1.5)  # one of many is still seen
+        body.append(f'<g class="mark {mark.tone}"><title>{escape(f"{mark.label}: {whole(mark.value)}; {mark.note}")}</title>')
+        body += [_text(0, line, _fit(mark.label, room), "name"), _text(width, line, mark.note, "note", "end")]
+        body += [_line((x(0), y), (x(low), y), "rest"), _line((start, y), (x(left), y), "bar")]
+        body += [_text(x(left) + 6, y + 4.5, whole(mark.value), "note"), "</g>"]
+        left = low if index else left
+    return _svg(width, top + step * len(marks) + 4, body, title, "; ".join(f"{m.label} {whole(m.value)}" for m in marks))
+
+
 def margins(
     edges: Sequence[float], before: Sequence[float], after: Sequence[float], means: tuple[float | None, float | None], *, width: int
 ) -> Markup | None:

@@ -23,7 +23,7 @@ VERDICTS = {
     "do_not_ship": ("Do not ship", "bad"),
     "inconclusive": ("Inconclusive", "warn"),
 }
-STATUS = {"pass": "good", "fail": "bad", "inconclusive": "warn", "yes": "good", "no": "bad"}
+STATUS = {"pass": "good", "fail": "bad", "inconclusive": "warn", "yes": "good", "no": "bad", "kept": "good"}
 DASH = "–"
 MANY_QUERIES = 100_000  # nobody judges more than this: "needs more" is then all there is to say
 
@@ -41,6 +41,9 @@ class ReportData:
     mining: Json = field(default_factory=dict)  # mine/summary.json
     check: Json = field(default_factory=dict)  # check/findings.json
     evaluation: Json = field(default_factory=dict)  # evaluate/summary.json
+    diagnosis: Json = field(default_factory=dict)  # diagnose/summary.json
+    fixes: Json = field(default_factory=dict)  # fix/summary.json, the ladder
+    trials: Sequence[Json] = ()  # fix/trials.jsonl
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json
     versions: Mapping[str, str] = field(default_factory=dict)  # package → version
 
@@ -234,6 +237,70 @@ def measure_names(decision: Json) -> list[str]:
     rows = maps(decision.get("candidates"))
     names = [primary(decision), *(str(name) for row in rows for name in obj(row.get("measures")))]
     return [name for name in dict.fromkeys(names) if any(mean(row, name) is not None for row in rows)]
+
+
+def counted(counts: Any) -> list[str]:
+    """What was counted, as `3 × reason`."""
+    return [f"{whole(n)} × {text(name, 160)}" for name, n in islice(obj(counts).items(), 12)]
+
+
+def causes(diagnosis: Json) -> list[Json]:
+    """Steps of the waterfall that repair something, each with its failures, their share of all, and its kinds."""
+    steps = [row for row in maps(diagnosis.get("steps")) if (num(row.get("failures")) or 0) > 0]
+    total, kinds, rows = sum(float(row["failures"]) for row in steps), obj(diagnosis.get("kinds")), list[Json]()
+    for row in steps:
+        cause, count = text(row.get("cause"), 60), float(row["failures"])
+        told = {"cause": cause, "name": words(cause), "failures": count, "share": count / total, "kinds": counted(kinds.get(cause))}
+        rows.append({**row, **told})
+    return rows
+
+
+def failing(diagnosis: Json) -> str:
+    """How many queries fail, what share of the failures is semantic, and what fine-tuning can add at most."""
+    failed, n, k = (whole(diagnosis.get(key)) for key in ("n_failing_queries", "n_queries", "k"))
+    asked = " and ".join(text(name, 20) for name in listed(diagnosis.get("splits"))[:4])
+    told = f"{failed} of {n} {asked} queries find no relevant document among the first {k}".replace("  ", " ")
+    if rows := causes(diagnosis):
+        semantic = sum(row["share"] for row in rows if row["cause"] == "semantic")
+        told += f", which leaves {whole(sum(row['failures'] for row in rows))} relevant documents unfound. {semantic:.0%} of these "
+        told += "failures are semantic: only fine-tuning repairs those"
+    ceiling = obj(diagnosis.get("fine_tuning_ceiling"))
+    today, reached, possible = (num(ceiling.get(key)) for key in ("today", "if_found", "if_unknown_were_semantic"))
+    if rows and today is not None and reached is not None:
+        told += f". Finding them first adds {signed(reached - today)} of {text(ceiling.get('measure'), 40)} "
+        told += f"({fixed(today)} → {fixed(reached)}), the ceiling of fine-tuning"
+        told += f"; {signed(possible - today)} if the unknown ones were semantic too" if possible is not None and possible > reached else ""
+    return f"{told}."
+
+
+def rungs(ladder: Json) -> list[Json]:
+    """Rungs of the ladder in order, with gain, kept or not, and the share of failures repaired; no gain where a fix does not apply."""
+    rows: list[Json] = []
+    for row in maps(ladder.get("rungs")):
+        delta = obj(row.get("delta"))
+        told = {"name": words(row.get("fix", "")), "gain": num(delta.get("mean")), "ci": delta.get("ci"), "share": repaired(row)}
+        rows.append({**row, **told, "kept": "kept" if row.get("kept") is True else "not kept" if delta else ""})
+    return rows
+
+
+def repaired(row: Json) -> str:
+    """Share of the diagnosed failures that a rung, or the ladder, repairs."""
+    counts = [ends for value in obj(row.get("failures_repaired")).values() if (ends := pair(value))]
+    done, total = (sum(ends[side] for ends in counts) for side in (0, 1))
+    return f"{done / total:.0%}" if total > 0 else DASH
+
+
+def climbed(ladder: Json, level: int) -> str:
+    """Where today stands, which fixes are kept, and where they lead; empty without a ladder."""
+    if not (rows := rungs(ladder)):
+        return f"Not measured: {text(ladder['skipped'], 200)}." if ladder.get("skipped") else ""
+    told = f"Today's system ({text(ladder.get('today_label'), 120) or DASH}) has {text(ladder.get('measure'), 40)} "
+    told += f"{fixed(ladder.get('today'))} on the {whole(ladder.get('n_queries'))} development queries"
+    if not (kept := [row["name"] for row in rows if row["kept"] == "kept"]):
+        return f"{told}. None of the {sum(bool(row['kept']) for row in rows)} simpler fixes that apply brings a real gain: none was kept."
+    delta, share = obj(ladder.get("delta")), repaired(ladder)
+    told += f"; with {' + '.join(kept[:12])} it reaches {fixed(ladder.get('best_measure'))} ({signed(delta.get('mean'))}, {level}% interval"
+    return f"{told} {span(delta.get('ci'), signed)}){f' and repairs {share} of the failures diagnosed there' if share != DASH else ''}."
 
 
 _SECRET_KEY = re.compile(r"(?i)(secret|token|password|api_?key|authorization)$")

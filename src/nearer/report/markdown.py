@@ -9,7 +9,7 @@ from nearer.report import content as c
 from nearer.report.content import Json, ReportData, listed, maps, num, obj, text
 from nearer.report.page import guardrails
 
-MAX_CANDIDATES, MAX_RAILS, MAX_MOVED, MAX_COMPARISONS, MAX_MEASURES = 20, 20, 10, 10, 5
+MAX_CANDIDATES, MAX_RAILS, MAX_MOVED, MAX_COMPARISONS, MAX_MEASURES, MAX_CAUSES, MAX_RUNGS = 20, 20, 10, 10, 5, 12, 8
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 
@@ -20,7 +20,8 @@ def render(data: ReportData) -> str:
     word, tone = c.VERDICTS.get(str(decision.get("verdict")), ("No verdict", "none"))
     lines = [f"## {_MARKS[tone]} {word}", "", plain(decision.get("sentence"), 600) or "This run has not been decided yet.", ""]
     lines += [*(f"- {plain(reason, 500)}" for reason in listed(decision.get("reasons"))[:12]), ""]
-    lines += _candidates(decision) + _comparisons(decision) + _guardrails(decision) + _slices(decision) + _repeat(data)
+    lines += _candidates(decision) + _comparisons(decision) + _why(data.diagnosis) + _ladder(data)
+    lines += _guardrails(decision) + _slices(decision) + _repeat(data)
     return "\n".join(lines) + "\n"
 
 
@@ -32,9 +33,9 @@ def plain(value: object, limit: int = 120) -> str:
     return re.sub(r"((?<!\w)@|://|(?i:www)\.)", lambda hit: hit[1] + "\u2060", escaped)
 
 
-def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
     cells = list(rows)
-    lines = [f"| {' | '.join(row)} |" for row in (header, ["---", *("---:" for _ in header[1:])], *cells)]
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * left + ["---:"] * (len(header) - left), *cells)]
     return [*([f"### {title}", ""] if title else []), *lines, ""] if cells else []
 
 
@@ -64,6 +65,23 @@ def _comparisons(decision: Json) -> list[str]:
         gain = f"**{c.signed(row['delta'])}** {plain(row.get('measure'), 30)}"
         lines.append(f"- {pair}: {gain} ({interval}) over {n} queries, {better} better, {same} same, {worse} worse")
     return [*lines, ""]
+
+
+def _why(diagnosis: Json) -> list[str]:
+    rows = [[plain(row["name"]), plain(row.get("remedy")), c.whole(row["failures"]), f"{row['share']:.0%}"] for row in c.causes(diagnosis)]
+    table = _table("", ["Cause", "Remedy", "Failures", "Share"], rows[:MAX_CAUSES], left=2)
+    return ["### Why queries fail", "", plain(c.failing(diagnosis), 800), "", *table] if table else []
+
+
+def _ladder(data: ReportData) -> list[str]:
+    rows = []
+    for row in c.rungs(data.fixes)[:MAX_RUNGS]:
+        moved = f"{c.whole(row.get('repaired'))} / {c.whole(row.get('broken'))}"
+        gain = [c.signed(row["gain"]), c.span(row["ci"], c.signed), moved, row["share"], row["kept"] or c.DASH]
+        rows.append([plain(row["name"], 40), plain(row.get("label")), *gain])
+    table = _table("", ["Fix", "At its best", "Gain", "Interval", "Repaired / broken", "Failures repaired", "Kept"], rows, left=2)
+    told = plain(c.climbed(data.fixes, c.level(data.decision)), 800)
+    return ["### Simpler fixes", "", told, "", *table] if told else []
 
 
 def _guardrails(decision: Json) -> list[str]:

@@ -42,6 +42,7 @@ def _environment() -> Environment:
     env.trim_blocks = env.lstrip_blocks = True
     env.filters |= {"fixed": c.fixed, "signed": c.signed, "pv": c.p_value, "whole": c.whole, "t": text, "size": c.size}
     env.filters |= {"duration": c.duration, "listed": listed, "maps": maps, "model": c.model_name}
+    env.filters |= {"words": c.words, "counted": c.counted, "share": lambda value: c.figure("share", value)}
     env.globals |= {"status": lambda value: c.STATUS.get(str(value), "none"), "change": lambda ci: c.span(ci, c.signed), "span": c.span}
     return env
 
@@ -63,6 +64,9 @@ def render(data: ReportData) -> str:
         "level": c.level(decision),
         "primary": c.primary(decision),
         "verdict": verdict(decision),
+        "diagnosis": data.diagnosis,
+        "failures": failures(data.diagnosis),
+        "fixes": fixes(data),
         "candidates": candidates(decision, data.evaluation),
         "slices": slices(decision),
         "margins": margins(data.margins),
@@ -115,6 +119,44 @@ def _both(draw: Any, *given: Any, **options: Any) -> Markup:
     return Markup("").join(draw(*given, width=width, **options) or "" for width in (charts.WIDE, charts.NARROW))
 
 
+def _mark(label: Any, value: float, ci: Any, tone: str, show: Any = c.fixed) -> charts.Mark:
+    low, high = pair(ci) or (None, None)
+    note = show(value) + (f" [{show(low)}, {show(high)}]" if low is not None else "")
+    return charts.Mark(text(label, 80), value, low, high, note, tone)
+
+
+def failures(diagnosis: Json) -> Json | None:
+    """The waterfall and its table."""
+    rows, ceiling, tones = c.causes(diagnosis), obj(diagnosis.get("fine_tuning_ceiling")), {"semantic": "accent", "unknown": "unknown"}
+    if not rows and num(diagnosis.get("n_failing_queries")) is None:
+        return None
+    whole, measure = sum(row["failures"] for row in rows), text(ceiling.get("measure"), 40)
+    marks = [charts.Mark("All failures", whole, note=f"today {c.fixed(ceiling.get('today'))}", tone="today")]
+    marks += [charts.Mark(row["name"], row["failures"], note=c.fixed(row.get("measure")), tone=tones.get(row["cause"], "")) for row in rows]
+    chart = _both(charts.waterfall, marks, title="Failures, and what each repair takes off them", heading=f"{measure} once repaired")
+    return {"lead": c.failing(diagnosis), "chart": chart, "measure": measure, "rows": rows}
+
+
+def fixes(data: ReportData) -> Json | None:
+    """The ladder's chart and rungs, and every trial."""
+    ladder, rows, trials = data.fixes, c.rungs(data.fixes), maps(data.trials)
+    lead, delta, causes = c.climbed(ladder, c.level(data.decision)), obj(ladder.get("delta")), obj(ladder.get("failures_repaired"))
+    if not (lead or trials):
+        return None
+    tones = {"kept": "good", "not kept": "plain"}
+    marks = [_mark(row["name"], row["gain"], row["ci"], tones[row["kept"]], c.signed) for row in rows if row["gain"] is not None]
+    if (gain := num(delta.get("mean"))) is not None and any(row["kept"] == "kept" for row in rows):
+        marks.append(_mark("All that were kept", gain, delta.get("ci"), "total", c.signed))
+    return {
+        "lead": lead,
+        "chart": _both(charts.whiskers, marks, title="Gain of each simpler fix", reference=0.0, reference_label="no change", sign=True),
+        "measure": text(ladder.get("measure"), 40) or c.primary(data.decision),
+        "rows": rows,
+        "causes": [f"{c.words(name)} {c.whole(ends[0])} of {c.whole(ends[1])}" for name, n in causes.items() if (ends := pair(n))],
+        "trials": trials,
+    }
+
+
 def candidates(decision: Json, evaluation: Json) -> Json:
     """The chart, and for the tables: rows with their tone, the measures on test and on dev."""
     measure, names, recommended = c.primary(decision), c.measure_names(decision), decision.get("recommended")
@@ -126,9 +168,7 @@ def candidates(decision: Json, evaluation: Json) -> Json:
         row["tone"] = "today" if row["today"] else "accent" if row.get("name") == focus else "plain"
         if (value := c.mean(row, measure)) is None:
             continue
-        low, high = pair(row["measures"][measure].get("ci")) or (None, None)
-        note = c.fixed(value) + (f" [{c.fixed(low)}, {c.fixed(high)}]" if low is not None else "")
-        marks.append(charts.Mark(text(row.get("name"), 80), value, low, high, note, row["tone"]))
+        marks.append(_mark(row.get("name"), value, row["measures"][measure].get("ci"), row["tone"]))
         reference = value if row["today"] else reference
     marks.sort(key=lambda mark: -mark.value)
     title = f"{measure} of every candidate on the test queries"

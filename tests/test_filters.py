@@ -171,10 +171,8 @@ def languages() -> list[tuple[str, dict[str, Any]]]:
         language = ("Java", "C++", "C", "Visual Basic")[i % 4]
         said = f"In {language} this is common." if i % 3 else "This is common."
         everyday = "The base of a draft is stable." if i % 5 < 2 else "Nothing else is known."
-        rows.append(
-            (f"{FILLER[i % 3]} {said} {everyday}", {"language": language, "status": ("Draft", "Stable")[i // 4 % 2], "level": "Base"})
-        )
-        rows[-1][1]["level"] = ("Base", "Top", "Low")[i // 2 % 3]
+        metadata = {"language": language, "status": ("Draft", "Stable")[i // 4 % 2], "level": ("Base", "Top", "Low")[i // 2 % 3]}
+        rows.append((f"{FILLER[i % 3]} {said} {everyday}", metadata))
     return rows
 
 

@@ -319,6 +319,7 @@ def _number(one: Any) -> int | float | None:
     return int(one) if one == int(one) else one
 
 
+@lru_cache(maxsize=4096, typed=True)  # values repeat; typed, because True == 1
 def _keys(one: Any) -> tuple[str, ...]:
     """The keys of one value in metadata: its own first; that of a number written as text beside it."""
     number = _number(one)
@@ -341,6 +342,7 @@ def _is_version(name: str) -> bool:
     return "version" in name.casefold()
 
 
+@lru_cache(maxsize=4096, typed=True)
 def _when(one: Any, name: str) -> float:
     """A year, date or time as decimal years, NaN if it is none.  `name` allows epochs (s, ms), or the order of versions."""
     if _is_version(name):

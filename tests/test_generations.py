@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import threading
 import time
 import tracemalloc
@@ -149,6 +150,36 @@ def test_compressed_and_cut_vectors_are_built_and_verified(
     world = World(tmp_path, models[0], dtype=dtype, dimension=dimension).write(documents(range(40)))
     manifest = world.generations.manifest(make(world))
     assert (manifest.state, manifest.dtype, manifest.dimension) == ("verified", dtype, dimension or 32)
+
+
+def test_chunks_belong_to_their_document(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    world = World(tmp_path, models[0], chunker="sentences:8")
+    lines = documents(range(20))
+    for line in lines:
+        line["text"] = "The pump makes noise. " * 2 + f"Oil leaks at valve {line['_id'][1:]}. Reset the sensor now."
+    world.write(lines)
+    generation = make(world)
+    manifest = world.generations.manifest(generation)
+    assert (manifest.chunker, manifest.fingerprint.chunker) == ("sentences:8", "sentences:8")
+    assert manifest.counts["chunks"] > 2 * manifest.counts["documents"]
+    world.generations.cutover(generation)
+    (hits,) = open_active(world.root).search("valve 7 leaks", 20).results
+    assert len({doc_id for doc_id, _ in hits}) == len(hits) == 20
+    world.write([*documents([0], version=2), *lines[1:]])  # shorter by some chunks
+    sync(world.generations, world.corpus)
+    held = world.texts(generation)
+    assert len(held["d0"]) < len(held["d1"])
+    assert "version 2" in " ".join(held["d0"])
+    assert verify(world.generations, generation, world.corpus).state == "active"
+
+
+def test_parts_may_be_deleted_once_the_store_holds_everything(world: World) -> None:
+    generation = make(world)
+    shutil.rmtree(world.root / "generations" / generation / "parts")
+    world.write([*documents(range(38)), *documents([39], version=2)])
+    (filled,) = sync(world.generations, world.corpus)
+    assert (filled.embedded, filled.loaded, filled.deleted) == (1, 0, 1)
+    assert world.texts(generation) == world.expected()
 
 
 def test_memory_does_not_grow_with_texts_and_vectors(tmp_path: Path, world: World) -> None:

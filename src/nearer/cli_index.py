@@ -108,12 +108,10 @@ def verify(generations: Any, generation: Id) -> Told:
 
     canaries = canary_queries(generations.config, generations.root)
     manifest = verify(generations, generation, _corpus(generations), canaries)
-    lines = [f"  {'✓' if one['passed'] else '✗'} {one['check']}: {one['found']}" for one in manifest.verified["checks"]]
-    passed = manifest.verified["passed"]
-    mend = (
-        f"nearer index cutover {generation}" if passed else f"nearer index sync; if that does not mend it: nearer index drop {generation}"
-    )
-    return {"id": generation, "state": manifest.state, **manifest.verified}, "\n".join([*lines, f"  → {mend}"])
+    report = dict(manifest.verified or {})
+    lines = [f"  {'✓' if one['passed'] else '✗'} {one['check']}: {one['found']}" for one in report["checks"]]
+    mend = f"nearer index cutover {generation}" if report["passed"] else "nearer index sync, or drop it and build again"
+    return {"id": generation, "state": manifest.state, **report}, "\n".join([*lines, f"  → {mend}"])
 
 
 @_command

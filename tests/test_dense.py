@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearer.data.corpus import Corpus
-from nearer.retrieve import dense
-from nearer.retrieve.dense import Dense, top_k
+from nearer.retrieve import ranking
+from nearer.retrieve.dense import Dense
 from nearer.types import Document, Query
 
 
@@ -44,11 +44,35 @@ def test_search_equals_sorting_everything(seed: int, n_documents: int, n_queries
 
 def test_small_blocks_give_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    documents, queries = rng.normal(size=(500, 8)).astype(np.float32), rng.normal(size=(9, 8)).astype(np.float32)
-    whole = [set(positions[np.argsort(-scores)][:7]) for positions, scores in top_k(queries, documents, 7)]
-    monkeypatch.setattr(dense, "_DOCUMENT_BLOCK", 33)
-    monkeypatch.setattr(dense, "_QUERY_BLOCK", 2)
-    assert [set(positions[np.argsort(-scores)][:7]) for positions, scores in top_k(queries, documents, 7)] == whole
+    vectors = {name: rng.normal(size=8).astype(np.float32) for name in [f"d{i}" for i in range(300)] + [f"q{i}" for i in range(9)]}
+    corpus = Corpus.from_documents(Document(name, name) for name in vectors if name.startswith("d"))
+    queries = [Query(f"q{i}", f"q{i}") for i in range(9)]
+    whole = Dense(Lookup(vectors), corpus).search(queries, 7)  # type: ignore[arg-type]
+    monkeypatch.setattr(ranking, "_BLOCK_SCORES", 600)
+    parts = Dense(Lookup(vectors), corpus).search(queries, 7)  # type: ignore[arg-type]
+    assert [parts.top(query.id, 7) for query in queries] == [whole.top(query.id, 7) for query in queries]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 30))
+def test_the_exact_rank_of_every_document_is_its_place_in_the_whole_list(seed: int, n_documents: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = {f"d{i}": rng.integers(-2, 3, 3).astype(np.float32) for i in rng.permutation(n_documents)}
+    corpus = Corpus.from_documents(Document(name, name) for name in vectors)
+    query = Query("q", "q")
+    dense = Dense(Lookup(vectors | {"q": np.array([1, 2, -1], np.float32)}), corpus)  # type: ignore[arg-type]
+    listed = dense.search([query], n_documents)
+    ranks = ranking.ranks(dense, [query], {"q": range(n_documents)})
+    assert {corpus.ids[place]: rank for (_, place), rank in ranks.items()} == {
+        d: i for i, (d, _) in enumerate(listed.results["q"], start=1)
+    }
+
+
+def test_documents_that_are_not_eligible_are_no_results_and_have_no_rank() -> None:
+    vectors = {"a": np.array([3.0], np.float32), "b": np.array([2.0], np.float32), "q": np.array([1.0], np.float32)}
+    corpus = Corpus.from_documents([Document("a", "a"), Document("b", "b")])
+    dense = Dense(Lookup(vectors), corpus, eligible=lambda query: np.array([False, True]))  # type: ignore[arg-type]
+    assert dense.search([Query("q", "q")], 5).top("q", 5) == ["b"]
+    assert ranking.ranks(dense, [Query("q", "q")], {"q": [0, 1]}) == {("q", 0): None, ("q", 1): 1}
 
 
 def test_equal_texts_tie_and_the_later_id_stands_first() -> None:

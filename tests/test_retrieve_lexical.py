@@ -56,7 +56,7 @@ def test_it_reaches_the_published_figure_on_cwe_and_shows_progress() -> None:
     with progress.listen(Counting()):
         run = BM25(weaknesses).search(split.queries, 100)
     assert score(run, split, ["nDCG@10"]).mean("nDCG@10") == pytest.approx(0.382, abs=0.003)
-    assert heard == {"BM25: reading documents": 938, "BM25: searching": len(split)}
+    assert heard == {"BM25: reading documents": 938, "bm25: searching": len(split)}
     assert all(list(hits) == rank_hits(hits) for hits in run.results.values())
 
 

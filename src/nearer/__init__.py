@@ -5,9 +5,11 @@
     project = nearer.load("my-data", model="models/minilm")
     print(nearer.check(project).report())
     before = nearer.evaluate(project)
+    print(nearer.diagnose(project))
+    simple = nearer.fix(project)
     examples = nearer.mine(project).examples
     trained = nearer.train(project, examples)
-    print(nearer.decide(project, trained))
+    print(nearer.decide(project, trained, fixes=simple))
 
 The stages return values and write no results; `nearer run` does the same with files.
 Names load when first used, so that importing nearer is instant.
@@ -18,11 +20,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nearer.api import Project, check, decide, evaluate, load, mine, train
+    from nearer.api import Project, check, decide, diagnose, evaluate, fix, load, mine, train
     from nearer.errors import NearerError
 
 __version__ = "0.1.0"
-__all__ = ["NearerError", "Project", "__version__", "check", "decide", "evaluate", "load", "mine", "train"]
+__all__ = ["NearerError", "Project", "__version__", "check", "decide", "diagnose", "evaluate", "fix", "load", "mine", "train"]
 
 
 def __getattr__(name: str) -> Any:

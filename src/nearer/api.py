@@ -20,8 +20,11 @@ from nearer.retrieve.encoder import SentenceEncoder, load_encoder
 from nearer.retrieve.systems import Systems
 from nearer.stages import check as check_stage
 from nearer.stages import decide as decide_stage
+from nearer.stages import diagnose as diagnose_stage
 from nearer.stages import evaluate as evaluate_stage
+from nearer.stages import fix as fix_stage
 from nearer.stages import mine as mine_stage
+from nearer.stages import shared
 from nearer.stages import train as train_stage
 from nearer.training.examples import Duplicates, build_training_set
 from nearer.training.mining import Mined
@@ -64,6 +67,13 @@ class Project:
             item_to_item=self.checked.item_to_item,
             splits=("dev", "test"),
         )
+
+    @cached_property
+    def reranking(self) -> Systems:
+        """The same systems with the reranker that the settings name, trained now if they say so."""
+        systems, checked = self.systems, self.checked
+        systems.reranker = shared.reranker_over(systems, checked.splits["train"], self.duplicates, checked.held_out)
+        return systems
 
     @property
     def duplicates(self) -> Duplicates:
@@ -109,6 +119,23 @@ def evaluate(project: Project) -> evaluate_stage.Evaluation:
     )
 
 
+def diagnose(project: Project) -> diagnose_stage.Diagnoses:
+    """Why did each failing dev and train query fail, and what is the cheapest thing that repairs it?"""
+    splits = project.checked.splits
+    wanted = [
+        splits[name]
+        for name in project.settings.diagnose.splits
+        if splits[name].queries and (name == "dev" or project.systems.today != "run")
+    ]
+    return diagnose_stage.diagnose(project.reranking, wanted, project.settings, project.rng("diagnose"))
+
+
+def fix(project: Project, diagnoses: diagnose_stage.Diagnoses | None = None) -> fix_stage.Fixes:
+    """How far do simpler fixes go?  Each measured on dev, then combined; `.best` is the pipeline at the end."""
+    failures = diagnoses.failures if diagnoses else ()
+    return fix_stage.try_fixes(project.reranking, project.checked.splits["dev"], project.settings, project.rng("fix"), failures)
+
+
 def mine(project: Project) -> Mined:
     """Training examples with hard negatives that are really negative, and what was dropped."""
     checked = project.checked
@@ -132,10 +159,18 @@ def train(project: Project, examples: Sequence[Example], *, checkpoints: str | P
         )[1]
 
 
-def decide(project: Project, trained: Trained | str | Path | None, mined: Mined | None = None) -> decide_stage.Decision:
+def decide(
+    project: Project,
+    trained: Trained | str | Path | None,
+    mined: Mined | None = None,
+    *,
+    diagnoses: diagnose_stage.Diagnoses | None = None,
+    fixes: fix_stage.Fixes | None = None,
+) -> decide_stage.Decision:
     """Ship, take a simpler fix, or stop?  Opens the test queries.
 
     `trained` is what `train` returned, or a model folder; None judges the simpler fixes alone.
+    `fixes` brings the best simple system among the candidates.
     """
     settings, checked = project.settings, project.checked
     tuned = None
@@ -158,6 +193,8 @@ def decide(project: Project, trained: Trained | str | Path | None, mined: Mined 
         tuned = Systems(
             settings, project.root, project.loaded.corpus, item_to_item=checked.item_to_item, encoder=encoder, bm25=project.systems.bm25
         )
+    if tuned is not None:
+        tuned.reranker = project.systems.reranker
     return decide_stage.decide(
         project.systems,
         tuned,
@@ -168,4 +205,6 @@ def decide(project: Project, trained: Trained | str | Path | None, mined: Mined 
         trained=checked.splits["train"].judgments,
         mined=mined.summary() if mined else None,
         guard_set=decide_stage.guard_set_of(settings, project.root),
+        diagnosis=diagnoses.summary if diagnoses else None,
+        ladder=fixes.best if fixes else None,
     )

@@ -95,6 +95,11 @@ _stage_command(
     "with intervals and slices.\n\nExample: nearer evaluate --json",
 )
 _stage_command(
+    "fix",
+    "How far do simpler fixes go: metadata, rewriting, hybrid, reranking, chunking, a better base model?\n\nMeasures each on dev with its "
+    "cost, then combines those that really help.\n\nExample: nearer fix --set 'fix.models=[models/minilm-l3]'",
+)
+_stage_command(
     "mine",
     "Which examples teach the distinctions that failed?\n\nPositives from training judgments, hard negatives that are really negative."
     "\n\nExample: nearer mine --set mine.negatives=2",
@@ -105,6 +110,65 @@ _stage_command(
     "\n\nExample: nearer train --set train.epochs=1 --run quick",
 )
 _stage_command("report", "What do we show the people who must agree?\n\nWrites report.html and report.md.\n\nExample: nearer report")
+
+
+@app.command("diagnose")
+def diagnose(
+    query: Annotated[str | None, typer.Option("--query", metavar="ID", help="Tell the story of one query instead.")] = None,
+    config: ConfigPath = HERE,
+    overrides: Overrides = None,
+    run: RunName = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Why did each failing query fail, and what is the cheapest thing that repairs it?
+
+    Executes the repairs: metadata, other chunks, exact words, exact search, a reranker, other models.
+    Train and dev queries only.
+
+    Example: nearer diagnose --query q0042
+    """
+    with boundary(as_json, verbose, quiet):
+        if query is None:
+            _run_stages("diagnose", "diagnose", config, overrides, run, force, as_json)
+        else:
+            _tell_story(query, [], config, overrides, run, as_json)
+
+
+@app.command("why")
+def why(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Id of a train or dev query, or a text.")],
+    document: Annotated[str, typer.Argument(metavar="DOC", help="Id of the document that should have been found.")],
+    config: ConfigPath = HERE,
+    overrides: Overrides = None,
+    run: RunName = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Why is this document not found for this query?
+
+    Example: nearer why "how do I reset my password" DOC-17
+    """
+    with boundary(as_json, verbose, quiet):
+        _tell_story(query, [document], config, overrides, run, as_json)
+
+
+def _tell_story(query: str, documents: list[str], config: Path, overrides: list[str] | None, run: str | None, as_json: bool) -> None:
+    from nearer import show
+    from nearer.lifecycle import BY_NAME
+    from nearer.stages import diagnose as stage
+
+    context = open_workspace(config, overrides, run).context(BY_NAME["diagnose"])
+    systems, splits = stage.prepared(context)
+    stories = stage.why(systems, splits, query, documents, context.config)
+    if as_json:
+        emit(stories)
+    else:
+        for story in stories:
+            show.say_story(story)
 
 
 @app.command()

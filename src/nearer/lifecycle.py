@@ -5,8 +5,9 @@ earlier ones wrote under `runs/NAME/`, so each can be run alone, resumed, or rep
 that somebody else wrote in the same format.
 
 `reads` names inputs whose *content* decides whether a stage must run again:
-`data` (the files named in the config's data section), `model` (the model folder), `system` (the
-user's own run files), `guard` (the general-ability set), or a path below `runs/NAME/`.
+`data` (the files named in the config's data section), `model` (the model folder), `other models`
+(those that `fix` tries, the reranker, dictionaries), `system` (the user's own run files), `guard`
+(the general-ability set), or a path below `runs/NAME/`.
 `settings` names the config sections that matter to it.  Raise `version` when a change of code
 changes results.
 
@@ -33,6 +34,17 @@ class Stage:
         return f"nearer.stages.{self.name}"
 
 
+#: What searching train and dev queries takes, the reranker that is trained on the way included.
+_SEARCHED = (
+    "corpus",
+    "check/split/train",
+    "check/split/dev",
+    "check/heldout.npz",
+    "check/near_duplicates.json",
+    "model",
+    "system",
+)
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         "check",
@@ -45,6 +57,18 @@ STAGES: tuple[Stage, ...] = (
         "How well does today's search do, and for whom?",
         reads=("corpus", "check/split/train", "check/split/dev", "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
+    ),
+    Stage(
+        "diagnose",
+        "Why did each failing query fail, and what is the cheapest thing that repairs it?",
+        reads=(*_SEARCHED, "other models"),
+        settings=("seed", "data", "model", "search", "rerank", "check", "evaluate", "diagnose", "fix"),
+    ),
+    Stage(
+        "fix",
+        "How far do simpler fixes go: metadata, rewriting, hybrid, reranking, chunking, a better base model?",
+        reads=(*_SEARCHED, "other models", "diagnose/failures.jsonl"),
+        settings=("seed", "data", "model", "search", "rerank", "check", "evaluate", "diagnose", "fix", "decide"),
     ),
     Stage(
         "mine",
@@ -62,13 +86,34 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "decide",
         "Ship it, take a simpler fix, or stop?",
-        reads=("corpus", "check/split", "evaluate/summary.json", "mine/summary.json", "train", "model", "system", "guard"),
-        settings=("seed", "data", "model", "search", "evaluate", "decide"),
+        reads=(
+            "corpus",
+            "check/split",
+            "evaluate/summary.json",
+            "diagnose/summary.json",
+            "fix/summary.json",
+            "mine/summary.json",
+            "train",
+            "model",
+            "other models",
+            "system",
+            "guard",
+        ),
+        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
     ),
     Stage(
         "report",
         "What do we show the people who must agree?",
-        reads=("check/findings.json", "evaluate", "mine/summary.json", "train/history.jsonl", "train/summary.json", "decide"),
+        reads=(
+            "check/findings.json",
+            "evaluate",
+            "diagnose/summary.json",
+            "fix",
+            "mine/summary.json",
+            "train/history.jsonl",
+            "train/summary.json",
+            "decide",
+        ),
         settings=(),
     ),
 )

@@ -175,6 +175,75 @@ def _tell_evaluate(summary: Mapping[str, Any], workspace: Workspace) -> None:
     out.print(table)
 
 
+def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
+    diagnosis = read_json(workspace.run_dir / "diagnose" / "summary.json")
+    out.print(
+        f"  {diagnosis['n_failing_queries']:,} of {diagnosis['n_queries']:,} queries find nothing relevant in the first {diagnosis['k']}"
+        f" ({diagnosis['n_failures']:,} documents missed)"
+    )
+    ceiling = diagnosis["fine_tuning_ceiling"]
+    table = _table("cause", "documents", f"{ceiling['measure']} if repaired so far", "what repairs it")
+    for step in diagnosis["steps"]:
+        style = "bold" if step["cause"] == "semantic" else None
+        table.add_row(step["cause"], f"{step['failures']:,}", f"{step['measure']:.3f}", step["remedy"], style=style)
+    out.print(table)
+    out.print(f"  fine-tuning could add at most {ceiling['gain']:.3f} to today's {ceiling['measure']} of {ceiling['today']:.3f}")
+    if diagnosis["freshness"]:
+        out.print(Text(f"  ! {diagnosis['freshness']['remedy']} (field {diagnosis['freshness']['field']})", style="yellow"))
+    for told, count in diagnosis["not_run"].items():
+        out.print(Text(f"    · not tried for {count:,}: {told}", style="dim"))
+
+
+def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
+    if "skipped" in summary:
+        out.print(f"  nothing tried: {summary['skipped']}")
+        return
+    ladder = read_json(workspace.run_dir / "fix" / "summary.json")
+    table = _table("rung", "kept", f"{ladder['measure']}", "gain (interval)", "repaired", "broken", "best of what was tried")
+    table.add_row("today", "", f"{ladder['today']:.3f}", "", "", "", ladder["today_label"])
+    for rung in ladder["rungs"]:
+        if rung["delta"] is None:
+            table.add_row(rung["fix"], "–", "", "", "", "", rung["label"], style="dim")
+            continue
+        low, high = rung["delta"]["ci"]
+        gain = f"{rung['delta']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+        cells = [f"{rung['measure']:.3f}", gain, str(rung["repaired"]), str(rung["broken"]), rung["label"]]
+        table.add_row(rung["fix"], "yes" if rung["kept"] else "no", *cells, style="bold" if rung["kept"] else None)
+    out.print(f"  {ladder['n_queries']:,} dev queries; a rung stays when its gain is real")
+    out.print(table)
+    repaired = [sum(pair[place] for pair in ladder["failures_repaired"].values()) for place in (0, 1)]
+    share = f"; repairs {repaired[0]:,} of {repaired[1]:,} diagnosed failures" if repaired[1] else ""
+    out.print(f"  best simple system: {ladder['label']} ({ladder['measure']} {ladder['best_measure']:.3f}){share}")
+
+
+def say_story(story: Mapping[str, Any]) -> None:
+    """One query and one document: where it stands, what each repair does, the list around it."""
+    out.print(Text(f"{story['query_id']}  {story['query']}", style="bold"))
+    out.print(f"  wants {story['doc_id']}  {story['document']}")
+    rank = f"rank {story['rank']}" if story["rank"] else "not found"
+    cause = (
+        f"{story['cause']}{f' ({kind})' if (kind := story['kind']) else ''}"
+        if story["fails"]
+        else "no failure: it is among the first results"
+    )
+    out.print(Text(f"  today: {rank}; {cause}", style="yellow" if story["fails"] else "green"))
+    if story["evidence"] and story["fails"]:
+        out.print(f"  {story['evidence']}")
+    table = _table("probe", "rank", "found", "each way")
+    for name, probe in story["probes"].items():
+        rank = f"≥ {probe['rank']}" if probe.get("at_least") else str(probe["rank"] or "–")
+        ways = ", ".join(f"{way} {place or '–'}" for way, place in probe.get("variants", {}).items()) or probe.get("skipped", "")
+        table.add_row(name, rank, "yes" if probe["found"] else "no", Text(ways), style=None if probe["found"] else "dim")
+    out.print(table)
+    results = _table("rank", "score", "document", "")
+    for row in story["around"]:
+        mark = "✓" if row["relevant"] else ""
+        style = "bold green" if row["id"] == story["doc_id"] else None
+        results.add_row(str(row["rank"]), f"{row['score']:.3f}", Text(f"{row['id']}  {row['title']}"), mark, style=style)
+    out.print(results)
+    out.print()
+
+
 def _tell_mine(summary: Mapping[str, Any], workspace: Workspace) -> None:
     negatives = summary.get("negatives", {})
     out.print(f"  {summary.get('examples', 0):,} examples, {negatives.get('mean', 0):.2f} hard negatives each")
@@ -227,6 +296,8 @@ def _short(path: Path) -> str:
 _TELLERS = {
     "check": _tell_check,
     "evaluate": _tell_evaluate,
+    "diagnose": _tell_diagnose,
+    "fix": _tell_fix,
     "mine": _tell_mine,
     "train": _tell_train,
     "decide": _tell_decide,

@@ -110,7 +110,7 @@ class Workspace:
         if force or not stage.resumable:
             shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
-        context = StepContext(stage, self.config, self.root, self.run_dir, out, self.cache)
+        context = self.context(stage, out)
         import importlib
 
         summary = importlib.import_module(stage.module).step(context)
@@ -130,6 +130,10 @@ class Workspace:
         for stale in (self.run_dir / ".work").glob(f"{stage.name}-*"):
             shutil.rmtree(stale, ignore_errors=True)
         return StepResult(stage.name, "done", time.monotonic() - started, target, summary)
+
+    def context(self, stage: Stage, out: Path | None = None) -> StepContext:
+        """What a stage is given; without `out` for looking only, as nothing may be written then."""
+        return StepContext(stage, self.config, self.root, self.run_dir, out or self.run_dir / ".work" / "none", self.cache)
 
     # -- what is fresh -------------------------------------------------------------------------
 

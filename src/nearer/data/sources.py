@@ -105,12 +105,14 @@ def judgment_files(data: Data, root: Path) -> dict[str, Path]:
     return found
 
 
-def external_inputs(name: str, config: Config, root: Path) -> Mapping[str, Path | str] | None:
+def external_inputs(  # noqa: PLR0911 - one return a kind
+    name: str, config: Config, root: Path
+) -> Mapping[str, Path | str] | None:
     """Inputs of a stage that lie outside the run, by key; None when `name` is not such an input.
 
     `data`: all files of the data section; `corpus`: the documents alone; `training`: the plain
-    training file; `model`, `system`, `guard`: the model, the user's own search system and the
-    general-ability set.  A value is a path (its content counts) or a string.  Raises DataError
+    training file; `model`, `other models`, `system`, `guard`: the model, what `fix` and `rerank`
+    name, the user's own search system and the general-ability set.  A value is a path (its content counts) or a string.  Raises DataError
     for a named file that is missing.
     """
     data, guard = config.data, config.decide.guardrails.general
@@ -123,6 +125,9 @@ def external_inputs(name: str, config: Config, root: Path) -> Mapping[str, Path 
             return {"training": named(root, data.training, "data.training")} if data.training else {}
         case "model":
             return {"model": model_source(config.model.name, root)}
+        case "other models":
+            named_ones = {*config.fix.models, *config.fix.rewriters, config.rerank.model} - {None, "train", "acronyms"}
+            return {str(one): model_source(str(one), root) for one in sorted(map(str, named_ones))}
         case "system":
             return _system(config, root)
         case "guard" if guard in (None, "builtin"):
@@ -142,9 +147,9 @@ def _data(data: Data, root: Path) -> dict[str, Path]:
 
 
 def model_source(name: str, root: Path) -> Path | str:
-    """The folder that a model name means, or the name itself when there is no such folder."""
+    """The folder or file that a name means, or the name itself when there is no such path."""
     path = resolve(root, name)
-    return path if path.is_dir() else name
+    return path if path.exists() else name
 
 
 def _system(config: Config, root: Path) -> Mapping[str, Path | str]:

@@ -144,10 +144,11 @@ def _span(result: Comparison) -> str:
     return f"{result.delta:+.3f}, {100 * (1 - result.alpha):g}% interval {result.low:+.3f} to {result.high:+.3f}".replace("-", "−")
 
 
-def checklist(evidence: Evidence, mined: Mapping[str, Any], cost: Mapping[str, Any]) -> list[dict[str, str]]:
+def checklist(evidence: Evidence, mined: Mapping[str, Any], cost: Mapping[str, Any], diagnosis: Mapping[str, Any]) -> list[dict[str, str]]:
     """The six questions that a decision must answer: `{"question", "answer": yes|no|unknown, "evidence"}`.
 
-    `mined` is `mine/summary.json`; `cost` what re-embedding takes (empty when nothing was trained).
+    `mined` is `mine/summary.json`; `cost` what re-embedding takes (empty when nothing was trained);
+    `diagnosis` is `diagnose/summary.json` (empty when nothing was diagnosed).
     """
     today, tuned, simple = evidence.today, evidence.tuned, evidence.simple
     measured = f"today's {evidence.primary} is {today.scores.mean(evidence.primary):.3f} on {len(today.scores):,} held-out queries"
@@ -158,12 +159,25 @@ def checklist(evidence: Evidence, mined: Mapping[str, Any], cost: Mapping[str, A
     takes = f"re-embedding {cost['documents']:,} documents takes about {cost['seconds']:,.0f} s here" if cost else "nothing to re-embed"
     return [
         _answer("Is the failure measured?", True, measured),
-        _answer("Is it semantic?", None, "not diagnosed in this run; the gains by slice show where the model was weak"),
+        _answer("Is it semantic?", *_semantic(diagnosis, evidence.min_gain)),
         _answer("Are simpler fixes insufficient?", evidence.shown(tuned, simple) if tuned and simple else None, over),
         _answer("Is training data available?", mined.get("examples", 0) > 0, data),
         _answer("Does held-out evaluation improve?", gain.low > 0 if gain else None, told),
         _answer("Does the gain justify re-indexing?", evidence.shown(tuned, today) if gain else None, f"{told}; {takes}"),
     ]
+
+
+def _semantic(diagnosis: Mapping[str, Any], least: float) -> tuple[bool | None, str]:
+    """Do semantic failures hold enough of the measure for fine-tuning to be worth trying?"""
+    causes, ceiling = diagnosis.get("causes"), diagnosis.get("fine_tuning_ceiling")
+    if causes is None or ceiling is None:
+        return None, "not diagnosed in this run; the gains by slice show where the model was weak"
+    total, found = diagnosis["n_failures"], causes.get("semantic", 0)
+    told = f"{found:,} of {total:,} failures are semantic; found first, all of them would add {ceiling['gain']:.3f} of {ceiling['measure']}"
+    if ceiling["gain"] >= least:
+        return True, told
+    possible = ceiling["if_unknown_were_semantic"] - ceiling["today"] >= least
+    return (None if possible else False), told
 
 
 def _answer(question: str, yes: bool | None, evidence: str) -> dict[str, str]:

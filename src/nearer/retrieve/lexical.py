@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from copy import copy
 from pathlib import Path
@@ -36,6 +37,7 @@ class BM25:
     def __init__(self, corpus: Corpus, stemmer: str | None = None, stopwords: str | None = "english", part: Part = "content") -> None:
         import bm25s
 
+        started = time.perf_counter()
         self.name = "bm25"
         self._prepare(corpus, stemmer, stopwords, part)
         # 4 bytes a word instead of a Python integer each
@@ -45,6 +47,8 @@ class BM25:
             raise DataError("no document has a word that BM25 could find", next_step="check data.columns, or set search.stopwords: null")
         self._index = bm25s.BM25(backend="numpy")
         self._index.index((documents, vocabulary), create_empty_token=False, show_progress=False)
+        #: seconds that building took, kept with the index
+        self.build_seconds = time.perf_counter() - started
 
     def score(self, queries: Sequence[Query]) -> np.ndarray:
         """float32 (n_queries, n_documents); -inf where a document shares no word with the query or is not eligible."""
@@ -78,7 +82,7 @@ class BM25:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         self._index.save(new, allow_pickle=False, show_progress=False)
-        files.write_json(new / _SETTINGS, self._settings)
+        files.write_json(new / _SETTINGS, self._settings | {"build_seconds": round(self.build_seconds, 3)})
         files.swap_folder(new, folder, folder.with_name(f".{folder.name}.old"))
 
     @classmethod
@@ -94,7 +98,7 @@ class BM25:
             raise DataError("no BM25 index here", where=str(folder), next_step="build it: BM25(corpus).save(folder)")
         settings = files.read_json(folder / _SETTINGS)
         self = cls.__new__(cls)
-        self.name = "bm25"
+        self.name, self.build_seconds = "bm25", float(settings.pop("build_seconds", 0.0))
         self._prepare(corpus, settings["stemmer"], settings["stopwords"], settings.get("part", "content"))
         if settings != self._settings:
             raise DataError("this BM25 index belongs to another corpus", where=str(folder), next_step="delete the folder; it is rebuilt")
@@ -140,6 +144,7 @@ class Fielded:
 
     @property
     def nbytes(self) -> int:
+        """Size of both indexes, in bytes."""
         return self._title.nbytes + self._text.nbytes
 
 

@@ -1,15 +1,16 @@
 """The search systems of one configuration, and their results, each computed once.
 
-Names: `dense`, `bm25`, `rrf`, `convex` (the hybrids of the first two) and the user's own `run`,
-`function` or `http`.  Stages ask for `search(name, split)`; indexes, embeddings and results that
-exist already are not made again.
+A system is a `Pipeline`; the plain ones go by name: `dense`, `bm25`, `rrf`, `convex` (the hybrids
+of the first two) and the user's own `run`, `function` or `http`.  Indexes, embeddings and results
+that exist already are not made again, whichever stage asks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,24 @@ from nearer.measure.metrics import drop_self
 from nearer.measure.slices import SliceEvidence, automatic_slices, terms
 from nearer.retrieve import fusion
 from nearer.retrieve.base import Retriever
-from nearer.retrieve.dense import Dense
+from nearer.retrieve.chunkers import Chunked, chunk_corpus, make_chunker
+from nearer.retrieve.compress import Compression, compress
+from nearer.retrieve.costs import embedding_cost
+from nearer.retrieve.dense import Contents, Dense
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
 from nearer.retrieve.external import Function, Http, RunFile
-from nearer.retrieve.lexical import BM25
+from nearer.retrieve.filters import Fields
+from nearer.retrieve.late import late_vectors
+from nearer.retrieve.lexical import BM25, Fielded, Part
+from nearer.retrieve.pipeline import HYBRIDS, OWN, Pipeline, PipelineRetriever, boosted
+from nearer.retrieve.ranking import Eligible
+from nearer.retrieve.rerank import CachedReranker, Reranker
+from nearer.retrieve.rewrite import Expander, Rewriter, mine_acronyms, query_rewriter, read_synonyms
+from nearer.retrieve.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
 from nearer.types import Judgments, Query, Run, Split
 
-HYBRIDS = ("rrf", "convex")
-OWN = ("run", "function", "http")
 _TIMED = 50  # queries asked one at a time to measure latency
+LATE = "late:"  # before the name of a chunker: chunks are pooled out of the whole document's tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ class Systems:
     """Systems over one corpus and one embedding model.
 
     `item_to_item` drops each query from its own results; `splits` are those whose run files may be
-    read (`decide` alone adds test).
+    read (`decide` alone adds test); `reranker` is what pipelines that rerank use.
     """
 
     def __init__(  # noqa: PLR0913 - one place that wires everything; all but the first three are keywords
@@ -68,16 +78,18 @@ class Systems:
         self.config = config
         self.corpus = corpus
         self.item_to_item = item_to_item
-        self._root = root
-        self._cache = cache
-        self._splits = splits
-        self._encoder = encoder
-        self._bm25 = bm25
-        self._retrievers: dict[str, Retriever] = {}
-        self._runs: dict[tuple[str, str, int], Run] = {}
+        self.reranker: Reranker | None = None
         self.weight: float | None = None  # of the dense part in `convex`, tuned on dev
+        self.root = root
+        self.cache = cache
+        self._splits = splits
+        self._encoders: dict[str | None, SentenceEncoder] = {} if encoder is None else {None: encoder}
+        self._bm25: dict[Part, BM25] = {} if bm25 is None else {"content": bm25}
+        self._made: dict[Any, Any] = {}
         cuts = [int(name.split("@")[1]) for name in (*config.evaluate.measures, config.evaluate.primary) if "@" in name]
         self.depth = max(config.evaluate.depth, *cuts, 10)
+
+    # -- parts, each made once -------------------------------------------------------------------
 
     @property
     def today(self) -> str:
@@ -86,70 +98,162 @@ class Systems:
 
     @property
     def encoder(self) -> SentenceEncoder:
-        if self._encoder is None:
-            self._encoder = load_encoder(self.config.model, self._root, cache=self._cache)
-        return self._encoder
+        return self.encoder_of(None)
+
+    def encoder_of(self, model: str | None) -> SentenceEncoder:
+        """The encoder of another model, or of the configured one (None)."""
+        if model not in self._encoders:
+            settings = self.config.model if model is None else self.config.model.model_copy(update=_other(model))
+            self._encoders[model] = load_encoder(settings, self.root, cache=self.cache)
+        return self._encoders[model]
+
+    def space_of(self, model: str | None) -> SentenceEncoder | SparseModel:
+        """What turns texts into the vectors of a model, dense or sparse: it has a name and a fingerprint."""
+        sparse = self._sparse(model)
+        return self.encoder_of(model) if sparse is None else sparse.model
+
+    def embedding_seconds(self, pipeline: Pipeline) -> float | None:
+        """What embedding the corpus for a pipeline takes here, from a sample; None for sparse models."""
+        if self._sparse(pipeline.model) is not None:
+            return None
+        chunked = self.chunked(pipeline.chunker, pipeline.model)
+        texts = Contents(self.corpus) if chunked is None else chunked.texts
+        return float(embedding_cost(self.encoder_of(pipeline.model), texts)["seconds"])
+
+    def vectors_of(self, chunker: str) -> np.ndarray:
+        """float32 (n_chunks, dimension) of the configured model."""
+        vectors: np.ndarray = self._vectors(Pipeline(chunker=chunker))
+        return vectors
 
     @property
     def bm25(self) -> BM25:
-        if self._bm25 is None:
-            self._bm25 = self._load_bm25()
-        return self._bm25
+        return self._index("content")
+
+    @cached_property
+    def fields(self) -> Fields:
+        """What the documents' metadata looks like."""
+        return Fields.of(self.corpus)
 
     @property
     def document_vectors(self) -> np.ndarray:
-        """float32 (n_documents, dimension), in corpus order."""
-        dense = self.retriever("dense")
-        assert isinstance(dense, Dense)  # noqa: S101 - ours, three lines below
-        return dense.documents
+        """float32 (n_documents, dimension): whole documents, in corpus order."""
+        vectors: np.ndarray = self._vectors(Pipeline())
+        return vectors
 
-    def retriever(self, name: str) -> Retriever:
-        """The system itself; hybrids have none of their own (they fuse two results)."""
-        if name not in self._retrievers:
-            search = self.config.search
-            if name == "dense":
-                made: Retriever = Dense(self.encoder, self.corpus)
-            elif name == "bm25":
-                made = self.bm25
-            elif name == "run":
-                made = RunFile(_run_paths(search.run, self._root, self._splits), known=frozenset(self.corpus.ids))
-            elif name == "function":
-                made = Function(_required(search.function, "search.function"), self._root, known=frozenset(self.corpus.ids))
-            elif name == "http":
-                made = Http(_required(search.url, "search.url"), search.timeout, known=frozenset(self.corpus.ids))
-            else:
-                raise ConfigError(f"no system called {name!r}", next_step="use dense, bm25, rrf, convex, run, function or http")
-            self._retrievers[name] = made
-        return self._retrievers[name]
+    def chunked(self, chunker: str, model: str | None = None) -> Chunked | None:
+        """Chunks of the corpus; None where every document is one."""
+        spec = chunker.removeprefix(LATE)
+        if spec == "document":
+            return None
+        make = make_chunker(spec, self.encoder_of(model).token_spans, self.root)
+        chunked: Chunked = self._once(("chunks", spec, model), lambda: chunk_corpus(self.corpus, make))
+        return chunked
+
+    def base(self, name: str) -> Pipeline:
+        """The pipeline of a plain system: today's chunks and filters, the tuned weight."""
+        search = self.config.search
+        filters = "declared" if search.filters == "apply" and name not in OWN else "ignore"
+        chunker = search.chunker if name in ("dense", *HYBRIDS) else "document"
+        return Pipeline(name, chunker=chunker, filters=filters, weight=self.weight if name == "convex" else None)  # type: ignore[arg-type]
+
+    # -- searching ---------------------------------------------------------------------------------
 
     def search(self, name: str, split: Split, depth: int | None = None) -> Run:
-        """Results of a system for the queries of a split."""
-        depth = depth or self.depth
-        key = (name, split.name, depth)
-        if key not in self._runs:
-            if name in HYBRIDS:
-                run = self._fuse(name, self.search("bm25", split, depth), self.search("dense", split, depth), depth)
+        """Results of a plain system for the queries of a split."""
+        return replace(self.run(self.base(name), split, depth), name=name)
+
+    def run(self, pipeline: Pipeline, split: Split, depth: int | None = None) -> Run:
+        """Results of a pipeline for the queries of a split; parts that other pipelines share are searched once."""
+        depth = max(depth or self.depth, pipeline.rerank)
+        key = ("run", pipeline, split.name, depth)
+        if key not in self._made:
+            first = replace(pipeline, rerank=0, rewrite=None, filters="ignore" if pipeline.filters == "boost" else pipeline.filters)
+            if first != pipeline and not pipeline.rewrite:
+                found = self._after(pipeline, _Known(self.run(first, split, depth))).search(split.queries, depth)
+            elif pipeline.system in HYBRIDS and not pipeline.rewrite:
+                lexical, dense = (self.run(part, split, depth) for part in _parts(pipeline))
+                found = self._fuse(pipeline, lexical, dense, depth)
             else:
-                run = self.retriever(name).search(split.queries, depth + 1 if self.item_to_item else depth)
-                run = drop_self(run) if self.item_to_item else run
-            self._runs[key] = Run(name, run.results, run.seconds, run.latencies)
-        return self._runs[key]
+                found = self.retriever(pipeline).search(split.queries, depth + int(self.item_to_item and pipeline.system in OWN))
+                found = drop_self(found) if self.item_to_item and pipeline.system in OWN else found
+            self._made[key] = Run(pipeline.label, found.results, found.seconds, found.latencies)
+        run: Run = self._made[key]
+        return run
+
+    def retriever(self, pipeline: Pipeline, cached: bool = True) -> Retriever:
+        """The pipeline as something that answers any queries; `cached` False encodes every query anew, to time it."""
+        if pipeline.system in OWN:
+            first = self._own(pipeline.system)
+        elif pipeline.system in HYBRIDS:
+            lexical, dense = _parts(pipeline)
+            depth = max(self.depth, pipeline.rerank)
+            weight = self._weight(pipeline) if pipeline.system == "convex" else None
+            first = fusion.Hybrid(self.scorer(lexical), self.scorer(dense, cached), weight, self.config.search.rrf_k, depth)
+        else:
+            first = self.scorer(pipeline, cached)
+        return self._after(pipeline, first, cached)
+
+    def scorer(self, pipeline: Pipeline, cached: bool = True) -> Any:
+        """The part of a pipeline that scores every document: its words (bm25) or its vectors (dense)."""
+        eligible = self.eligible(pipeline.filters)
+        if pipeline.system == "bm25":
+            weight = pipeline.title_weight
+            made = self.bm25 if weight is None else Fielded(self._index("title"), self._index("text"), weight)
+            return made.restricted(eligible)
+        if (sparse := self._sparse(pipeline.model)) is not None:
+            twin = sparse.restricted(eligible)
+            twin.model = sparse.model if cached else sparse.model.without_cache()
+            return twin
+        encoder = self.encoder_of(pipeline.model)
+        vectors: Any = self._vectors(pipeline)
+        if pipeline.compression != "float32":
+            key, spec = ("compressed", pipeline.model, pipeline.chunker, pipeline.compression), Compression.parse(pipeline.compression)
+            vectors = self._once(key, lambda: compress(self._vectors(pipeline), spec, encoder.similarity))
+        chunked = self.chunked(pipeline.chunker, pipeline.model)
+        return Dense(encoder if cached else encoder.without_cache(), self.corpus, chunked=chunked, vectors=vectors, eligible=eligible)
+
+    def eligible(self, filters: str) -> Eligible | None:
+        """Which documents may be results of a query: its filters, and never the query itself."""
+        if filters in ("ignore", "boost") and not self.item_to_item:
+            return None
+
+        def mask(query: Query) -> np.ndarray | None:
+            chosen = self.fields.eligible(query.filter) if query.filter and filters in ("declared", "inferred") else None
+            for named in self.fields.infer(query.text) if filters == "inferred" else ():
+                narrower = self.fields.eligible(named) if chosen is None else chosen & self.fields.eligible(named)
+                chosen = narrower if narrower.any() else chosen
+            if self.item_to_item and query.id in self.corpus:
+                chosen = np.ones(len(self.corpus), bool) if chosen is None else chosen.copy()
+                chosen[self.corpus.position(query.id)] = False
+            return chosen
+
+        return mask
+
+    # -- tuning and costs --------------------------------------------------------------------------
 
     def tune(self, dev: Split, measure: str) -> float:
         """Choose the weight of `convex` on dev, once; the choice is kept in `weight`."""
         if self.weight is None:
-            self.weight, _ = fusion.tune_convex(self.search("bm25", dev), self.search("dense", dev), dev, measure)
-        return self.weight
+            self.weight = self.tuned(self.base("convex"), dev, measure).weight
+        return self.weight or 0.0
 
-    def latency(self, name: str, queries: Sequence[Query]) -> Latency | None:
+    def tuned(self, pipeline: Pipeline, dev: Split, measure: str) -> Pipeline:
+        """The pipeline with the weight of its hybrid chosen on dev; others come back as they are."""
+        if pipeline.system != "convex" or pipeline.weight is not None:
+            return pipeline
+        plain = replace(pipeline, rerank=0, rewrite=None, filters="ignore" if pipeline.filters == "boost" else pipeline.filters)
+        lexical, dense = (self.run(part, dev) for part in _parts(plain))
+        return replace(pipeline, weight=fusion.tune_convex(lexical, dense, dev, measure).weight)
+
+    def latency(self, pipeline: Pipeline, queries: Sequence[Query]) -> Latency | None:
         """p50 and p95 of asking one query at a time; None where the system is a file of results.
 
-        The embedding cache stands aside: a query nobody asked before must be encoded.
+        The caches stand aside: a query nobody asked before must be encoded.
         """
-        if name == "run" or not queries:
+        if pipeline.system == "run" or not queries:
             return None
         sample = list(queries[:_TIMED])
-        system = self._uncached(name)
+        system = self.retriever(pipeline, cached=False)
         system.search(sample[:1], self.depth)  # warm-up
         times = []
         for query in sample:
@@ -158,59 +262,157 @@ class Systems:
             times.append(1000 * (time.perf_counter() - started))
         return Latency(*(round(float(np.percentile(times, q)), 3) for q in (50, 95)))
 
-    def index_bytes(self, name: str) -> int | None:
-        """Size of what a system searches; None for the user's own."""
-        if name in OWN:
+    def index_bytes(self, pipeline: Pipeline) -> int | None:
+        """Size of what a pipeline searches; None for the user's own."""
+        if pipeline.system in OWN:
             return None
-        dense = 4 * len(self.corpus) * self.encoder.dimension if name != "bm25" else 0
-        return dense + (self.bm25.nbytes if name != "dense" else 0)
+        lexical, dense = _parts(pipeline)
+        size = 0
+        if pipeline.dense:
+            scorer = self.scorer(dense)
+            size += int(scorer.documents.nbytes if isinstance(scorer, Dense) else scorer.nbytes)
+        return size + (int(self.scorer(lexical).nbytes) if pipeline.system != "dense" else 0)
 
     # -- wiring ----------------------------------------------------------------------------------
 
-    def _fuse(self, name: str, lexical: Run, dense: Run, depth: int) -> Run:
-        if name == "rrf":
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _vectors(self, pipeline: Pipeline) -> Any:
+        """Vectors of the documents or chunks, float32."""
+        encoder, chunked = self.encoder_of(pipeline.model), self.chunked(pipeline.chunker, pipeline.model)
+        if chunked is not None and pipeline.chunker.startswith(LATE):
+            return self._once(("vectors", pipeline.model, pipeline.chunker), lambda: late_vectors(encoder, self.corpus, chunked))
+        plain = Dense(encoder, self.corpus, chunked=chunked)
+        return self._once(("vectors", pipeline.model, pipeline.chunker), lambda: plain.documents)
+
+    def _fuse(self, pipeline: Pipeline, lexical: Run, dense: Run, depth: int) -> Run:
+        if pipeline.system == "rrf":
             return fusion.rrf([lexical, dense], self.config.search.rrf_k, depth)
-        if self.weight is None:
+        return fusion.convex(lexical, dense, self._weight(pipeline), depth)
+
+    def _weight(self, pipeline: Pipeline) -> float:
+        if pipeline.weight is None:
             raise ConfigError("the convex hybrid has no weight yet", next_step="call Systems.tune(dev, measure) first")
-        return fusion.convex(lexical, dense, self.weight, depth)
+        return pipeline.weight
 
-    def _uncached(self, name: str) -> Retriever:
-        if name in HYBRIDS:
-            weight = self.weight if name == "convex" else None
-            return fusion.Hybrid(self.bm25, self._uncached("dense"), weight, self.config.search.rrf_k, self.depth)
-        if name == "dense":
-            return Dense(self.encoder.without_cache(), self.corpus, vectors=self.document_vectors)
-        return self.retriever(name)
+    def _after(self, pipeline: Pipeline, first: Retriever, cached: bool = True) -> Retriever:
+        """First-stage results with the pipeline's rewriting, preferences and reranking around them."""
+        if not (pipeline.rewrite or pipeline.rerank or pipeline.filters == "boost"):
+            return first
+        reranker = None
+        if pipeline.rerank:
+            if self.reranker is None:
+                raise ConfigError("this pipeline needs a reranker", where="rerank.model", next_step="set rerank.model, then nearer fix")
+            reranker = self.reranker.without_cache() if isinstance(self.reranker, CachedReranker) and not cached else self.reranker
+        return PipelineRetriever(
+            first,
+            corpus=self.corpus,
+            name=pipeline.label,
+            rewrite=self.rewriter(pipeline.rewrite) if pipeline.rewrite else None,
+            boost=partial(boosted, corpus=self.corpus, known=self.fields) if pipeline.filters == "boost" else None,
+            reranker=reranker,
+            depth=pipeline.rerank,
+        )
 
-    def _load_bm25(self) -> BM25:
+    def rewriter(self, spec: str) -> Rewriter:
+        """What rewrites queries: `acronyms` mined from the corpus, a dictionary file, or module:function."""
+
+        def make() -> Rewriter:
+            if spec == "acronyms":
+                return Expander(mine_acronyms(self.corpus.contents()))
+            path = sources.resolve(self.root, spec)
+            return Expander(read_synonyms(path)) if path.is_file() else query_rewriter(spec, self.root)
+
+        rewriter: Rewriter = self._once(("rewriter", spec), make)
+        return rewriter
+
+    def _own(self, name: str) -> Retriever:
+        search, known = self.config.search, frozenset(self.corpus.ids)
+        makers: dict[str, Callable[[], Retriever]] = {
+            "run": lambda: RunFile(_run_paths(search.run, self.root, self._splits), known=known),
+            "function": lambda: Function(_required(search.function, "search.function"), self.root, known=known),
+            "http": lambda: Http(_required(search.url, "search.url"), search.timeout, known=known),
+        }
+        retriever: Retriever = self._once(("own", name), makers[name])
+        return retriever
+
+    def _sparse(self, model: str | None) -> SparseRetriever | None:
+        """The learned sparse model of a folder; None for embedding models."""
+        if model is None or not is_sparse(sources.resolve(self.root, model)):
+            return None
+        settings = self.config.model.model_copy(update=_other(model))
+        made = ("sparse", model)
+        if made not in self._made:
+            self._made[made] = SparseRetriever(load_sparse(settings, self.root, cache=self.cache), self.corpus)
+            self._made[made].postings  # noqa: B018 - twins share what is computed here
+        sparse: SparseRetriever = self._made[made]
+        return sparse
+
+    def _index(self, part: Part) -> BM25:
+        if part not in self._bm25:
+            self._bm25[part] = self._load_bm25(part)
+        return self._bm25[part]
+
+    def _load_bm25(self, part: Part) -> BM25:
         search = self.config.search
-        if self._cache is None:
-            return BM25(self.corpus, search.stemmer, search.stopwords)
-        files = sources.external_inputs("corpus", self.config, self._root) or {}
+        if self.cache is None:
+            return BM25(self.corpus, search.stemmer, search.stopwords, part)
+        files = sources.external_inputs("corpus", self.config, self.root) or {}
         key = value_hash(
             {
                 "corpus": [content_hash(path) for path in files.values() if isinstance(path, Path)],
                 "columns": self.config.data.columns.model_dump(),
                 "stemmer": search.stemmer,
                 "stopwords": search.stopwords,
+                "part": part,
             }
         )
-        folder = self._cache / "bm25" / key[:16]
+        folder = self.cache / "bm25" / key[:16]
         try:
             return BM25.load(folder, self.corpus)
         except DataError:  # there is none yet
-            built = BM25(self.corpus, search.stemmer, search.stopwords)
+            built = BM25(self.corpus, search.stemmer, search.stopwords, part)
             built.save(folder)
             return built
 
 
-def slices_of(split: Split, corpus: Corpus, min_grade: int, trained: Judgments | None = None) -> Mapping[str, set[str]]:
-    """Slices of a split by tags and by what its queries and relevant documents look like."""
-    wanted = {term for query in split.queries for term in terms(query.text)}
-    frequencies = dict.fromkeys(wanted, 0)
+class _Known:
+    """Results that are there already, as a retriever."""
+
+    def __init__(self, run: Run) -> None:
+        self.name, self._run = run.name, run
+
+    def search(self, queries: Sequence[Query], k: int) -> Run:
+        return self._run
+
+
+def _parts(pipeline: Pipeline) -> tuple[Pipeline, Pipeline]:
+    """The two halves of a hybrid: words and vectors."""
+    plain = replace(pipeline, weight=None, rerank=0, rewrite=None, filters="ignore" if pipeline.filters == "boost" else pipeline.filters)
+    lexical = replace(plain, system="bm25", model=None, chunker="document", compression="float32")
+    return lexical, replace(plain, system="dense", title_weight=None)
+
+
+def _other(model: str) -> dict[str, Any]:
+    """Settings for a model that is not the configured one: its own prompts and length."""
+    return {"name": model, "query_prompt": None, "document_prompt": None, "max_seq_length": None}
+
+
+def document_frequencies(corpus: Corpus, wanted: Collection[str]) -> dict[str, int]:
+    """In how many documents each of the wanted terms stands."""
+    frequencies, wanted = dict.fromkeys(wanted, 0), set(wanted)
     for text in corpus.contents():
         for term in wanted.intersection(terms(text)):
             frequencies[term] += 1
+    return frequencies
+
+
+def slices_of(split: Split, corpus: Corpus, min_grade: int, trained: Judgments | None = None) -> Mapping[str, set[str]]:
+    """Slices of a split by tags and by what its queries and relevant documents look like."""
+    frequencies = document_frequencies(corpus, {term for query in split.queries for term in terms(query.text)})
     relevant = {doc_id for judged in split.judgments.values() for doc_id, grade in judged.items() if grade >= min_grade}
     texts = {doc_id: document.content for doc_id in sorted(relevant) if (document := corpus.get(doc_id)) is not None}
     seen = None

@@ -6,9 +6,8 @@ judges them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +25,65 @@ from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import compare, mean_interval, non_inferior
 from nearer.measure.slices import compare_slices
 from nearer.measure.verdict import TUNED, Candidate, Evidence, best_on_dev, checklist, judge
-from nearer.retrieve.dense import Dense
+from nearer.retrieve.costs import embedding_cost
+from nearer.retrieve.dense import Contents, Dense
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
+from nearer.retrieve.pipeline import HYBRIDS, Pipeline
 from nearer.retrieve.systems import Latency, Systems, slices_of
-from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
+from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
 from nearer.types import Judgments, Run, Split
 from nearer.workspace import StepContext
 
 _GUARDED = ("seen documents", "unseen documents")  # beside the slices that the data declares as tags
 _SHOWN = 8  # wins and losses in the report
-_COST_SAMPLE = 64
 
 
 # -- measuring the candidates ---------------------------------------------------------------------
 
 
-def measure_candidates(base: Systems, tuned: Systems | None, dev: Split, test: Split, settings: config.Evaluate) -> list[Candidate]:
-    """Today's system, the simpler fixes and the fine-tuned ones, searched on dev and on test."""
-    measures = list(dict.fromkeys([settings.primary, *settings.measures]))
-    plan = [(base, name, "today" if name == base.today else "baseline", name) for name in dict.fromkeys([base.today, *settings.baselines])]
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A candidate before it is measured: whose systems, which pipeline, and what it stands for."""
+
+    systems: Systems
+    pipeline: Pipeline
+    role: str
+    name: str
+
+
+def plan_candidates(base: Systems, tuned: Systems | None, dev: Split, settings: config.Evaluate, ladder: Pipeline | None) -> list[_Planned]:
+    """Today's system, the plain baselines, the best simple system of `fix`, and the same over the fine-tuned model."""
+    base.tune(dev, settings.primary)
+    names = dict.fromkeys([base.today, *settings.baselines])
+    plan = [_Planned(base, base.base(name), "today" if name == base.today else "baseline", name) for name in names]
+    extra = ladder is not None and all(ladder != planned.pipeline for planned in plan)
+    if ladder is not None and extra:
+        plan.append(_Planned(base, ladder, "baseline", ladder.label))
     if tuned is not None:
-        plan += [(tuned, name, "candidate", TUNED if name == "dense" else f"{TUNED} {name}") for name in ("dense", "rrf", "convex")]
+        tuned.tune(dev, settings.primary)
+        plan += [_Planned(tuned, tuned.base(n), "candidate", TUNED if n == "dense" else f"{TUNED} {n}") for n in ("dense", *HYBRIDS)]
+        if ladder is not None and extra and ladder.dense:
+            same = tuned.tuned(replace(ladder, model=None, compression="float32", weight=None), dev, settings.primary)
+            if all(same != planned.pipeline for planned in plan if planned.role == "candidate"):
+                plan.append(_Planned(tuned, same, "candidate", f"{TUNED} {same.label}"))
+    return plan
+
+
+def measure_candidates(plan: Sequence[_Planned], dev: Split, test: Split, settings: config.Evaluate) -> list[Candidate]:
+    """Every planned system, searched on dev (for choices) and on test (for judgment)."""
+    measures = list(dict.fromkeys([settings.primary, *settings.measures]))
     candidates = []
-    for systems, name, role, label in plan:
-        if name == "convex":
-            systems.tune(dev, settings.primary)
-        on_dev = score(systems.search(name, dev), dev, [settings.primary])
-        run = systems.search(name, test)
-        described: dict[str, Any] = {}
-        if name in ("dense", "rrf", "convex"):
-            described = {"model": systems.encoder.name, "fingerprint": systems.encoder.fingerprint.id}
-        if name == "convex":
-            described["dense_weight"] = systems.weight
-        candidates.append(Candidate(label, role, name, run, score(run, test, measures), on_dev.mean(settings.primary), described))
+    for planned in plan:
+        systems, pipeline = planned.systems, planned.pipeline
+        on_dev = score(systems.run(pipeline, dev), dev, [settings.primary]).mean(settings.primary)
+        run = replace(systems.run(pipeline, test), name=planned.name)
+        described: dict[str, Any] = {"pipeline": pipeline.as_dict()}
+        if pipeline.dense:
+            space = systems.space_of(pipeline.model)
+            described |= {"model": space.name, "fingerprint": space.fingerprint.id}
+        if pipeline.system == "convex":
+            described["dense_weight"] = pipeline.weight
+        candidates.append(Candidate(planned.name, planned.role, pipeline.system, run, score(run, test, measures), on_dev, described))
     return candidates
 
 
@@ -103,27 +128,6 @@ class _How:
     primary: str
     resamples: int
     rng: np.random.Generator
-
-
-def reembedding_cost(tuned: SentenceEncoder, corpus: Corpus, price: float | None) -> dict[str, Any]:
-    """What it takes to embed the whole corpus again, from throughput measured on a sample."""
-    tokens = int(np.minimum(tuned.token_counts(corpus.contents()), tuned.fingerprint.max_seq_length or 10**9).sum())
-    step = max(1, len(corpus) // _COST_SAMPLE)
-    sample = list(corpus.contents(range(0, len(corpus), step)))[:_COST_SAMPLE]
-    counted = int(np.minimum(tuned.token_counts(sample), tuned.fingerprint.max_seq_length or 10**9).sum())
-    started = time.perf_counter()
-    tuned.without_cache().encode(sample, "document")
-    throughput = counted / max(time.perf_counter() - started, 1e-9)
-    seconds = tokens / max(throughput, 1e-9)
-    cost = {
-        "documents": len(corpus),
-        "tokens": tokens,
-        "tokens_per_second": round(throughput, 1),
-        "seconds": round(seconds, 1),
-        "hours": round(seconds / 3600, 4),
-        "bytes": 4 * len(corpus) * tuned.dimension,
-    }
-    return cost | ({"price": round(price * seconds / 3600, 4)} if price is not None else {})
 
 
 # -- what the report shows ------------------------------------------------------------------------
@@ -197,16 +201,20 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
     trained: Judgments | None = None,
     mined: Mapping[str, Any] | None = None,
     guard_set: tuple[Corpus, Split] | None = None,
+    diagnosis: Mapping[str, Any] | None = None,
+    ladder: Pipeline | None = None,
     looks: int = 1,
 ) -> Decision:
     """Judge today's system, the simpler fixes and the fine-tuned model on held-out queries.
 
     `tuned` are the systems over the fine-tuned model (None: nothing was trained); `trained` the
-    training judgments, which tell seen from unseen documents; `mined` is `mine/summary.json`;
+    training judgments, which tell seen from unseen documents; `mined` is `mine/summary.json`,
+    `diagnosis` `diagnose/summary.json`, `ladder` the best simple system that `fix` found on dev;
     `looks` how often test has been opened.  Raises DataError when test has no judged query.
     """
     how = _How(settings.decide, settings.evaluate.primary, settings.evaluate.resamples, rng)
-    candidates = measure_candidates(base, tuned, dev, test, settings.evaluate)
+    plan = plan_candidates(base, tuned, dev, settings.evaluate, ladder)
+    candidates = measure_candidates(plan, dev, test, settings.evaluate)
     today = next(c for c in candidates if c.role == "today")
     if not len(today.scores):
         raise DataError("the test split has no judged query", where="check/split/test", next_step="add test judgments, then nearer check")
@@ -216,7 +224,7 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         (a.name, b.name): compare(a.scores.column(how.primary), b.scores.column(how.primary), how.rng, how.resamples, how.settings.alpha)
         for a, b in pairs
     }
-    latencies = {c.name: (tuned if c.tuned and tuned else base).latency(c.system, dev.queries) for c in candidates}
+    latencies = {one.name: one.systems.latency(one.pipeline, dev.queries) for one in plan}
     rows: list[dict[str, Any]] = []
     guardrails: list[dict[str, Any]] = []
     cost: dict[str, Any] = {}
@@ -230,7 +238,7 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         if guard_set is not None:
             guardrails.append(general_guardrail(base.encoder, tuned.encoder, *guard_set, how))
         guardrails += latency_guardrails(latencies[today.name], latencies[winner.name], how.settings.guardrails.latency_ratio)
-        cost = reembedding_cost(tuned.encoder, base.corpus, how.settings.cost_per_hour)
+        cost = embedding_cost(tuned.encoder, Contents(base.corpus), how.settings.cost_per_hour)
         margins = margin_histogram(_vectors(base, test), _vectors(tuned, test), base.corpus.ids, test)
     evidence = Evidence(today, winner, simple, results, guardrails, how.primary, how.settings.min_gain, how.settings.alpha)
     verdict = judge(evidence)
@@ -246,8 +254,8 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         "min_gain": how.settings.min_gain,
         "alpha": how.settings.alpha,
         "seeds": 1 if winner else 0,
-        "checklist": checklist(evidence, mined or {}, cost),
-        "candidates": [_as_dict(c, latencies[c.name], (tuned if c.tuned and tuned else base), how) for c in candidates],
+        "checklist": checklist(evidence, mined or {}, cost, diagnosis or {}),
+        "candidates": [_as_dict(c, latencies[c.name], one, how) for c, one in zip(candidates, plan, strict=True)],
         "comparisons": [{"baseline": a, "candidate": b, "measure": how.primary, **result.as_dict()} for (a, b), result in results.items()],
         "slices": rows,
         "guardrails": guardrails,
@@ -260,7 +268,7 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
     return Decision(record, examples, margins)
 
 
-def _as_dict(candidate: Candidate, latency: Latency | None, systems: Systems, how: _How) -> dict[str, Any]:
+def _as_dict(candidate: Candidate, latency: Latency | None, planned: _Planned, how: _How) -> dict[str, Any]:
     columns = candidate.scores.values
     measures = {name: mean_interval(column, how.rng, how.resamples, how.settings.alpha).as_dict() for name, column in columns.items()}
     return {
@@ -271,7 +279,7 @@ def _as_dict(candidate: Candidate, latency: Latency | None, systems: Systems, ho
         "dev": round(candidate.dev, 6),
         "measures": measures,
         "latency": latency.as_dict() if latency else None,
-        "cost": {"index_bytes": systems.index_bytes(candidate.system)},
+        "cost": {"index_bytes": planned.systems.index_bytes(planned.pipeline)},
     }
 
 
@@ -303,11 +311,16 @@ def step(context: StepContext) -> dict[str, Any]:
     looks = context.run_dir / "test_looks.jsonl"
     test = open_test(context.earlier("check/split"), looks, f"decide, run {settings.run}")
     base = systems_of(context, corpus, splits=("dev", "test"))
+    ladder = read_json(context.earlier("fix/summary.json")).get("best")
+    pipeline = Pipeline.from_dict(ladder) if ladder else None
+    if pipeline is not None and pipeline.rerank:
+        base.reranker = reranker_of_run(context, base)
     folder = context.earlier("train") / "model"
     tuned = None
     if folder.is_dir():
         encoder = load_encoder(saved_settings(settings.model), context.root, cache=context.cache, path=folder, name=TUNED)
         tuned = systems_of(context, corpus, encoder=encoder, bm25=base.bm25)
+        tuned.reranker = base.reranker
     decision = decide(
         base,
         tuned,
@@ -318,6 +331,8 @@ def step(context: StepContext) -> dict[str, Any]:
         trained=split_of(context, "train").judgments,
         mined=read_json(context.earlier("mine/summary.json")),
         guard_set=guard_set_of(settings, context.root),
+        diagnosis=read_json(context.earlier("diagnose/summary.json")),
+        ladder=pipeline,
         looks=sum(1 for _ in read_jsonl(looks)),
     )
     write_json(context.out / "decision.json", decision.record)

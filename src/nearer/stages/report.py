@@ -30,7 +30,7 @@ def step(context: StepContext) -> dict[str, Any]:
 
 def load(run_dir: Path) -> ReportData:
     """The files of a run as values; missing ones are empty.  Raises DataError for one that is damaged."""
-    history = run_dir / "train/history.jsonl"
+    history, trials = run_dir / "train/history.jsonl", run_dir / "fix/trials.jsonl"
     steps = {stage.name: _object(run_dir / stage.name / STEP) for stage in STAGES if stage.name != "report"}
     return ReportData(
         run=run_dir.name,
@@ -42,6 +42,9 @@ def load(run_dir: Path) -> ReportData:
         mining=_object(run_dir / "mine/summary.json"),
         check=_object(run_dir / "check/findings.json"),
         evaluation=_object(run_dir / "evaluate/summary.json"),
+        diagnosis=_object(run_dir / "diagnose/summary.json"),
+        fixes=_object(run_dir / "fix/summary.json"),
+        trials=list(files.read_jsonl(trials)) if trials.is_file() else [],
         steps={name: record for name, record in steps.items() if record},
         versions=_versions(),
     )

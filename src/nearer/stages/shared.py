@@ -6,11 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from nearer import progress
 from nearer.data.corpus import Corpus
+from nearer.data.heldout import HeldOut
 from nearer.data.load import load_corpus
 from nearer.data.splits import read_split
 from nearer.files import read_json
+from nearer.retrieve.pipeline import Pipeline
+from nearer.retrieve.rerank import Reranker
 from nearer.retrieve.systems import Systems
+from nearer.training.examples import Duplicates
+from nearer.training.reranker import reranker_of
 from nearer.types import Split
 from nearer.workspace import StepContext
 
@@ -30,6 +36,33 @@ def is_item_to_item(context: StepContext) -> bool:
 
 def systems_of(context: StepContext, corpus: Corpus, **more: Any) -> Systems:
     return Systems(context.config, context.root, corpus, cache=context.cache, item_to_item=is_item_to_item(context), **more)
+
+
+def reranker_over(systems: Systems, train: Split, duplicates: Duplicates, held_out: HeldOut) -> Reranker | None:
+    """The reranker that the configuration names, or one made of the training queries that collide with no held-out one."""
+    settings = systems.config
+    if settings.rerank.model == "train" and not train.queries:
+        progress.warn("no reranker: there are no training queries to make one from (rerank.model)")
+        return None
+    return reranker_of(
+        settings,
+        systems.root,
+        systems.cache,
+        train=train,
+        corpus=systems.corpus,
+        runs=lambda: [systems.run(Pipeline(name), train) for name in ("bm25", "dense")],
+        duplicates=duplicates,
+        collides=held_out.collides,
+        rng_seed=settings.seed,
+    )
+
+
+def reranker_of_run(context: StepContext, systems: Systems) -> Reranker | None:
+    """The same for a run, out of the files of `check`; None when the configuration names none."""
+    if context.config.rerank.model is None:
+        return None
+    duplicates = Duplicates.read(context.earlier("check/near_duplicates.json"))
+    return reranker_over(systems, split_of(context, "train"), duplicates, HeldOut.load(context.earlier("check/heldout.npz")))
 
 
 def random_of(context: StepContext) -> np.random.Generator:

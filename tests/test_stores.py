@@ -16,6 +16,7 @@ from nearer.index.stores import common
 from nearer.index.stores.base import Rows, Space, VectorStore
 from nearer.index.stores.lance import LanceStore
 from nearer.index.stores.numpy_store import NumpyStore
+from nearer.index.stores.postgres import PostgresStore
 from nearer.retrieve.compress import Compression, Dtype, cut, decode_rows, encode_rows
 from nearer.retrieve.filters import matches
 from nearer.retrieve.fingerprint import Fingerprint, Vectors
@@ -38,9 +39,12 @@ WIDE_MODEL = replace(MODEL, dimension=WIDE)
 SPACE = Space("2026-a", MODEL, DIMENSION)
 
 
-@pytest.fixture(params=["numpy", "lancedb"])
+@pytest.fixture(params=["numpy", "lancedb", "postgres"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens one and the same store again, as another process would."""
+    if request.param == "postgres":
+        address, schema = request.getfixturevalue("dsn"), tmp_path.name[:40]
+        return lambda: PostgresStore(address, schema)
     return {"numpy": lambda: NumpyStore(tmp_path / "store"), "lancedb": lambda: LanceStore(tmp_path / "store")}[request.param]
 
 
@@ -208,7 +212,14 @@ def strip(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], None]:
         db.drop_table(f"gen_{SPACE.generation}")
         db.create_table(f"gen_{SPACE.generation}", copy)
 
-    return {"numpy": from_numpy, "lancedb": from_lance}[request.node.callspec.params["reopen"]]
+    def from_postgres() -> None:
+        import psycopg
+        from psycopg import sql
+
+        with psycopg.connect(request.getfixturevalue("dsn")) as connection:
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(tmp_path.name[:40], "generations")))
+
+    return {"numpy": from_numpy, "lancedb": from_lance, "postgres": from_postgres}[request.node.callspec.params["reopen"]]
 
 
 def test_what_is_not_there_is_said_so(store: VectorStore) -> None:

@@ -90,6 +90,12 @@ class Store(ABC):
     @abstractmethod
     def _drop(self, generation: str) -> None: ...
 
+    @abstractmethod
+    def _active(self) -> str | None: ...
+
+    @abstractmethod
+    def _activate(self, generation: str | None) -> None: ...
+
     # Engines that find chunks bring these; a store that finds documents overrides `_search`.
 
     def _effort(self, space: Space) -> int | None:
@@ -119,7 +125,8 @@ class Store(ABC):
             pass
 
     def spaces(self) -> list[Space]:
-        return [read_identity(self._identity(name) or "", self._where(name)) for name in sorted(self._generations())]
+        with self._guarded("generations"):
+            return [read_identity(self._identity(name) or "", self._where(name)) for name in sorted(self._generations())]
 
     def write(self, space: Space, rows: Rows) -> None:
         with self._opened(space):
@@ -170,6 +177,14 @@ class Store(ABC):
     def drop(self, generation: str) -> None:
         with self._guarded(generation):
             self._drop(check_generation(generation))
+
+    def active(self) -> str | None:
+        with self._guarded("active"):
+            return self._active()
+
+    def activate(self, generation: str | None) -> None:
+        with self._guarded("active"):
+            self._activate(check_generation(generation) if generation is not None else None)
 
     def search(self, space: Space, queries: Vectors, k: int, *, filter: Metadata | None = None, exact: bool = False) -> list[list[Hit]]:
         with self._opened(space):

@@ -215,16 +215,13 @@ class LanceStore(Store):
         if _PREFIX + generation in self._tables():
             self._db.drop_table(_PREFIX + generation, ignore_missing=True)
 
-    def active(self) -> str | None:
-        with self._guarded("active"):
-            if _POINTER not in self._tables():
-                return None
-            return self._db.open_table(_POINTER).to_arrow()["generation"].to_pylist()[0] or None
+    def _active(self) -> str | None:
+        if _POINTER not in self._tables():
+            return None
+        return self._db.open_table(_POINTER).to_arrow()["generation"].to_pylist()[0] or None
 
-    def activate(self, generation: str | None) -> None:
-        with self._guarded("active"):
-            name = check_generation(generation) if generation else ""
-            self._db.create_table(_POINTER, [{"generation": name}], mode="overwrite")
+    def _activate(self, generation: str | None) -> None:
+        self._db.create_table(_POINTER, [{"generation": generation or ""}], mode="overwrite")
 
 
 def _index_columns(table: Any) -> None:

@@ -204,16 +204,16 @@ class NumpyStore(Store):
             os.rename(folder, aside)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def active(self) -> str | None:
+    def _active(self) -> str | None:
         path = self.root / "active.json"
         return str(read_json(path)["generation"]) if path.exists() else None
 
-    def activate(self, generation: str | None) -> None:
+    def _activate(self, generation: str | None) -> None:
         path = self.root / "active.json"
         if generation is None:
             path.unlink(missing_ok=True)
         else:
-            write_json(path, {"generation": check_generation(generation)})
+            write_json(path, {"generation": generation})
 
 
 def _rows_of(segment: _Segment, living: np.ndarray) -> np.ndarray:

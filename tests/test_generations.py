@@ -22,6 +22,7 @@ from generations_kit import Counting, World, documents, static_model
 from nearer.cli import app
 from nearer.config import build as build_config
 from nearer.data.corpus import Corpus
+from nearer.data.splits import write_split
 from nearer.errors import BusyError, StoreError
 from nearer.index import sync as syncing
 from nearer.index.build import build, estimate
@@ -30,9 +31,9 @@ from nearer.index.reader import Reader, open_active, rehearse
 from nearer.index.stores.base import Rows
 from nearer.index.stores.numpy_store import NumpyStore
 from nearer.index.sync import sync, watch
-from nearer.index.verify import verify
+from nearer.index.verify import canary_queries, verify
 from nearer.retrieve.fingerprint import Vectors
-from nearer.types import Document
+from nearer.types import Document, Query, Split
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +293,16 @@ def test_canary_queries_are_asked(world: World) -> None:
     assert told["canaries"].startswith("3 of 3 canary queries")
 
 
+def test_canary_queries_come_from_their_file_or_from_dev(world: World) -> None:
+    assert canary_queries(world.config, world.root) == []
+    folder = world.root / "runs" / "default" / "check" / "split"
+    write_split(folder, Split("dev", (Query("q1", "oil leak"), Query("q2", "pump noise")), {"q1": {"d1": 1}}))
+    assert canary_queries(world.config, world.root) == ["oil leak", "pump noise"]
+    (world.root / "canaries.jsonl").write_text('{"_id": "c1", "text": "reset sensor"}\n')
+    world.settings["index"]["canaries"] = "canaries.jsonl"
+    assert canary_queries(build_config(world.settings), world.root) == ["reset sensor"]
+
+
 # -- cut-over and rollback -----------------------------------------------------------------------
 
 
@@ -396,6 +407,27 @@ def test_a_cutover_that_was_cut_short_is_finished_by_the_next_command(
     assert [line["action"] for line in world.generations.history()].count("cutover") == 2
     stored = {name: Manifest.read(world.root / "generations" / name / "manifest.json").state for name in (old, new)}
     assert stored == {old: "retired", new: "active"}
+
+
+@pytest.mark.parametrize("damage", ["removed", "unreadable"])
+def test_what_happened_to_other_generations_stops_neither_cutover_nor_rollback(
+    damage: str, world: World, models: tuple[Path, Path]
+) -> None:
+    old, new = make(world), make(world, models[1])
+    world.generations.cutover(old)
+    world.generations.cutover(new, override="test")
+    third = build(world.generations, world.corpus, world.encoder(), "today", today=True, force=True).manifest.id
+    verify(world.generations, third, world.corpus)
+    folder = world.root / "generations" / (new if damage == "removed" else third)
+    if damage == "removed":  # the active one, by hand
+        shutil.rmtree(folder)
+        assert world.generations.cutover(third, override="the active one is lost").id == third
+    else:
+        (folder / "manifest.json").write_text("{}")
+        with pytest.raises(StoreError, match="damaged"):
+            world.generations.manifests()
+        assert world.generations.rollback().id == old
+    assert open_active(world.root).search("pump").generation == world.generations.pointer().id
 
 
 def test_a_rehearsal_times_both_moves_and_leaves_everything_as_it_was(world: World, models: tuple[Path, Path]) -> None:

@@ -88,7 +88,7 @@ class Manifest:
         values = read_json(path)
         mend = f"restore {path.parent.name}, or remove the folder and build again: nearer index build"
         try:
-            known = {one.name: values[one.name] for one in fields(cls)}
+            known = {one.name: values[one.name] for one in fields(cls) if one.name in values}  # older ones may lack what has a default
             manifest = cls(**known | {"fingerprint": Fingerprint.from_dict(values["fingerprint"], str(path))})
         except (KeyError, TypeError):
             raise StoreError("the manifest is damaged", where=str(path), next_step=mend) from None
@@ -248,8 +248,10 @@ class Generations:
                 os.truncate(path, whole.rfind(b"\n") + 1)
         if pointer.entry and pointer.entry not in self.history():
             self._append(pointer.entry)
-        for place in sorted(self.folder.glob("*/manifest.json")):
-            if _ID.fullmatch(place.parent.name):
+        moved = {pointer.previous, (pointer.entry or {}).get("from")} - {pointer.id, None}
+        for name in [*sorted(map(str, moved)), *([pointer.id] if pointer.id else [])]:
+            place = self.folder / name / "manifest.json"
+            if place.is_file():
                 stored = Manifest.read(place)
                 if (state := pointer.state(stored)) != stored.state:
                     if state == "active":  # written last, so that it says that the store follows
@@ -265,10 +267,6 @@ class Generations:
             handle.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
-
-    def log(self, action: str, generation: str, *, who: str | None = None, **more: Any) -> dict[str, Any]:
-        """The line of history about a change: {time, who, action, from, to, …}."""
-        return {"time": _now(), "who": who or _user(), "action": action, "from": self.pointer().id, "to": generation, **more}
 
     def create(self, encoder: Encoder, name: str, *, today: bool, force: bool = False) -> Manifest:
         """The generation that this model fills under the present settings: the one there is, or a new one.
@@ -298,7 +296,7 @@ class Generations:
         (fresh / "parts").mkdir()
         with self._moving():
             os.rename(fresh, self.folder / made.id)
-            self._append(self.log("build", made.id))
+            self._append(_entry("build", None, made.id, None))
         return made
 
     def update(self, generation: str, **changes: Any) -> Manifest:
@@ -322,13 +320,15 @@ class Generations:
                 raise self._refusal(f"{generation} is active already", "nearer index list")
             if manifest.state not in READY:
                 raise self._refusal(f"{generation} is {manifest.state}, not verified", f"nearer index verify {generation}")
-            if pointer.id and self.manifest(pointer.id).content != manifest.content:
+            there = pointer.id is not None and (self.folder / pointer.id).is_dir()
+            if there and self.manifest(str(pointer.id)).content != manifest.content:
                 raise self._refusal(
                     f"{generation} does not hold the documents that {pointer.id}, the active one, holds", "nearer index sync"
                 )
             decision = {"override": override} if override else self._decision(manifest, first=pointer.id is None)
             write_json(self.path(generation) / "manifest.json", replace(manifest, decision=decision).as_dict())
-            return self._move(generation, pointer.id, self.log("cutover", generation, who=who, why=override, decision=decision))
+            entry = _entry("cutover", pointer.id, generation, who, why=override, decision=decision)
+            return self._move(Pointer(generation, pointer.id, entry))
 
     def rollback(self, *, why: str | None = None, who: str | None = None) -> Pointer:
         """Make the generation before the last cut-over answer again.  Raises StoreError when there is none."""
@@ -337,10 +337,10 @@ class Generations:
             if pointer.previous is None:
                 raise self._refusal("there is no generation to roll back to", "nearer index list, then nearer index cutover ID")
             self.path(pointer.previous)
-            return self._move(pointer.previous, None, self.log("rollback", pointer.previous, who=who, why=why, decision=None))
+            entry = _entry("rollback", pointer.id, pointer.previous, who, why=why, decision=None)
+            return self._move(Pointer(pointer.previous, None, entry))
 
-    def _move(self, generation: str, previous: str | None, entry: Mapping[str, Any]) -> Pointer:
-        pointer = Pointer(generation, previous, entry)
+    def _move(self, pointer: Pointer) -> Pointer:
         write_json(self.folder / "ACTIVE", asdict(pointer))
         self._settle()
         return pointer
@@ -393,7 +393,7 @@ class Generations:
                 role = "active" if generation == pointer.id else "what a rollback needs"
                 raise self._refusal(f"{generation} is {role}", "cut over to another generation first")
             write_json(self.path(generation) / "manifest.json", replace(manifest, state="dropping").as_dict())
-            self._append(self.log("drop", generation, who=who))
+            self._append(_entry("drop", None, generation, who))
         self._remove(manifest)
 
     def _remove(self, manifest: Manifest) -> None:
@@ -408,6 +408,11 @@ def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
     twin = copy(encoder)
     twin.fingerprint = replace(encoder.fingerprint, chunker=chunker)
     return twin
+
+
+def _entry(action: str, before: str | None, generation: str, who: str | None, **more: Any) -> dict[str, Any]:
+    """A line of history."""
+    return {"time": _now(), "who": who or _user(), "action": action, "from": before, "to": generation, **more}
 
 
 def _now() -> str:

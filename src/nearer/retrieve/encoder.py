@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from nearer import config, progress
 from nearer.errors import ModelError
 from nearer.retrieve.cache import EmbeddingCache
+from nearer.retrieve.chunkers import word_spans
 from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model, max_length
 
 Kind = Literal["query", "document"]
@@ -23,7 +23,6 @@ Kind = Literal["query", "document"]
 #: Mean cosine between bf16 and fp32 vectors of the same texts, from which bf16 is used.
 MIN_FIDELITY = 0.9999
 _FIDELITY_SAMPLE = 32
-_WORD = re.compile(r"\w+|[^\w\s]")
 _BLOCK = 1024  # texts sorted by length, encoded and saved together: what a kill can cost
 
 
@@ -138,38 +137,22 @@ class SentenceEncoder:
         return np.concatenate([self._lengths(chunk, kind, cut=False) for chunk in _blocks(texts, _BLOCK)] or [np.zeros(0, np.int64)])
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Characters of each token of a text, special tokens left out, nothing cut; words where the tokenizer does not tell."""
+        """Characters of each token of a text: no special tokens, nothing cut; words where the tokenizer cannot say."""
         tokenizer: Any = getattr(self.model, "tokenizer", None)
         backend: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)
         if not hasattr(backend, "no_truncation"):
             return word_spans(text)
-        backend.no_truncation()  # the tokenizer sets both again at its next call
+        truncation = backend.truncation  # a static model's tokenizer never sets it again
+        backend.no_truncation()
         backend.no_padding()
-        return [(start, end) for start, end in backend.encode(text, add_special_tokens=False).offsets if start < end]
+        spans: list[tuple[int, int]] = backend.encode(text, add_special_tokens=False).offsets
+        if truncation:
+            backend.enable_truncation(**truncation)
+        return spans
 
-    def through_cache(self, keys: Sequence[str], prefix: str, compute: Callable[[list[str]], np.ndarray]) -> np.ndarray:
-        """Vectors that `compute` makes of keys, kept under `prefix` like those of texts."""
-        return compute(list(keys)) if self._cache is None else self._cache.through(keys, prefix, compute)
-
-    def token_vectors(self, text: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors of the tokens of a text, at most `limit`, special ones first and last, before pooling.
-
-        Returns float32 (n_tokens, dimension) and the first character of each, int64 (n_tokens,).
-        """
-        import torch
-
-        model, usual = self.model, self.model.max_seq_length
-        model.max_seq_length = limit
-        try:
-            features = {
-                key: value.to(model.device) if hasattr(value, "to") else value for key, value in self.features([text], "document").items()
-            }
-            with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision.name == "bf16"):
-                vectors: np.ndarray = model[0](features)["token_embeddings"][0].float().cpu().numpy()
-        finally:
-            model.max_seq_length = usual
-        starts = [start for start, _ in self.token_spans(text)][: len(vectors) - 2] or [0]
-        return vectors, np.array([starts[0], *starts, starts[-1]][: len(vectors)], np.int64)
+    def cached(self, names: Sequence[str], compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+        """Vectors called `names`, float32 (n, dimension); `compute` makes those (by position) that the cache lacks."""
+        return compute(list(range(len(names)))) if self._cache is None else self._cache.rows(names, compute)
 
     # -- computing -------------------------------------------------------------------------------
 
@@ -361,11 +344,6 @@ def _tokens_per_text(model: Any) -> Any:
         return np.array([len(encoding) for encoding in backend.encode_batch_fast(list(texts))], np.int64)
 
     return count
-
-
-def word_spans(text: str) -> list[tuple[int, int]]:
-    """Words and punctuation marks as tokens: for models without a tokenizer of ours, and for tests."""
-    return [match.span() for match in _WORD.finditer(text)]
 
 
 def _blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:

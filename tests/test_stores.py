@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient, models
 
 from nearer.errors import FingerprintError, StoreError
 from nearer.index.stores import common
@@ -17,6 +18,7 @@ from nearer.index.stores.base import Rows, Space, VectorStore
 from nearer.index.stores.lance import LanceStore
 from nearer.index.stores.numpy_store import NumpyStore
 from nearer.index.stores.postgres import PostgresStore
+from nearer.index.stores.qdrant import QdrantStore
 from nearer.retrieve.compress import Compression, Dtype, cut, decode_rows, encode_rows
 from nearer.retrieve.filters import matches
 from nearer.retrieve.fingerprint import Fingerprint, Vectors
@@ -39,18 +41,31 @@ WIDE_MODEL = replace(MODEL, dimension=WIDE)
 SPACE = Space("2026-a", MODEL, DIMENSION)
 
 
-@pytest.fixture(params=["numpy", "lancedb", "postgres"])
+@pytest.fixture(params=["numpy", "lancedb", "postgres", "qdrant"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens one and the same store again, as another process would."""
     if request.param == "postgres":
         address, schema = request.getfixturevalue("dsn"), tmp_path.name[:40]
         return lambda: PostgresStore(address, schema)
+    if request.param == "qdrant":  # local mode allows one client; on a disk it commits each point by itself
+        client = QdrantClient(":memory:")
+        return lambda: QdrantStore("memory", client)
     return {"numpy": lambda: NumpyStore(tmp_path / "store"), "lancedb": lambda: LanceStore(tmp_path / "store")}[request.param]
 
 
 @pytest.fixture
 def store(reopen: Open) -> VectorStore:
     return reopen()
+
+
+def refused(store: VectorStore, space: Space) -> bool:
+    """Make the table; true where the store says that it does not keep that type."""
+    if store.kind == "qdrant" and space.dtype in common.LOSSY:
+        with pytest.raises(StoreError, match="keeps float32 or float16"):
+            store.create(space)
+        return True
+    store.create(space)
+    return False
 
 
 def rows_of(
@@ -219,7 +234,16 @@ def strip(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], None]:
         with psycopg.connect(request.getfixturevalue("dsn")) as connection:
             connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(tmp_path.name[:40], "generations")))
 
-    return {"numpy": from_numpy, "lancedb": from_lance, "postgres": from_postgres}[request.node.callspec.params["reopen"]]
+    def from_qdrant() -> None:
+        client = request.getfixturevalue("reopen")()._client
+        points = client.scroll(f"gen_{SPACE.generation}", limit=10_000, with_vectors=True)[0]
+        client.delete_collection(f"gen_{SPACE.generation}")
+        client.create_collection(f"gen_{SPACE.generation}", models.VectorParams(size=DIMENSION, distance="Dot"))
+        client.upsert(f"gen_{SPACE.generation}", [models.PointStruct(id=p.id, vector=p.vector, payload=p.payload) for p in points])
+
+    return {"numpy": from_numpy, "lancedb": from_lance, "postgres": from_postgres, "qdrant": from_qdrant}[
+        request.node.callspec.params["reopen"]
+    ]
 
 
 def test_what_is_not_there_is_said_so(store: VectorStore) -> None:
@@ -290,7 +314,8 @@ def test_deleted_documents_are_gone_from_every_answer(full: VectorStore, reopen:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_scan_returns_what_was_written(store: VectorStore, dtype: Dtype) -> None:
     space = replace(SPACE, dtype=dtype)
-    store.create(space)
+    if refused(store, space):
+        return
     store.write(space, CORPUS)
     found = {}
     for rows in store.scan(space, size=30):
@@ -354,7 +379,8 @@ def test_ids_and_texts_of_any_kind_come_back(store: VectorStore) -> None:
 @pytest.mark.parametrize(("dtype", "dimension"), [*((dtype, DIMENSION) for dtype in DTYPES), ("float32", 8), ("int8", 8)])
 def test_exact_search_equals_brute_force(store: VectorStore, dtype: Dtype, dimension: int) -> None:
     space = replace(SPACE, dtype=dtype, dimension=dimension)
-    store.create(space)
+    if refused(store, space):
+        return
     store.write(space, CORPUS)
     expected = brute_force(space, CORPUS, asked(70))
     for k in (1, 10, 500):
@@ -448,8 +474,9 @@ def test_filters_keep_what_matches_keeps(store: VectorStore, varied: Rows) -> No
 def test_a_narrow_filter_loses_no_document(store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.Store, "exact_below", 1000)
     space = replace(SPACE, dtype=dtype)
+    if refused(store, space):
+        return
     rows = rows_of([f"d{i:04}" for i in range(3000)], metadata=lambda d: {"tenant": int(d[1:]) // 3, "even": int(d[1:]) % 2 == 0})
-    store.create(space)
     store.write(space, rows)
     store.build_index(space)
     for tenant in range(0, 1000, 200):  # one in a thousand
@@ -467,7 +494,8 @@ def test_an_index_is_tuned_to_find_what_exact_search_finds(store: VectorStore, d
     monkeypatch.setattr(common.Store, "exact_below", 1000)
     space = Space("wide", WIDE_MODEL, WIDE, dtype)
     rows = rows_of({f"d{i:04}": 1 + i % 2 for i in range(1500)}, vectors=alike(2250, seed=5), fingerprint=WIDE_MODEL)
-    store.create(space)
+    if refused(store, space):
+        return
     store.write(space, rows)
     made = store.build_index(space)
     if store.kind in ("numpy", "qdrant"):
@@ -511,6 +539,40 @@ def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) 
     assert store.text_search(SPACE, "absent", 3) == store.text_search(SPACE, "fox", 0) == []
     store.delete(SPACE, ["fox"])
     assert store.text_search(SPACE, "fox", 3) == []
+
+
+# -- what is Qdrant's own ------------------------------------------------------------------------
+
+
+def test_qdrant_keeps_its_collections_and_alias_on_disk(tmp_path: Path) -> None:
+    store = QdrantStore(str(tmp_path / "q"))
+    store.create(SPACE)
+    rows = rows_of({"a": 2, "b": 1})
+    store.write(SPACE, rows)
+    store.activate(SPACE.generation)
+    with pytest.raises(StoreError, match="already accessed"):
+        QdrantStore(str(tmp_path / "q")).spaces()
+    store._client.close()
+    again = QdrantStore(str(tmp_path / "q"))
+    assert again.spaces() == [SPACE]
+    assert again.active() == SPACE.generation
+    same(again.search(SPACE, asked(), 5), brute_force(SPACE, rows, asked()), 5)
+    again._client.close()
+
+
+def test_qdrant_shows_a_write_that_died_between_new_and_old_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = QdrantClient(":memory:")
+    store = QdrantStore("memory", client)
+    store.create(SPACE)
+    store.write(SPACE, rows_of({"a": 3, "b": 1}))
+    whole = client.batch_update_points
+    monkeypatch.setattr(client, "batch_update_points", lambda name, operations, wait: whole(name, operations[:1], wait=wait))
+    store.write(SPACE, rows_of({"a": 1}, version="2"))
+    assert store.hashes(SPACE) == {"a": "", "b": "hash b 1"}
+    monkeypatch.undo()
+    store.write(SPACE, rows_of({"a": 1}, version="2"))
+    assert store.hashes(SPACE) == {"a": "hash a 2", "b": "hash b 1"}
+    assert store.count(SPACE) == (2, 2)
 
 
 # -- the life of a store -------------------------------------------------------------------------

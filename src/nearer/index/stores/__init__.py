@@ -21,6 +21,11 @@ def open_store(settings: config.Index, root: Path) -> VectorStore:
         from nearer.index.stores.postgres import PostgresStore
 
         return PostgresStore(_address(settings))
+    if settings.store == "qdrant":
+        from nearer.index.stores.qdrant import QdrantStore
+
+        address = _address(settings)
+        return QdrantStore(address if "://" in address else str(root / address))
     from nearer.index.stores.lance import LanceStore
 
     return LanceStore(location if "://" in location else root / location)
@@ -28,7 +33,7 @@ def open_store(settings: config.Index, root: Path) -> VectorStore:
 
 def _address(settings: config.Index) -> str:
     """The location itself, or the environment variable that `env:NAME` points to, so that no secret lies in a file."""
-    location = settings.location or ""
+    location = settings.location or ("vectors" if settings.store == "qdrant" else "")
     if location.startswith("env:"):
         location = os.environ.get(location.removeprefix("env:"), "")
     if not location:

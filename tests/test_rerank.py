@@ -109,7 +109,7 @@ def test_a_class_of_the_user_may_declare_name_and_fingerprint(tmp_path: Path, ow
     [
         ("class R:\n    pass\n", r"no score\(pairs\)"),
         ("class R:\n    def __init__(self, folder):\n        pass\n", "making it raised TypeError"),
-        ("class R:\n    def score(self, pairs):\n        return [1.0]\n", r"2 pairs got an array of shape \(1,\)"),
+        ("class R:\n    def score(self, pairs):\n        return [1.0]\n", r"2 pairs got scores of shape \(1,\)"),
         ("class R:\n    def score(self, pairs):\n        return [1.0, float('nan')]\n", "not finite"),
         ("class R:\n    def score(self, pairs):\n        return [1.0, 1e300]\n", "not finite"),
         ("class R:\n    def score(self, pairs):\n        return ['high', 'low']\n", "raised ValueError"),
@@ -200,7 +200,7 @@ def base(small: Path) -> Any:
 def trained(base: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rerankers") / "trained"
     summary = train_reranker(base, EXAMPLES, out, SETTINGS.model_copy(update={"epochs": 10}), name="small", seed=3)
-    assert (summary["pairs"], summary["positives"], summary["steps"]) == (96, 48, 30)
+    assert (summary["pairs"], summary["positives"], summary["max_length"]) == (96, 48, 32)
     return out
 
 

@@ -129,7 +129,7 @@ class CachedReranker:
         except Exception as error:
             raise ModelError(f"it raised {type(error).__name__}: {error}", where=self.name, next_step="mend the reranker") from error
         if scores.shape != (len(pairs),) or not np.isfinite(scores).all():
-            got = f"an array of shape {scores.shape}" if scores.shape != (len(pairs),) else "scores that are not finite"
+            got = f"scores of shape {scores.shape}, or not finite ones"
             raise ModelError(f"{len(pairs)} pairs got {got}", where=self.name, next_step="return one finite number a pair")
         return scores
 
@@ -170,21 +170,14 @@ def open_cross_encoder(name: str, local: Path | None, **more: Any) -> Any:
 
 
 def load_reranker(
-    spec: str,
-    root: Path,
-    *,
-    cache: Path | None = None,
-    max_length: int | None = None,
-    device: str | None = None,
-    precision: str = "auto",
-    name: str | None = None,
+    spec: str, root: Path, *, cache: Path | None = None, max_length: int | None = None, device: str | None = None, name: str | None = None
 ) -> CachedReranker:
     """A reranker from a folder or by a name, as CrossEncoder takes it, or the user's own `"module:Class"`.
 
     Safetensors only, no remote code.  Raises ModelError with what to do, also for a model that was
     never trained to score pairs, and the errors of `import_from`.
     """
-    if ":" in spec:
+    if ":" in spec and not (root / spec).is_dir():
         made = import_from(spec, root, "rerank.model")
         try:
             inner = made()
@@ -202,4 +195,4 @@ def load_reranker(
         # CrossEncoder would put an untrained layer on an embedding model
         problem, step = "this model was not trained to score pairs", "give a cross-encoder, or set rerank.model to train"
         raise ModelError(problem, where=spec, next_step=step)
-    return CachedReranker(CrossEncoderReranker(model, max_length=max_length, precision=precision, name=name or spec), cache)
+    return CachedReranker(CrossEncoderReranker(model, max_length=max_length, name=name or spec), cache)

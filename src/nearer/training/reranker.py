@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,62 +74,23 @@ def train_reranker(base: Any, examples: Sequence[Labelled], out: Path, settings:
     Raises ModelError for a base without a transformer and when the loss is not finite.
     """
     import transformers
-    from datasets import Dataset
-    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
-    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
     started = time.monotonic()
-    transformers.set_seed(seed)
-    model = _untrained(base, settings, name)
-    steps = max(1, math.ceil(math.ceil(len(examples) / _BATCH) * settings.epochs))
-    bf16 = hardware_has_bf16(model.device.type)
-    columns = dict(zip(("query", "document", "label"), map(list, zip(*examples, strict=True)), strict=True))
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        training_mode(model, config.Train(), model.max_seq_length),
-        progress.task(f"train a reranker on {len(examples)} pairs", steps, "steps") as bar,
-    ):
-        arguments = CrossEncoderTrainingArguments(
-            output_dir=scratch,
-            max_steps=steps,
-            per_device_train_batch_size=_BATCH,
-            learning_rate=settings.learning_rate,
-            warmup_steps=math.ceil(steps * 0.1),
-            weight_decay=0.01,
-            optim="adamw_torch_fused",
-            bf16=bf16,
-            use_cpu=model.device.type == "cpu",
-            save_strategy="no",
-            seed=seed,
-            data_seed=seed,
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=model.device.type == "cuda",
-        )
-        trainer = _trainer_class([len(query) + len(document) for query, document, _ in examples])(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_dict(columns),
-            loss=BinaryCrossEntropyLoss(model),
-            callbacks=[watcher_of(bar)],
-        )
-        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
-            trainer.remove_callback(callback)
-        outcome = trainer.train()
-    if not math.isfinite(outcome.training_loss):
-        raise ModelError("the reranker's training loss is not finite", where=name, next_step="lower rerank.learning_rate")
-    summary = {
-        "pairs": len(examples),
-        "positives": sum(1 for example in examples if example[2] > 0),
-        "steps": steps,
-        "train_loss": round(float(outcome.training_loss), 6),
-        "max_length": model.max_seq_length,
-        "precision": "bf16" if bf16 else "fp32",
-        "seed": seed,
-        "seconds": round(time.monotonic() - started, 1),
-        "settings": settings.model_dump(mode="json"),
-    }
-    _save(model, out, summary)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as scratch:
+        made = Path(scratch) / "made"
+        transformers.set_seed(seed)
+        model = _untrained(base, Path(scratch) / "base", settings, name)
+        loss = _fit(model, examples, settings, Path(scratch) / "trainer", seed)
+        if not math.isfinite(loss):
+            raise ModelError("the reranker's training loss is not finite", where=name, next_step="lower rerank.learning_rate")
+        model.save(str(made), create_model_card=False)
+        positives = sum(label > 0 for _, _, label in examples)
+        summary = {"pairs": len(examples), "positives": positives, "train_loss": round(loss, 6), "max_length": model.max_seq_length}
+        summary |= {"seed": seed, "seconds": round(time.monotonic() - started, 1), "settings": settings.model_dump(mode="json")}
+        write_json(made / "training.json", summary)
+        if not out.exists():  # another process may have been quicker
+            os.rename(made, out)
     return summary
 
 
@@ -183,23 +142,58 @@ def reranker_of(  # noqa: PLR0913 - the same, and where things lie
         return load_reranker(str(folder.resolve()), root, name="trained here", **shared)
 
 
-def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
+def _untrained(base: Any, folder: Path, settings: config.Rerank, name: str) -> Any:
     """A CrossEncoder over the transformer of a SentenceTransformer, with a new output layer."""
     transformer = base.transformers_model
     step = "set rerank.model to a cross-encoder's folder, or to null"
     if transformer is None:
         raise ModelError("a reranker can be trained only out of a transformer, and this model has none", where=name, next_step=step)
+    transformer.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
     layers = min(settings.layers or transformer.config.num_hidden_layers, transformer.config.num_hidden_layers)
-    with tempfile.TemporaryDirectory() as folder:
-        transformer.save_pretrained(folder)
-        base.tokenizer.save_pretrained(folder)
-        cut = {"num_hidden_layers": layers}
-        try:
-            model = open_cross_encoder(name, Path(folder), device=base.device.type, num_labels=1, config_kwargs=cut)
-        except ModelError as error:
-            raise ModelError(f"no reranker can be made out of this model: {error.what}", where=name, next_step=step) from None
+    try:
+        model = open_cross_encoder(name, folder, device=base.device.type, num_labels=1, config_kwargs={"num_hidden_layers": layers})
+    except ModelError as error:
+        raise ModelError(f"no reranker can be made out of this model: {error.what}", where=name, next_step=step) from None
     model.max_seq_length = min(settings.max_length, getattr(model.config, "max_position_embeddings", settings.max_length))
     return model
+
+
+def _fit(model: Any, examples: Sequence[Labelled], settings: config.Rerank, folder: Path, seed: int) -> float:
+    """Train in place; returns the mean loss."""
+    import transformers
+    from datasets import Dataset
+    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+    queries, documents, labels = map(list, zip(*examples, strict=True))
+    steps = max(1, math.ceil(math.ceil(len(examples) / _BATCH) * settings.epochs))
+    arguments = CrossEncoderTrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=_BATCH,
+        learning_rate=settings.learning_rate,
+        warmup_steps=math.ceil(steps * 0.1),
+        bf16=hardware_has_bf16(model.device.type),
+        use_cpu=model.device.type == "cpu",
+        save_strategy="no",
+        seed=seed,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=model.device.type == "cuda",
+    )
+    what = f"train a reranker on {len(examples)} pairs"
+    with training_mode(model, config.Train(), model.max_seq_length), progress.task(what, steps, "steps") as bar:
+        trainer = _trainer_class([len(query) + len(document) for query, document, _ in examples])(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_dict({"query": queries, "document": documents, "label": labels}),
+            loss=BinaryCrossEntropyLoss(model),
+            callbacks=[watcher_of(bar)],
+        )
+        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
+            trainer.remove_callback(callback)
+        return float(trainer.train().training_loss)
 
 
 def _trainer_class(lengths: Sequence[int]) -> Any:
@@ -208,40 +202,25 @@ def _trainer_class(lengths: Sequence[int]) -> Any:
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
-    @dataclass
-    class LengthBatches:
-        batch_size: int
-        generator: Any
-        drop_last: bool = False
+    class Batches:
+        batch_size, drop_last = _BATCH, False
+
+        def __init__(self, generator: Any) -> None:
+            self._generator = generator
 
         def __len__(self) -> int:
-            return math.ceil(len(lengths) / self.batch_size)
+            return math.ceil(len(lengths) / _BATCH)
 
         def __iter__(self) -> Iterator[list[int]]:
-            order = get_length_grouped_indices(lengths, self.batch_size, generator=self.generator)
-            for batch in torch.randperm(len(self), generator=self.generator).tolist():  # or each run of batches ends with short texts
-                yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            order = get_length_grouped_indices(lengths, _BATCH, generator=self._generator)
+            for batch in torch.randperm(len(self), generator=self._generator).tolist():  # else long texts always come first
+                yield order[batch * _BATCH : (batch + 1) * _BATCH]
 
     class Trainer(CrossEncoderTrainer):  # type: ignore[misc,unused-ignore]
-        def get_batch_sampler(self, *_: Any, batch_size: int, generator: Any = None, **__: Any) -> Any:
-            return LengthBatches(batch_size, generator)
+        def get_batch_sampler(self, *_: Any, generator: Any = None, **__: Any) -> Any:
+            return Batches(generator)
 
         def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
             """None: no card is written."""
 
     return Trainer
-
-
-def _save(model: Any, out: Path, summary: dict[str, Any]) -> None:
-    """Model and `training.json` put into place at once; where another process was quicker its result stays."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        model.save(str(temporary), create_model_card=False)
-        write_json(temporary / "training.json", summary)
-        os.rename(temporary, out)
-    except OSError:
-        if not (out / "training.json").is_file():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -84,7 +84,7 @@ def needs_metadata(planted: Planted, doc_id: str, query: str) -> None:
     """The same text for other tenants, a little nearer to the query."""
     document = planted.documents[doc_id]
     others = [tenant for tenant in TENANTS if tenant != document["tenant"]]
-    for number in range(16):
+    for number in range(12):
         planted.add(document["title"], f"{query} {document['text']}", tenant=others[number % len(others)])
     planted.ask("needs_metadata", query, doc_id, filter={"tenant": document["tenant"]})
 
@@ -93,7 +93,8 @@ def chunking(planted: Planted, doc_id: str, query: str) -> None:
     """The answer deep in a long document about many things."""
     document = planted.documents[doc_id]
     before, after = planted.other_text(320, doc_id), planted.other_text(120, doc_id)
-    document["title"], document["text"] = "Collected notes", f"{before}\n\n{document['text']}\n\n{after}"
+    answer = f"{document['title']}: {document['text']} {query}"
+    document["title"], document["text"] = "Collected notes", f"{before}\n\n{answer}\n\n{after}"
     planted.ask("chunking", query, doc_id)
 
 
@@ -108,12 +109,10 @@ def index_loss(planted: Planted, doc_id: str, query: str) -> None:
 
 
 def ranking(planted: Planted, doc_id: str, query: str) -> None:
-    """Documents in other words of the same kind, which only reading closely tells from the right one."""
+    """Documents that repeat the question without answering it, which only reading closely tells from the right one."""
     document = planted.documents[doc_id]
-    words = document["text"].split()
-    for _ in range(24):
-        changed = [word if planted.rng.random() > 0.25 else f"not {word}" for word in words]
-        planted.add(document["title"], f"{query} {' '.join(changed)}", tenant=document["tenant"])
+    for number in range(12):
+        planted.add("Open question", f"{query} {query} Asked {number + 2} times, no answer yet.", tenant=document["tenant"])
     planted.oracle[query] = f"{document['title']} {document['text']}".strip()[:200]
     planted.ask("ranking", query, doc_id)
 
@@ -125,11 +124,12 @@ def semantic(planted: Planted, doc_id: str, query: str) -> None:
 
 
 PLANTERS: dict[str, Callable[[Planted, str, str], None]] = {
-    planter.__name__: planter for planter in (missing_document, ineligible, needs_metadata, chunking, exact_match, index_loss, ranking, semantic)
+    planter.__name__: planter
+    for planter in (missing_document, ineligible, needs_metadata, chunking, exact_match, index_loss, ranking, semantic)
 }
 
 
-def read_documents(path: Path, rng: np.random.Generator, count: int, longest: int = 90) -> dict[str, Line]:
+def read_documents(path: Path, rng: np.random.Generator, count: int, longest: int = 50) -> dict[str, Line]:
     """Real documents, cut to their first words, each with a tenant and a code of its own in its text."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     chosen = sorted(rng.permutation(len(lines))[:count].tolist())
@@ -140,7 +140,13 @@ def read_documents(path: Path, rng: np.random.Generator, count: int, longest: in
         code = f"{letters[:2]}-{int(rng.integers(1000, 9999))}-{letters[2:]}"
         text = " ".join(line["text"].split()[:longest])
         tenant = TENANTS[int(rng.integers(len(TENANTS)))]
-        documents[line["_id"]] = {"_id": line["_id"], "title": line["title"], "text": f"{text} Reference {code}.", "tenant": tenant, "code": code}
+        documents[line["_id"]] = {
+            "_id": line["_id"],
+            "title": line["title"],
+            "text": f"{text} Reference {code}.",
+            "tenant": tenant,
+            "code": code,
+        }
     return documents
 
 

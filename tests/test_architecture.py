@@ -101,7 +101,9 @@ def test_exported_names_exist() -> None:
     assert set(nearer.__all__) == set(dir(nearer))
 
 
-@pytest.mark.parametrize("command", ["init", "check", "evaluate", "mine", "train", "decide", "report", "run", "status", "demo"])
+@pytest.mark.parametrize(
+    "command", ["init", "check", "evaluate", "diagnose", "why", "fix", "mine", "train", "decide", "report", "run", "status", "demo"]
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

@@ -44,7 +44,7 @@ def test_a_run_ends_in_a_verdict_and_a_report(finished: Path) -> None:
 
 def test_a_second_run_computes_nothing_and_looks_at_no_test_query(finished: Path) -> None:
     result = nearer("run", "-c", finished, "--json")
-    assert [step["status"] for step in json.loads(result.stdout)] == ["fresh"] * 6
+    assert [step["status"] for step in json.loads(result.stdout)] == ["fresh"] * 8
     assert len((finished.parent / "runs" / "default" / "test_looks.jsonl").read_text().splitlines()) == 1
 
 
@@ -65,6 +65,8 @@ def test_a_changed_setting_makes_stale_only_what_depends_on_it(finished: Path) -
     assert {row["stage"]: row["state"] for row in rows} == {
         "check": "fresh",
         "evaluate": "fresh",
+        "diagnose": "fresh",
+        "fix": "fresh",
         "mine": "fresh",
         "train": "stale",
         "decide": "stale",

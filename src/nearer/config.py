@@ -156,7 +156,7 @@ class Diagnose(Section):
     splits: tuple[Literal["dev", "train"], ...] = Field(("dev", "train"), description="queries that are looked at")
     limit: Positive = Field(1000, description="failing queries diagnosed at most (a seeded sample of them)")
     chunkers: tuple[str, ...] = Field(
-        ("document", "tokens:128:32", "sentences:128", "recursive:128", "recursive:128+title"), description="other chunkings that are tried"
+        ("document", "tokens:128:32", "sentences:48", "recursive:128", "recursive:128+title"), description="other chunkings that are tried"
     )
     examples: Positive = Field(10, description="examples a cause in the report")
 
@@ -168,7 +168,7 @@ class Fix(Section):
         ("metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"), description="tried in this order, cheapest first"
     )
     chunkers: tuple[str, ...] = Field(
-        ("tokens:128:32", "sentences:128", "recursive:128", "recursive:128+title"), description="chunkings that are tried"
+        ("tokens:128:32", "sentences:48", "recursive:128", "recursive:128+title"), description="chunkings that are tried"
     )
     models: tuple[str, ...] = Field((), description="other embedding models: folders or names")
     compressions: tuple[str, ...] = Field(

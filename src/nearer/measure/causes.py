@@ -85,7 +85,7 @@ class Facts:
     declared: bool = False  # does the query declare a filter?
     over_model: bool = True  # does today's system rank by the configured model's vectors?
     identifiers: tuple[str, ...] = ()  # codes, names, quoted phrases and rare terms of the query that stand in the document
-    identifier_share: float = 0.0  # of the query's terms
+    identifier_share: float = 0.0  # of the query's terms, rare words not counted
     unread: str = ""  # the answer lies where the model does not read, or across a border of chunks
     mixed: str = ""  # a part of the document is much nearer to the query than the whole
     duplicates: tuple[str, ...] = ()  # unjudged results above it that are near-duplicates of it
@@ -145,7 +145,7 @@ def _cause(  # noqa: PLR0911 - one return a cause, in their order
             "declared filter" if variant == "declared" else "filter named in the query",
             f"{variant}: {_to(probes, 'needs_metadata')}",
         )
-    chunks = lifts("chunking", sure=bool(facts.unread)) and bool(facts.unread or facts.mixed)
+    chunks = lifts("chunking", sure=bool(facts.unread)) and bool(facts.unread or (facts.mixed and facts.overlap > 0))
     words = lifts("exact_match", sure=bool(facts.identifiers))
     if words and facts.identifiers and (not facts.unread or facts.identifier_share >= 0.5):
         chunks = False

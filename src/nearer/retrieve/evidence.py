@@ -91,13 +91,13 @@ class Evidence:
         return ""
 
     def _identifiers(self, query: Query, document: Document) -> tuple[tuple[str, ...], float]:
-        """Codes, names and rare terms of the query that stand in the document; their share of the query's terms."""
+        """Codes, names and rare terms of the query that stand in the document; the share of its terms that codes and names make up."""
         rare = max(RARE, int(_COMMON * len(self._corpus)))
         text, has, asked = document.content.casefold(), self._words(document.id), terms(query.text)
         named = [one for one in find_identifiers(query.text) if one.casefold() in text]
         named = [one for one in named if min((self._counts.get(term, 0) for term in terms(one)), default=0) <= rare]
         single = [term for term in dict.fromkeys(asked) if term in has and self._counts.get(term, 0) <= RARE]
-        covered = {term for one in named for term in terms(one)} | set(single)
+        covered = {term for one in named for term in terms(one)}
         share = sum(term in covered for term in asked) / len(asked) if asked else 0.0
         return tuple(dict.fromkeys([*named, *(term for term in single if not any(term in one.casefold() for one in named))])), share
 
@@ -174,11 +174,11 @@ class Evidence:
 
 
 def _mixed(probes: Mapping[str, Probe], k: int) -> str:
-    """Several chunkings agree that a part of the document is much nearer than the whole."""
+    """Most chunkings agree that a part of the document is much nearer than the whole."""
     exact = probes.get("exact", Probe()).rank
     variants = probes.get("chunking", Probe()).variants
     agreed = [name for name, rank in variants.items() if name != "document" and rank and rank <= k and (not exact or 2 * rank <= exact)]
-    return f"mixed topics: {len(agreed)} of {len(variants)} chunkings find it" if len(agreed) >= 2 else ""
+    return f"mixed topics: {len(agreed)} of {len(variants)} chunkings find it" if 2 * len(agreed) > len(variants) and len(agreed) > 1 else ""
 
 
 def _spans(query: Query, document: Document) -> Iterable[Mapping[str, Any]]:

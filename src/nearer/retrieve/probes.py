@@ -206,7 +206,8 @@ class Prober:
                     if sum(value > best_asked for value in scores.values()) >= self.settings.k:
                         break
                 complete = len(scores) == len(set(hits) | set(asked))
-                order = sorted(scores, key=lambda d: (-scores[d], d))
+                # Where the reranker sees no difference the first stage's order stands: a tie is no repair.
+                order = sorted(scores, key=lambda d: (-scores[d], hits.index(d)))
                 self.first_choice[query.id] = order[0]
                 probes |= {(query.id, d): Probe(order.index(d) + 1, at_least=not complete) for d in asked}
         return probes

@@ -1,0 +1,155 @@
+"""Primary causes are recovered from failures whose cause was planted, over three kinds of search system."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import planted as plants
+from nearer import config
+from nearer.data.corpus import Corpus
+from nearer.measure.causes import CAUSES
+from nearer.retrieve.dense import Dense
+from nearer.retrieve.encoder import SentenceEncoder, load_encoder
+from nearer.retrieve.rerank import load_reranker
+from nearer.retrieve.systems import Systems
+from nearer.stages.diagnose import diagnose
+from nearer.types import Document, Query, Split
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+#: Today's system, and the causes that can be planted under it.
+SYSTEMS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "filters ignored": ({}, ("missing_document", "needs_metadata", "chunking", "exact_match", "ranking", "semantic")),
+    "filters applied": ({"filters": "apply"}, ("missing_document", "ineligible", "chunking", "exact_match", "ranking", "semantic")),
+    "lossy index": (
+        {"system": "function"},
+        ("missing_document", "needs_metadata", "chunking", "exact_match", "index_loss", "semantic"),
+    ),
+}
+EACH = {"cwe": 14, "debian-related": 11}
+
+#: A user's reranker that knows some answers and elsewhere goes by shared words, and a user's search with an index that forgot.
+MODULE = r"""
+import json, pathlib, re
+HERE = pathlib.Path(__file__).parent
+KNOWN = json.loads((HERE / "known.json").read_text())
+WORD = re.compile(r"\w+")
+
+class Oracle:
+    def score(self, pairs):
+        return [self.one(query, document) for query, document in pairs]
+
+    def one(self, query, document):
+        if query in KNOWN["oracle"]:
+            return 2.0 if document.startswith(KNOWN["oracle"][query]) else 0.0
+        a, b = set(WORD.findall(query.lower())), set(WORD.findall(document.lower()))
+        return len(a & b) / max(1, len(a | b))
+
+def search(queries, k):
+    from nearer import config
+    from nearer.data.corpus import Corpus
+    from nearer.retrieve.dense import Dense
+    from nearer.retrieve.encoder import load_encoder
+
+    encoder = load_encoder(config.Model(name=KNOWN["model"], precision="fp32"), HERE, cache=pathlib.Path(KNOWN["cache"]))
+    run = Dense(encoder, Corpus.open(HERE / "corpus.jsonl")).search(queries, k + len(KNOWN["lost"]))
+    lost = set(KNOWN["lost"])
+    return [[hit for hit in run.results[query.id] if hit[0] not in lost][:k] for query in queries]
+"""
+
+
+@pytest.fixture(scope="module")
+def encoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> SentenceEncoder:
+    """The first two layers of MiniLM, at the full 256 tokens, with a cache for all data sets here."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(minilm), device="cpu", local_files_only=True)
+    model.transformers_model.encoder.layer = model.transformers_model.encoder.layer[:2]
+    model.transformers_model.config.num_hidden_layers = 2
+    folder = tmp_path_factory.mktemp("models") / "two-layers"
+    model.save(str(folder), create_model_card=False, safe_serialization=True)
+    return load_encoder(config.Model(name=str(folder), precision="fp32"), folder, cache=folder.with_name("cache"))
+
+
+def healthy_pairs(documents: dict[str, plants.Line], encoder: SentenceEncoder, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Documents with a sentence of theirs that search answers with them, clearly before everything else."""
+    corpus = Corpus.from_documents(Document(line["_id"], line["text"], line["title"]) for line in documents.values())
+    pairs = [(doc_id, plants.sentence_of(line)) for doc_id, line in documents.items()]
+    run = Dense(encoder, corpus).search([Query(doc_id, text) for doc_id, text in pairs], 2)
+    clear = []
+    for doc_id, text in pairs:
+        (first, best), (_, second) = run.results[doc_id][:2]
+        if first == doc_id and best - second >= 0.02 and len(text.split()) >= 4:
+            clear.append((doc_id, text))
+    rng.shuffle(clear)
+    return clear
+
+
+def diagnosed(source: str, system: str, encoder: SentenceEncoder, folder: Path) -> list[tuple[str, str, str]]:
+    """(planted cause, cause found, evidence) of every planted failure."""
+    rng = np.random.default_rng([7, *system.encode()])
+    search, causes = SYSTEMS[system]
+    documents = plants.read_documents(EXAMPLES / source / "corpus.jsonl", rng, 340)
+    planted = plants.plant(documents, healthy_pairs(documents, encoder, rng), causes, EACH[source], rng)
+    planted.write(folder)
+    module = f"users_{source.partition('-')[0]}_{system.replace(' ', '_')}"  # a name of its own: Python imports a name once
+    known = {"oracle": planted.oracle, "lost": planted.lost, "model": encoder.name, "cache": str(Path(encoder.name).with_name("cache"))}
+    (folder / "known.json").write_text(json.dumps(known))
+    (folder / f"{module}.py").write_text(MODULE)
+    search = search | ({"function": f"{module}:search"} if "system" in search else {})
+    values: dict[str, Any] = {"data": {"folder": str(folder)}, "search": search, "rerank": {"model": f"{module}:Oracle", "depth": 100}}
+    values["diagnose"] = {"chunkers": ["tokens:128:32", "sentences:48", "recursive:128"]}
+    split = Split(
+        "dev",
+        tuple(Query(line["_id"], line["text"], filter=line.get("filter")) for line in planted.queries),
+        {query_id: {doc_id: 1} for query_id, doc_id in planted.judgments.items()},
+    )
+    project = config.build(values)
+    systems = Systems(project, folder, Corpus.open(folder / "corpus.jsonl"), encoder=encoder)
+    systems.reranker = load_reranker(project.rerank.model or "", folder)
+    failures = diagnose(systems, [split], project, np.random.default_rng(1)).failures
+    return [(planted.truth[line["query_id"]], line["cause"], f"{line['evidence']} {line['probes']}") for line in failures]
+
+
+@pytest.fixture(scope="module")
+def outcomes(encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str]]:
+    found = []
+    for source in EACH:
+        for system in SYSTEMS:
+            found += diagnosed(source, system, encoder, tmp_path_factory.mktemp("planted") / "data")
+    return found
+
+
+def test_planted_causes_are_recovered(outcomes: list[tuple[str, str, str]]) -> None:
+    planted = sorted({truth for truth, _, _ in outcomes}, key=CAUSES.index)
+    assert len(outcomes) >= 400
+    assert len(planted) == 8
+    table = confusion(outcomes)
+    if keep := os.environ.get("NEARER_CONFUSION"):  # for the documentation
+        Path(keep).write_text(table)
+    wrong = "\n".join(f"{truth} -> {cause}: {told}" for truth, cause, told in outcomes if truth != cause)
+    assert macro_f1(outcomes, planted) >= 0.95, f"{table}\n{wrong}"
+
+
+def macro_f1(outcomes: list[tuple[str, str, str]], causes: list[str]) -> float:
+    scores = []
+    for cause in causes:
+        right = sum(truth == cause == found for truth, found, _ in outcomes)
+        named = sum((truth == cause) + (found == cause) for truth, found, _ in outcomes)
+        scores.append(2 * right / named)
+    return float(np.mean(scores))
+
+
+def confusion(outcomes: list[tuple[str, str, str]]) -> str:
+    """Rows are what was planted, columns what was found, as the Markdown table of docs/diagnosis.md."""
+    counts = Counter((truth, found) for truth, found, _ in outcomes)
+    rows, columns = (sorted({pair[side] for pair in counts}, key=CAUSES.index) for side in (0, 1))
+    lines = [f"| planted | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    lines += [f"| {row} | {' | '.join(str(counts[row, column] or '·') for column in columns)} |" for row in rows]
+    return "\n".join(lines)

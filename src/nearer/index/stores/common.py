@@ -9,18 +9,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from nearer.errors import BusyError, StoreError
-from nearer.index.stores.base import Rows, Space, check_generation, read_identity
+from nearer.index.stores.base import Rows, Space, read_identity
 from nearer.retrieve import filters
 from nearer.retrieve.compress import Compression, cut, decode_rows, encode_rows
 from nearer.retrieve.fingerprint import Vectors
-from nearer.retrieve.ranking import Order
 from nearer.types import Hit, Metadata, rank_hits
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: Chunks as columns of equal length: the strings of COLUMNS, metadata as JSON, and `terms` (lists of strings).
 Columns = dict[str, list[Any]]
@@ -31,7 +33,6 @@ Clauses = list[list[str]]
 Found = tuple[list[str], np.ndarray]
 #: Stored forms that engines cannot score themselves: they find candidates by their signs.
 LOSSY = ("int8", "binary")
-
 #: As in retrieve/dense.py: equal texts tie wherever they stand.
 DECIMALS = 6
 GOOD_RECALL = 0.99
@@ -41,22 +42,41 @@ _EFFORTS = 8
 _LONG_TERM = 200  # characters; longer values are compared by their hash (GIN indexes refuse long ones)
 
 
-class Store(ABC):
-    """A VectorStore without its engine: every entrance checks the identity first.
+def opened(method: F) -> F:
+    """For methods on a table: it is there and holds that very space, and what the engine raises becomes a StoreError."""
 
-    A class of your own derives from this, or has the members of `VectorStore` itself.
-    """
+    @wraps(method)
+    def checked(self: Store, space: Space, *args: Any, **kwargs: Any) -> Any:
+        with self._guarded():
+            self._require(space)
+            return method(self, space, *args, **kwargs)
+
+    return cast(F, checked)
+
+
+def guarded(method: F) -> F:
+    """For methods on the store: what the engine raises becomes a StoreError."""
+
+    @wraps(method)
+    def checked(self: Store, *args: Any, **kwargs: Any) -> Any:
+        with self._guarded():
+            return method(self, *args, **kwargs)
+
+    return cast(F, checked)
+
+
+class Store(ABC):
+    """A VectorStore without its engine, which brings the abstract methods and those of the seam that are missing here."""
 
     kind: str
+    address: str  # for messages, without secrets
     errors: tuple[type[Exception], ...] = (OSError,)  # what the engine raises
+    dtypes: tuple[str, ...] = ("float32", "float16", "int8", "binary")  # what it keeps
+    scanned: tuple[str, ...] = LOSSY  # what an exact search reads through `_stored`, for want of an engine that can
     #: Below this many chunks (all, or those that a filter leaves) exact search is quick enough to need no index.
     exact_below = 20_000
 
     # -- what an engine brings ------------------------------------------------------------------
-
-    @abstractmethod
-    def _where(self, generation: str) -> str:
-        """Address of a table for messages, without secrets."""
 
     @abstractmethod
     def _identity(self, generation: str) -> str | None:
@@ -75,32 +95,15 @@ class Store(ABC):
         """Replace documents in one step.  Rows of a document are adjacent; vectors in stored form."""
 
     @abstractmethod
-    def _delete(self, space: Space, doc_ids: list[str]) -> int: ...
-
-    @abstractmethod
-    def _hashes(self, space: Space) -> dict[str, str]: ...
-
-    @abstractmethod
     def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
         """The rows of some documents, in any order, vectors in stored form."""
 
     @abstractmethod
-    def _count(self, space: Space) -> tuple[int, int]: ...
-
-    @abstractmethod
-    def _drop(self, generation: str) -> None: ...
-
-    @abstractmethod
-    def _active(self) -> str | None: ...
-
-    @abstractmethod
-    def _activate(self, generation: str | None) -> None: ...
-
-    # Engines that find chunks bring these; a store that finds documents overrides `_search`.
+    def hashes(self, space: Space) -> dict[str, str]: ...
 
     def _effort(self, space: Space) -> int | None:
         """How hard the approximate index searches, 0 and up, as tuned; None without such an index."""
-        raise NotImplementedError
+        return None
 
     def _eligible(self, space: Space, wanted: Clauses) -> int:
         """Chunks that a filter leaves."""
@@ -111,61 +114,43 @@ class Store(ABC):
         raise NotImplementedError
 
     def _stored(self, space: Space, wanted: Clauses) -> Iterator[Found]:
-        """All that a filter leaves, in batches: what lossy vectors are searched through for an exact answer."""
+        """All that a filter leaves, in batches."""
         raise NotImplementedError
 
     # -- what callers see -----------------------------------------------------------------------
 
+    @guarded
     def create(self, space: Space) -> None:
         spec(space).width(space.fingerprint.dimension)
-        with self._guarded(space.generation):
-            if self._identity(space.generation) is None:
-                self._make(space)
-        with self._opened(space):
-            pass
+        if space.dtype not in self.dtypes:
+            raise StoreError(
+                f"this store keeps {' or '.join(self.dtypes)}, not {space.dtype}", where=self.address, next_step="set index.dtype"
+            )
+        if self._identity(space.generation) is None:
+            self._make(space)
+        self._require(space)
 
+    @guarded
     def spaces(self) -> list[Space]:
-        with self._guarded("generations"):
-            return [read_identity(self._identity(name) or "", self._where(name)) for name in sorted(self._generations())]
+        return [read_identity(self._identity(name) or "", f"{self.address} {name}") for name in sorted(self._generations())]
 
+    @opened
     def write(self, space: Space, rows: Rows) -> None:
-        with self._opened(space):
-            self._write(space, rows)
-
-    def _write(self, space: Space, rows: Rows) -> None:
-        vectors = fit(space, rows.vectors, self._where(space.generation))
+        vectors = fit(space, rows.vectors, self.address)
         lengths = {len(rows.doc_ids), len(rows.texts), len(rows.metadata), len(rows.hashes), len(vectors)}
         if lengths != {len(rows)} or len(set(rows.chunk_ids)) != len(rows):
-            raise StoreError("a batch needs columns of one length and distinct chunk ids", where=self._where(space.generation))
+            raise StoreError("a batch needs columns of one length and distinct chunk ids", where=self.address)
         if not len(rows):
             return
         order = sorted(range(len(rows)), key=rows.doc_ids.__getitem__)
-        given: tuple[Sequence[Any], ...] = (
-            rows.chunk_ids,
-            rows.doc_ids,
-            rows.texts,
-            [json.dumps(dict(metadata), ensure_ascii=False) for metadata in rows.metadata],
-            rows.hashes,
-            [terms(metadata) for metadata in rows.metadata],
-        )
-        columns = {name: [values[i] for i in order] for name, values in zip((*COLUMNS, "terms"), given, strict=True)}
+        metadata = [json.dumps(dict(one), ensure_ascii=False) for one in rows.metadata]
+        given = (rows.chunk_ids, rows.doc_ids, rows.texts, metadata, rows.hashes, [terms(one) for one in rows.metadata])
+        columns: Columns = {name: [values[i] for i in order] for name, values in zip((*COLUMNS, "terms"), given, strict=True)}
         self._put(space, columns, encode_rows(vectors[order], spec(space), space.fingerprint.similarity))
 
-    def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
-        with self._opened(space):
-            return self._delete(space, list(dict.fromkeys(doc_ids))) if doc_ids else 0
-
-    def hashes(self, space: Space) -> dict[str, str]:
-        with self._opened(space):
-            return self._hashes(space)
-
-    def count(self, space: Space) -> tuple[int, int]:
-        with self._opened(space):
-            return self._count(space)
-
+    @opened
     def fetch(self, space: Space, doc_ids: Sequence[str]) -> Rows:
-        with self._opened(space):
-            columns, stored = self._fetch(space, list(doc_ids))
+        columns, stored = self._fetch(space, list(doc_ids))
         metadata = [json.loads(text) for text in columns["metadata"]]
         vectors = Vectors(decode(space, stored), space.fingerprint)
         return Rows(columns["chunk_id"], columns["doc_id"], columns["text"], metadata, columns["hash"], vectors)
@@ -174,41 +159,27 @@ class Store(ABC):
         doc_ids = list(self.hashes(space))
         return (self.fetch(space, doc_ids[start : start + size]) for start in range(0, len(doc_ids), size))
 
-    def drop(self, generation: str) -> None:
-        with self._guarded(generation):
-            self._drop(check_generation(generation))
-
-    def active(self) -> str | None:
-        with self._guarded("active"):
-            return self._active()
-
-    def activate(self, generation: str | None) -> None:
-        with self._guarded("active"):
-            self._activate(check_generation(generation) if generation is not None else None)
-
+    @opened
     def search(self, space: Space, queries: Vectors, k: int, *, filter: Metadata | None = None, exact: bool = False) -> list[list[Hit]]:
-        with self._opened(space):
-            asked = fit(space, queries, self._where(space.generation))
-            wanted = clauses(filter)
-            if k < 1 or not len(asked) or not all(wanted):
-                return [[] for _ in asked]
-            return [
-                hits
-                for start in range(0, len(asked), _BLOCK)
-                for hits in self._search(space, asked[start : start + _BLOCK], k, wanted, exact)
-            ]
+        asked = fit(space, queries, self.address)
+        wanted = clauses(filter)
+        if k < 1 or not all(wanted):
+            return [[] for _ in asked]
+        blocks = (asked[start : start + _BLOCK] for start in range(0, len(asked), _BLOCK))
+        return [hits for block in blocks for hits in self._search(space, block, k, wanted, exact)]
 
     def _search(self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, exact: bool) -> list[list[Hit]]:
         effort = None if exact else self._effort(space)
         if effort is not None and wanted and self._eligible(space, wanted) <= self.exact_below:
             effort = None  # an approximate index loses what a narrow filter leaves
-        if effort is None and space.dtype in LOSSY:
-            found: list[list[Hit]] = [[] for _ in queries]
-            for doc_ids, stored in self._stored(space, wanted):
-                better = best_documents(queries, doc_ids, decode(space, stored), k)
-                found = [_merged(old, new, k) for old, new in zip(found, better, strict=True)]
-            return found
-        return self._gather(space, queries, k, wanted, effort)
+        if effort is not None or space.dtype not in self.scanned:
+            return self._gather(space, queries, k, wanted, effort)
+        found: list[list[Hit]] = [[] for _ in queries]
+        for doc_ids, stored in self._stored(space, wanted):
+            scores = np.round(queries @ decode(space, stored).T, DECIMALS)
+            for i, (best, row) in enumerate(zip(found, scores, strict=True)):
+                found[i] = collapse([*(doc_id for doc_id, _ in best), *doc_ids], np.append([score for _, score in best], row), k)
+        return found
 
     def _gather(self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, effort: int | None) -> list[list[Hit]]:
         """Documents out of an engine that finds chunks: ask for more until `k` documents are certain.
@@ -239,12 +210,14 @@ class Store(ABC):
         (cosine .7) as queries often stand, where documents themselves would be too easy.
         """
         if sample is None:
-            doc_ids = sorted(self._hashes(space))
+            doc_ids = sorted(self.hashes(space))
             rng = np.random.default_rng(7)
-            rows = self.fetch(space, [doc_ids[i] for i in rng.choice(len(doc_ids), min(_SAMPLE, len(doc_ids)), replace=False)])
-            noise = rng.normal(size=rows.vectors.array.shape) * np.linalg.norm(rows.vectors.array, axis=1, keepdims=True)
-            sample = Vectors(rows.vectors.array + noise / space.dimension**0.5, space.fingerprint)
-        queries = fit(space, sample, self._where(space.generation))[:_SAMPLE]
+            array = self.fetch(
+                space, [doc_ids[i] for i in rng.choice(len(doc_ids), min(_SAMPLE, len(doc_ids)), replace=False)]
+            ).vectors.array
+            noise = rng.normal(size=array.shape) * np.linalg.norm(array, axis=1, keepdims=True) / space.dimension**0.5
+            sample = Vectors(array + noise, space.fingerprint)
+        queries = fit(space, sample, self.address)[:_SAMPLE]
         truth = self._search(space, queries, 10, [], exact=True)
         for effort in range(_EFFORTS):
             found = self._gather(space, queries, 10, [], effort)
@@ -254,39 +227,29 @@ class Store(ABC):
         remember(effort)
         return {"effort": effort, "recall@10": round(recall, 4), "queries": len(queries)}
 
-    def text_search(self, space: Space, query: str, k: int, *, filter: Metadata | None = None) -> list[Hit]:
-        raise StoreError(
-            f"the {self.kind} store has no full-text search", where=self._where(space.generation), next_step="use BM25: search.system=rrf"
-        )
-
+    @opened
     def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
-        with self._opened(space):
-            return self._build_index(space, sample)
-
-    def _build_index(self, space: Space, sample: Vectors | None) -> dict[str, Any]:
         return {"kind": "exact"}
 
-    @contextmanager
-    def _opened(self, space: Space) -> Iterator[None]:
-        """Inside: the table is there and holds that very space."""
-        with self._guarded(space.generation):
-            where = self._where(space.generation)
-            text = self._identity(space.generation)
-            if text is None:
-                raise StoreError(f"no generation {space.generation} in this store", where=where, next_step="nearer index list")
-            space.require(read_identity(text, where), where)
-            yield
+    def text_search(self, space: Space, query: str, k: int, *, filter: Metadata | None = None) -> list[Hit]:
+        raise StoreError(f"the {self.kind} store has no full-text search", where=self.address, next_step="use BM25: search.system=rrf")
+
+    def _require(self, space: Space) -> None:
+        """Raise unless this store holds that very space."""
+        where = f"{self.address} {space.generation}"
+        text = self._identity(space.generation)
+        if text is None:
+            raise StoreError(f"no generation {space.generation} in this store", where=where, next_step="nearer index list")
+        space.require(read_identity(text, where), where)
 
     @contextmanager
-    def _guarded(self, generation: str) -> Iterator[None]:
-        """What the engine raises becomes a StoreError."""
+    def _guarded(self) -> Iterator[None]:
         try:
             yield
         except self.errors as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise StoreError(
-                f"the {self.kind} store refused: {reason}", where=self._where(generation), next_step="mend that, then run it again"
-            ) from error
+            what = f"the {self.kind} store refused: {reason}"
+            raise StoreError(what, where=self.address, next_step="mend that, then run it again") from error
 
 
 def fit(space: Space, vectors: Vectors, where: str) -> np.ndarray:
@@ -295,9 +258,7 @@ def fit(space: Space, vectors: Vectors, where: str) -> np.ndarray:
     Raises FingerprintError for vectors of another model or of none, StoreError for a wrong shape or
     values that are not finite.
     """
-    space.fingerprint.require(
-        getattr(vectors, "fingerprint", None), where, "encode with the model of this generation, or build one for yours"
-    )
+    space.fingerprint.require(getattr(vectors, "fingerprint", None), where, "encode with its model, or for yours: nearer index build")
     array = np.asarray(vectors.array, np.float32)
     if array.ndim != 2 or array.shape[1] not in (space.dimension, space.fingerprint.dimension) or not np.isfinite(array).all():
         raise StoreError(f"vectors must be finite, (n, {space.dimension}); these are {array.shape}", where=where)
@@ -318,9 +279,6 @@ def decode(space: Space, stored: np.ndarray) -> np.ndarray:
     return decode_rows(stored, spec(space)) if len(stored) else np.zeros((0, space.dimension), np.float32)
 
 
-# -- filters -------------------------------------------------------------------------------------
-
-
 def terms(metadata: Metadata) -> list[str]:
     """Every field with each key of its value: by these any engine filters through set membership, as `filters.matches` does."""
     return sorted({_term(field, key) for field, value in metadata.items() for key in filters._held(value)})
@@ -336,9 +294,6 @@ def _term(field: str, key: str) -> str:
     return term if len(term) <= _LONG_TERM else hashlib.sha256(term.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-# -- results -------------------------------------------------------------------------------------
-
-
 def collapse(doc_ids: Sequence[str], scores: np.ndarray, k: int) -> list[Hit]:
     """The `k` best documents by their best chunk, in canonical order."""
     best: dict[str, float] = {}
@@ -347,26 +302,6 @@ def collapse(doc_ids: Sequence[str], scores: np.ndarray, k: int) -> list[Hit]:
             break
         best.setdefault(doc_ids[i], float(scores[i]))
     return rank_hits(best.items(), k)
-
-
-def _merged(old: list[Hit], new: list[Hit], k: int) -> list[Hit]:
-    best = dict(old)
-    for doc_id, score in new:
-        best[doc_id] = max(score, best.get(doc_id, score))
-    return rank_hits(best.items(), k)
-
-
-def best_documents(queries: np.ndarray, doc_ids: Sequence[str], vectors: np.ndarray, k: int) -> list[list[Hit]]:
-    """Exact search through one batch of chunks, in any order."""
-    if not len(doc_ids):
-        return [[] for _ in queries]
-    number: dict[str, int] = {}
-    owners = np.array([number.setdefault(doc_id, len(number)) for doc_id in doc_ids])
-    order = np.argsort(owners, kind="stable")
-    starts = np.flatnonzero(np.diff(owners[order], prepend=-1))
-    scores = np.maximum.reduceat(np.round(queries @ vectors[order].T, DECIMALS), starts, axis=1)
-    documents = Order(list(number))
-    return [documents.top(row, k) for row in scores]
 
 
 @contextmanager

@@ -8,8 +8,8 @@ rescored.  Filters run before the vector search.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 
 from nearer.index.stores.base import Space, check_generation
-from nearer.index.stores.common import COLUMNS, LOSSY, Clauses, Columns, Found, Store, clauses, collapse, locked
+from nearer.index.stores.common import COLUMNS, LOSSY, Clauses, Columns, Found, Store, clauses, collapse, guarded, locked, opened
 from nearer.retrieve.fingerprint import Vectors
 from nearer.types import Hit, Metadata
 
 _PREFIX = "gen_"
 _POINTER = "nearer_active"
 _TIDY = 64  # commits after which small fragments are merged and added to the indices
-_MOST = 5000  # ids in one condition
 _KEPT = timedelta(hours=1)  # how long versions stay for readers that began on them
 
 
@@ -39,40 +38,28 @@ class LanceStore(Store):
     errors = (OSError, RuntimeError, ValueError)  # what lancedb raises for everything
 
     def __init__(self, location: str | Path) -> None:
-        self._location = str(location)
+        self.address = str(location)
 
     @cached_property
     def _db(self) -> Any:
         import lancedb
 
         # interval 0: every read looks for what other processes have written
-        return lancedb.connect(self._location, read_consistency_interval=timedelta(0))
-
-    def _where(self, generation: str) -> str:
-        return f"{self._location}/{_PREFIX}{generation}"
+        return lancedb.connect(self.address, read_consistency_interval=timedelta(0))
 
     def _tables(self) -> list[str]:
-        names: list[str] = []
-        page = None
-        while page is None or page.page_token:
-            page = self._db.list_tables(page_token=page.page_token if page else None)
-            names.extend(page.tables)
-        return names
+        return list(self._db.list_tables().tables)
 
     def _generations(self) -> list[str]:
         return [name.removeprefix(_PREFIX) for name in self._tables() if name.startswith(_PREFIX)]
 
     def _table(self, generation: str) -> Any:
-        return self._db.open_table(_PREFIX + check_generation(generation))
+        return self._db.open_table(_PREFIX + generation)
 
     def _identity(self, generation: str) -> str | None:
-        try:
-            table = self._table(generation)
-        except ValueError as error:
-            if "not found" in str(error):
-                return None
-            raise
-        return str((table.schema.metadata or {}).get(b"nearer", b"").decode())
+        if _PREFIX + check_generation(generation) not in self._tables():
+            return None
+        return str((self._table(generation).schema.metadata or {}).get(b"nearer", b"").decode())
 
     def _schema(self, space: Space) -> Any:
         import pyarrow as pa
@@ -90,7 +77,7 @@ class LanceStore(Store):
         _index_columns(table)
 
     def _lock(self, generation: str) -> AbstractContextManager[None]:
-        return nullcontext() if "://" in self._location else locked(Path(self._location) / f".{generation}.lock")
+        return nullcontext() if "://" in self.address else locked(Path(self.address) / f".{generation}.lock")
 
     def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
         import pyarrow as pa
@@ -101,48 +88,44 @@ class LanceStore(Store):
             arrays["signs"] = np.packbits(vectors[:, 4:] > 0, axis=1)
         lists = {name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1]) for name, array in arrays.items()}
         batch = pa.table({**columns, **lists}, schema=schema)
-        doc_ids = list(dict.fromkeys(columns["doc_id"]))
+        same = _among(set(columns["doc_id"]))
         with self._lock(space.generation):
             table = self._table(space.generation)
-            if any(table.count_rows(condition) for condition in _among(doc_ids)):
-                gone = " OR ".join(_among(doc_ids))
+            if table.count_rows(same):
                 merge = table.merge_insert("chunk_id").when_matched_update_all().when_not_matched_insert_all()
-                merge.when_not_matched_by_source_delete(gone).execute(batch)
+                merge.when_not_matched_by_source_delete(same).execute(batch)
             else:  # nothing to replace: no join
                 table.add(batch)
             if table.version % _TIDY == 0:
-                table.optimize(cleanup_older_than=_KEPT)
+                with suppress(*self.errors):  # the write is done; tidying can wait
+                    table.optimize(cleanup_older_than=_KEPT)
 
-    def _delete(self, space: Space, doc_ids: list[str]) -> int:
+    @opened
+    def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
+        same = _among(doc_ids)
         with self._lock(space.generation):
             table = self._table(space.generation)
-            count = 0
-            for condition in _among(doc_ids):
-                found = set(table.search().where(condition).select(["doc_id"]).to_arrow()["doc_id"].to_pylist())
-                if found:
-                    table.delete(condition)
-                count += len(found)
-            return count
+            found = table.search().where(same).select(["doc_id"]).to_arrow()["doc_id"].unique()
+            if len(found):
+                table.delete(same)
+            return len(found)
 
-    def _hashes(self, space: Space) -> dict[str, str]:
+    @opened
+    def hashes(self, space: Space) -> dict[str, str]:
         found = self._table(space.generation).search().select(["doc_id", "hash"]).to_arrow()
         return dict(zip(found["doc_id"].to_pylist(), found["hash"].to_pylist(), strict=True))
 
-    def _count(self, space: Space) -> tuple[int, int]:
+    @opened
+    def count(self, space: Space) -> tuple[int, int]:
         found = self._table(space.generation).search().select(["doc_id"]).to_arrow()["doc_id"]
         return len(found.unique()), len(found)
 
     def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
-        import pyarrow as pa
-
-        table = self._table(space.generation)
-        parts = [table.search().where(condition).select([*COLUMNS, "vector"]).to_arrow() for condition in _among(doc_ids)]
-        if not parts:
-            return {name: [] for name in COLUMNS}, np.zeros((0, 0))
-        found = pa.concat_tables(parts)
+        found = self._table(space.generation).search().where(_among(doc_ids)).select([*COLUMNS, "vector"]).to_arrow()
         return {name: found[name].to_pylist() for name in COLUMNS}, _array(found["vector"])
 
-    def _build_index(self, space: Space, sample: Vectors | None) -> dict[str, Any]:
+    @opened
+    def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
         from lancedb.index import IvfFlat, IvfSq
 
         with self._lock(space.generation):
@@ -193,35 +176,35 @@ class LanceStore(Store):
         for batch in (search.where(_filter(wanted)) if wanted else search).to_batches(8192):
             yield batch["doc_id"].to_pylist(), _array(batch["vector"])
 
+    @opened
     def text_search(self, space: Space, query: str, k: int, *, filter: Metadata | None = None) -> list[Hit]:
         """BM25 of Lance over the texts."""
         from lancedb.query import MatchQuery
 
-        with self._opened(space):
-            wanted = clauses(filter)
-            if k < 1 or not all(wanted) or not query.strip():
-                return []
-            n = 4 * k
-            while True:
-                search = self._table(space.generation).search(MatchQuery(query, "text"), query_type="fts").limit(n)
-                search = search.where(_filter(wanted), prefilter=True) if wanted else search
-                found = search.select(["doc_id", "_score"]).to_arrow()
-                hits = collapse(found["doc_id"].to_pylist(), found["_score"].to_numpy(), k)
-                if len(hits) == k or len(found) < n:
-                    return hits
-                n *= 4
+        wanted = clauses(filter)
+        n = 4 * k
+        while k > 0 and all(wanted):
+            search = self._table(space.generation).search(MatchQuery(query, "text"), query_type="fts").limit(n)
+            search = search.where(_filter(wanted), prefilter=True) if wanted else search
+            found = search.select(["doc_id", "_score"]).to_arrow()
+            hits = collapse(found["doc_id"].to_pylist(), found["_score"].to_numpy(), k)
+            if len(hits) == k or len(found) < n:
+                return hits
+            n *= 4
+        return []
 
-    def _drop(self, generation: str) -> None:
-        if _PREFIX + generation in self._tables():
+    @guarded
+    def drop(self, generation: str) -> None:
+        if _PREFIX + check_generation(generation) in self._tables():
             self._db.drop_table(_PREFIX + generation, ignore_missing=True)
 
-    def _active(self) -> str | None:
-        if _POINTER not in self._tables():
-            return None
-        return self._db.open_table(_POINTER).to_arrow()["generation"].to_pylist()[0] or None
+    @guarded
+    def active(self) -> str | None:
+        return self._db.open_table(_POINTER).to_arrow()["generation"].to_pylist()[0] or None if _POINTER in self._tables() else None
 
-    def _activate(self, generation: str | None) -> None:
-        self._db.create_table(_POINTER, [{"generation": generation or ""}], mode="overwrite")
+    @guarded
+    def activate(self, generation: str | None) -> None:
+        self._db.create_table(_POINTER, [{"generation": check_generation(generation) if generation else ""}], mode="overwrite")
 
 
 def _index_columns(table: Any) -> None:
@@ -250,9 +233,9 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _among(doc_ids: list[str]) -> list[str]:
-    """Conditions that together name the documents."""
-    return [f"doc_id IN ({', '.join(map(_literal, doc_ids[i : i + _MOST]))})" for i in range(0, len(doc_ids), _MOST)]
+def _among(doc_ids: Iterable[str]) -> str:
+    listed = ", ".join(map(_literal, doc_ids))
+    return f"doc_id IN ({listed})" if listed else "false"
 
 
 def _filter(wanted: Clauses) -> str:

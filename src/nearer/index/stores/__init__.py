@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from nearer import config
-from nearer.errors import StoreError
-from nearer.index.stores.base import VectorStore
+from nearer.errors import FingerprintError, StoreError
+from nearer.index.stores.base import Rows, Space, VectorStore
+from nearer.index.stores.common import fit
+from nearer.retrieve.encoder import Encoder
+from nearer.retrieve.fingerprint import Vectors
 
 
 def open_store(settings: config.Index, root: Path) -> VectorStore:
@@ -43,3 +49,30 @@ def _address(settings: config.Index) -> str:
             next_step="set it to the address, or to env:NAME and export NAME",
         )
     return location
+
+
+def adopt(store: VectorStore, space: Space, rows: Iterable[Rows], encoder: Encoder, sample: int = 8, tolerance: float = 0.999) -> int:
+    """Vectors that exist already become a generation under the identity that its owner declares; returns how many chunks.
+
+    Declared is not proved: of every batch, `sample` texts are encoded again before the batch is
+    written.  Raises FingerprintError where a vector's cosine with its text's is below `tolerance`;
+    then the generation holds the batches before that one, and the call can be repeated.
+    """
+    count = 0
+    for batch in rows:
+        picked = np.unique(np.linspace(0, len(batch) - 1, min(sample, len(batch))).astype(int))
+        again = Vectors(encoder.encode([batch.texts[i] for i in picked], "document"), encoder.fingerprint)
+        given = Vectors(batch.vectors.array[picked], batch.vectors.fingerprint)
+        a, b = (fit(space, vectors, f"adopt {space.generation}").astype(np.float64) for vectors in (given, again))
+        cosines = np.sum(a * b, axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+        if len(picked) and cosines.min() < tolerance:
+            chunk = batch.chunk_ids[picked[cosines.argmin()]]
+            raise FingerprintError(
+                f"the vector of {chunk!r} is not what this model gives for its text (cosine {cosines.min():.3f})",
+                where=f"adopt {space.generation}",
+                next_step="declare the model, prompt and maximum length that made these vectors, or embed again: nearer index build",
+            )
+        store.create(space)
+        store.write(space, batch)
+        count += len(batch)
+    return count

@@ -144,7 +144,14 @@ class Store(ABC):
             return
         order = sorted(range(len(rows)), key=rows.doc_ids.__getitem__)
         metadata = [json.dumps(dict(one), ensure_ascii=False) for one in rows.metadata]
-        given = (rows.chunk_ids, rows.doc_ids, rows.texts, metadata, rows.hashes, [terms(one) for one in rows.metadata])
+        given: tuple[Sequence[Any], ...] = (
+            rows.chunk_ids,
+            rows.doc_ids,
+            rows.texts,
+            metadata,
+            rows.hashes,
+            [terms(one) for one in rows.metadata],
+        )
         columns: Columns = {name: [values[i] for i in order] for name, values in zip((*COLUMNS, "terms"), given, strict=True)}
         self._put(space, columns, encode_rows(vectors[order], spec(space), space.fingerprint.similarity))
 

@@ -200,18 +200,21 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
         out.print(f"  nothing tried: {summary['skipped']}")
         return
     ladder = read_json(workspace.run_dir / "fix" / "summary.json")
-    table = _table("rung", "kept", f"{ladder['measure']}", "gain (interval)", "repaired", "broken", "best of what was tried")
-    table.add_row("today", "", f"{ladder['today']:.3f}", "", "", "", ladder["today_label"])
+    table = _table("rung", "kept", f"{ladder['measure']}", "gain (interval)", "repaired", "broken")
+    table.add_row("today", "", f"{ladder['today']:.3f}", "", "", "")
     for rung in ladder["rungs"]:
         if rung["delta"] is None:
-            table.add_row(rung["fix"], "–", "", "", "", "", rung["label"], style="dim")
+            table.add_row(rung["fix"], "–", "", rung["label"], "", "", style="dim")
             continue
         low, high = rung["delta"]["ci"]
         gain = f"{rung['delta']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
-        cells = [f"{rung['measure']:.3f}", gain, str(rung["repaired"]), str(rung["broken"]), rung["label"]]
+        cells = [f"{rung['measure']:.3f}", gain, str(rung["repaired"]), str(rung["broken"])]
         table.add_row(rung["fix"], "yes" if rung["kept"] else "no", *cells, style="bold" if rung["kept"] else None)
     out.print(f"  {ladder['n_queries']:,} dev queries; a rung stays when its gain is real")
     out.print(table)
+    for rung in ladder["rungs"]:
+        if rung["delta"]:
+            out.print(Text(f"    · {rung['fix']}: {rung['label']}", style="" if rung["kept"] else "dim"))
     repaired = [sum(pair[place] for pair in ladder["failures_repaired"].values()) for place in (0, 1)]
     share = f"; repairs {repaired[0]:,} of {repaired[1]:,} diagnosed failures" if repaired[1] else ""
     out.print(f"  best simple system: {ladder['label']} ({ladder['measure']} {ladder['best_measure']:.3f}){share}")
@@ -324,7 +327,7 @@ def say_init(path: Path, lines: Sequence[str]) -> None:
     out.print(Text(f"  → cd {_short(path.parent)} && nearer run", style="cyan"))
 
 
-_WRAPPED = ("question", "what repairs it", "best of what was tried", "each way", "document")
+_WRAPPED = ("question", "what repairs it", "each way", "document")
 
 
 def _table(first: str, *others: str) -> Table:

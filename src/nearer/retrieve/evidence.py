@@ -178,7 +178,8 @@ def _mixed(probes: Mapping[str, Probe], k: int) -> str:
     exact = probes.get("exact", Probe()).rank
     variants = probes.get("chunking", Probe()).variants
     agreed = [name for name, rank in variants.items() if name != "document" and rank and rank <= k and (not exact or 2 * rank <= exact)]
-    return f"mixed topics: {len(agreed)} of {len(variants)} chunkings find it" if 2 * len(agreed) > len(variants) and len(agreed) > 1 else ""
+    most = len(agreed) > max(1, len(variants) / 2)
+    return f"mixed topics: {len(agreed)} of {len(variants)} chunkings find it" if most else ""
 
 
 def _spans(query: Query, document: Document) -> Iterable[Mapping[str, Any]]:

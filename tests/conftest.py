@@ -25,6 +25,8 @@ SMALL_DOCUMENTS = 120
 #: Settings with which a whole run takes seconds.
 QUICK: Mapping[str, Mapping[str, Any]] = {
     "evaluate": {"resamples": 1000},
+    "diagnose": {"splits": ["dev"], "chunkers": ["tokens:32:8"]},
+    "fix": {"fixes": ["hybrid"], "title_weights": []},
     "train": {"epochs": 1, "batch_size": 8, "dev_documents": 200},
 }
 

@@ -134,8 +134,8 @@ def test_data_without_training_queries_still_gets_a_decision(small_data: Path, w
     path = write_project(tmp_path / "project", data={"folder": str(data)})
     result = nearer("run", "-c", path, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)[3]["skipped"]
-    assert json.loads(result.stdout)[4]["verdict"] in {"use_simpler_fix", "do_not_ship"}
+    assert json.loads(result.stdout)[5]["skipped"]
+    assert json.loads(result.stdout)[6]["verdict"] in {"use_simpler_fix", "do_not_ship"}
 
 
 # -- what can be wrong ------------------------------------------------------------------------------

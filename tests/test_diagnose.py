@@ -18,6 +18,9 @@ from nearer.retrieve.pipeline import Pipeline
 from nearer.types import Query, Run, Split
 
 
+EVERY = ["metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"]
+
+
 def call(*words: str | Path) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
 
@@ -29,7 +32,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory, write_project: Any) -> Path:
     path: Path = write_project(
         tmp_path_factory.mktemp("fixed"),
         diagnose={"chunkers": chunkers[:1]},
-        fix={"chunkers": chunkers, "compressions": ["int8", "binary@128"]},
+        fix={"fixes": EVERY, "chunkers": chunkers, "compressions": ["int8", "binary@128"]},
     )
     result = call("run", "--to", "fix", "-c", path, "--json")
     assert result.exit_code == 0, result.output
@@ -84,7 +87,7 @@ def test_every_kind_of_fix_is_tried_with_its_cost(run_dir: Path) -> None:
 
 def test_the_ladder_keeps_only_rungs_that_really_help(run_dir: Path) -> None:
     ladder = json.loads((run_dir / "fix" / "summary.json").read_text())
-    assert [rung["fix"] for rung in ladder["rungs"]] == ["metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"]
+    assert [rung["fix"] for rung in ladder["rungs"]] == EVERY
     for rung in ladder["rungs"]:
         if rung["delta"]:
             assert rung["kept"] == (rung["delta"]["ci"][0] > 0 and rung["delta"]["mean"] >= 0.005)

@@ -87,7 +87,7 @@ def test_candidates_are_chosen_on_dev_and_not_on_test() -> None:
 
 
 def test_the_checklist_answers_six_questions() -> None:
-    answers = checklist(evidence(0.10, 0.0, (PASS,)), {"examples": 12, "queries": 10, "documents": 4}, {"documents": 9, "seconds": 3.0})
+    answers = checklist(evidence(0.10, 0.0, (PASS,)), {"examples": 12, "queries": 10, "documents": 4}, {"documents": 9, "seconds": 3.0}, {})
     assert [row["answer"] for row in answers] == ["yes", "unknown", "yes", "yes", "yes", "yes"]
-    untrained = checklist(evidence(None, 0.0), {}, {})
+    untrained = checklist(evidence(None, 0.0), {}, {}, {})
     assert [row["answer"] for row in untrained] == ["yes", "unknown", "unknown", "no", "unknown", "unknown"]

@@ -17,7 +17,6 @@ from nearer.measure.causes import CAUSES, Facts, Probe, best, classify, freshnes
 from nearer.retrieve.pipeline import Pipeline
 from nearer.types import Query, Run, Split
 
-
 EVERY = ["metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"]
 
 

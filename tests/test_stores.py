@@ -9,7 +9,9 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 import pytest
 
 from nearer.config import Index
-from nearer.errors import FingerprintError, StoreError
+from nearer.errors import BusyError, FingerprintError, StoreError
 from nearer.index.stores import adopt, common, open_store
 from nearer.index.stores.base import Rows, Space, VectorStore
 from nearer.index.stores.lance import LanceStore
@@ -648,6 +650,41 @@ def test_qdrant_shows_a_write_that_died_between_new_and_old_chunks(monkeypatch: 
     store.write(SPACE, rows_of({"a": 1}, version="2"))
     assert store.hashes(SPACE) == {"a": "hash a 2", "b": "hash b 1"}
     assert store.count(SPACE) == (2, 2)
+
+
+# -- two writers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["numpy", "lancedb"])
+def test_a_second_writer_waits_then_says_that_another_writes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, lock = STORES[kind](tmp_path), {"numpy": f"{SPACE.generation}/.lock", "lancedb": f".{SPACE.generation}.lock"}[kind]
+    store.create(SPACE)
+    monkeypatch.setattr(sys.modules[type(store).__module__], "locked", partial(common.locked, patience=0.05))
+    with common.locked(tmp_path / lock):
+        for attempt in (lambda: store.write(SPACE, rows_of(["a"])), lambda: store.delete(SPACE, ["a"])):
+            with pytest.raises(BusyError, match="another process is writing"):
+                attempt()
+        assert store.count(SPACE) == (0, 0)  # readers go on
+    store.write(SPACE, rows_of(["a"]))
+    assert store.count(SPACE) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "lancedb"])
+def test_writers_and_readers_at_once_lose_and_double_nothing(kind: str, tmp_path: Path) -> None:
+    STORES[kind](tmp_path).create(SPACE)
+
+    def work(worker: int) -> None:
+        store = STORES[kind](tmp_path)
+        for turn in range(5):
+            store.write(SPACE, rows_of({"shared": 1 + worker % 2, f"own {worker} {turn}": 1}, seed=worker))
+            assert {"shared", f"own {worker} {turn}"} <= dict(store.search(SPACE, asked(1), 50)[0]).keys()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    store = STORES[kind](tmp_path)
+    assert store.count(SPACE)[0] == 21
+    assert len(store.fetch(SPACE, ["shared"])) in (1, 2)
+    assert sum(len(rows) for rows in store.scan(SPACE)) == store.count(SPACE)[1]
 
 
 # -- kills ---------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from generations_kit import WORDS, static_model, transformer_model
 from nearer import config
@@ -183,12 +184,26 @@ EXAMPLES = [
     (f"{WORDS[i % 14]} {WORDS[i % 5]}", f"{WORDS[i % 13]} {'leak' if i % 2 else 'heat'} {WORDS[i % 11]} " * (1 + i % 3), float(i % 2))
     for i in range(96)
 ]
+WEAKNESSES = [
+    ("memory is written behind its end", "A heap overflow writes behind the end of allocated memory."),
+    ("a path leaves its folder", "A path traversal leaves the folder that files should stay in."),
+    ("a script in the browser", "A cross-site script runs in the browser of another user."),
+    ("an endless loop", "A loop without end keeps the processor busy."),
+]
 SETTINGS = config.Rerank(max_length=32, learning_rate=5e-3)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return transformer_model(tmp_path_factory.mktemp("models") / "small")
+    """The kit's transformer, with a tokenizer that tells two texts apart."""
+    folder = transformer_model(tmp_path_factory.mktemp("models") / "small")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.add_special_tokens({"cls_token": "[UNK]", "sep_token": "reset"})
+    ends = [("[UNK]", tokenizer.cls_token_id), ("reset", tokenizer.sep_token_id)]
+    template = TemplateProcessing(single="[UNK] $A reset", pair="[UNK] $A reset $B:1 reset:1", special_tokens=ends)
+    tokenizer.backend_tokenizer.post_processor = template
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -274,19 +289,24 @@ def test_a_model_without_a_transformer_cannot_become_a_reranker(tmp_path: Path) 
     static = load_model(config.Model(name=str(static_model(tmp_path / "static")), device="cpu"), tmp_path)
     with pytest.raises(ModelError, match="only out of a transformer"):
         train_reranker(static, EXAMPLES, tmp_path / "out", SETTINGS, name="static", seed=0)
+    unseparated = load_model(config.Model(name=str(transformer_model(tmp_path / "unseparated")), device="cpu"), tmp_path)
+    with pytest.raises(ModelError, match="separator between two texts"):
+        train_reranker(unseparated, EXAMPLES, tmp_path / "out", SETTINGS, name="unseparated", seed=0)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_real_model_gives_its_first_layers(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_untrained_one_ranks_like_the_embedding_model_and_is_loaded_back(tiny_model: Path, tmp_path: Path) -> None:
     base = load_model(config.Model(name=str(tiny_model), device="cpu"), tmp_path)
-    settings = SETTINGS.model_copy(update={"layers": 1, "max_length": 24, "learning_rate": 1e-5})
-    pairs = [("is it good?", "yes", 1.0), ("is it good?", "a long text " * 50, 0.0)]
-    train_reranker(base, pairs, tmp_path / "out", settings, name="tiny", seed=0)
+    documents = [text for _, text in WEAKNESSES]
+    pairs = [(query, document) for query, _ in WEAKNESSES for document in documents]
+    settings = SETTINGS.model_copy(update={"max_length": 24, "learning_rate": 1e-9})
+    train_reranker(base, [(*pairs[0], 1.0), (*pairs[1], 0.0)], tmp_path / "out", settings, name="tiny", seed=0)
+    scores = load_reranker("out", tmp_path).score(pairs).reshape(len(WEAKNESSES), -1)
+    assert scores.argmax(1).tolist() == list(range(len(WEAKNESSES)))
     model = open_cross_encoder("tiny", tmp_path / "out")
-    assert (model.config.num_hidden_layers, model.max_seq_length) == (1, 24)
-    table = base.transformers_model.get_input_embeddings().weight
-    assert torch.equal(model.transformers_model.get_input_embeddings().weight, table)
-    assert load_reranker("out", tmp_path).score([("", ""), ("is it good?", "yes")]).shape == (2,)
+    assert model.max_seq_length == 24
+    assert model.preprocess([pairs[0]])["input_ids"].shape[1] <= 24
+    assert base.transformers_model.config.num_labels == 2  # the embedding model stays as it was
 
 
 # -- examples ------------------------------------------------------------------------------------------

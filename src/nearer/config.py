@@ -106,7 +106,6 @@ class Rerank(Section):
     negatives: Positive = Field(3, description="train: negatives a positive, out of the first results of dense and BM25")
     epochs: Annotated[float, Field(gt=0)] = Field(1, description="train: passes over the pairs")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="train: at its highest")
-    layers: Positive | None = Field(None, description="train: first layers of the embedding model that are used (null: all)")
 
 
 class Check(Section):

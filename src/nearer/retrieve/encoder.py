@@ -258,10 +258,10 @@ def load_model(settings: config.Model, root: Path, path: Path | None = None, *, 
     return model
 
 
-def open_model(kind: str, name: str, local: Path | None, *, setting: str = "model.name", **more: Any) -> Any:
-    """A model of a class of sentence-transformers, from the folder `local` or else by name; `more` goes to the class.
+def open_model(kind: str | Callable[..., Any], name: str, local: Path | None, *, setting: str = "model.name", **more: Any) -> Any:
+    """A model of a class of sentence-transformers (or what `kind` makes), from the folder `local` or else by name.
 
-    Safetensors only, no remote code.  Raises ModelError with what to do.
+    Safetensors only, no remote code; `more` goes to the class.  Raises ModelError with what to do.
     """
     if local is not None:
         _require_weights(local)
@@ -273,7 +273,7 @@ def open_model(kind: str, name: str, local: Path | None, *, setting: str = "mode
     transformers_logging.disable_progress_bar()
     safely = {"trust_remote_code": False, "local_files_only": local is not None, "model_kwargs": {"use_safetensors": True}}
     try:
-        return getattr(sentence_transformers, kind)(source, **safely, **more)
+        return (getattr(sentence_transformers, kind) if isinstance(kind, str) else kind)(source, **safely, **more)
     except Exception as error:  # noqa: BLE001 - dozens of kinds come out of the loaders; all mean "cannot load"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         step = "check the folder" if local else f"check the name and the network, or give a local folder as {setting}"

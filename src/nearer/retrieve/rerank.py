@@ -25,6 +25,8 @@ Pair = tuple[str, str]  # (query, document)
 
 #: Correlation (Pearson) of bf16 with fp32 scores of the same pairs, from which bf16 is used.
 MIN_FIDELITY = 0.999
+#: Where a model folder that was trained here keeps its output layer.
+HEAD = "1_PairSimilarity"
 _BATCH_TOKENS = 8192
 #: Scores of equal pairs should tie, whatever batch they stood in: logits are some tens, float32's last bits at 1e-6.
 _DECIMALS = 4
@@ -166,7 +168,18 @@ def open_cross_encoder(name: str, local: Path | None, **more: Any) -> Any:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    return open_model("CrossEncoder", name, local, setting="rerank.model", **more)
+    ours = local is not None and (local / HEAD).is_dir()
+    return open_model(_trained_here if ours else "CrossEncoder", name, local, setting="rerank.model", **more)
+
+
+def _trained_here(folder: str, *, device: str | None = None, **safely: Any) -> Any:
+    """Part by part: a class of ours named in a folder is, to sentence-transformers, remote code."""
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Transformer
+
+    from nearer.retrieve.joint import PairSimilarity
+
+    return CrossEncoder(modules=[Transformer.load(folder, **safely), PairSimilarity.load(folder, subfolder=HEAD)], device=device)
 
 
 def load_reranker(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import tempfile
@@ -18,7 +19,7 @@ from nearer.errors import DataError, ModelError
 from nearer.files import value_hash, write_json
 from nearer.retrieve.encoder import hardware_has_bf16, load_model
 from nearer.retrieve.fingerprint import declared
-from nearer.retrieve.rerank import CachedReranker, load_reranker, open_cross_encoder
+from nearer.retrieve.rerank import CachedReranker, load_reranker
 from nearer.training.examples import Duplicates, known_positives
 from nearer.training.mining import pool_of, unusable
 from nearer.training.trainer import training_mode, watcher_of
@@ -26,7 +27,9 @@ from nearer.types import Run, Split
 
 Labelled = tuple[str, str, float]  # (query, document, 1 relevant or 0 not)
 
-_BATCH = 32
+_BATCH = 8  # small, for many steps: on a CPU larger ones are no faster
+_HEAD_RATE = 100  # learning rate of the output layer, as a multiple: its weights are some tens
+_VERSION = 1  # of this training: kept rerankers of another one are not used
 _CANDIDATES = 30  # hits of each run that negatives are drawn from
 
 
@@ -69,7 +72,7 @@ def reranker_examples(  # noqa: PLR0913 - what it may look at is listed one by o
 def train_reranker(base: Any, examples: Sequence[Labelled], out: Path, settings: config.Rerank, *, name: str, seed: int) -> dict[str, Any]:
     """Train a cross-encoder on labelled pairs and save it in folder `out`; returns how it went.
 
-    `base` is a SentenceTransformer, whose transformer (its first `layers`) is what it starts from.
+    `base` is a SentenceTransformer; what is trained starts from a copy of its transformer.
     The same seed gives the same weights on the same machine.  `out` appears whole or not at all.
     Raises ModelError for a base without a transformer and when the loss is not finite.
     """
@@ -80,7 +83,7 @@ def train_reranker(base: Any, examples: Sequence[Labelled], out: Path, settings:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as scratch:
         made = Path(scratch) / "made"
         transformers.set_seed(seed)
-        model = _untrained(base, Path(scratch) / "base", settings, name)
+        model = _untrained(base, settings, name)
         loss = _fit(model, examples, settings, Path(scratch) / "trainer", seed)
         if not math.isfinite(loss):
             raise ModelError("the reranker's training loss is not finite", where=name, next_step="lower rerank.learning_rate")
@@ -135,27 +138,30 @@ def reranker_of(  # noqa: PLR0913 - the same, and where things lie
     base = load_model(settings.model, root)
     with tempfile.TemporaryDirectory() as scratch:
         made_of = chosen.model_dump(mode="json", exclude={"model", "depth"})
-        key = value_hash({"base": declared(base), "examples": examples, "settings": made_of, "seed": rng_seed})
+        key = value_hash({"base": declared(base), "examples": examples, "settings": made_of, "seed": rng_seed, "version": _VERSION})
         folder = (cache / "rerankers" if cache is not None else Path(scratch)) / key[:16]
         if not (folder / "training.json").is_file():
             train_reranker(base, examples, folder, chosen, name=settings.model.name, seed=rng_seed)
         return load_reranker(str(folder.resolve()), root, name="trained here", **shared)
 
 
-def _untrained(base: Any, folder: Path, settings: config.Rerank, name: str) -> Any:
-    """A CrossEncoder over the transformer of a SentenceTransformer, with a new output layer."""
-    transformer = base.transformers_model
+def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
+    """A CrossEncoder over a copy of the transformer of a SentenceTransformer, with the output layer of `joint`."""
+    from sentence_transformers import CrossEncoder
+
+    from nearer.retrieve.joint import PairSimilarity
+
     step = "set rerank.model to a cross-encoder's folder, or to null"
-    if transformer is None:
+    if base.transformers_model is None or base.tokenizer is None:
         raise ModelError("a reranker can be trained only out of a transformer, and this model has none", where=name, next_step=step)
-    transformer.save_pretrained(folder)
-    base.tokenizer.save_pretrained(folder)
-    layers = min(settings.layers or transformer.config.num_hidden_layers, transformer.config.num_hidden_layers)
-    try:
-        model = open_cross_encoder(name, folder, device=base.device.type, num_labels=1, config_kwargs={"num_hidden_layers": layers})
-    except ModelError as error:
-        raise ModelError(f"no reranker can be made out of this model: {error.what}", where=name, next_step=step) from None
-    model.max_seq_length = min(settings.max_length, getattr(model.config, "max_position_embeddings", settings.max_length))
+    separator = base.tokenizer.sep_token_id
+    if separator not in base.tokenizer("a", "b")["input_ids"][1:-1]:
+        raise ModelError("a reranker needs a tokenizer that puts a separator between two texts", where=name, next_step=step)
+    body = copy.deepcopy(base[0])
+    body.model.config.num_labels = 1
+    head = PairSimilarity(body.model.config.hidden_size, separator)
+    model = CrossEncoder(modules=[body, head], device=base.device.type)
+    model.max_seq_length = min(settings.max_length, getattr(body.model.config, "max_position_embeddings", settings.max_length))
     return model
 
 
@@ -173,6 +179,7 @@ def _fit(model: Any, examples: Sequence[Labelled], settings: config.Rerank, fold
         max_steps=steps,
         per_device_train_batch_size=_BATCH,
         learning_rate=settings.learning_rate,
+        learning_rate_mapping={r"^model\.1\.": _HEAD_RATE * settings.learning_rate},
         warmup_steps=math.ceil(steps * 0.1),
         bf16=hardware_has_bf16(model.device.type),
         use_cpu=model.device.type == "cpu",

@@ -536,7 +536,11 @@ def test_a_narrow_filter_loses_no_document(store: VectorStore, dtype: Dtype, mon
 def test_an_index_is_tuned_to_find_what_exact_search_finds(store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.Store, "exact_below", 1000)
     space = Space("wide", WIDE_MODEL, WIDE, dtype)
-    rows = rows_of({f"d{i:04}": 1 + i % 2 for i in range(1500)}, vectors=alike(2250, seed=5), fingerprint=WIDE_MODEL)
+    vectors, queries = alike(2250, seed=5), Vectors(alike(50, seed=6), WIDE_MODEL)
+    nearest = np.argsort(-(vectors @ queries.array.T).max(axis=1))
+    rows = rows_of({f"d{i:04}": 1 + i % 2 for i in range(1500)}, vectors=vectors, fingerprint=WIDE_MODEL)
+    close = {rows.doc_ids[i] for i in nearest[:500]}
+    rows = replace(rows, metadata=[{"far": doc_id not in close} for doc_id in rows.doc_ids])
     if refused(store, space):
         return
     store.write(space, rows)
@@ -545,11 +549,17 @@ def test_an_index_is_tuned_to_find_what_exact_search_finds(store: VectorStore, d
         assert made == {"kind": "exact"}
     else:
         assert made["recall@10"] >= common.GOOD_RECALL
-    queries = Vectors(alike(50, seed=6), WIDE_MODEL)
     exact = store.search(space, queries, 10, exact=True)
     same(exact, brute_force(space, rows, queries), 10)
     found = store.search(space, queries, 10)
     assert np.mean([len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, exact, strict=True)]) >= 0.95
+    # a filter that leaves enough for the index, but nothing near the queries
+    wide = {"far": True}
+    assert sum(metadata["far"] for metadata in rows.metadata) > 1000
+    wanted = store.search(space, queries, 10, filter=wide, exact=True)
+    same(wanted, brute_force(space, rows, queries, lambda metadata: matches(wide, metadata)), 10)
+    found = store.search(space, queries, 10, filter=wide)
+    assert np.mean([len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, wanted, strict=True)]) >= 0.95
     # what is written later is found, what is deleted is not
     fresh = Vectors(queries.array[:1], WIDE_MODEL)
     store.write(space, replace(rows_of(["fresh"], fingerprint=WIDE_MODEL), vectors=fresh))
@@ -558,6 +568,24 @@ def test_an_index_is_tuned_to_find_what_exact_search_finds(store: VectorStore, d
     assert first[0][0] == "fresh"
     assert exact[1][0][0] not in dict(second)
     assert store.build_index(space)["kind"] == made["kind"]
+
+
+def test_tuning_raises_the_effort_where_the_first_partitions_are_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.Store, "exact_below", 1000)
+    store, space = LanceStore(tmp_path), Space("wide", WIDE_MODEL, WIDE)
+    rows = rows_of([f"d{i}" for i in range(2000)], fingerprint=WIDE_MODEL)  # no structure: neighbours are in every partition
+    store.create(space)
+    store.write(space, rows)
+    made = store.build_index(space)
+    queries = asked(50, fingerprint=WIDE_MODEL)
+    exact = store.search(space, queries, 10, exact=True)
+    recall = {
+        name: np.mean([len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, exact, strict=True)])
+        for name, found in {"first": store._gather(space, queries.array, 10, [], 0), "tuned": store.search(space, queries, 10)}.items()
+    }
+    assert made["effort"] > 0
+    assert recall["first"] < 0.8
+    assert recall["tuned"] >= 0.98
 
 
 # -- words ---------------------------------------------------------------------------------------

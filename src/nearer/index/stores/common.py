@@ -38,7 +38,6 @@ DECIMALS = 6
 GOOD_RECALL = 0.99
 _BLOCK = 64  # queries searched at once
 _SAMPLE = 100  # queries that an index is tuned on
-_EFFORTS = 8
 _LONG_TERM = 200  # characters; longer values are compared by their hash (GIN indexes refuse long ones)
 
 
@@ -75,6 +74,7 @@ class Store(ABC):
     scanned: tuple[str, ...] = LOSSY  # what an exact search reads through `_stored`, for want of an engine that can
     #: Below this many chunks (all, or those that a filter leaves) exact search is quick enough to need no index.
     exact_below = 20_000
+    efforts = 10  # how often the effort is doubled while an index is tuned
 
     # -- what an engine brings ------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Store(ABC):
             sample = Vectors(array + noise, space.fingerprint)
         queries = fit(space, sample, self.address)[:_SAMPLE]
         truth = self._search(space, queries, 10, [], exact=True)
-        for effort in range(_EFFORTS):
+        for effort in range(self.efforts):
             found = self._gather(space, queries, 10, [], effort)
             recall = sum(len(dict(a).keys() & dict(b).keys()) for a, b in zip(found, truth, strict=True)) / sum(map(len, truth))
             if recall >= GOOD_RECALL:

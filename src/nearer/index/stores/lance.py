@@ -161,8 +161,10 @@ class LanceStore(Store):
         search = search.distance_type("hamming" if lossy else space.fingerprint.similarity).limit(n)
         if wanted:
             search = search.where(_filter(wanted), prefilter=True)
-        # 0: go on through the partitions until n are found
-        search = search.bypass_vector_index() if effort is None else search.minimum_nprobes(8 << effort).maximum_nprobes(0)
+        if effort is None:
+            search = search.bypass_vector_index()
+        else:  # a filter may leave little in the nearest partitions: then all are read (maximum 0), which loses nothing
+            search = search.minimum_nprobes(8 << effort).maximum_nprobes(0 if wanted else 8 << effort)
         found = search.select(["doc_id", "vector", "_distance"]).to_arrow()
         if len(queries) == 1:
             return [(found["doc_id"].to_pylist(), _array(found["vector"]))]

@@ -35,6 +35,7 @@ class PostgresStore(Store):
 
     kind = "postgres"
     dtypes = tuple(_KINDS)
+    efforts = 6  # then ef_search is at its maximum of 1,000
 
     def __init__(self, dsn: str, schema: str = "nearer") -> None:
         try:

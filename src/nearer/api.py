@@ -122,6 +122,8 @@ def evaluate(project: Project) -> evaluate_stage.Evaluation:
 def diagnose(project: Project) -> diagnose_stage.Diagnoses:
     """Why did each failing dev and train query fail, and what is the cheapest thing that repairs it?"""
     splits = project.checked.splits
+    if project.systems.today == "convex":  # its weight is chosen on dev, as in a run
+        project.systems.tune(splits["dev"], project.settings.evaluate.primary)
     wanted = [
         splits[name]
         for name in project.settings.diagnose.splits

@@ -128,10 +128,11 @@ class Evidence:
         chunked: Chunked | None = self._systems.chunked(self._chunker) if self._chunker else None
         if chunked is None:
             return None
-        places = np.flatnonzero(chunked.owners == self._corpus.position(document.id))
-        vectors = self._systems.vectors_of(self._chunker or "")[places]
+        position = self._corpus.position(document.id)
+        first, stop = np.searchsorted(chunked.owners, (position, position + 1))  # owners ascend
+        vectors = self._systems.vectors_of(self._chunker or "")[first:stop]
         asked = self._systems.encoder.encode([query.text], "query")[0]
-        return int(chunked.spans[places[int(np.argmax(vectors @ asked))]][0])
+        return int(chunked.spans[first + int(np.argmax(vectors @ asked))][0])
 
     def _fragments(self, query: Query, document: Document) -> tuple[str, ...]:
         """Acronyms and terms of the query that the tokenizer breaks up and the document does not have."""

@@ -39,6 +39,11 @@ class Pipeline:
         return self.system in ("dense", *HYBRIDS)
 
     @property
+    def first(self) -> Pipeline:
+        """The first stage alone: what is searched before rewriting, preferences and reranking."""
+        return replace(self, rerank=0, rewrite=None, filters="ignore" if self.filters == "boost" else self.filters)
+
+    @property
     def label(self) -> str:
         """A short name: the system, then everything that differs from the plain one."""
         parts = [self.system]

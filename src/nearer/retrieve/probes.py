@@ -33,7 +33,7 @@ class Prober:
     def __init__(self, systems: Systems, failing: Split, wanted: Mapping[str, Sequence[str]], settings: config.Diagnose) -> None:
         self.systems, self.split, self.settings = systems, failing, settings
         self.today = systems.base(systems.today)
-        self.queries = {query.id: query for query in failing.queries}
+        self.queries, self._wanted = {query.id: query for query in failing.queries}, wanted
         self.pairs: list[Pair] = [(query_id, doc_id) for query_id in self.queries for doc_id in wanted[query_id]]
         self.positions: dict[str, list[int]] = {
             query_id: [systems.corpus.position(doc_id) for doc_id in wanted[query_id] if doc_id in systems.corpus]
@@ -65,7 +65,7 @@ class Prober:
             pairs += len(scores) - 1
         return pairs > 0 and agree / pairs >= _AGREES
 
-    def run(self, only: Sequence[str] | None = None) -> dict[Pair, dict[str, Probe]]:
+    def run(self) -> dict[Pair, dict[str, Probe]]:
         """All probes of all pairs, by name; pairs whose document is missing have `today` alone."""
         exact = self._simple(self.today if self.today.system not in OWN or not self.over_model else self.plain)
         today = exact if self.today.system not in OWN else {pair: Probe(self.today_run.rank(*pair)) for pair in self.pairs}
@@ -92,7 +92,7 @@ class Prober:
     def ranks(self, pipeline: Pipeline) -> dict[Pair, int | None]:
         """Rank of every pair: exact where the pipeline scores every document, else within its list."""
         corpus = self.systems.corpus
-        if pipeline.system in ("dense", "bm25") and not (pipeline.rerank or pipeline.rewrite or pipeline.filters == "boost"):
+        if pipeline.system in ("dense", "bm25") and pipeline == pipeline.first:
             exact = ranking.ranks(self.systems.scorer(pipeline), self.split.queries, self.positions)
             return {(q, d): exact[q, corpus.position(d)] if d in corpus else None for q, d in self.pairs}
         run = self.systems.run(pipeline, self.split, self.settings.depth)
@@ -191,7 +191,7 @@ class Prober:
             for query in self.split.queries:
                 bar.advance()
                 hits = [doc_id for doc_id, _ in self.today_run.results.get(query.id, ())[:depth]]
-                asked = [d for q, d in self.pairs if q == query.id and d in hits and not found[q, d]["today"].found(self.settings.k)]
+                asked = [d for d in self._wanted[query.id] if d in hits and not found[query.id, d]["today"].found(self.settings.k)]
                 if not asked:
                     continue
                 if reranker is None:

@@ -145,8 +145,11 @@ class Systems:
         spec = chunker.removeprefix(LATE)
         if spec == "document":
             return None
-        make = make_chunker(spec, self.encoder_of(model).token_spans, self.root)
-        chunked: Chunked = self._once(("chunks", spec, model), lambda: chunk_corpus(self.corpus, make))
+
+        def cut() -> Chunked:
+            return chunk_corpus(self.corpus, make_chunker(spec, self.encoder_of(model).token_spans, self.root))
+
+        chunked: Chunked = self._once(("chunks", spec, model), cut)
         return chunked
 
     def base(self, name: str) -> Pipeline:
@@ -167,9 +170,8 @@ class Systems:
         depth = max(depth or self.depth, pipeline.rerank)
         key = ("run", pipeline, split.name, depth)
         if key not in self._made:
-            first = replace(pipeline, rerank=0, rewrite=None, filters="ignore" if pipeline.filters == "boost" else pipeline.filters)
-            if first != pipeline and not pipeline.rewrite:
-                found = self._after(pipeline, _Known(self.run(first, split, depth))).search(split.queries, depth)
+            if pipeline.first != pipeline and not pipeline.rewrite:
+                found = self._after(pipeline, _Known(self.run(pipeline.first, split, depth))).search(split.queries, depth)
             elif pipeline.system in HYBRIDS and not pipeline.rewrite:
                 lexical, dense = (self.run(part, split, depth) for part in _parts(pipeline))
                 found = self._fuse(pipeline, lexical, dense, depth)
@@ -241,9 +243,13 @@ class Systems:
         """The pipeline with the weight of its hybrid chosen on dev; others come back as they are."""
         if pipeline.system != "convex" or pipeline.weight is not None:
             return pipeline
-        plain = replace(pipeline, rerank=0, rewrite=None, filters="ignore" if pipeline.filters == "boost" else pipeline.filters)
-        lexical, dense = (self.run(part, dev) for part in _parts(plain))
-        return replace(pipeline, weight=fusion.tune_convex(lexical, dense, dev, measure).weight)
+        parts = _parts(pipeline)
+
+        def best() -> float:
+            lexical, dense = (self.run(part, dev) for part in parts)
+            return fusion.tune_convex(lexical, dense, dev, measure).weight
+
+        return replace(pipeline, weight=self._once(("weight", parts, dev.name, measure), best))
 
     def latency(self, pipeline: Pipeline, queries: Sequence[Query]) -> Latency | None:
         """p50 and p95 of asking one query at a time; None where the system is a file of results.
@@ -391,7 +397,7 @@ class _Known:
 
 def _parts(pipeline: Pipeline) -> tuple[Pipeline, Pipeline]:
     """The two halves of a hybrid: words and vectors."""
-    plain = replace(pipeline, weight=None, rerank=0, rewrite=None, filters="ignore" if pipeline.filters == "boost" else pipeline.filters)
+    plain = replace(pipeline.first, weight=None)
     lexical = replace(plain, system="bm25", model=None, chunker="document", compression="float32")
     return lexical, replace(plain, system="dense", title_weight=None)
 

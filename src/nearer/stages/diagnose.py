@@ -140,9 +140,9 @@ def _freshness(systems: Systems, split: Split, failed: set[str], grade: int) -> 
 def _examples(
     systems: Systems, failures: Sequence[Mapping[str, Any]], queries: Mapping[str, Query], run: Run, how: config.Diagnose
 ) -> dict[str, list[dict[str, Any]]]:
-    """Readable examples a cause, from different queries first."""
+    """Readable examples a cause, one a query."""
     shown: dict[str, list[dict[str, Any]]] = {}
-    for line in sorted(failures, key=lambda line: (sum(e["query_id"] == line["query_id"] for e in shown.get(line["cause"], ())), 0)):
+    for line in failures:
         examples = shown.setdefault(line["cause"], [])
         if len(examples) < how.examples and all(example["query_id"] != line["query_id"] for example in examples):
             above = run.top(line["query_id"], 1)

@@ -76,17 +76,21 @@ class Bench:
 
     def __init__(self, systems: Systems, dev: Split, settings: config.Config, failures: Sequence[Mapping[str, Any]], seed: int) -> None:
         self.systems, self.dev, self.settings, self._seed = systems, dev, settings, seed
-        self._failures = [line for line in failures if line["query_id"] in {query.id for query in dev.queries}]
+        known = {query.id for query in dev.queries}
+        self._failures = [line for line in failures if line["query_id"] in known]
         self._primary = settings.evaluate.primary
         self._measures = list(dict.fromkeys([self._primary, *settings.evaluate.measures]))
         self._relevant = {query.id: set(dev.relevant(query.id, settings.data.min_grade)) for query in dev.queries}
         self._costs: dict[Any, float | None] = {}
+        self._scores: dict[Pipeline, Scores] = {}
 
     def run(self, pipeline: Pipeline) -> Run:
         return self.systems.run(pipeline, self.dev)
 
     def scores(self, pipeline: Pipeline) -> Scores:
-        return score(self.run(pipeline), self.dev, self._measures)
+        if pipeline not in self._scores:
+            self._scores[pipeline] = score(self.run(pipeline), self.dev, self._measures)
+        return self._scores[pipeline]
 
     def mean(self, pipeline: Pipeline) -> float:
         return self.scores(pipeline).mean(self._primary)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearer import cli_index
+from nearer import cli_index, cli_serve
 from nearer.cli_shared import HERE, AsJson, ConfigPath, Force, Overrides, Quiet, RunName, Verbose, boundary, emit, open_workspace
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_index.app, name="index")
+app.command()(cli_serve.serve)
+app.add_typer(cli_serve.shadow, name="shadow")
+app.add_typer(cli_serve.log, name="log")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,7 +28,16 @@ def _shared(*, config: ConfigPath = HERE, overrides: Overrides = None, run: RunN
 # fmt: on
 
 
-def _command(function: Callable[..., Told | Iterable[Told]]) -> None:
+def command_of(typer_app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Told | Iterable[Told]]], None]:
+    """Make a function of the generations a command of `typer_app`."""
+
+    def register(function: Callable[..., Told | Iterable[Told]]) -> None:
+        typer_app.command(name or function.__name__.rstrip("_"), help=function.__doc__)(_wrapped(function))
+
+    return register
+
+
+def _wrapped(function: Callable[..., Told | Iterable[Told]]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         config, overrides, name, as_json, quiet, verbose = (given.pop(one) for one in inspect.signature(_shared).parameters)
         with boundary(as_json, verbose, quiet):
@@ -47,7 +56,10 @@ def _command(function: Callable[..., Told | Iterable[Told]]) -> None:
 
     options = [one for each in (function, _shared) for one in inspect.signature(each, eval_str=True).parameters.values()][1:]
     run.__signature__ = inspect.Signature([one.replace(kind=one.KEYWORD_ONLY) for one in options])  # type: ignore[attr-defined]
-    app.command(function.__name__.rstrip("_"), help=function.__doc__)(run)
+    return run
+
+
+_command = command_of(app)
 
 
 def _corpus(generations: Any) -> Any:
@@ -75,6 +87,8 @@ def build(
     model: Annotated[str | None, typer.Option(metavar="PATH", help="A model folder or name (default: the configured model).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, size and price, from a measured sample.")] = False,
     force: Annotated[bool, typer.Option("--force", help="A new generation, even where this model has one.")] = False,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: many machines, see docs/scale.md.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Of ray (default: one a GPU, or one for four CPUs).")] = None,
 ) -> Told:
     """Embed the corpus into a generation, or go on with it.
 
@@ -83,13 +97,16 @@ def build(
     Example: nearer index build --model runs/default/train/model
     """
     from nearer.index import build as building
+    from nearer.index.ray_engine import ray_engine
 
+    using = ray_engine(generations, workers) if engine == "ray" else building.local
     corpus = _corpus(generations)
     encoder = _encoder(generations, model, len(corpus))
     if dry_run:
         figures = building.estimate(corpus, encoder, generations.config, generations.root)
         return figures, "\n".join(f"  {name.replace('_', ' ')}: {value:,}" for name, value in figures.items())
-    filled = building.build(generations, corpus, encoder, model or generations.config.model.name, today=model is None, force=force)
+    name, today = model or generations.config.model.name, model is None
+    filled = building.build(generations, corpus, encoder, name, today=today, force=force, engine=using)
     return filled.as_dict(), f"{_filled(filled)}\n  → nearer index verify {filled.manifest.id}"
 
 

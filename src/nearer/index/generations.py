@@ -5,6 +5,7 @@
       ID/model/          the model that made it, so that a rollback can still encode queries
       ID/parts/          embedded documents (see build.py)
       ACTIVE             the generation that answers, the one to roll back to, and why
+      ROLLOUT            the generation that is tried on live traffic, if any
       history.jsonl      every change of state: who, when, why
 
 `ACTIVE` is the truth and moves by one rename.  History, the states in the manifests and the store's
@@ -36,8 +37,10 @@ from nearer.index.parts import compact
 from nearer.index.stores import open_store
 from nearer.index.stores.base import Space, VectorStore
 from nearer.index.stores.common import locked
+from nearer.retrieve.compress import Compression
 from nearer.retrieve.encoder import Encoder, load_encoder
 from nearer.retrieve.fingerprint import Fingerprint, Vectors
+from nearer.retrieve.pipeline import Pipeline
 from nearer.types import Hit, Metadata
 
 STATES = ("building", "verified", "shadow", "canary", "active", "retired", "dropping")
@@ -115,6 +118,21 @@ class Pointer:
         return manifest.state
 
 
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A candidate that live traffic judges before everybody gets it (the contents of ROLLOUT).
+
+    `mode` shadow: it answers out of sight; interleave: its results stand among the live ones; canary:
+    it answers alone.  `share` of the requests (canary: of the users), 0..1.
+    """
+
+    generation: str
+    mode: str
+    share: float
+    since: str
+    who: str
+
+
 @dataclass(frozen=True)
 class Generation:
     """A generation ready to answer: its table, and the model that encodes queries for it."""
@@ -177,6 +195,15 @@ class Generations:
             return Pointer(**read_json(self.folder / "ACTIVE"))
         except FileNotFoundError:
             return Pointer()
+
+    def rollout(self) -> Rollout | None:
+        """What is being tried on live traffic; None when nothing is, or when it answers everybody by now."""
+        try:
+            found = Rollout(**read_json(self.folder / "ROLLOUT"))
+        except FileNotFoundError:
+            return None
+        gone = found.generation == self.pointer().id or not (self.folder / found.generation / "manifest.json").is_file()
+        return None if gone else found
 
     def history(self) -> Sequence[dict[str, Any]]:
         """Every change of state, oldest first; a line that a kill cut short does not count."""
@@ -318,14 +345,10 @@ class Generations:
             manifest, pointer = self.manifest(generation), self.pointer()
             if pointer.id == generation:
                 raise self._refusal(f"{generation} is active already", "nearer index list")
-            if manifest.state not in READY:
-                raise self._refusal(f"{generation} is {manifest.state}, not verified", f"nearer index verify {generation}")
-            there = pointer.id is not None and (self.folder / pointer.id).is_dir()
-            if there and self.manifest(str(pointer.id)).content != manifest.content:
-                raise self._refusal(
-                    f"{generation} does not hold the documents that {pointer.id}, the active one, holds", "nearer index sync"
-                )
+            self._ready(manifest, pointer)
             decision = {"override": override} if override else self._decision(manifest, first=pointer.id is None)
+            if self.config.index.require_shadow and pointer.id and not override:
+                self._shadowed(generation, pointer.id)
             write_json(self.path(generation) / "manifest.json", replace(manifest, decision=decision).as_dict())
             entry = _entry("cutover", pointer.id, generation, who, why=override, decision=decision)
             return self._move(Pointer(generation, pointer.id, entry))
@@ -339,6 +362,54 @@ class Generations:
             self.path(pointer.previous)
             entry = _entry("rollback", pointer.id, pointer.previous, who, why=why, decision=None)
             return self._move(Pointer(pointer.previous, None, entry))
+
+    def start_rollout(self, generation: str, mode: str, share: float, *, who: str | None = None) -> Rollout:
+        """Try a verified generation on a share of live traffic.  Raises StoreError where it cannot stand beside the active one."""
+        with self._moving():
+            manifest, pointer = self.manifest(generation), self.pointer()
+            if pointer.id in (None, generation):
+                what = "no generation is active" if pointer.id is None else f"{generation} is active already"
+                raise self._refusal(what, "nearer index list")
+            if (running := self.rollout()) and running.generation != generation:
+                raise self._refusal(f"{running.generation} is being tried ({running.mode})", "nearer shadow stop")
+            self._ready(manifest, pointer)
+            made = Rollout(generation, mode, share, _now(), who or _user())
+            write_json(self.folder / "ROLLOUT", asdict(made))
+            state = "shadow" if mode == "shadow" else "canary"
+            write_json(self.folder / generation / "manifest.json", replace(manifest, state=state).as_dict())
+            self._append(_entry(mode, pointer.id, generation, who, share=share))
+            return made
+
+    def stop_rollout(self, *, why: str | None = None, who: str | None = None) -> str | None:
+        """End what is being tried; the generation is `verified` again.  Returns its id, None when nothing was tried."""
+        with self._moving():
+            running = self.rollout()
+            (self.folder / "ROLLOUT").unlink(missing_ok=True)
+            if running is None:
+                return None
+            stored = Manifest.read(self.path(running.generation) / "manifest.json")
+            write_json(self.folder / running.generation / "manifest.json", replace(stored, state="verified").as_dict())
+            self._append(_entry("stop", None, running.generation, who, why=why))
+            return running.generation
+
+    def _ready(self, manifest: Manifest, pointer: Pointer) -> None:
+        """Raise StoreError unless a generation may stand in for the active one."""
+        if manifest.state not in READY:
+            raise self._refusal(f"{manifest.id} is {manifest.state}, not verified", f"nearer index verify {manifest.id}")
+        there = pointer.id is not None and (self.folder / pointer.id).is_dir()
+        if there and self.manifest(str(pointer.id)).content != manifest.content:
+            raise self._refusal(f"{manifest.id} does not hold the documents that {pointer.id}, the active one, holds", "nearer index sync")
+
+    def _shadowed(self, generation: str, active: str) -> None:
+        """Raise StoreError without a passing shadow record against the active generation."""
+        path = self.root / "shadow" / f"{generation}.json"
+        mend = "nearer shadow start, then nearer shadow report; or cut over with --override WHY"
+        if not path.is_file():
+            raise StoreError(f"no shadow record speaks for {generation} (index.require_shadow)", where=str(path), next_step=mend)
+        record = read_json(path)
+        if record["verdict"] != "pass" or record["live"] != active:
+            what = f"the shadow record says {record['verdict']} against {record['live']}; {active} is active"
+            raise StoreError(what, where=str(path), next_step=mend)
 
     def _move(self, pointer: Pointer) -> Pointer:
         write_json(self.folder / "ACTIVE", asdict(pointer))
@@ -354,14 +425,24 @@ class Generations:
         if not path.is_file():
             raise StoreError(f"no decision speaks for {manifest.id}", where=str(path), next_step=mend)
         record = read_json(path)
-        if record["verdict"] != "ship":
-            raise StoreError(f"the verdict is {record['verdict']}, not ship", where=str(path), next_step=mend)
+        if record["verdict"] not in ("ship", "use_simpler_fix"):
+            raise StoreError(f"the verdict is {record['verdict']}: it ships nothing", where=str(path), next_step=mend)
         own = {replace(manifest.fingerprint, chunker=None, precision=one).id for one in ("fp32", "bf16")}
         chosen: Mapping[str, Any] = next((one for one in record["candidates"] if one["name"] == record["recommended"]), {})
         if chosen.get("fingerprint") not in own:
             what = f"the decision ships model {chosen.get('fingerprint')}, {manifest.id} was made by another: {manifest.model['name']}"
-            raise StoreError(what, where=str(path), next_step=f"nearer index build --model runs/{self.config.run}/train/model")
-        return {"path": str(path.relative_to(self.root)), "hash": content_hash(path), "verdict": record["verdict"]}
+            raise StoreError(what, where=str(path), next_step=f"nearer index build --model {_model_of(chosen, self.config.run)}")
+        pipeline = Pipeline.from_dict(chosen.get("pipeline", {}))
+        whole = manifest.dimension == manifest.fingerprint.dimension
+        kept = str(Compression(manifest.dtype, None if whole else manifest.dimension))  # type: ignore[arg-type]  # validated by config
+        for what, judged, built in (("chunks", pipeline.chunker, manifest.chunker), ("vectors", pipeline.compression, kept)):
+            if judged not in (built, "float32"):  # smaller vectors than judged are the team's own choice: `fix` says what they cost
+                mend = "set index.chunker, index.dtype and index.dimension in nearer.yaml as decided, then nearer index build"
+                raise StoreError(
+                    f"the decision judged {what} {judged}, {manifest.id} was built with {built}", where=str(path), next_step=mend
+                )
+        where = {"path": str(path.relative_to(self.root)), "hash": content_hash(path), "verdict": record["verdict"]}
+        return where | {"pipeline": pipeline.as_dict()} | ({"reranker": chosen["reranker"]} if "reranker" in chosen else {})
 
     # -- removing --------------------------------------------------------------------------------
 
@@ -408,6 +489,12 @@ def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
     twin = copy(encoder)
     twin.fingerprint = replace(encoder.fingerprint, chunker=chunker)
     return twin
+
+
+def _model_of(candidate: Mapping[str, Any], run: str) -> str:
+    """What `index build --model` takes for a candidate of a decision."""
+    other = candidate.get("pipeline", {}).get("model")
+    return str(other) if other else f"runs/{run}/train/model" if candidate.get("role") == "candidate" else str(candidate.get("model"))
 
 
 def _entry(action: str, before: str | None, generation: str, who: str | None, **more: Any) -> dict[str, Any]:

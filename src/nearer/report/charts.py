@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
 
 from markupsafe import Markup, escape
@@ -236,4 +237,23 @@ def curve(points: Sequence[Point], *, title: str, best: float | None = None, bas
             label = _text(cx + shift, top - 8, f"best {fixed(value)}, step {whole(best)}", "label after", anchor)
             body += [_line((cx, top), (cx, height), "mean after"), _dot(cx, cy, 6, "best"), label]
     words = f"From {fixed(points[0][1])} at step {whole(points[0][0])} to {fixed(points[-1][1])} at step {whole(points[-1][0])}."
+    return _svg(width, height + 26, body, title, words)
+
+
+def timeline(points: Sequence[tuple[str, float]], *, title: str, marks: Sequence[str] = ()) -> Markup | None:
+    """A line over days (ISO dates); `marks` are days with a cut-over, drawn as vertical lines."""
+    if not points:
+        return None
+    width, height, top = 368, 170.0, 20.0
+    days = {day: date.fromisoformat(day).toordinal() for day in {*(day for day, _ in points), *marks}}
+    first, last = min(days.values()), max(days.values())
+    x = _Axis(first - 0.5, last + 0.5, 44.0, width - 14.0)
+    y = _around([value for _, value in points], height, top)
+    body = [_line((x.start, at), (x.stop, at), "grid") + _text(x.start - 7, at + 4, label, "tick", "end") for at, label in y.labels()]
+    ends = {first: "start", last: "end"} if last > first else {first: "middle"}
+    body += [_text(x(at), height + 17, date.fromordinal(at).strftime("%-d %b"), "tick", anchor) for at, anchor in ends.items()]
+    body += [_line((x(days[day]), top), (x(days[day]), height), "reference") for day in marks]
+    drawn = [(x(days[day]), y(value)) for day, value in sorted(points)]
+    body += [_path(drawn, "line"), *(_dot(a, b, 3, "point") for a, b in drawn if len(drawn) <= 40)]
+    words = f"From {fixed(points[0][1])} on {points[0][0]} to {fixed(points[-1][1])} on {points[-1][0]}; {len(marks)} cut-overs."
     return _svg(width, height + 26, body, title, words)

@@ -103,9 +103,12 @@ class CachedReranker:
     Raises ModelError for scores that cannot rank: the wrong number of them, NaN, infinity.
     """
 
-    def __init__(self, inner: Any, cache: Path | None = None, *, name: str | None = None, fingerprint: str | None = None) -> None:
+    def __init__(
+        self, inner: Any, cache: Path | None = None, *, name: str | None = None, fingerprint: str | None = None, source: str = ""
+    ) -> None:
         self.name = name or inner.name
         self.fingerprint = fingerprint or inner.fingerprint
+        self.source = source  # what `load_reranker` made it from
         self._inner = inner
         self._cache = RowCache(cache / "rerank" / value_hash(self.fingerprint)[:16], 1) if cache is not None else None
 
@@ -200,7 +203,7 @@ def load_reranker(
             raise ModelError("this class has no score(pairs)", where=spec, next_step="see nearer.retrieve.rerank.Reranker")
         source = sys.modules[spec.partition(":")[0]].__file__
         own = getattr(inner, "fingerprint", None) or (content_hash(Path(source)) if source else "")
-        return CachedReranker(inner, cache, name=name or str(getattr(inner, "name", spec)), fingerprint=value_hash([spec, own]))
+        return CachedReranker(inner, cache, name=name or str(getattr(inner, "name", spec)), fingerprint=value_hash([spec, own]), source=spec)
     local = local_folder(spec, root, "rerank.model")
     model = open_cross_encoder(spec, local, device=device)
     kinds = getattr(model.config, "architectures", None) or [""]
@@ -208,4 +211,4 @@ def load_reranker(
         # CrossEncoder would put an untrained layer on an embedding model
         problem, step = "this model was not trained to score pairs", "give a cross-encoder, or set rerank.model to train"
         raise ModelError(problem, where=spec, next_step=step)
-    return CachedReranker(CrossEncoderReranker(model, max_length=max_length, name=name or spec), cache)
+    return CachedReranker(CrossEncoderReranker(model, max_length=max_length, name=name or spec), cache, source=spec)

@@ -81,6 +81,8 @@ def measure_candidates(plan: Sequence[_Planned], dev: Split, test: Split, settin
         if pipeline.dense:
             space = systems.space_of(pipeline.model)
             described |= {"model": space.name, "fingerprint": space.fingerprint.id}
+        if pipeline.rerank and systems.reranker is not None:
+            described["reranker"] = {"source": getattr(systems.reranker, "source", ""), "fingerprint": systems.reranker.fingerprint}
         if pipeline.system == "convex":
             described["dense_weight"] = pipeline.weight
         candidates.append(Candidate(planned.name, planned.role, pipeline.system, run, score(run, test, measures), on_dev, described))

@@ -1,0 +1,352 @@
+"""The search service: one process, one active generation, and perhaps one that is tried beside it.
+
+A query goes: limits → queue → batch → the pipeline that was judged → answer → traffic log.  What
+is tried (shadow, interleaving, canary) hangs on `rollouts.py`; nothing there can fail an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.exceptions import HTTPException
+
+from nearer import __version__
+from nearer.data import traffic
+from nearer.data.traffic import TrafficLog
+from nearer.errors import NearerError
+from nearer.files import value_hash
+from nearer.index.generations import Generations
+from nearer.index.searcher import Searcher, Served
+from nearer.types import Hit, Query
+from nearer.web import payloads
+from nearer.web.batching import Ask, Batcher, QueueFullError
+from nearer.web.dashboard import dashboard_page
+from nearer.web.limits import Edge
+from nearer.web.metrics import Metrics
+from nearer.web.rollouts import Rollouts
+
+_DRAIN = 20.0  # seconds that answers under way get at the end
+_EMAIL = re.compile(r"\S+@\S+\.\S+")
+_NUMBER = re.compile(r"\d[\d \-./]{4,}\d")
+_log = logging.getLogger("nearer.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What callers must bring as `Authorization: Bearer …`; None: nothing (admin: nobody may)."""
+
+    admin: str | None = field(default=None, repr=False)
+    search: str | None = field(default=None, repr=False)
+
+
+class Service:
+    """Everything behind the endpoints."""
+
+    def __init__(self, generations: Generations, tokens: Tokens, *, item_to_item: bool = False) -> None:
+        self.generations, self.settings, self.tokens = generations, generations.config.serve, tokens
+        self.metrics = Metrics()
+        self.searcher = Searcher(generations, waiting=False, item_to_item=item_to_item)
+        self.batcher = Batcher(self.settings.queue, self.settings.batch)
+        self.log = TrafficLog(generations.root / "traffic")
+        self.rollouts = Rollouts(self.searcher, self.log, self.metrics, generations.root, busy=lambda: self.batcher.depth > 0)
+        self.problem = "starting"  # why it is not ready; empty when it is
+
+    async def look(self) -> None:
+        """Follow ACTIVE and ROLLOUT for ever.  What cannot be opened is told, and the one that is open goes on answering."""
+        while True:
+            try:
+                served = await asyncio.to_thread(self.searcher.refresh)
+                self.problem = ""
+                self.metrics.serving(served)
+            except (NearerError, OSError) as error:
+                self.problem = str(error) if self.searcher._current is None else ""
+                _log.warning("cannot open the active generation: %s", error)
+            try:
+                await asyncio.to_thread(self.rollouts.look)
+            except Exception:  # noqa: BLE001 - what is tried must not end what answers
+                _log.exception("cannot follow the rollout")
+            self.metrics.log_state(self.log.lost, self.log.error)
+            await asyncio.sleep(self.settings.refresh)
+
+    async def answer(self, asked: payloads.Search) -> payloads.Answer:
+        """One query.  Raises QueueFullError, TimeoutError and NearerError."""
+        return (await self.answers([asked]))[0]
+
+    async def answers(self, asked: Sequence[payloads.Search]) -> list[payloads.Answer]:
+        """Several queries, answered by the generation that is active now."""
+        started, live = time.perf_counter(), self._live()
+        ids = [one.request_id or uuid.uuid4().hex for one in asked]
+        plans = [self.rollouts.plan(one.user or request_id) for one, request_id in zip(asked, ids, strict=True)]
+        asks = [Ask(Query("", one.query, one.filter), one.k, plan.instead or live) for one, plan in zip(asked, plans, strict=True)]
+        beside = [place for place, plan in enumerate(plans) if plan.beside is not None]
+        extra = [Ask(asks[place].query, asks[place].k, served) for place in beside if (served := plans[place].beside)]
+        found = await self.batcher.ask([*asks, *extra], self.settings.timeout)
+        second = dict(zip(beside, found[len(asks) :], strict=True))
+        answers = []
+        for place, (one, request_id, plan) in enumerate(zip(asked, ids, plans, strict=True)):
+            hits, teams = found[place], None
+            if place in second:
+                hits, teams = self.rollouts.interleave(request_id, hits, second[place], one.k)
+            answers.append(self._told(one, request_id, asks[place].served, plan.arm, hits, teams, 1000 * (time.perf_counter() - started)))
+        return answers
+
+    def _told(
+        self,
+        asked: payloads.Search,
+        request_id: str,
+        served: Served,
+        arm: str,
+        hits: Sequence[Hit],
+        teams: Mapping[str, str] | None,
+        latency: float,
+    ) -> payloads.Answer:
+        user = value_hash(asked.user)[:16] if asked.user else None  # enough to count people by, nobody's name
+        text = redact(asked.query, self.settings.redact)
+        line = traffic.Request(
+            datetime.now(UTC), request_id, text, served.id, tuple(hits), latency, asked.filter, user, arm=arm, teams=teams
+        )
+        self.log.append(line.as_dict() | {"pipeline": served.identity})
+        self.metrics.answered(not hits)
+        self.rollouts.after(line, asked.query)
+        results: list[dict[str, Any]] = [{"id": doc_id, "score": score, "rank": rank} for rank, (doc_id, score) in enumerate(hits, start=1)]
+        if asked.text:
+            rows = served.generation.store.fetch(served.manifest.space, [doc_id for doc_id, _ in hits])
+            texts = dict(zip(reversed(rows.doc_ids), zip(reversed(rows.texts), reversed(rows.metadata), strict=True), strict=True))
+            results = [one | dict(zip(("text", "metadata"), texts.get(one["id"], (None, None)), strict=True)) for one in results]
+        return payloads.Answer(
+            request_id=request_id,
+            generation=served.id,
+            pipeline=served.identity,
+            latency_ms=round(latency, 3),
+            results=[payloads.Result(**one) for one in results],
+        )
+
+    def _live(self) -> Served:
+        if self.searcher._current is None:
+            raise HTTPException(503, self.problem or "no generation is active", {"Retry-After": "5"})
+        return self.searcher._current
+
+
+def redact(query: str, how: str) -> str:
+    """A query as the log may keep it."""
+    if how == "all":
+        return ""
+    return query if how == "none" else _NUMBER.sub("<number>", _EMAIL.sub("<e-mail>", query))
+
+
+# -- endpoints ------------------------------------------------------------------------------------
+
+
+def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, one after another
+    """The ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loops = [asyncio.create_task(service.batcher.run()), asyncio.create_task(service.look())]
+        yield
+        service.problem = "stopping"
+        await service.batcher.drain(_DRAIN)
+        for loop in loops:
+            loop.cancel()
+        service.batcher.close()
+        await asyncio.to_thread(service.rollouts.close)
+        await asyncio.to_thread(service.log.close)
+
+    app = FastAPI(
+        title="nearer", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, responses={422: {"model": payloads.Problem}}
+    )
+    app.add_middleware(Edge, size=service.settings.max_body, observe=partial(_observed, service))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse(payloads.Problem(what=str(error.detail)).model_dump(), error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        told = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()[:5])
+        return JSONResponse(payloads.Problem(what=told[:1000]).model_dump(), 422)
+
+    @app.exception_handler(QueueFullError)
+    async def full(_: Request, error: QueueFullError) -> JSONResponse:
+        service.metrics.rejected.inc()
+        return JSONResponse(payloads.Problem(what=error.what, next=error.next_step).model_dump(), 503, {"Retry-After": "1"})
+
+    @app.exception_handler(TimeoutError)
+    async def late(_: Request, __: TimeoutError) -> JSONResponse:
+        what = f"no answer within {service.settings.timeout:g} s"
+        return JSONResponse(payloads.Problem(what=what, next="try again").model_dump(), 504)
+
+    @app.exception_handler(NearerError)
+    async def mendable(_: Request, error: NearerError) -> JSONResponse:
+        return JSONResponse(payloads.Problem(what=error.what, next=error.next_step).model_dump(), 409)
+
+    searching = Depends(partial(_required, service.tokens.search, open_without=True))
+    admin = Depends(partial(_required, service.tokens.admin, open_without=False))
+    refusals: dict[int | str, Any] = {code: {"model": payloads.Problem} for code in (400, 401, 403, 409, 413, 503, 504)}
+
+    @app.post("/search", dependencies=[searching], responses=refusals, response_model_exclude_none=True)
+    async def search(asked: payloads.Search | payloads.Batch) -> payloads.Answer | payloads.Answers:
+        """The best documents of a query, or of several."""
+        queries = [asked] if isinstance(asked, payloads.Search) else asked.queries
+        _within(len(queries), service.settings.max_batch, "queries a request")
+        for one in queries:
+            _within(one.k, service.settings.max_k, "results (k)")
+            _within(len(one.query), service.settings.max_query, "characters a query")
+        if isinstance(asked, payloads.Search):
+            return await service.answer(asked)
+        return payloads.Answers(answers=await service.answers(queries))
+
+    @app.post("/feedback", dependencies=[searching], responses=refusals, status_code=202)
+    async def feedback(told: payloads.Feedback) -> payloads.Accepted:
+        """A click, dwell time, thumbs or conversion on a result."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        one = {"kind": told.kind, "id": told.id, "value": told.value, "time": now}
+        service.log.append({"time": now, "request_id": told.request_id, "feedback": [one]})
+        return payloads.Accepted()
+
+    @app.get("/healthz")
+    async def healthz() -> payloads.Accepted:
+        """Is the process alive?"""
+        return payloads.Accepted()
+
+    @app.get("/readyz", responses={503: {"model": payloads.Problem}})
+    async def readyz() -> payloads.Accepted:
+        """Can it answer?"""
+        if service.problem:
+            raise HTTPException(503, service.problem)
+        return payloads.Accepted()
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Prometheus."""
+        service.metrics.now(service.batcher.depth, service.searcher.vectors.hits)
+        return PlainTextResponse(service.metrics.text())
+
+    @app.get("/dashboard", response_class=HTMLResponse, responses=refusals)
+    async def dashboard(authorization: Annotated[str | None, Header()] = None) -> Response:
+        """What answers, how well, and what is tried beside it."""
+        if service.tokens.search and not _known(authorization, service.tokens.search):
+            return PlainTextResponse("a token is needed", 401, {"WWW-Authenticate": 'Basic realm="nearer: the token as password"'})
+        text, policy = await asyncio.to_thread(dashboard_page, service.generations, service.rollouts.told())
+        return HTMLResponse(text, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
+
+    @app.post("/admin/cutover", dependencies=[admin], responses=refusals)
+    async def cutover(asked: payloads.Cutover) -> payloads.Moved:
+        """Make a verified generation answer, once it is open here."""
+
+        def move() -> Any:
+            service.searcher.open(asked.generation)
+            pointer = service.generations.cutover(asked.generation, override=asked.override, who="dashboard")
+            service.searcher.refresh()
+            return pointer
+
+        pointer = await asyncio.to_thread(move)
+        return payloads.Moved(active=pointer.id, previous=pointer.previous)
+
+    @app.post("/admin/rollback", dependencies=[admin], responses=refusals)
+    async def rollback(asked: payloads.Reason) -> payloads.Moved:
+        """Make the generation before answer again."""
+
+        def move() -> Any:
+            pointer = service.generations.rollback(why=asked.why, who="dashboard")
+            service.searcher.refresh()
+            return pointer
+
+        pointer = await asyncio.to_thread(move)
+        return payloads.Moved(active=pointer.id, previous=pointer.previous)
+
+    return app
+
+
+def _within(found: int, limit: int, what: str) -> None:
+    if found > limit:
+        raise HTTPException(413, f"at most {limit} {what}, got {found}")
+
+
+def _required(token: str | None, authorization: Annotated[str | None, Header()] = None, *, open_without: bool) -> None:
+    """Refuse callers without the token; without one configured, search is open and admin is closed."""
+    if token is None:
+        if not open_without:
+            raise HTTPException(403, "no admin token is set: start the service with NEARER_ADMIN_TOKEN")
+    elif not _known(authorization, token):
+        raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
+
+
+def _known(authorization: str | None, token: str) -> bool:
+    """Whether a header carries the token, as Bearer, or as the password of Basic (what a browser asks for)."""
+    scheme, given = get_authorization_scheme_param(authorization)
+    if scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(given, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return False
+    return hmac.compare_digest(given.encode(), token.encode())
+
+
+def _observed(service: Service, method: str, path: str, status: int, seconds: float) -> None:
+    """Count and time a request, and log it without its query, its body or its token."""
+    route = path if path in _PATHS else "other"
+    service.metrics.observed(route, status, seconds)
+    _log.info("%s %s", method, route, extra={"status": status, "ms": round(1000 * seconds, 2)})
+
+
+_PATHS = frozenset(
+    ("/search", "/feedback", "/healthz", "/readyz", "/metrics", "/dashboard", "/admin/cutover", "/admin/rollback", "/openapi.json")
+)
+
+
+class JsonLines(logging.Formatter):
+    """Log records as JSON lines: time, level, logger, message, and status and ms of a request."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"), "level": record.levelname.lower()}
+        line |= {"logger": record.name, "message": record.getMessage()}
+        line |= {name: value for name in ("status", "ms") if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def run(generations: Generations, tokens: Tokens, *, item_to_item: bool = False) -> None:
+    """Run until SIGTERM or Ctrl-C; answers under way are finished."""
+    import uvicorn
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    for name in ("nearer", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+    service = Service(generations, tokens, item_to_item=item_to_item)
+    service.searcher.refresh()  # what cannot be served is said at once, before a port is taken
+    service.problem = ""
+    settings = generations.config.serve
+    uvicorn.run(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=int(_DRAIN) + 5,
+        timeout_keep_alive=30,
+        limit_concurrency=4 * settings.queue,
+        server_header=False,
+    )

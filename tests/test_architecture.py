@@ -31,8 +31,10 @@ LEVELS = (
     {"api"},
     {"show", "start"},
     {"cli_shared"},
+    {"web"},
     {"cli_index"},
-    {"cli", "web"},
+    {"cli_serve", "cli_monitor"},
+    {"cli"},
     {"__init__", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

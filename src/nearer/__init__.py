@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nearer.api import Project, check, decide, diagnose, evaluate, fix, load, mine, train
     from nearer.errors import NearerError
+    from nearer.index.searcher import Searcher
 
 __version__ = "0.1.0"
-__all__ = ["NearerError", "Project", "__version__", "check", "decide", "diagnose", "evaluate", "fix", "load", "mine", "train"]
+__all__ = ["NearerError", "Project", "Searcher", "__version__", "check", "decide", "diagnose", "evaluate", "fix", "load", "mine", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from nearer.errors import NearerError
 
         return NearerError
+    if name == "Searcher":
+        from nearer.index.searcher import Searcher
+
+        return Searcher
     if name in __all__:
         from nearer import api
 

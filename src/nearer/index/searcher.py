@@ -23,7 +23,7 @@ from nearer.retrieve.fingerprint import PROBES, Vectors
 from nearer.retrieve.pipeline import OWN, Pipeline
 from nearer.retrieve.rerank import load_reranker
 from nearer.retrieve.systems import Systems
-from nearer.types import Query, Run
+from nearer.types import Hit, Metadata, Query, Run
 
 
 class QueryVectors:
@@ -158,9 +158,19 @@ class Searcher:
         self._current: Served | None = None
         self._opening = threading.RLock()
 
+    @classmethod
+    def open(cls, root: str | Path, generation: str | None = None) -> Searcher:
+        """Over the generations beside `root/nearer.yaml`: what an application holds that serves by itself."""
+        root = Path(root).resolve()
+        return cls(Generations(root, config.load(root / "nearer.yaml")), generation)
+
     @property
     def generation(self) -> str:
         return self.current().id
+
+    def ask(self, text: str, k: int = 10, filter: Metadata | None = None) -> list[Hit]:
+        """The `k` best documents of one query."""
+        return list(self.search([Query("0", text, filter)], k).results["0"])
 
     def search(self, queries: Sequence[Query], k: int = 10) -> Run:
         """At most `k` documents a query.  Raises StoreError when nothing is active."""
@@ -184,10 +194,10 @@ class Searcher:
         wanted = self._fixed or pointer.id
         if wanted is None:
             raise StoreError("no generation is active", where=str(self.generations.folder), next_step="nearer index cutover ID")
-        self._current = self.open(wanted)
+        self._current = self.opened(wanted)
         return self._current
 
-    def open(self, generation: str) -> Served:
+    def opened(self, generation: str) -> Served:
         """A generation, opened once."""
         with self._opening:
             manifest, known = self.generations.manifest(generation), self._open.get(generation)
@@ -227,9 +237,3 @@ def _reranker(chosen: dict[str, Any], settings: config.Config, root: Path) -> An
         what = f"the reranker at {chosen['source']} is not the one that was judged ({chosen['fingerprint'][:16]})"
         raise FingerprintError(what, where="rerank", next_step="restore it, or run nearer decide again and cut over")
     return made
-
-
-def open_searcher(root: str | Path, *, generation: str | None = None) -> Searcher:
-    """`nearer.Searcher`: what an application holds that serves by itself; `root` is the folder of nearer.yaml."""
-    root = Path(root).resolve()
-    return Searcher(Generations(root, config.load(root / "nearer.yaml")), generation)

@@ -30,6 +30,7 @@ from nearer.types import Hit, Query
 from nearer.web.metrics import Metrics
 
 _GUARD = 15.0  # seconds between looks at the outcomes of a canary or an interleaving
+_AGAIN = 30.0  # seconds until a candidate that could not be opened is tried again
 _PATIENCE = 0.05  # seconds a shadow query waits for a quiet moment before it looks again
 _log = logging.getLogger("nearer.serve")
 
@@ -52,7 +53,7 @@ class Rollouts:
         self._rollout: Rollout | None = None
         self._candidate: Served | None = None
         self._waiting: queue.Queue[tuple[Request, str, float] | None] = queue.Queue(self._settings.queue)
-        self._guarded = 0.0
+        self._guarded = self._again = 0.0
         self._outcomes: dict[str, Any] = {}
         self._stopped = ""
         self._thread = threading.Thread(target=self._shadow_all, name="shadow", daemon=True)
@@ -134,10 +135,12 @@ class Rollouts:
             if changed:
                 self._metrics.rollout.clear()
             return
+        if not changed and self._candidate is None and time.monotonic() < self._again:
+            return
         try:
-            candidate = self._searcher.open(rollout.generation)
+            candidate = self._searcher.opened(rollout.generation)
         except Exception:  # noqa: BLE001 - a broken candidate is a result
-            self._candidate = None  # the live generation answers alone; the next look tries again
+            self._candidate, self._again = None, time.monotonic() + _AGAIN  # meanwhile the live generation answers alone
             if changed:
                 _log.exception("cannot open %s, which is to be tried", rollout.generation)
             return

@@ -253,7 +253,7 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
         """Make a verified generation answer, once it is open here."""
 
         def move() -> Any:
-            service.searcher.open(asked.generation)
+            service.searcher.opened(asked.generation)
             pointer = service.generations.cutover(asked.generation, override=asked.override, who="dashboard")
             service.searcher.refresh()
             return pointer

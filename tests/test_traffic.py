@@ -1,0 +1,210 @@
+"""The traffic log: never torn, never lost for a full disk, and readable whatever a kill left; logs of other systems."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nearer.data import traffic
+from nearer.data.clicks import read_clicks
+from nearer.data.imports import import_csv, import_ubi
+from nearer.data.traffic import Request, TrafficLog, append_whole, read_traffic
+from nearer.errors import DataError
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def request(number: int = 1, **more: Any) -> Request:
+    return Request(NOON, f"r{number}", f"query {number} – ü", "1a2b3c4d-1", (("d1", 0.9), ("d2", 0.5)), 12.5, **more)
+
+
+def test_what_is_logged_is_read_back(tmp_path: Path) -> None:
+    log = TrafficLog(tmp_path)
+    asked = request(filter={"team": "t1"}, user="u", arm="canary", error="none")
+    log.append(asked.as_dict())
+    log.append({"time": NOON.isoformat(), "request_id": "r1", "feedback": [{"kind": "click", "id": "d2"}]})
+    log.append({"time": NOON.isoformat(), "request_id": "r1", "shadow": {"generation": "x", "rbo": 0.5}})
+    log.append({"time": NOON.isoformat(), "request_id": "unknown", "feedback": [{"kind": "click", "id": "d2"}]})
+    log.close()
+    (found,) = read_traffic(tmp_path)
+    assert found.as_dict() == asked.as_dict()
+    assert [(one.kind, one.doc_id, one.value) for one in found.feedback] == [("click", "d2", 1.0)]
+    assert found.shadow == {"generation": "x", "rbo": 0.5}
+
+
+def test_the_format_of_the_contract_is_read(tmp_path: Path) -> None:
+    line = {
+        "time": "2026-03-01T12:00:00+00:00",
+        "request_id": "a",
+        "query": "q",
+        "filter": None,
+        "generation": "g",
+        "results": [{"id": "b", "score": 0.5, "rank": 2}, {"id": "a", "score": 0.9, "rank": 1}],
+        "latency_ms": 3,
+        "feedback": [{"kind": "click", "id": "a"}],
+    }
+    (tmp_path / "2026-03-01.jsonl").write_text(json.dumps(line) + "\n")
+    (found,) = read_traffic(tmp_path)
+    assert found.results == (("a", 0.9), ("b", 0.5))
+    assert found.feedback[0].doc_id == "a"
+
+
+def test_days_are_chosen(tmp_path: Path) -> None:
+    for day in (1, 2, 3):
+        time = NOON.replace(day=day)
+        append_whole(tmp_path / f"{time.date()}.jsonl", json.dumps(request(day).as_dict() | {"time": time.isoformat()}).encode() + b"\n")
+    assert [one.request_id for one in read_traffic(tmp_path, date(2026, 3, 2), date(2026, 3, 2))] == ["r2"]
+    assert [one.request_id for one in read_traffic(tmp_path, since=date(2026, 3, 2))] == ["r2", "r3"]
+
+
+def test_a_line_that_a_power_cut_tore_costs_that_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "2026-03-01.jsonl"
+    path.write_bytes(json.dumps(request(1).as_dict()).encode() + b'\n{"time": "2026-03-01T12:0')
+    append_whole(path, json.dumps(request(2).as_dict()).encode() + b"\n")
+    assert [one.request_id for one in read_traffic(tmp_path)] == ["r1", "r2"]
+
+
+def test_a_line_that_is_no_request_says_where(tmp_path: Path) -> None:
+    (tmp_path / "2026-03-01.jsonl").write_text('{"query": "x", "request_id": "a"}\n')
+    with pytest.raises(DataError, match=r"2026-03-01\.jsonl:1"):
+        read_traffic(tmp_path)
+
+
+def test_a_full_disk_tears_nothing_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, full = os.write, threading.Event()
+    monkeypatch.setattr(traffic, "_RETRY", 0.02)
+
+    def short(handle: int, data: bytes) -> int:
+        if full.is_set():
+            real(handle, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data)
+
+    monkeypatch.setattr(traffic.os, "write", short)
+    log = TrafficLog(tmp_path)
+    log.append(request(1).as_dict())
+    assert log.flush()
+    full.set()
+    for number in range(2, 30):
+        log.append(request(number).as_dict())
+    assert not log.flush(0.2)
+    assert "space" in log.error
+    path = tmp_path / "2026-03-01.jsonl"
+    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == ["r1"]  # nothing torn while it is full
+    full.clear()
+    assert log.flush()
+    log.close()
+    assert sorted(one.request_id for one in read_traffic(tmp_path)) == sorted(f"r{n}" for n in range(1, 30))
+    assert (log.lost, log.error) == (0, "")
+
+
+def test_memory_is_bounded_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "_WAITING", 10)
+    monkeypatch.setattr(traffic, "_RETRY", 0.02)
+    blocked = tmp_path / "traffic"
+    blocked.write_text("a file where the folder should be")
+    log = TrafficLog(blocked)
+    for number in range(50):
+        log.append(request(number).as_dict())
+    assert log.lost == 40
+    blocked.unlink()
+    assert log.flush()
+    log.close()
+    assert len(read_traffic(blocked)) == 10
+
+
+def test_two_processes_append_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "2026-03-01.jsonl"
+    line = json.dumps(request(1).as_dict() | {"padding": "x" * 5000}).encode() + b"\n"
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            for _ in range(50):
+                append_whole(path, line)
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+    assert [json.loads(one)["request_id"] for one in path.read_text().splitlines()] == ["r1"] * 150
+
+
+def written(path: Path, lines: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def imported(folder: Path, lines: Any) -> list[Request]:
+    for line in lines:
+        append_whole(folder / f"{line['time'][:10]}.jsonl", json.dumps(line).encode() + b"\n")
+    return read_traffic(folder)
+
+
+@pytest.mark.parametrize("wrap", [lambda line: line, lambda line: {"_index": "ubi", "_id": "1", "_source": line}])
+def test_ubi_logs_come_in(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
+    queries = [
+        {"timestamp": "2026-03-01T12:00:00Z", "query_id": "q1", "client_id": "c", "user_query": "pump", "query_response_hit_ids": ["a", "b"]},
+        {"timestamp": 1772366400000, "query_id": "q2", "user_query": "seal", "query_response_hit_ids": []},
+    ]
+    clicked = {"object": {"object_id": "b"}, "position": {"ordinal": 2}}
+    events = [
+        {"timestamp": "2026-03-01T12:00:05Z", "action_name": "click", "query_id": "q1", "event_attributes": clicked},
+        {"timestamp": "2026-03-01T12:00:06Z", "action_name": "product_hover", "query_id": "q1", "event_attributes": clicked},
+        {"timestamp": "2026-03-01T12:00:09Z", "action_name": "purchase", "query_id": "q1", "event_attributes": clicked},
+    ]
+    files = [written(tmp_path / f"{name}.jsonl", [wrap(one) for one in lines]) for name, lines in (("q", queries), ("e", events))]
+    first, second = imported(tmp_path / "traffic", import_ubi(files[0], files[1], "old"))
+    assert (first.query, first.results, first.generation) == ("pump", (("a", 1.0), ("b", 0.5)), "old")
+    assert [(one.kind, one.doc_id) for one in first.feedback] == [("click", "b"), ("conversion", "b")]
+    assert (second.query, second.results, second.time) == ("seal", (), NOON)
+
+
+def test_csv_logs_come_in(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "timestamp,user_query,doc_id,position,clicked,session_id\n"
+        "2026-03-01 12:00:00,pump,a,1,0,s1\n2026-03-01 12:00:00,pump,b,2,1,s1\n2026-03-01 12:00:00,pump,a,1,0,s2\n"
+    )
+    found = imported(tmp_path / "traffic", import_csv(path, "old"))
+    assert sorted((one.query, [hit[0] for hit in one.results]) for one in found) == [("pump", ["a"]), ("pump", ["a", "b"])]
+    assert sorted(one.feedback[0].doc_id for one in found if one.feedback) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("time,query\n2026-03-01,pump\n", "no column for doc_id"),
+        ("time,query,doc_id\nyesterday,pump,a\n", "log.csv:2: 'yesterday' is not a time"),
+        ("time,query,doc_id,rank\n2026-03-01,pump,a,first\n", "log.csv:2: rank 'first'"),
+    ],
+)
+def test_csv_that_is_no_log_says_where(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(import_csv(tmp_path / "log.csv", "old"))
+
+
+def test_clicks_drawn_out_of_the_log_become_judgments(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from nearer.cli import app
+
+    (tmp_path / "nearer.yaml").write_text("data: {corpus: corpus.jsonl}\n")
+    log = TrafficLog(tmp_path / "traffic")
+    for number in range(4):
+        log.append(request(number, user=f"u{number}").as_dict() | {"query": "the same"})
+        log.append({"time": NOON.isoformat(), "request_id": f"r{number}", "feedback": [{"kind": "click", "id": "d2"}]})
+    log.close()
+    out = tmp_path / "clicks.jsonl"
+    result = CliRunner().invoke(app, ["log", "clicks", "-c", str(tmp_path / "nearer.yaml"), "--out", str(out), "--json"])
+    assert result.exit_code == 0, result.output
+    found = read_clicks(out)
+    assert [list(grades) for grades in found.judgments.values()] == [["d2"]]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import schemathesis
-from generations_kit import World, documents, static_model
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import response_schema_conformance
-from test_serve import made, serving
 
+from generations_kit import World, documents, static_model
 from nearer.web.service import Service, Tokens
+from test_serve import made, serving
 
 PATHS = ("/search", "/feedback", "/healthz", "/readyz", "/metrics", "/dashboard", "/admin/cutover", "/admin/rollback")
 FUZZED = settings(

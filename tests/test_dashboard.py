@@ -8,14 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from generations_kit import World
 from playwright.sync_api import Page, expect, sync_playwright
-from test_serve import ask, made, models, serving, world  # noqa: F401 - fixtures
 
+from generations_kit import World
 from nearer.data.series import Row, Series
 from nearer.web.service import Service, Tokens
+from test_serve import ask, made, models, serving, world  # noqa: F401 - fixtures
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,9 @@ def test_it_reads_and_moves_generations(world: World, models: tuple[Path, Path],
     series = Series(world.root / "monitor" / "series.db")
     today = world.generations.history()[-1]["time"][:10]
     alert = {"condition": "score_drift", "since": today, "slice": "all", "what": hostile, "do": "look", "examples": [hostile]}
-    series.append(today, [Row(today, "quality nDCG@10", 0.5), Row(today, "quality nDCG@10", 0.4, 0.3, 0.5, "short")], [alert], ["score_drift"])
+    series.append(
+        today, [Row(today, "quality nDCG@10", 0.5), Row(today, "quality nDCG@10", 0.4, 0.3, 0.5, "short")], [alert], ["score_drift"]
+    )
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)

@@ -16,8 +16,8 @@ import httpx
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
-from generations_kit import World, documents, static_model
 
+from generations_kit import World, documents, static_model
 from nearer.data.traffic import read_traffic
 from nearer.errors import StoreError
 from nearer.index.build import build

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from generations_kit import World
-from test_serve import ask, made, models, start, wait_for, world  # noqa: F401 - fixtures
 
+from generations_kit import World
 from nearer.config import Shadow
 from nearer.data.traffic import Feedback, Request, read_traffic
 from nearer.errors import StoreError
@@ -21,6 +20,7 @@ from nearer.index.searcher import Served
 from nearer.stages import shadow
 from nearer.web import rollouts
 from nearer.web.rollouts import _place
+from test_serve import ask, made, models, start, wait_for, world  # noqa: F401 - fixtures
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -138,7 +138,12 @@ def requests(rng: np.random.Generator, n: int, arms: dict[str, dict[str, Any]]) 
 
 @pytest.mark.parametrize(
     ("canary", "guard"),
-    [({"clicks": 0.3, "ms": 40}, "slow"), ({"clicks": 0.3, "empty": 0.3}, "empty"), ({"clicks": 0.05}, "without a click"), ({"clicks": 0.3}, "")],
+    [
+        ({"clicks": 0.3, "ms": 40}, "slow"),
+        ({"clicks": 0.3, "empty": 0.3}, "empty"),
+        ({"clicks": 0.05}, "without a click"),
+        ({"clicks": 0.3}, ""),
+    ],
 )
 def test_a_harmful_canary_is_stopped_for_what_it_does(canary: dict[str, float], guard: str) -> None:
     log = requests(np.random.default_rng(7), 4000, {"live": {"share": 0.8, "clicks": 0.3}, "canary": {"share": 0.2, **canary}})
@@ -148,7 +153,9 @@ def test_a_harmful_canary_is_stopped_for_what_it_does(canary: dict[str, float], 
         assert guard in told["harm"]
     else:
         assert told["harm"] is None
-    before = shadow.guard(log, Rollout("new", "canary", 0.2, (NOW + timedelta(days=2)).isoformat(), "ann"), Shadow(), NOW + timedelta(days=3))
+    before = shadow.guard(
+        log, Rollout("new", "canary", 0.2, (NOW + timedelta(days=2)).isoformat(), "ann"), Shadow(), NOW + timedelta(days=3)
+    )
     assert before["harm"] is None  # what happened before it began does not count
 
 
@@ -222,7 +229,10 @@ def test_judged_queries_estimate_ndcg_for_both() -> None:
     assert record["verdict"] == "pass"
     assert (record["judged"]["queries"], record["judged"]["candidate"]) == (30, 1.0)
     assert record["judged"]["live"] == pytest.approx(1 / np.log2(3))
-    worse = [Request(NOW, one.request_id, one.query, "old", (("good", 1.0),), 5.0, shadow=dict(one.shadow or {}) | {"results": []}) for one in asked]
+    worse = [
+        Request(NOW, one.request_id, one.query, "old", (("good", 1.0),), 5.0, shadow=dict(one.shadow or {}) | {"results": []})
+        for one in asked
+    ]
     assert shadow.report(worse, "old", "new", Shadow(min_queries=20), rng, judgments)["verdict"] == "fail"
 
 
@@ -233,7 +243,10 @@ def test_a_cutover_may_ask_for_a_passing_shadow_record(world: World, candidate: 
     decision = world.root / "runs" / "default" / "decide" / "decision.json"
     decision.parent.mkdir(parents=True)
     own = world.generations.manifest(candidate).fingerprint
-    chosen = {"name": "fine-tuned", "fingerprint": type(own)(**{**{f: getattr(own, f) for f in own.__dataclass_fields__}, "chunker": None}).id}
+    chosen = {
+        "name": "fine-tuned",
+        "fingerprint": type(own)(**{**{f: getattr(own, f) for f in own.__dataclass_fields__}, "chunker": None}).id,
+    }
     decision.write_text(json.dumps({"verdict": "ship", "recommended": "fine-tuned", "candidates": [chosen]}))
     with pytest.raises(StoreError, match="no shadow record"):
         world.generations.cutover(candidate)

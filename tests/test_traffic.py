@@ -151,7 +151,13 @@ def imported(folder: Path, lines: Any) -> list[Request]:
 @pytest.mark.parametrize("wrap", [lambda line: line, lambda line: {"_index": "ubi", "_id": "1", "_source": line}])
 def test_ubi_logs_come_in(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
     queries = [
-        {"timestamp": "2026-03-01T12:00:00Z", "query_id": "q1", "client_id": "c", "user_query": "pump", "query_response_hit_ids": ["a", "b"]},
+        {
+            "timestamp": "2026-03-01T12:00:00Z",
+            "query_id": "q1",
+            "client_id": "c",
+            "user_query": "pump",
+            "query_response_hit_ids": ["a", "b"],
+        },
         {"timestamp": 1772366400000, "query_id": "q2", "user_query": "seal", "query_response_hit_ids": []},
     ]
     clicked = {"object": {"object_id": "b"}, "position": {"ordinal": 2}}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearer import cli_index, cli_serve
+from nearer import cli_index, cli_monitor, cli_serve
 from nearer.cli_shared import HERE, AsJson, ConfigPath, Force, Overrides, Quiet, RunName, Verbose, boundary, emit, open_workspace
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_index.app, name="index")
 app.command()(cli_serve.serve)
+app.command()(cli_monitor.monitor)
 app.add_typer(cli_serve.shadow, name="shadow")
 app.add_typer(cli_serve.log, name="log")
 

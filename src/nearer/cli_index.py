@@ -110,6 +110,36 @@ def build(
     return filled.as_dict(), f"{_filled(filled)}\n  → nearer index verify {filled.manifest.id}"
 
 
+@_command
+def bridge(
+    generations: Any,
+    model: Annotated[str, typer.Option(metavar="PATH", help="The new model.")],
+    kind: Annotated[
+        Literal["procrustes", "low_rank", "mlp"],
+        typer.Option(help="procrustes: a rotation; low_rank: with an affine correction; mlp: with a hidden layer."),
+    ] = "procrustes",
+    sample: Annotated[int, typer.Option(min=100, help="Documents and training queries it learns from, at most each.")] = 5000,
+) -> Told:
+    """Carry a new model's queries into the active generation's table, where re-embedding must wait.
+
+    The bridge is a generation: verify it, judge it with --set decide.bridge=ID, cut over to it.
+
+    Example: nearer index bridge --model runs/default/train/model
+    """
+    from nearer.data.splits import read_split
+    from nearer.index.bridging import build_bridge
+
+    corpus = _corpus(generations)
+    folder = generations.root / "runs" / generations.config.run / "check" / "split"
+    queries = [query.text for query in read_split(folder, "train").queries] if (folder / "train").is_dir() else []
+    made = build_bridge(generations, _encoder(generations, model, len(corpus)), model, kind, corpus, queries, sample)
+    bridge = dict(made.bridge or {})
+    kept = bridge["kept"]
+    told = f"  {made.id}: its queries find {kept['recall@10']:.3f} of the new model's ten nearest (the old model's {kept['without']:.3f})"
+    mend = f"  → nearer index verify {made.id}, then nearer run --from decide --set decide.bridge={made.id}"
+    return {"id": made.id, "state": made.state, **bridge, "fingerprint": made.fingerprint.id}, f"{told}\n{mend}"
+
+
 def _filled(filled: Any) -> str:
     done = f"{filled.embedded:,} embedded, {filled.loaded:,} loaded again, {filled.deleted:,} deleted"
     return f"  {filled.manifest.id}: {filled.manifest.counts['documents']:,} documents ({done}) in {filled.seconds:,.1f} s"

@@ -227,6 +227,7 @@ class Decide(Section):
     min_gain: Fraction = Field(0.01, description="smallest gain of the primary measure worth a re-index, declared beforehand")
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="error rate: intervals are 1 - alpha wide")
     guardrails: Guardrails = Guardrails()
+    bridge: str | None = Field(None, description="a generation of `nearer index bridge`, judged in place of the fine-tuned model")
     cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(None, description="price of the embedding machine, for the cost estimate")
 
 
@@ -285,9 +286,9 @@ class Monitor(Section):
     )
     reference_days: Positive = Field(7, description="days of traffic that later days are compared with")
     false_alarms: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.03, description="share of daily runs that may give an alert on unchanged traffic, all conditions together"
+        0.02, description="share of daily runs that may give an alert on unchanged traffic, all conditions together"
     )
-    judgments: str | None = Field(None, description="qrels of canary queries, and of logged requests by request_id (null: review/qrels.tsv)")
+    judgments: str | None = Field(None, description="qrels of canary queries and logged requests, by request_id (null: review/qrels.tsv)")
     quality: Fraction = Field(0.01, description="drop of the primary measure that counts")
     scores: Annotated[float, Field(gt=0)] = Field(0.1, description="population stability index of the first scores that counts")
     rate: Fraction = Field(0.03, description="change that counts in a share of the queries: clicks, abandoned, new words, new topics, …")

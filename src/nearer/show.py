@@ -20,9 +20,11 @@ from nearer.files import read_json
 
 if TYPE_CHECKING:
     from nearer.lifecycle import Stage
+    from nearer.stages.monitor import Report
     from nearer.workspace import StepResult, Workspace
 
 _ANNOUNCED = 2.0  # seconds of work that leave a line behind
+_EXAMPLES = 3  # queries of an alert; all ten are in the report
 _EVERY = 15.0  # seconds between lines where there is no terminal to draw bars on
 _COLOURS = {"ship": "green", "use_simpler_fix": "cyan", "do_not_ship": "red", "inconclusive": "yellow"}
 
@@ -325,6 +327,41 @@ def say_init(path: Path, lines: Sequence[str]) -> None:
         out.print(f"  {line}")
     out.print(f"  wrote {_short(path)}")
     out.print(Text(f"  → cd {_short(path.parent)} && nearer run", style="cyan"))
+
+
+def say_monitor(report: Report) -> None:
+    """Alerts first, then one line a condition."""
+    title = f"{report.day}  {report.requests:,} requests  {report.generation or 'no generation'}"
+    out.print(
+        Text.assemble((title, "bold"), ("  nothing to do", "green") if not report.alerts else (f"  {len(report.alerts)} alerts", "red"))
+    )
+    for alert in report.alerts:
+        _say_alert(alert)
+    rows = {row.name: row for row in report.series if row.slice == "all"}
+    shown = _table("condition", "value (interval)", "moved", "counts from", "p")
+    for name, found in report.conditions.items():
+        row = rows[name]
+        interval = f" ({row.low:.3f}–{row.high:.3f})" if row.low is not None and row.high is not None and row.low < row.high else ""
+        p = "" if found["p"] is None else f"{found['p']:.4f}"
+        cells = [f"{row.value:.3f}{interval}", f"{found['size']:+.3f}", f"{found['threshold']:.3f}", p]
+        shown.add_row(name.replace("_", " "), *cells, style="red" if found["fires"] else None)
+    out.print(shown)
+    for why in dict.fromkeys(report.skipped.values()):
+        names = ", ".join(name.replace("_", " ") for name, reason in report.skipped.items() if reason == why)
+        out.print(Text(f"    · not judged, {why}: {names}", style="dim"))
+
+
+def _say_alert(alert: Mapping[str, Any]) -> None:
+    where = "" if alert["slice"] == "all" else f"  {alert['slice']}"
+    out.print(Text.assemble((f"  ! {alert['condition'].replace('_', ' ')}", "bold red"), (f"  since {alert['since']}{where}", "dim")))
+    out.print(Text(f"    {alert['what']}"))
+    if diagnosis := alert["diagnosis"]:
+        families = ", ".join(f"{count} {name}" for name, count in diagnosis["families"].items())
+        out.print(Text(f"    diagnosis: {diagnosis['answer']} ({families})", style="yellow"))
+    examples: Sequence[str] = alert["examples"][:_EXAMPLES]
+    for example in examples:
+        out.print(Text(f"      “{example if len(example) <= 100 else example[:99] + '…'}”", style="dim"))
+    out.print(Text(f"    → {alert['do']}", style="cyan"))
 
 
 _WRAPPED = ("question", "what repairs it", "each way", "document")

@@ -24,7 +24,8 @@ from nearer.config import Config
 from nearer.data.corpus import Corpus
 from nearer.errors import StoreError
 from nearer.files import value_hash
-from nearer.index.generations import Generations, Manifest, for_chunks
+from nearer.index.generations import Generations, for_chunks
+from nearer.index.manifest import Manifest
 from nearer.index.parts import COLUMNS, make_part, read_part, read_rows, write_part
 from nearer.retrieve.compress import Compression
 from nearer.retrieve.costs import embedding_cost
@@ -52,6 +53,15 @@ class Work:
     encoder: Encoder
     cut: Callable[[Document], Sequence[str]]  # document → texts of its chunks
 
+    @classmethod
+    def of(cls, generations: Generations, manifest: Manifest, encoder: Encoder) -> Work:
+        """The work of a generation, here or on another machine that sees its folder."""
+        cut = cutter(manifest.chunker, encoder, generations.root)
+        return cls(generations.path(manifest.id) / "parts", encoder, cut)
+
+    def path(self, plan: Plan) -> Path:
+        return self.folder / f"{plan.name}.arrow"
+
     def embed(self, plan: Plan) -> Any:
         """The Arrow table of a plan: one row a chunk, at least one a document."""
         rows = [
@@ -65,7 +75,7 @@ class Work:
         return make_part(self.encoder.fingerprint, columns, vectors)
 
     def save(self, plan: Plan, table: Any) -> None:
-        write_part(self.folder / f"{plan.name}.arrow", table)
+        write_part(self.path(plan), table)
 
 
 #: Embeds plans, in any order; a table that comes back is saved here, None says that the part is on disk already.
@@ -73,7 +83,7 @@ Engine = Callable[[Iterator[Plan], Work], Iterator[tuple[Plan, Any]]]
 
 
 def local(plans: Iterator[Plan], work: Work) -> Iterator[tuple[Plan, Any]]:
-    """The engine of one machine."""
+    """The engine of one process; that of a cluster is in ray_engine.py."""
     return ((plan, work.embed(plan)) for plan in plans)
 
 
@@ -120,13 +130,12 @@ def fill(generations: Generations, manifest: Manifest, corpus: Corpus, load: Cal
         last: Future[None] | None = None
         plans = survey.plans()
         if (first := next(plans, None)) is not None:
-            encoder = load()
-            work = Work(folder, encoder, cutter(manifest.chunker, encoder, generations.root))
+            work = Work.of(generations, manifest, load())
 
             def finish(plan: Plan, table: Any) -> None:
                 if table is not None:
                     work.save(plan, table)
-                store.write(space, read_rows(folder / f"{plan.name}.arrow", space))
+                store.write(space, read_rows(work.path(plan), space))
 
             for plan, table in engine(chain([first], plans), work):
                 if last:

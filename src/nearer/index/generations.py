@@ -17,13 +17,12 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,104 +32,19 @@ import numpy as np
 from nearer.config import Config
 from nearer.errors import BusyError, FingerprintError, StoreError
 from nearer.files import content_hash, read_json, write_json
+from nearer.index.manifest import ID, READY, Manifest, Pointer, Rollout
 from nearer.index.parts import compact
 from nearer.index.stores import open_store
-from nearer.index.stores.base import Space, VectorStore
+from nearer.index.stores.base import VectorStore
 from nearer.index.stores.common import locked
+from nearer.retrieve.bridge import Bridge, BridgedEncoder
 from nearer.retrieve.compress import Compression
 from nearer.retrieve.encoder import Encoder, load_encoder
 from nearer.retrieve.fingerprint import Fingerprint, Vectors
 from nearer.retrieve.pipeline import Pipeline
 from nearer.types import Hit, Metadata
 
-STATES = ("building", "verified", "shadow", "canary", "active", "retired", "dropping")
-#: States from which a generation may be cut over to.
-READY = ("verified", "shadow", "canary")
-_ID = re.compile(r"[0-9a-f]{8}-[1-9]\d{0,6}")
 _PATIENCE = 30.0  # seconds to wait for another process that moves the pointer: it takes milliseconds
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a generation is made of.  `model` says where it came from, `decision` what it was activated on."""
-
-    id: str
-    state: str
-    fingerprint: Fingerprint
-    model: Mapping[str, Any]
-    dtype: str
-    dimension: int
-    store: str
-    created: str
-    counts: Mapping[str, int] = field(default_factory=dict)  # documents, chunks
-    content: Mapping[str, str] = field(default_factory=dict)  # documents: a hash of all of them, in any order
-    index: Mapping[str, Any] = field(default_factory=dict)  # the approximate index, as the store tells it
-    verified: Mapping[str, Any] | None = None
-    decision: Mapping[str, Any] | None = None
-
-    @property
-    def chunker(self) -> str:
-        return self.fingerprint.chunker or "document"
-
-    @property
-    def space(self) -> Space:
-        return Space(self.id, self.fingerprint, self.dimension, self.dtype)  # type: ignore[arg-type]  # validated by config
-
-    @property
-    def made_of(self) -> tuple[str, str, int, str]:
-        """What tells generations apart: two that agree here hold the same vectors of the same documents."""
-        return self.fingerprint.id, self.dtype, self.dimension, self.store
-
-    def as_dict(self) -> dict[str, Any]:
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return values | {"fingerprint": self.fingerprint.as_dict(), "chunker": self.chunker}
-
-    @classmethod
-    def read(cls, path: Path) -> Manifest:
-        """Raises StoreError or FingerprintError for a manifest that is damaged, was edited or was moved."""
-        values = read_json(path)
-        mend = f"restore {path.parent.name}, or remove the folder and build again: nearer index build"
-        try:
-            known = {one.name: values[one.name] for one in fields(cls) if one.name in values}  # older ones may lack what has a default
-            manifest = cls(**known | {"fingerprint": Fingerprint.from_dict(values["fingerprint"], str(path))})
-        except (KeyError, TypeError):
-            raise StoreError("the manifest is damaged", where=str(path), next_step=mend) from None
-        if manifest.id != path.parent.name or manifest.state not in STATES:
-            what = f"this folder is not generation {manifest.id}: it was renamed or copied"
-            raise StoreError(what if manifest.state in STATES else f"no state {manifest.state!r}", where=str(path), next_step=mend)
-        return manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The contents of ACTIVE.  `entry` is the line of history about the move that wrote it."""
-
-    id: str | None = None
-    previous: str | None = None
-    entry: Mapping[str, Any] | None = None
-
-    def state(self, manifest: Manifest) -> str:
-        """The state that a manifest has by this pointer, whatever a kill kept it from saying."""
-        if manifest.id == self.id:
-            return "active"
-        if manifest.state == "active":
-            return "retired" if manifest.id == self.previous else "verified"  # rolled back: it may be tried again
-        return manifest.state
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """A candidate that live traffic judges before everybody gets it (the contents of ROLLOUT).
-
-    `mode` shadow: it answers out of sight; interleave: its results stand among the live ones; canary:
-    it answers alone.  `share` of the requests (canary: of the users), 0..1.
-    """
-
-    generation: str
-    mode: str
-    share: float
-    since: str
-    who: str
 
 
 @dataclass(frozen=True)
@@ -146,15 +60,21 @@ class Generation:
         """Query vectors of this generation.  Raises FingerprintError for vectors of another model, or of none."""
         where, own = f"generation {self.manifest.id}", self.manifest.fingerprint
         if isinstance(asked, Vectors):
+            if self.manifest.bridge and asked.fingerprint == self.manifest.space.fingerprint:
+                return asked  # across the bridge already
             # queries are never cut into chunks
             theirs = replace(asked.fingerprint, chunker=own.chunker) if asked.fingerprint else None
             own.require(theirs, where, f"hand over texts, or encode them with its own model: nearer index show {self.manifest.id}")
-            return Vectors(asked.array, own)
+            return self._across(asked.array)
         if not isinstance(asked, str) and (isinstance(asked, np.ndarray) or not all(isinstance(one, str) for one in asked)):
             mend = "hand over texts, or Vectors, which carry their fingerprint"
             raise FingerprintError(f"these vectors do not say which model made them (this one: {own.id})", where=where, next_step=mend)
         with self._lock:  # tokenizers are not safe to share between threads
-            return Vectors(self.encoder.encode([asked] if isinstance(asked, str) else asked, "query"), own)
+            return self._across(self.encoder.encode([asked] if isinstance(asked, str) else asked, "query"))
+
+    def _across(self, array: np.ndarray) -> Vectors:
+        """Vectors that say in which space they are now: the table's, which for a bridge is another model's."""
+        return Vectors(array, self.manifest.space.fingerprint)
 
     def search(
         self, asked: str | Sequence[str] | Vectors, k: int = 10, *, filter: Metadata | None = None, exact: bool = False
@@ -176,7 +96,7 @@ class Generations:
     def path(self, generation: str) -> Path:
         """The folder of a generation.  Raises StoreError for anything that is not the id of one."""
         path = self.folder / generation
-        if not _ID.fullmatch(generation) or not (path / "manifest.json").is_file():
+        if not ID.fullmatch(generation) or not (path / "manifest.json").is_file():
             raise self._refusal(f"no generation {generation[:40]!r}", "nearer index list")
         return path
 
@@ -187,7 +107,7 @@ class Generations:
 
     def manifests(self) -> list[Manifest]:
         """All generations, oldest first."""
-        found = [self.manifest(path.parent.name) for path in self.folder.glob("*/manifest.json") if _ID.fullmatch(path.parent.name)]
+        found = [self.manifest(path.parent.name) for path in self.folder.glob("*/manifest.json") if ID.fullmatch(path.parent.name)]
         return sorted(found, key=lambda one: (one.created, one.id))
 
     def pointer(self) -> Pointer:
@@ -224,6 +144,10 @@ class Generations:
         settings = self.config.model.model_copy(update={name: getattr(own, name) for name in kept})
         path = (folder or self.path(manifest.id)) / "model"
         encoder = for_chunks(load_encoder(settings, self.root, path=path, name=str(manifest.model["name"])), own.chunker)
+        if manifest.bridge:
+            bridge, over = Bridge.load(path.parent / "bridge.safetensors"), str(manifest.bridge["over"])
+            joined = BridgedEncoder(encoder, bridge, manifest.space.fingerprint, lambda: self.encoder(self.manifest(over)))  # type: ignore[arg-type]
+            encoder = for_chunks(joined, own.chunker)
         own.require(encoder.fingerprint, str(path), f"restore this folder, or drop {manifest.id} and build again: nearer index build")
         return encoder
 
@@ -287,7 +211,7 @@ class Generations:
 
     def activate(self, manifest: Manifest) -> None:
         """Move the store's own pointer, for readers that do not see this folder."""
-        self.store(manifest.store).activate(manifest.id)
+        self.store(manifest.store).activate(manifest.space.generation)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         with open(self.folder / "history.jsonl", "ab") as handle:
@@ -310,17 +234,24 @@ class Generations:
                 mend = "use the machine that began it, or `nearer index build --force` for a new generation"
                 manifest.fingerprint.require(fingerprint, f"generation {manifest.id}", mend)
                 return manifest
-        used = {one.id for one in known} | {str(line["to"]) for line in self.history()}
-        taken = [int(one.split("-")[1]) for one in used if one.startswith(fingerprint.id[:8])]
-        number = max(taken, default=0) + 1  # an id names one generation for ever, also in traffic logs
-        model, made_id = {"name": name, "today": today}, f"{fingerprint.id[:8]}-{number}"
-        made = Manifest(made_id, "building", fingerprint, model, index.dtype, dimension, index.store, _now())
+        model = {"name": name, "today": today}
+        made = Manifest(self.free_id(fingerprint), "building", fingerprint, model, index.dtype, dimension, index.store, _now())
         fresh = self.folder / f".new-{made.id}"
         write_json(fresh / "manifest.json", made.as_dict())
         if save := getattr(getattr(encoder, "model", None), "save", None):
             save(str(fresh / "model"), create_model_card=False)
             self.encoder(made, fresh)  # the copy must answer as the original does: better to learn it now than in hours
         (fresh / "parts").mkdir()
+        return self.add(fresh, made)
+
+    def free_id(self, fingerprint: Fingerprint) -> str:
+        """The id of the next generation of a fingerprint: it names that one for ever, also in traffic logs."""
+        used = {one.id for one in self.manifests()} | {str(line["to"]) for line in self.history()}
+        taken = [int(one.split("-")[1]) for one in used if one.startswith(fingerprint.id[:8])]
+        return f"{fingerprint.id[:8]}-{max(taken, default=0) + 1}"
+
+    def add(self, fresh: Path, made: Manifest) -> Manifest:
+        """Put the folder of a new generation in its place."""
         with self._moving():
             os.rename(fresh, self.folder / made.id)
             self._append(_entry("build", None, made.id, None))
@@ -458,7 +389,8 @@ class Generations:
         """
         with self.writing():
             pointer = self.pointer()
-            retired = [one.id for one in self.manifests() if one.state == "retired" and one.id != pointer.previous]
+            needed = {pointer.previous, *self.needed()}
+            retired = [one.id for one in self.manifests() if one.state == "retired" and one.id not in needed]
             gone = retired[: max(0, len(retired) - self.config.index.keep)]
             for generation in gone:
                 self._drop(generation, who)
@@ -467,12 +399,18 @@ class Generations:
                     stray.unlink()
             return gone, sum(compact(self.path(one.id) / "parts", one.fingerprint) for one in self.manifests())
 
+    def needed(self) -> set[str]:
+        """Generations whose tables others answer from, across a bridge."""
+        return {str(one.bridge["over"]) for one in self.manifests() if one.bridge and one.state != "dropping"}
+
     def _drop(self, generation: str, who: str | None) -> None:
         with self._moving():
             manifest, pointer = self.manifest(generation), self.pointer()
             if generation in (pointer.id, pointer.previous):
                 role = "active" if generation == pointer.id else "what a rollback needs"
                 raise self._refusal(f"{generation} is {role}", "cut over to another generation first")
+            if generation in self.needed():
+                raise self._refusal(f"a bridge answers from the table of {generation}", "drop the bridge first: nearer index list")
             write_json(self.path(generation) / "manifest.json", replace(manifest, state="dropping").as_dict())
             self._append(_entry("drop", None, generation, who))
         self._remove(manifest)

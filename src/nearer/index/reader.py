@@ -14,7 +14,8 @@ from typing import Any
 from nearer import config
 from nearer.errors import StoreError
 from nearer.files import write_json
-from nearer.index.generations import Generation, Generations, Manifest
+from nearer.index.generations import Generation, Generations
+from nearer.index.manifest import Manifest
 from nearer.retrieve.fingerprint import Vectors
 from nearer.types import Hit, Metadata
 

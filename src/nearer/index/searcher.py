@@ -18,7 +18,8 @@ from nearer.data.corpus import Corpus
 from nearer.data.load import load_corpus
 from nearer.errors import FingerprintError, StoreError
 from nearer.files import read_json, value_hash
-from nearer.index.generations import Generation, Generations, Manifest
+from nearer.index.generations import Generation, Generations
+from nearer.index.manifest import Manifest
 from nearer.retrieve.fingerprint import PROBES, Vectors
 from nearer.retrieve.pipeline import OWN, Pipeline
 from nearer.retrieve.rerank import load_reranker
@@ -36,7 +37,7 @@ class QueryVectors:
 
     def of(self, generation: Generation, texts: Sequence[str]) -> Vectors:
         """float32 (n_texts, dimension) of a generation's model."""
-        own = generation.manifest.fingerprint
+        own, space = generation.manifest.fingerprint, generation.manifest.space.fingerprint
         with self._lock:
             known = {text: self._kept[own.id, text] for text in texts if (own.id, text) in self._kept}
             self.hits += len(known)
@@ -49,7 +50,7 @@ class QueryVectors:
                 self._kept.update({(own.id, text): vector for text, vector in fresh.items()})
                 while len(self._kept) > self._size:
                     self._kept.popitem(last=False)
-        return Vectors(np.stack([known[text] for text in texts]), own)
+        return Vectors(np.stack([known[text] for text in texts]), space)
 
 
 class _Table:

@@ -20,9 +20,13 @@ def sync(generations: Generations, corpus: Corpus, engine: Engine = local) -> li
     goes on where it stopped.  Raises BusyError.
     """
     with generations.writing():
-        pointer, done = generations.pointer(), []
-        for manifest in sorted(generations.manifests(), key=lambda one: one.id != pointer.id):
-            if manifest.state != "retired" or manifest.id == pointer.previous:
+        pointer, needed, done = generations.pointer(), generations.needed(), []
+        for manifest in sorted(generations.manifests(), key=lambda one: (bool(one.bridge), one.id != pointer.id)):
+            if manifest.bridge:  # has no vectors of its own, and holds what the one below it holds
+                below = generations.manifest(manifest.bridge["over"])
+                generations.update(manifest.id, counts=below.counts, content=below.content)
+                continue
+            if manifest.state != "retired" or manifest.id in (pointer.previous, *needed):
                 done.append(fill(generations, manifest, corpus, lambda manifest=manifest: generations.encoder(manifest), engine))  # type: ignore[misc]
                 continue
             store, folder = generations.store(manifest.store), generations.path(manifest.id) / "parts"

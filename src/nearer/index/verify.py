@@ -16,7 +16,8 @@ from nearer.data.fields import read_queries
 from nearer.data.splits import read_split
 from nearer.errors import FingerprintError, ModelError
 from nearer.index.build import cutter, document_hash
-from nearer.index.generations import READY, Generation, Generations, Manifest, for_chunks
+from nearer.index.generations import Generation, Generations, for_chunks
+from nearer.index.manifest import READY, Manifest
 from nearer.index.stores.base import Rows
 from nearer.index.stores.common import clauses, fit, spec, terms
 from nearer.retrieve.compress import decode_rows, encode_rows

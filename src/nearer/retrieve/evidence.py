@@ -8,17 +8,33 @@ from typing import Any
 
 import numpy as np
 
+from nearer.config import Config
 from nearer.data.near import Shingler, jaccard, normalise
-from nearer.measure.causes import Facts, Probe
+from nearer.measure.causes import Diagnosis, Facts, Probe, classify
 from nearer.measure.slices import RARE, find_identifiers, terms
 from nearer.retrieve.chunkers import Chunked
 from nearer.retrieve.filters import mismatch
 from nearer.retrieve.probes import Pair, Prober
-from nearer.retrieve.systems import document_frequencies
-from nearer.types import Document, Query
+from nearer.retrieve.systems import Systems, document_frequencies
+from nearer.types import Document, Query, Split
 
 _COMMON = 0.01  # share of the documents from which a term is no longer rare
 _ALIKE = 0.5  # Jaccard similarity of words from which a result is a near-identical distractor
+
+
+def diagnosed(
+    systems: Systems, failing: Split, wanted: Mapping[str, Sequence[str]], settings: Config, *, tried_only: bool = False
+) -> tuple[dict[Pair, dict[str, Probe]], dict[Pair, Diagnosis]]:
+    """Every probe of every pair of `wanted` (query id → document ids), and the cause of each.
+
+    With `tried_only` a repair that could not be tried counts as one that does not work.
+    """
+    prober = Prober(systems, failing, wanted, settings.diagnose)
+    found = prober.run()
+    if tried_only:
+        found = {pair: {name: probe for name, probe in probes.items() if not probe.skipped} for pair, probes in found.items()}
+    evidence = Evidence(prober, settings.check.near_duplicate)
+    return found, {pair: classify(probes, evidence.of(pair, probes), settings.diagnose.k) for pair, probes in found.items()}
 
 
 class Evidence:

@@ -203,7 +203,9 @@ def load_reranker(
             raise ModelError("this class has no score(pairs)", where=spec, next_step="see nearer.retrieve.rerank.Reranker")
         source = sys.modules[spec.partition(":")[0]].__file__
         own = getattr(inner, "fingerprint", None) or (content_hash(Path(source)) if source else "")
-        return CachedReranker(inner, cache, name=name or str(getattr(inner, "name", spec)), fingerprint=value_hash([spec, own]), source=spec)
+        return CachedReranker(
+            inner, cache, name=name or str(getattr(inner, "name", spec)), fingerprint=value_hash([spec, own]), source=spec
+        )
     local = local_folder(spec, root, "rerank.model")
     model = open_cross_encoder(spec, local, device=device)
     kinds = getattr(model.config, "architectures", None) or [""]

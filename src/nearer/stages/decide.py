@@ -20,6 +20,7 @@ from nearer.data.heldout import open_test
 from nearer.data.load import load
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl, write_json
+from nearer.index.generations import Generations, for_chunks
 from nearer.measure.margins import margin_histogram
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import compare, mean_interval, non_inferior
@@ -318,8 +319,14 @@ def step(context: StepContext) -> dict[str, Any]:
     if pipeline is not None and pipeline.rerank:
         base.reranker = reranker_of_run(context, base)
     folder = context.earlier("train") / "model"
-    tuned = None
-    if folder.is_dir():
+    tuned, bridge = None, None
+    if settings.decide.bridge:
+        generations = Generations(context.root, settings)
+        bridge = generations.manifest(settings.decide.bridge)
+        bridged = for_chunks(generations.encoder(bridge), None)
+        tuned = systems_of(context, corpus, encoder=bridged, bm25=base.bm25)
+        tuned.reranker = base.reranker
+    elif folder.is_dir():
         encoder = load_encoder(saved_settings(settings.model), context.root, cache=context.cache, path=folder, name=TUNED)
         tuned = systems_of(context, corpus, encoder=encoder, bm25=base.bm25)
         tuned.reranker = base.reranker
@@ -337,6 +344,11 @@ def step(context: StepContext) -> dict[str, Any]:
         ladder=pipeline,
         looks=sum(1 for _ in read_jsonl(looks)),
     )
+    if bridge is not None and bridge.bridge:
+        kept = f"its queries find {bridge.bridge['kept']['recall@10']:.3f} of the new model's ten nearest"
+        across = f"judged across the bridge {bridge.id} ({bridge.bridge['kind']}): {kept}"
+        decision.record["bridge"] = {"generation": bridge.id, **bridge.bridge, "fingerprint": bridge.fingerprint.id}
+        decision.record["reasons"] = [*decision.record["reasons"], across]
     write_json(context.out / "decision.json", decision.record)
     write_json(context.out / "examples.json", decision.examples)
     write_json(context.out / "margins.json", decision.margins)

@@ -12,9 +12,9 @@ import numpy as np
 from nearer import config
 from nearer.errors import DataError
 from nearer.files import write_json, write_jsonl
-from nearer.measure.causes import CAUSES, REMEDIES, Diagnosis, classify, freshness, waterfall
-from nearer.retrieve.evidence import Evidence
-from nearer.retrieve.probes import Pair, Prober
+from nearer.measure.causes import CAUSES, REMEDIES, Diagnosis, freshness, waterfall
+from nearer.retrieve.evidence import diagnosed
+from nearer.retrieve.probes import Pair
 from nearer.retrieve.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
 from nearer.types import Query, Run, Split
@@ -45,7 +45,7 @@ def diagnose(systems: Systems, splits: Sequence[Split], settings: config.Config,
     how, grade = settings.diagnose, settings.data.min_grade
     split, failing = _failing(systems, splits, how, grade, rng)
     wanted = {query.id: list(split.relevant(query.id, grade)) for query in failing.queries}
-    found, diagnoses = _diagnosed(systems, failing, wanted, settings)
+    found, diagnoses = diagnosed(systems, failing, wanted, settings)
     failures = [_line(pair, diagnoses[pair], found[pair], how.k) for pair in found]
     run = systems.run(systems.base(systems.today), split, how.depth)
     counts = Counter(line["cause"] for line in failures)
@@ -92,15 +92,6 @@ def _failing(systems: Systems, splits: Sequence[Split], how: config.Diagnose, gr
         queries = [queries[place] for place in sorted(chosen)]
     split = Split("diagnosed", tuple(queries), judgments)
     return split, Split("failing", tuple(query for query in queries if query.id in failed), judgments)
-
-
-def _diagnosed(
-    systems: Systems, failing: Split, wanted: Mapping[str, Sequence[str]], settings: config.Config
-) -> tuple[dict[Pair, dict[str, Any]], dict[Pair, Diagnosis]]:
-    prober = Prober(systems, failing, wanted, settings.diagnose)
-    found = prober.run()
-    evidence = Evidence(prober, settings.check.near_duplicate)
-    return found, {pair: classify(probes, evidence.of(pair, probes), settings.diagnose.k) for pair, probes in found.items()}
 
 
 def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Any], k: int) -> dict[str, Any]:
@@ -185,7 +176,7 @@ def why(systems: Systems, splits: Sequence[Split], query: str, documents: Sequen
     if documents and (unknown := [d for d in documents if d not in systems.corpus and d not in judged]):
         raise DataError(f"no document called {unknown[0]!r}", where="document", next_step="check the id in the corpus file")
     split = Split(f"why {asked.id}", (asked,), {asked.id: judged | dict.fromkeys(chosen, 1)})
-    found, diagnoses = _diagnosed(systems, split, {asked.id: chosen}, settings)
+    found, diagnoses = diagnosed(systems, split, {asked.id: chosen}, settings)
     run = systems.run(systems.base(systems.today), split, settings.diagnose.depth)
     hits = run.results.get(asked.id, ())
     told = []

@@ -18,7 +18,8 @@ from nearer.data.splits import read_split
 from nearer.data.traffic import Request, append_whole, read_traffic
 from nearer.data.trec import read_qrels
 from nearer.files import write_json
-from nearer.index.generations import Generations, Rollout
+from nearer.index.generations import Generations
+from nearer.index.manifest import Rollout
 from nearer.index.searcher import Searcher, Served
 from nearer.measure.metrics import score
 from nearer.measure.rollout import harm, overlap, preference, rank_biased_overlap

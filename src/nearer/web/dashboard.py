@@ -17,7 +17,8 @@ from markupsafe import Markup
 from nearer.data.series import Row, Series
 from nearer.errors import NearerError
 from nearer.files import read_json
-from nearer.index.generations import READY, Generations
+from nearer.index.generations import Generations
+from nearer.index.manifest import READY
 from nearer.index.searcher import judged
 from nearer.report.charts import timeline
 from nearer.report.content import model_name

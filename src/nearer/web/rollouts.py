@@ -22,7 +22,7 @@ import numpy as np
 
 from nearer.data.splits import read_split
 from nearer.data.traffic import Request, TrafficLog, read_traffic
-from nearer.index.generations import Rollout
+from nearer.index.manifest import Rollout
 from nearer.index.searcher import Searcher, Served
 from nearer.measure.rollout import team_draft
 from nearer.stages.shadow import canary_queries_fall, compare, guard

@@ -25,6 +25,7 @@ from nearer.types import Hit, Metadata
 _PREFIX = "gen_"
 _POINTER = "nearer_active"
 _TIDY = 64  # commits after which small fragments are merged and added to the indices
+_TRAINED, _LEAST_SAMPLE = 65_536, 40  # vectors that partitions are trained on, all in memory; and at least a partition
 _KEPT = timedelta(hours=1)  # how long versions stay for readers that began on them
 
 
@@ -136,10 +137,11 @@ class LanceStore(Store):
             if rows < self.exact_below:
                 return {"kind": "exact"}
             partitions = round(rows**0.5)
+            sample_rate = min(256, max(_LEAST_SAMPLE, _TRAINED // partitions))
             if space.dtype in LOSSY:
-                config = IvfFlat(distance_type="hamming", num_partitions=partitions)
+                config = IvfFlat(distance_type="hamming", num_partitions=partitions, sample_rate=sample_rate)
             else:
-                config = IvfSq(distance_type=space.fingerprint.similarity, num_partitions=partitions)
+                config = IvfSq(distance_type=space.fingerprint.similarity, num_partitions=partitions, sample_rate=sample_rate)
             table.create_index(_searched(space), config=config, replace=True)
 
         def remember(effort: int) -> None:

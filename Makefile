@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup demo test bench lint browser clean
 
 setup: $(STAMP)
 
@@ -29,7 +29,14 @@ lint: setup
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 
-test: lint
+# The dashboard is tested in a real browser: Debian's is installed where there is none and we may.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	echo "installing chromium for the tests of the dashboard"; \
+	{ apt-get update -qq && apt-get install -qq -y chromium; } >/dev/null 2>&1 || \
+	{ echo "the tests need chromium: sudo apt-get install chromium, then make test"; exit 2; }
+
+test: lint browser
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 bench: setup

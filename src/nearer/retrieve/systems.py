@@ -7,7 +7,6 @@ that exist already are not made again, whichever stage asks.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nearer import progress
 from nearer.config import Config
 from nearer.data import sources
 from nearer.data.corpus import Corpus
@@ -24,7 +24,7 @@ from nearer.files import content_hash, value_hash
 from nearer.measure.metrics import drop_self
 from nearer.measure.slices import SliceEvidence, automatic_slices, terms
 from nearer.retrieve import fusion
-from nearer.retrieve.base import Retriever
+from nearer.retrieve.base import Retriever, timed
 from nearer.retrieve.chunkers import Chunked, chunk_corpus, make_chunker
 from nearer.retrieve.compress import Compression, compress
 from nearer.retrieve.costs import embedding_cost
@@ -41,7 +41,6 @@ from nearer.retrieve.rewrite import Expander, Rewriter, mine_acronyms, query_rew
 from nearer.retrieve.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
 from nearer.types import Judgments, Query, Run, Split
 
-_TIMED = 50  # queries asked one at a time to measure latency
 LATE = "late:"  # before the name of a chunker: chunks are pooled out of the whole document's tokens
 
 
@@ -258,14 +257,9 @@ class Systems:
         """
         if pipeline.system == "run" or not queries:
             return None
-        sample = list(queries[:_TIMED])
         system = self.retriever(pipeline, cached=False)
-        system.search(sample[:1], self.depth)  # warm-up
-        times = []
-        for query in sample:
-            started = time.perf_counter()
-            system.search([query], self.depth)
-            times.append(1000 * (time.perf_counter() - started))
+        with progress.listen(progress.SILENT):
+            times = [1000 * seconds for seconds in timed(system, queries, self.depth)]
         return Latency(*(round(float(np.percentile(times, q)), 3) for q in (50, 95)))
 
     def index_bytes(self, pipeline: Pipeline) -> int | None:

@@ -375,7 +375,11 @@ def _behaviour(judge: _Judge, seen: Seen, settings: config.Monitor) -> None:
 
 def _latency(judge: _Judge, now: np.ndarray, before: Sequence[np.ndarray], settings: config.Monitor) -> None:
     """How many requests are slower than nineteen of twenty were: that share can be tested, p95 itself is what people know."""
-    was, value = float(np.percentile(np.concatenate(list(before)), 95)), float(np.percentile(now, 95))
+    timed = [day[day > 0] for day in before if (day > 0).any()]  # logs of other systems may not say
+    if not timed or not (now > 0).any():
+        judge.skip("no latency in the log of the day, or before it", "latency")
+        return
+    before, was, value = timed, float(np.percentile(np.concatenate(timed), 95)), float(np.percentile(now[now > 0], 95))
     slow = drift.mean_shift([day > was for day in before], now > was)
     shift = Shift(value / max(was, 1e-9), slow.p, value, value, value, was)
     what = f"p95 is {value:.0f} ms ({was:.0f} ms before); {slow.value:.0%} of the requests are slower than that"

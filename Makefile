@@ -37,11 +37,12 @@ browser:
 	{ echo "the tests need chromium: sudo apt-get install chromium, then make test"; exit 2; }
 
 test: lint browser
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/speed.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/index.py
+	HF_HUB_OFFLINE=1 $(BIN)/python bench/serve.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/quality.py $(or $(DATA),examples/cwe)
 
 clean:

@@ -32,6 +32,24 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
 
 WriteProject = Callable[..., Path]
 
+#: Files of tests that take long, begun first so that two workers end together.
+LONG = (
+    "test_planted",
+    "test_monitor",
+    "test_story",
+    "test_ray",
+    "test_cli",
+    "test_diagnose",
+    "test_training",
+    "test_serve",
+    "test_api_fuzz",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:

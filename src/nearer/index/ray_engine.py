@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from itertools import chain, islice
@@ -25,6 +26,7 @@ from nearer.index.build import Engine, Plan, Work
 from nearer.index.generations import Generations
 
 _ROUND = 4096  # most tickets of one dataset, whose actors load the model once; a ticket takes the driver 2 ms
+_LONG = 20.0  # seconds after which an idle actor helps with a plan that another one has
 _CPUS = 4  # of an actor, where there are no GPUs
 
 
@@ -74,8 +76,9 @@ def _round(
                 if row["refusal"]:
                     raise pickle.loads(row["refusal"])  # noqa: S301 - our own worker's error
                 desk.finish.remote(row["ticket"])
-                offer(1)
-                yield waiting.pop(row["part"]), None
+                if row["part"] in waiting:  # else two actors had it
+                    offer(1)
+                    yield waiting.pop(row["part"]), None
     except ray.exceptions.RayError as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         mend = "mend that, then run the same command again: finished parts stay"
@@ -91,17 +94,33 @@ class _Desk:
     def __init__(self) -> None:
         self._free: asyncio.Queue[list[Any]] = asyncio.Queue()
         self._taken: dict[int, asyncio.Future[list[Any]]] = {}
+        self._since: dict[int, float] = {}  # when a ticket got its plan
 
     async def offer(self, plan: list[Any]) -> None:
         self._free.put_nowait(plan)
 
     async def take(self, ticket: int) -> list[Any]:
+        """A plan.  Where none is free for long, one that somebody else has had for long: the actor may have
+        died, and its ticket may stand in a queue behind this very one.
+        """
         if ticket not in self._taken:
             self._taken[ticket] = asyncio.ensure_future(self._free.get())
-        return await asyncio.shield(self._taken[ticket])  # an actor may die while it waits
+        mine = self._taken[ticket]
+        while not mine.done():
+            await asyncio.wait({mine}, timeout=_LONG)  # does not cancel: an actor may die while it waits
+            late = min(
+                (one for one, since in self._since.items() if time.monotonic() - since > _LONG), key=self._since.__getitem__, default=None
+            )
+            if not mine.done() and late is not None:
+                mine.cancel()
+                self._taken[ticket] = mine = self._taken[late]
+                del self._since[late]  # one helper is enough
+        self._since.setdefault(ticket, time.monotonic())
+        return mine.result()
 
     async def finish(self, ticket: int) -> None:
         self._taken.pop(ticket, None)
+        self._since.pop(ticket, None)
 
 
 class _Worker:

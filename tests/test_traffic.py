@@ -214,3 +214,18 @@ def test_clicks_drawn_out_of_the_log_become_judgments(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     found = read_clicks(out)
     assert [list(grades) for grades in found.judgments.values()] == [["d2"]]
+
+
+def test_an_export_that_overlaps_the_last_one_adds_what_is_new(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from nearer.cli import app
+
+    (tmp_path / "nearer.yaml").write_text("data: {corpus: corpus.jsonl}\n")
+    path = tmp_path / "log.csv"
+    lines = ["time,query,doc_id,clicked", "2026-03-01T12:00:00,pump,a,1", "2026-03-01T12:00:01,seal,b,1"]
+    for count in (2, 3, 3):
+        path.write_text("\n".join(lines[:count]) + "\n")
+        assert CliRunner().invoke(app, ["log", "import", str(path), "-c", str(tmp_path / "nearer.yaml")]).exit_code == 0
+    found = read_traffic(tmp_path / "traffic")
+    assert [(one.query, len(one.feedback)) for one in found] == [("pump", 1), ("seal", 1)]

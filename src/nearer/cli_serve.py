@@ -34,8 +34,7 @@ def serve(
         more = [f"serve.{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None]
         workspace = open_workspace(config, [*(overrides or ()), *more], None)
         tokens = Tokens(os.environ.get("NEARER_ADMIN_TOKEN") or None, os.environ.get("NEARER_SEARCH_TOKEN") or None)
-        item_to_item = bool(workspace.config.data.item_to_item)
-        run(Generations(workspace.root, workspace.config), tokens, item_to_item=item_to_item)
+        run(Generations(workspace.root, workspace.config), tokens)
 
 
 @command_of(shadow)
@@ -170,7 +169,10 @@ def import_(
         count["requests" if "query" in line else "feedback"] += 1
         days.setdefault(line["time"][:10], []).append(json.dumps(line, ensure_ascii=False).encode() + b"\n")
     for day, texts in days.items():
-        append_whole(generations.root / "traffic" / f"{day}.jsonl", b"".join(texts))
+        path = generations.root / "traffic" / f"{day}.jsonl"
+        there = set(path.read_bytes().splitlines(keepends=True)) if path.exists() else set()  # an export that overlaps adds what is new
+        if new := [text for text in texts if text not in there]:
+            append_whole(path, b"".join(new))
     return {
         **count,
         "days": sorted(days),

@@ -104,7 +104,7 @@ class Served:
     `identity` is a hash of everything that its answers depend on besides the documents.
     """
 
-    def __init__(self, generations: Generations, generation: Generation, vectors: QueryVectors, *, item_to_item: bool = False) -> None:
+    def __init__(self, generations: Generations, generation: Generation, vectors: QueryVectors) -> None:
         settings, manifest = generations.config, generation.manifest
         self.generation, self.manifest = generation, manifest
         self.pipeline, reranker = judged(generations, manifest)
@@ -118,7 +118,7 @@ class Served:
             generations.root,
             Corpus.from_documents(()) if plain else load_corpus(settings.data, generations.root),
             cache=generations.root / "runs" / ".cache",
-            item_to_item=item_to_item,
+            item_to_item=_item_to_item(generations),
         )
         self.systems.served, self.systems.vectors = self, vectors
         if reranker is not None:
@@ -150,10 +150,8 @@ class Searcher:
     is open until `refresh` (called from another thread) has opened the new one.
     """
 
-    def __init__(
-        self, generations: Generations, generation: str | None = None, *, waiting: bool = True, item_to_item: bool = False
-    ) -> None:
-        self.generations, self._fixed, self._waiting, self._item_to_item = generations, generation, waiting, item_to_item
+    def __init__(self, generations: Generations, generation: str | None = None, *, waiting: bool = True) -> None:
+        self.generations, self._fixed, self._waiting = generations, generation, waiting
         self.vectors = QueryVectors(generations.config.serve.cache)
         self._open: dict[str, Served] = {}
         self._current: Served | None = None
@@ -204,7 +202,7 @@ class Searcher:
             manifest, known = self.generations.manifest(generation), self._open.get(generation)
             if known is None or (known.manifest.content, known.manifest.decision) != (manifest.content, manifest.decision):
                 encoder = known.generation.encoder if known else None
-                opened = Served(self.generations, self.generations.open(generation, encoder), self.vectors, item_to_item=self._item_to_item)
+                opened = Served(self.generations, self.generations.open(generation, encoder), self.vectors)
                 opened.search([Query("0", PROBES[0])], 10)  # so that no user waits for what loads at the first search
                 self._open = {**self._kept(), generation: opened}
             return self._open[generation]
@@ -238,3 +236,11 @@ def _reranker(chosen: dict[str, Any], settings: config.Config, root: Path) -> An
         what = f"the reranker at {chosen['source']} is not the one that was judged ({chosen['fingerprint'][:16]})"
         raise FingerprintError(what, where="rerank", next_step="restore it, or run nearer decide again and cut over")
     return made
+
+
+def _item_to_item(generations: Generations) -> bool:
+    """Are queries documents?  As configured, else as `check` noticed."""
+    if (configured := generations.config.data.item_to_item) is not None:
+        return configured
+    path = generations.root / "runs" / generations.config.run / "check" / "findings.json"
+    return bool(read_json(path).get("item_to_item", False)) if path.is_file() else False

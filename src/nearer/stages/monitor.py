@@ -207,7 +207,7 @@ class _Project:
         if self.generations.pointer().id is None:
             return None, None
         try:
-            return Searcher(self.generations, item_to_item=bool(self._config.data.item_to_item)).current(), ""
+            return Searcher(self.generations).current(), ""
         except (FingerprintError, ModelError) as error:
             return None, error.what
 

@@ -60,10 +60,10 @@ class Tokens:
 class Service:
     """Everything behind the endpoints."""
 
-    def __init__(self, generations: Generations, tokens: Tokens, *, item_to_item: bool = False) -> None:
+    def __init__(self, generations: Generations, tokens: Tokens) -> None:
         self.generations, self.settings, self.tokens = generations, generations.config.serve, tokens
         self.metrics = Metrics()
-        self.searcher = Searcher(generations, waiting=False, item_to_item=item_to_item)
+        self.searcher = Searcher(generations, waiting=False)
         self.batcher = Batcher(self.settings.queue, self.settings.batch)
         self.log = TrafficLog(generations.root / "traffic")
         self.rollouts = Rollouts(self.searcher, self.log, self.metrics, generations.root, busy=lambda: self.batcher.depth > 0)
@@ -325,7 +325,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def run(generations: Generations, tokens: Tokens, *, item_to_item: bool = False) -> None:
+def run(generations: Generations, tokens: Tokens) -> None:
     """Run until SIGTERM or Ctrl-C; answers under way are finished."""
     import uvicorn
 
@@ -335,7 +335,7 @@ def run(generations: Generations, tokens: Tokens, *, item_to_item: bool = False)
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
-    service = Service(generations, tokens, item_to_item=item_to_item)
+    service = Service(generations, tokens)
     service.searcher.refresh()  # what cannot be served is said at once, before a port is taken
     service.problem = ""
     settings = generations.config.serve

@@ -28,11 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(cli_index.app, name="index")
-app.command()(cli_serve.serve)
-app.command()(cli_monitor.monitor)
-app.add_typer(cli_serve.shadow, name="shadow")
-app.add_typer(cli_serve.log, name="log")
+_STAGES, _LIVE = "Stages, in order", "In production"
 
 
 def main() -> None:
@@ -85,7 +81,7 @@ def _stage_command(name: str, help_text: str) -> None:
             _run_stages(name, name, config, overrides, run, force, as_json)
 
     command.__doc__ = help_text
-    app.command(name, help=help_text)(command)
+    app.command(name, help=help_text, rich_help_panel=_STAGES)(command)
 
 
 _stage_command(
@@ -98,25 +94,9 @@ _stage_command(
     "How well does today's search do, and for whom?\n\nMeasures today's system, BM25, dense and hybrid search on the dev queries, "
     "with intervals and slices.\n\nExample: nearer evaluate --json",
 )
-_stage_command(
-    "fix",
-    "How far do simpler fixes go: metadata, rewriting, hybrid, reranking, chunking, a better base model?\n\nMeasures each on dev with its "
-    "cost, then combines those that really help.\n\nExample: nearer fix --set 'fix.models=[models/minilm-l3]'",
-)
-_stage_command(
-    "mine",
-    "Which examples teach the distinctions that failed?\n\nPositives from training judgments, hard negatives that are really negative."
-    "\n\nExample: nearer mine --set mine.negatives=2",
-)
-_stage_command(
-    "train",
-    "Can the model learn them without forgetting the rest?\n\nFine-tunes on clean batches, stops early on dev, goes on after a kill."
-    "\n\nExample: nearer train --set train.epochs=1 --run quick",
-)
-_stage_command("report", "What do we show the people who must agree?\n\nWrites report.html and report.md.\n\nExample: nearer report")
 
 
-@app.command("diagnose")
+@app.command("diagnose", rich_help_panel=_STAGES)
 def diagnose(
     query: Annotated[str | None, typer.Option("--query", metavar="ID", help="Tell the story of one query instead.")] = None,
     config: ConfigPath = HERE,
@@ -139,6 +119,23 @@ def diagnose(
             _run_stages("diagnose", "diagnose", config, overrides, run, force, as_json)
         else:
             _tell_story(query, [], config, overrides, run, as_json)
+
+
+_stage_command(
+    "fix",
+    "How far do simpler fixes go: metadata, rewriting, hybrid, reranking, chunking, a better base model?\n\nMeasures each on dev with its "
+    "cost, then combines those that really help.\n\nExample: nearer fix --set 'fix.models=[models/minilm-l3]'",
+)
+_stage_command(
+    "mine",
+    "Which examples teach the distinctions that failed?\n\nPositives from training judgments, hard negatives that are really negative."
+    "\n\nExample: nearer mine --set mine.negatives=2",
+)
+_stage_command(
+    "train",
+    "Can the model learn them without forgetting the rest?\n\nFine-tunes on clean batches, stops early on dev, goes on after a kill."
+    "\n\nExample: nearer train --set train.epochs=1 --run quick",
+)
 
 
 @app.command("why")
@@ -175,7 +172,7 @@ def _tell_story(query: str, documents: list[str], config: Path, overrides: list[
             show.say_story(story)
 
 
-@app.command()
+@app.command(rich_help_panel=_STAGES)
 def decide(
     config: ConfigPath = HERE,
     overrides: Overrides = None,
@@ -196,6 +193,9 @@ def decide(
         results = _run_stages("decide", "decide", config, overrides, run, force, as_json)
         if gate and results[-1].summary.get("verdict") != "ship":
             raise typer.Exit(1)
+
+
+_stage_command("report", "What do we show the people who must agree?\n\nWrites report.html and report.md.\n\nExample: nearer report")
 
 
 @app.command("run")
@@ -291,3 +291,10 @@ def demo(
         from nearer.start import DEMO_SHARES, prepare_demo
 
         _run_stages(None, None, prepare_demo(folder), overrides, None, force, as_json, DEMO_SHARES)
+
+
+app.add_typer(cli_index.app, name="index", rich_help_panel=_LIVE)
+app.command(rich_help_panel=_LIVE)(cli_serve.serve)
+app.add_typer(cli_serve.shadow, name="shadow", rich_help_panel=_LIVE)
+app.command(rich_help_panel=_LIVE)(cli_monitor.monitor)
+app.add_typer(cli_serve.log, name="log", rich_help_panel=_LIVE)

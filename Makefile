@@ -1,6 +1,6 @@
 # make demo   set up, then a real fine-tune on real data, ending in a verdict and a report
 # make test   set up, then ruff, mypy and the tests
-# make bench  set up, then speed against sentence-transformers, the cost of an index, and zero-shot figures (DATA='folder folder')
+# make bench  set up, then speed against sentence-transformers, the cost of an index, a service and a diagnosis, and zero-shot figures (DATA='folder folder')
 # make setup  only .venv
 
 PYTHON ?= python3
@@ -43,6 +43,7 @@ bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/speed.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/index.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/serve.py
+	HF_HUB_OFFLINE=1 $(BIN)/python bench/diagnose.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/quality.py $(or $(DATA),examples/cwe)
 
 clean:

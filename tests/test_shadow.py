@@ -12,12 +12,14 @@ import pytest
 
 from generations_kit import World
 from nearer.config import Shadow
+from nearer.data.splits import write_split
 from nearer.data.traffic import Feedback, Request, read_traffic
 from nearer.errors import StoreError
 from nearer.files import read_json
 from nearer.index.generations import Rollout
 from nearer.index.searcher import Served
 from nearer.stages import shadow
+from nearer.types import Query, Run, Split
 from nearer.web import rollouts
 from nearer.web.rollouts import _place
 from test_serve import ask, made, models, start, wait_for, world  # noqa: F401 - fixtures
@@ -273,3 +275,36 @@ def test_only_one_verified_generation_is_tried(world: World, candidate: str, mod
     generations.cutover(candidate, override="a test")
     assert generations.rollout() is None  # it answers everybody now
     assert generations.stop_rollout() is None
+
+
+class Stub:
+    """Something served, that gives one answer to every query."""
+
+    def __init__(self, doc_id: str) -> None:
+        self._hit = (doc_id, 1.0)
+
+    def as_judged(self, queries: Any) -> Any:
+        return queries
+
+    def search(self, queries: Any, k: int) -> Run:
+        return Run("stub", {query.id: [self._hit] for query in queries})
+
+
+def test_judged_canary_queries_stop_a_candidate_before_people_see_it() -> None:
+    queries = tuple(Query(f"q{n}", f"query {n}") for n in range(30))
+    split = Split("dev", queries, {query.id: {"good": 1} for query in queries})
+    good, bad, rng = Stub("good"), Stub("bad"), np.random.default_rng(7)
+    assert "falls by 1.000" in str(shadow.canary_queries_fall(good, bad, split, "nDCG@10", rng))  # type: ignore[arg-type]
+    assert shadow.canary_queries_fall(bad, good, split, "nDCG@10", rng) is None  # type: ignore[arg-type]
+    assert shadow.canary_queries_fall(good, good, split, "nDCG@10", rng) is None  # type: ignore[arg-type]
+    assert shadow.canary_queries_fall(good, bad, Split("dev", (), {}), "nDCG@10", rng) is None  # type: ignore[arg-type]
+
+
+def test_judgments_of_dev_and_of_reviewed_requests_count_and_those_of_train_do_not(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "default" / "check" / "split"
+    for name in ("train", "dev"):
+        write_split(folder, Split(name, (Query("q", f"Asked in {name}?"),), {"q": {"d": 1}}))
+    (tmp_path / "review").mkdir()
+    (tmp_path / "review" / "queue.jsonl").write_text(json.dumps({"request_id": "r1", "query": "Reviewed!"}) + "\n")
+    (tmp_path / "review" / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nr1\td2\t2\nr9\td3\t1\n")
+    assert shadow.known_judgments(tmp_path, "default") == {"asked in dev": {"d": 1}, "reviewed": {"d2": 2}}

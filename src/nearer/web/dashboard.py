@@ -26,6 +26,7 @@ from nearer.report.content import model_name
 _DAYS = 90
 _HISTORY = 12
 _CHARTS = 8
+_FIRST = ("quality", "latency", "query_", "scores", "click", "empty", "documents", "new_")  # series in the order of interest
 
 SCRIPT = """
 const dialog = document.querySelector("dialog"), form = dialog.querySelector("form"), told = dialog.querySelector("output");
@@ -137,7 +138,10 @@ def _charts(series: Series, today: date, moved: set[str]) -> list[dict[str, Any]
     for row in series.read(since=since):
         if row.slice == "all" and row.value == row.value:
             lines.setdefault(row.name, []).append(row)
-    chosen = sorted(lines, key=lambda name: (not name.startswith("quality"), not name.startswith(("latency", "health")), name))[:_CHARTS]
+    first = {prefix: place for place, prefix in enumerate(_FIRST)}
+    place = {name: next((at for prefix, at in first.items() if name.startswith(prefix)), len(first)) for name in lines}
+    moving = [name for name, rows in lines.items() if place[name] < len(first) or any(row.value for row in rows)]
+    chosen = sorted(moving, key=lambda name: (place[name], name))[:_CHARTS]
     drawn = []
     for name in chosen:
         points = sorted({row.time[:10]: row.value for row in lines[name]}.items())

@@ -289,6 +289,24 @@ def test_one_bad_query_does_not_fail_its_neighbours(start: Any, monkeypatch: pyt
     assert set(statuses.values()) == {200}
 
 
+def test_a_store_that_fails_is_503_and_logged(world: World, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, service = start()
+    real = Served.search
+
+    def broken(self: Served, queries: Any, k: int) -> Any:
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(Served, "search", broken)
+    answer = client.post("/search", json={"query": "pump"})
+    assert answer.status_code == 503
+    assert "fire" not in answer.text
+    monkeypatch.setattr(Served, "search", real)
+    ask(client)
+    service.log.flush()
+    failed, well = read_traffic(world.root / "traffic")
+    assert ("fire" in str(failed.error), failed.results, well.error) == (True, (), None)
+
+
 # -- a real server --------------------------------------------------------------------------------
 
 

@@ -207,6 +207,34 @@ def test_the_service_stops_a_harmful_canary_by_itself(
     assert "was stopped" in client.get("/dashboard").text
 
 
+@pytest.mark.parametrize("mode", ["canary", "interleave"])
+def test_users_of_a_candidate_that_fails_get_the_live_answer(
+    world: World,  # noqa: F811
+    start: Any,  # noqa: F811
+    candidate: str,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    client, service = start()
+    live, real = world.generations.pointer().id, Served.search
+    expected = ask(client, "pump 3")["results"]
+    world.generations.start_rollout(candidate, mode, 1.0)
+    wait_for(lambda: service.rollouts._candidate)
+
+    def broken(self: Served, queries: Any, k: int) -> Any:
+        if self.id == candidate:
+            raise RuntimeError("the candidate is broken")
+        return real(self, queries, k)
+
+    monkeypatch.setattr(Served, "search", broken)
+    told = ask(client, "pump 3")
+    assert (told["generation"], told["results"]) == (live, expected)
+    service.log.flush()
+    line = read_traffic(world.root / "traffic")[-1]
+    assert line.arm == ("canary" if mode == "canary" else "interleaved")
+    assert "the candidate is broken" in str(line.error)
+
+
 def test_a_replay_says_what_a_shadow_would(world: World, start: Any, candidate: str) -> None:  # noqa: F811
     client, service = start()
     live = str(world.generations.pointer().id)

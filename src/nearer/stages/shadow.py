@@ -165,11 +165,11 @@ def guard(requests: Sequence[Request], rollout: Rollout, settings: config.Shadow
         worse = f"people prefer the live results: they won {found.losses} of {found.wins + found.losses} decided requests"
         row |= {"p_worse": found.p_worse, "p_better": found.p_better}
         return {"rows": [row], "harm": worse if found.p_worse <= settings.harm else None}
-    arms = [one for one in mine if one.generation == rollout.generation or one.arm == "live"]
+    arms = [one for one in mine if one.arm in ("live", "canary")]
     # the first live requests say what slow is, and are not counted afterwards
     first = [one.latency_ms for one in arms if one.arm == "live"][:_REFERENCE]
     slow = settings.latency_ratio * float(np.percentile(first, 95)) if len(first) == _REFERENCE else np.inf
-    clicked = [one for one in settled if one.arm in ("live", "canary")]
+    clicked = [one for one in settled if one.arm in ("live", "canary") and one.error is None]
     outcomes: dict[str, list[tuple[bool, bool]]] = {
         "slow": [(one.arm == "canary", one.latency_ms > slow) for one in arms],
         "empty": [(one.arm == "canary", not one.results) for one in arms],

@@ -41,8 +41,8 @@ class Batcher:
         """Queries that wait or are being answered."""
         return len(self._waiting) + self._busy
 
-    async def ask(self, asks: Sequence[Ask], timeout: float) -> list[list[Hit]]:
-        """Results of each ask.  Raises QueueFullError at once, TimeoutError later, and what the search raised."""
+    async def ask(self, asks: Sequence[Ask], timeout: float) -> list[list[Hit] | BaseException]:
+        """Results of each ask, or what its search raised.  Raises QueueFullError at once, TimeoutError later."""
         if len(self._waiting) + len(asks) > self._limit:
             raise QueueFullError("too many queries are waiting", next_step="try again in a second")
         loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class Batcher:
         self._waiting += zip(asks, futures, strict=True)
         self._more.set()
         try:
-            return await asyncio.wait_for(asyncio.gather(*futures), timeout)
+            return await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), timeout)
         finally:
             for future in futures:  # whoever has gone need not be answered
                 future.cancel()

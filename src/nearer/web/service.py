@@ -15,7 +15,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ from nearer.errors import NearerError
 from nearer.files import value_hash
 from nearer.index.generations import Generations
 from nearer.index.searcher import Searcher, Served
-from nearer.types import Hit, Query
+from nearer.types import Query
 from nearer.web import payloads
 from nearer.web.batching import Ask, Batcher, QueueFullError
 from nearer.web.dashboard import dashboard_page
@@ -91,51 +91,68 @@ class Service:
         return (await self.answers([asked]))[0]
 
     async def answers(self, asked: Sequence[payloads.Search]) -> list[payloads.Answer]:
-        """Several queries, answered by the generation that is active now."""
+        """Several queries, answered by the generation that is active now; where a candidate fails, the live one answers."""
         started, live = time.perf_counter(), self._live()
         ids = [one.request_id or uuid.uuid4().hex for one in asked]
         plans = [self.rollouts.plan(one.user or request_id) for one, request_id in zip(asked, ids, strict=True)]
         asks = [Ask(Query("", one.query, one.filter), one.k, plan.instead or live) for one, plan in zip(asked, plans, strict=True)]
         beside = [place for place, plan in enumerate(plans) if plan.beside is not None]
         extra = [Ask(asks[place].query, asks[place].k, served) for place in beside if (served := plans[place].beside)]
-        found = await self.batcher.ask([*asks, *extra], self.settings.timeout)
+        try:
+            found = await self.batcher.ask([*asks, *extra], self.settings.timeout)
+        except TimeoutError as error:
+            for one, request_id, ask, plan in zip(asked, ids, asks, plans, strict=True):
+                self._logged(one, request_id, ask.served, started, arm=plan.arm, error=_named(error))
+            raise
         second = dict(zip(beside, found[len(asks) :], strict=True))
         answers = []
         for place, (one, request_id, plan) in enumerate(zip(asked, ids, plans, strict=True)):
-            hits, teams = found[place], None
-            if place in second:
-                hits, teams = self.rollouts.interleave(request_id, hits, second[place], one.k)
-            answers.append(self._told(one, request_id, asks[place].served, plan.arm, hits, teams, 1000 * (time.perf_counter() - started)))
+            hits, served, told = found[place], asks[place].served, {"arm": plan.arm}
+            if isinstance(hits, BaseException) and plan.instead is not None:
+                told["error"], served = _named(hits), live
+                (hits,) = await self.batcher.ask([Ask(Query("", one.query, one.filter), one.k, live)], self.settings.timeout)
+            if isinstance(hits, BaseException):
+                self._logged(one, request_id, served, started, arm=plan.arm, error=_named(hits))
+                raise hits
+            teams, other = None, second.get(place)
+            if isinstance(other, BaseException):
+                told["error"] = _named(other)
+            elif other is not None:
+                hits, teams = self.rollouts.interleave(request_id, hits, other, one.k)
+            line = self._logged(one, request_id, served, started, hits=tuple(hits), teams=teams, **told)
+            self.metrics.answered(not hits)
+            self.rollouts.after(line, one.query)
+            answers.append(self._told(one, line, served))
         return answers
 
-    def _told(
-        self,
-        asked: payloads.Search,
-        request_id: str,
-        served: Served,
-        arm: str,
-        hits: Sequence[Hit],
-        teams: Mapping[str, str] | None,
-        latency: float,
-    ) -> payloads.Answer:
-        user = value_hash(asked.user)[:16] if asked.user else None  # enough to count people by, nobody's name
-        text = redact(asked.query, self.settings.redact)
+    def _logged(self, asked: payloads.Search, request_id: str, served: Served, started: float, **more: Any) -> traffic.Request:
+        """The line of the traffic log about a request, on its way to the disk."""
         line = traffic.Request(
-            datetime.now(UTC), request_id, text, served.id, tuple(hits), latency, asked.filter, user, arm=arm, teams=teams
+            time=datetime.now(UTC),
+            request_id=request_id,
+            query=redact(asked.query, self.settings.redact),
+            generation=served.id,
+            results=more.pop("hits", ()),
+            latency_ms=1000 * (time.perf_counter() - started),
+            filter=asked.filter,
+            user=value_hash(asked.user)[:16] if asked.user else None,  # enough to count people by, nobody's name
+            **more,
         )
         self.log.append(line.as_dict() | {"pipeline": served.identity})
-        self.metrics.answered(not hits)
-        self.rollouts.after(line, asked.query)
+        return line
+
+    def _told(self, asked: payloads.Search, line: traffic.Request, served: Served) -> payloads.Answer:
+        hits = line.results
         results: list[dict[str, Any]] = [{"id": doc_id, "score": score, "rank": rank} for rank, (doc_id, score) in enumerate(hits, start=1)]
         if asked.text:
             rows = served.generation.store.fetch(served.manifest.space, [doc_id for doc_id, _ in hits])
             texts = dict(zip(reversed(rows.doc_ids), zip(reversed(rows.texts), reversed(rows.metadata), strict=True), strict=True))
             results = [one | dict(zip(("text", "metadata"), texts.get(one["id"], (None, None)), strict=True)) for one in results]
         return payloads.Answer(
-            request_id=request_id,
+            request_id=line.request_id,
             generation=served.id,
             pipeline=served.identity,
-            latency_ms=round(latency, 3),
+            latency_ms=round(line.latency_ms, 3),
             results=[payloads.Result(**one) for one in results],
         )
 
@@ -143,6 +160,10 @@ class Service:
         if self.searcher._current is None:
             raise HTTPException(503, self.problem or "no generation is active", {"Retry-After": "5"})
         return self.searcher._current
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def redact(query: str, how: str) -> str:
@@ -197,6 +218,11 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
     @app.exception_handler(NearerError)
     async def mendable(_: Request, error: NearerError) -> JSONResponse:
         return JSONResponse(payloads.Problem(what=error.what, next=error.next_step).model_dump(), 409)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> JSONResponse:  # the server logs its traceback
+        problem = payloads.Problem(what="the search failed", next="try again; the service's log says why")
+        return JSONResponse(problem.model_dump(), 503, {"Retry-After": "1"})
 
     searching = Depends(partial(_required, service.tokens.search, open_without=True))
     admin = Depends(partial(_required, service.tokens.admin, open_without=False))

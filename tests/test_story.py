@@ -12,8 +12,10 @@ from typing import Any
 import httpx
 
 from nearer import config
+from nearer.data.load import load_corpus
 from nearer.data.splits import read_split
-from nearer.index.generations import Generations
+from nearer.index.generations import Generations, for_chunks
+from nearer.retrieve.systems import Systems
 from nearer.web.service import Service, Tokens
 from test_cli import nearer
 from test_serve import serving, wait_for
@@ -86,6 +88,14 @@ def test_run_build_shadow_cutover_drift_alert_rollback(tmp_path: Path, write_pro
         recommended = next(one for one in decision["candidates"] if one["name"] == decision["recommended"])
         assert served.pipeline.system == recommended["system"]
         assert replace(served.manifest.fingerprint, chunker=None).id == recommended["fingerprint"]
+
+        # what is served ranks as what was judged, query by query
+        dev = read_split(here / "runs/default/check/split", "dev")
+        settings = config.load(path)
+        encoder = for_chunks(served.generation.encoder, None)
+        systems = Systems(settings, here, load_corpus(settings.data, here), encoder=encoder)  # type: ignore[arg-type]
+        wanted, found = systems.run(served.pipeline, dev), served.search(served.as_judged(dev.queries), 10)
+        assert [[d for d, _ in found.results[q.id]] for q in dev.queries] == [wanted.top(q.id, 10) for q in dev.queries]
 
         # monitor: all is well
         for text in queries:

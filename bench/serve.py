@@ -27,7 +27,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import uvicorn
 
 from nearer.config import load
 from nearer.data.load import load_corpus
@@ -37,7 +36,7 @@ from nearer.index.searcher import Searcher
 from nearer.index.verify import verify
 from nearer.retrieve.encoder import load_encoder
 from nearer.start import demo_model
-from nearer.web.service import Service, Tokens, create_app
+from nearer.web.service import Service, Tokens, server_of
 
 
 def project(root: Path) -> tuple[Generations, str]:
@@ -88,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         generations, candidate = project(Path(folder))
         service = Service(generations, Tokens())
-        server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_config=None))
+        server = server_of(service, 0)
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started or service.problem:

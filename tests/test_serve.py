@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from generations_kit import World, documents, static_model
@@ -23,7 +22,7 @@ from nearer.errors import StoreError
 from nearer.index.build import build
 from nearer.index.searcher import Searcher, Served
 from nearer.index.verify import verify
-from nearer.web.service import Service, Tokens, create_app
+from nearer.web.service import Service, Tokens, create_app, server_of
 
 ADMIN = {"Authorization": "Bearer admin-secret"}
 
@@ -313,7 +312,7 @@ def test_a_store_that_fails_is_503_and_logged(world: World, start: Any, monkeypa
 @contextmanager
 def serving(service: Service) -> Iterator[str]:
     """A server on a free port; gives its address, and ends it in an orderly way."""
-    runner = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_config=None, timeout_graceful_shutdown=10))
+    runner = server_of(service, 0)
     thread = threading.Thread(target=runner.run)
     thread.start()
     try:

@@ -126,12 +126,11 @@ def bridge(
 
     Example: nearer index bridge --model runs/default/train/model
     """
-    from nearer.data.splits import read_split
+    from nearer.data.splits import frozen_split
     from nearer.index.bridging import build_bridge
 
     corpus = _corpus(generations)
-    folder = generations.root / "runs" / generations.config.run / "check" / "split"
-    queries = [query.text for query in read_split(folder, "train").queries] if (folder / "train").is_dir() else []
+    queries = [query.text for query in frozen_split(generations.root, generations.config.run, "train").queries]
     made = build_bridge(generations, _encoder(generations, model, len(corpus)), model, kind, corpus, queries, sample)
     bridge = dict(made.bridge or {})
     kept = bridge["kept"]

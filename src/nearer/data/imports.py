@@ -17,7 +17,7 @@ from typing import Any
 
 from nearer.data import records
 from nearer.data.sources import bad
-from nearer.data.traffic import KINDS
+from nearer.data.traffic import KINDS, ranked
 
 #: Events of UBI that say something about a result.  https://github.com/o19s/ubi
 _ACTIONS = {
@@ -107,8 +107,7 @@ def _request(
     latency: float = 0.0,
 ) -> dict[str, Any]:
     scored = [(doc_id, 1.0 / rank if score is None else score) for rank, (doc_id, score) in enumerate(hits, start=1)]
-    results = [{"id": doc_id, "score": score, "rank": rank} for rank, (doc_id, score) in enumerate(scored, start=1)]
-    line = {"time": time, "request_id": request_id, "query": query, "filter": None, "generation": generation, "results": results}
+    line = {"time": time, "request_id": request_id, "query": query, "filter": None, "generation": generation, "results": ranked(scored)}
     person = {"user": hashlib.sha256(str(user).encode()).hexdigest()[:16]} if user else {}
     return line | {"latency_ms": latency} | person
 

@@ -136,6 +136,12 @@ def read_split(folder: Path, name: str) -> Split:
     return read_files(folder, name)
 
 
+def frozen_split(root: Path, run: str, name: str) -> Split:
+    """The train or dev split that `check` froze in a run below `root`; an empty one where there is none yet."""
+    folder = root / "runs" / run / "check" / "split"
+    return read_split(folder, name) if (folder / name).is_dir() else Split(name, (), {})
+
+
 def read_files(folder: Path, name: str) -> Split:
     """What `write_split` wrote, unguarded: call `read_split` or `open_test` instead."""
     path = folder / name / "queries.jsonl"

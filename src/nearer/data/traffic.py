@@ -16,7 +16,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -62,7 +62,7 @@ class Request:
         """The line of the log, without what comes later."""
         line: dict[str, Any] = {name: getattr(self, name) for name in ("request_id", "query", "filter", "generation")}
         line = {"time": self.time.isoformat(timespec="milliseconds"), **line}
-        line["results"] = [{"id": doc_id, "score": score, "rank": rank} for rank, (doc_id, score) in enumerate(self.results, start=1)]
+        line["results"] = ranked(self.results)
         line["latency_ms"] = round(self.latency_ms, 3)
         extra = {"user": self.user, "error": self.error, "arm": self.arm if self.arm != "live" else None, "teams": self.teams}
         return line | {name: value for name, value in extra.items() if value is not None}
@@ -122,6 +122,11 @@ class TrafficLog:
             with self._written:
                 self._pending -= len(batch)
                 self._written.notify_all()
+
+
+def ranked(hits: Iterable[Hit]) -> list[dict[str, Any]]:
+    """Hits, best first, as the log writes them."""
+    return [{"id": doc_id, "score": score, "rank": rank} for rank, (doc_id, score) in enumerate(hits, start=1)]
 
 
 def append_whole(path: Path, lines: bytes) -> None:

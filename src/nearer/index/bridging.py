@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -68,7 +67,6 @@ def build_bridge(
         bridge.save(fresh / "bridge.safetensors")
         (fresh / "parts").mkdir()
         generations.encoder(manifest, fresh)  # the copy must answer as the original does
-        os.sync()
         return generations.add(fresh, manifest)
 
 

@@ -9,9 +9,9 @@ plan, and the same one again when the actor that had it died.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
-import pickle
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +20,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from nearer import errors
 from nearer.config import Config
 from nearer.errors import NearerError, StoreError
 from nearer.index.build import Engine, Plan, Work
@@ -74,7 +75,7 @@ def _round(
         while waiting:
             for row in next(done).to_pylist():
                 if row["refusal"]:
-                    raise pickle.loads(row["refusal"])  # noqa: S301 - our own worker's error
+                    raise _refused(json.loads(row["refusal"]))
                 desk.finish.remote(row["ticket"])
                 if row["part"] in waiting:  # else two actors had it
                     offer(1)
@@ -138,11 +139,11 @@ class _Worker:
         ray = _ray()
         (ticket,) = batch["ticket"]
         plan: Plan = ray.get(ray.get(self._desk.take.remote(int(ticket)))[0])
-        refusal = b""
+        refusal = ""
         try:
             self._embed(plan)
         except NearerError as error:
-            refusal = pickle.dumps(error)
+            refusal = json.dumps(error.as_dict())
         return {"ticket": [ticket], "part": [plan.name], "refusal": [refusal]}
 
     def _embed(self, plan: Plan) -> None:
@@ -153,6 +154,12 @@ class _Worker:
             self._work = Work.of(self._generations, manifest, encoder)
         if not self._work.path(plan).exists():  # else the actor that died had finished it
             self._work.save(plan, self._work.embed(plan))
+
+
+def _refused(told: Mapping[str, Any]) -> NearerError:
+    """A worker's error, of the class that it had there."""
+    kind = getattr(errors, told["error"], NearerError)
+    return kind(told["what"], where=told["where"], next_step=told["next"])
 
 
 def _ray() -> Any:

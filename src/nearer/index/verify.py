@@ -13,7 +13,7 @@ from nearer import config, progress
 from nearer.data import sources
 from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
-from nearer.data.splits import read_split
+from nearer.data.splits import frozen_split
 from nearer.errors import FingerprintError, ModelError
 from nearer.index.build import cutter, document_hash
 from nearer.index.generations import Generation, Generations, for_chunks
@@ -47,8 +47,7 @@ def canary_queries(settings: config.Config, root: Any) -> list[str]:
     """Texts of the canary file or, without one, of the dev queries; empty when there are none yet."""
     if settings.index.canaries:
         return [query.text for query in read_queries(sources.named(root, settings.index.canaries, "index.canaries")).values()]
-    folder = root / "runs" / settings.run / "check" / "split"
-    return [query.text for query in read_split(folder, "dev").queries] if (folder / "dev").is_dir() else []
+    return [query.text for query in frozen_split(root, settings.run, "dev").queries]
 
 
 def verify(

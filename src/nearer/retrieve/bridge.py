@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nearer.errors import FingerprintError, ModelError
-from nearer.files import value_hash
+from nearer.files import atomic, value_hash
 from nearer.retrieve.encoder import Encoder, SentenceEncoder
 from nearer.retrieve.fingerprint import Fingerprint
 
@@ -49,9 +49,10 @@ class Bridge:
         return value_hash({name: value_hash(array.tobytes().hex()) for name, array in self.weights.items()})[:32]
 
     def save(self, path: Path) -> None:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file(dict(self.weights), path, {"kind": self.kind})
+        with atomic(path, "wb") as handle:
+            handle.write(save(dict(self.weights), {"kind": self.kind}))
 
     @classmethod
     def load(cls, path: Path) -> Bridge:

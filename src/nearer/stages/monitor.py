@@ -23,7 +23,7 @@ from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
 from nearer.data.load import load_corpus
 from nearer.data.series import Series
-from nearer.data.splits import read_split
+from nearer.data.splits import frozen_split, read_split
 from nearer.data.traffic import Request, read_traffic
 from nearer.data.trec import read_qrels, write_run
 from nearer.errors import DataError, FingerprintError, ModelError
@@ -274,8 +274,7 @@ class _Project:
 
     def canaries(self) -> _Measured | None:
         """Canary queries (the dev queries, unless `index.canaries` names others) with their judgments."""
-        folder, chosen = self._root / "runs" / self._config.run / "check" / "split", self._config.index.canaries
-        dev = read_split(folder, "dev") if (folder / "dev").is_dir() else Split("dev", (), {})
+        dev, chosen = frozen_split(self._root, self._config.run, "dev"), self._config.index.canaries
         queries = tuple(read_queries(sources.named(self._root, chosen, "index.canaries")).values()) if chosen else dev.queries
         return self._measured(Split("canaries", queries, {**dev.judgments, **self._judgments}), as_judged=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,10 @@ import numpy as np
 
 from nearer import config, progress
 from nearer.data.near import normalise
-from nearer.data.splits import read_split
-from nearer.data.traffic import Request, append_whole, read_traffic
+from nearer.data.splits import frozen_split
+from nearer.data.traffic import Request, append_whole, ranked, read_traffic
 from nearer.data.trec import read_qrels
-from nearer.files import write_json
+from nearer.files import read_jsonl, write_json
 from nearer.index.generations import Generations
 from nearer.index.manifest import Rollout
 from nearer.index.searcher import Searcher, Served
@@ -54,7 +54,7 @@ def replay(requests: Sequence[Request], live: Served, candidate: Served, setting
             for number, one in enumerate(block):
                 first, second = (tuple(results[str(number)]) for results in found)
                 shadow: dict[str, Any] = {"generation": candidate.id, "latency_ms": 1000 * seconds[1] / len(block)}
-                shadow |= compare(first, second, settings.k) | {"results": _rows(second)}
+                shadow |= compare(first, second, settings.k) | {"results": ranked(second)}
                 latency = 1000 * seconds[0] / len(block)
                 told.append(replace(one, generation=live.id, results=first, latency_ms=latency, shadow=shadow))
             bar.advance(len(block))
@@ -210,14 +210,11 @@ def canary_queries_fall(live: Served, candidate: Served, split: Split, measure: 
 
 def known_judgments(root: Path, run: str) -> dict[str, dict[str, int]]:
     """Judgments of dev and of `review/qrels.tsv` (request ids), by normalised query text; a model has learned those of train."""
-    found: dict[str, dict[str, int]] = {}
-    folder = root / "runs" / run / "check" / "split"
-    if (folder / "dev").is_dir():
-        dev = read_split(folder, "dev")
-        found = {normalise(query.text): dict(dev.judgments.get(query.id, {})) for query in dev.queries}
+    dev = frozen_split(root, run, "dev")
+    found = {normalise(query.text): dict(dev.judgments.get(query.id, {})) for query in dev.queries}
     reviewed, queued = root / "review" / "qrels.tsv", root / "review" / "queue.jsonl"
     if reviewed.is_file() and queued.is_file():
-        texts = {line["request_id"]: line["query"] for line in _queue(queued)}
+        texts = {line["request_id"]: line["query"] for line in read_jsonl(queued)}
         for request_id, grades in read_qrels(reviewed).items():
             if request_id in texts:
                 found.setdefault(normalise(texts[request_id]), {}).update(grades)
@@ -240,25 +237,24 @@ def write_report(
 def _to_review(root: Path, requests: Sequence[Request], live: str, candidate: str, settings: config.Shadow) -> int:
     """Append the queries on which both disagree most to the review queue, each text once; returns how many."""
     path = root / "review" / "queue.jsonl"
-    there = {line["query"] for line in _queue(path)} if path.is_file() else set()
-    ranked: dict[str, Request] = {}
-    mine = [one for one in requests if one.generation == live and one.query and one.shadow and "rbo" in one.shadow]
-    for one in sorted(mine, key=lambda one: (one.shadow or {})["rbo"]):
-        if one.query not in there and (one.shadow or {})["rbo"] < 1 and (one.shadow or {})["generation"] == candidate:
-            ranked.setdefault(one.query, one)
-    chosen = list(ranked.values())[: settings.review]
+    there = {line["query"] for line in read_jsonl(path)} if path.is_file() else set()
+    mine = [(one, one.shadow) for one in requests if one.generation == live and one.query and one.shadow and "rbo" in one.shadow]
+    apart: dict[str, tuple[Request, Mapping[str, Any]]] = {}
+    for one, shadow in sorted(mine, key=lambda pair: pair[1]["rbo"]):
+        if one.query not in there and shadow["rbo"] < 1 and shadow["generation"] == candidate:
+            apart.setdefault(one.query, (one, shadow))
     lines = [
         {
             "query": one.query,
             "filter": one.filter,
             "request_id": one.request_id,
             "generation": live,
-            "results": _rows(one.results),
+            "results": ranked(one.results),
             "shadow_generation": candidate,
-            "shadow_results": (one.shadow or {})["results"],
-            "disagreement": round(1 - (one.shadow or {})["rbo"], 4),
+            "shadow_results": shadow["results"],
+            "disagreement": round(1 - shadow["rbo"], 4),
         }
-        for one in chosen
+        for one, shadow in list(apart.values())[: settings.review]
     ]
     if lines:
         append_whole(path, b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines))
@@ -274,16 +270,6 @@ def replay_log(generations: Generations, candidate: str, live: str, limit: int |
     requests = list(latest.values())[-limit:] if limit else list(latest.values())
     sides = [Searcher(generations, name).current() for name in (live, candidate)]
     return write_report(generations, candidate, replay(requests, sides[0], sides[1], generations.config.shadow), live, timed=True)
-
-
-def _queue(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8") as handle:
-        for line in handle:
-            yield json.loads(line)
-
-
-def _rows(hits: Sequence[Hit]) -> list[dict[str, Any]]:
-    return [{"id": doc_id, "score": value, "rank": rank} for rank, (doc_id, value) in enumerate(hits, start=1)]
 
 
 def _hits(shadow: Mapping[str, Any]) -> list[Hit]:

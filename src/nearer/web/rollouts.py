@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from nearer.data.splits import read_split
-from nearer.data.traffic import Request, TrafficLog, read_traffic
+from nearer.data.splits import frozen_split
+from nearer.data.traffic import Request, TrafficLog, ranked, read_traffic
 from nearer.index.manifest import Rollout
 from nearer.index.searcher import Searcher, Served
 from nearer.measure.rollout import team_draft
@@ -115,8 +115,7 @@ class Rollouts:
         seconds = time.perf_counter() - started
         self._metrics.shadow_seconds.observe(seconds)
         told = compare(answered.results, hits, self._settings.k)
-        results = [{"id": doc_id, "score": score, "rank": rank} for rank, (doc_id, score) in enumerate(hits, start=1)]
-        self._tell(answered, {"generation": candidate.id, "latency_ms": round(1000 * seconds, 3), **told, "results": results})
+        self._tell(answered, {"generation": candidate.id, "latency_ms": round(1000 * seconds, 3), **told, "results": ranked(hits)})
 
     def _tell(self, answered: Request, shadow: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -165,11 +164,9 @@ class Rollouts:
     def _canary_queries(self, candidate: Served) -> str | None:
         """Judged queries of dev, asked of both generations once, before people are."""
         settings = self._searcher.generations.config
-        folder = self._root / "runs" / settings.run / "check" / "split"
-        if not (folder / "dev").is_dir():
-            return None
+        dev = frozen_split(self._root, settings.run, "dev")
         rng = np.random.default_rng([settings.seed, *b"canary"])
-        return canary_queries_fall(self._searcher.current(), candidate, read_split(folder, "dev"), settings.evaluate.primary, rng)
+        return canary_queries_fall(self._searcher.current(), candidate, dev, settings.evaluate.primary, rng)
 
     def told(self) -> dict[str, Any]:
         """For the dashboard: what is tried, its outcomes, and what was stopped last."""

@@ -142,10 +142,9 @@ class Service:
         return line
 
     def _told(self, asked: payloads.Search, line: traffic.Request, served: Served) -> payloads.Answer:
-        hits = line.results
-        results: list[dict[str, Any]] = [{"id": doc_id, "score": score, "rank": rank} for rank, (doc_id, score) in enumerate(hits, start=1)]
+        results = traffic.ranked(line.results)
         if asked.text:
-            rows = served.generation.store.fetch(served.manifest.space, [doc_id for doc_id, _ in hits])
+            rows = served.generation.store.fetch(served.manifest.space, [one["id"] for one in results])
             texts = dict(zip(reversed(rows.doc_ids), zip(reversed(rows.texts), reversed(rows.metadata), strict=True), strict=True))
             results = [one | dict(zip(("text", "metadata"), texts.get(one["id"], (None, None)), strict=True)) for one in results]
         return payloads.Answer(
@@ -353,8 +352,6 @@ class JsonLines(logging.Formatter):
 
 def run(generations: Generations, tokens: Tokens) -> None:
     """Run until SIGTERM or Ctrl-C; answers under way are finished."""
-    import uvicorn
-
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     for name in ("nearer", "uvicorn"):
@@ -364,15 +361,22 @@ def run(generations: Generations, tokens: Tokens) -> None:
     service = Service(generations, tokens)
     service.searcher.refresh()  # what cannot be served is said at once, before a port is taken
     service.problem = ""
-    settings = generations.config.serve
-    uvicorn.run(
+    server_of(service, service.settings.port).run()
+
+
+def server_of(service: Service, port: int) -> Any:
+    """The uvicorn server of a service; port 0 is any free one."""
+    import uvicorn
+
+    settings = uvicorn.Config(
         create_app(service),
-        host=settings.host,
-        port=settings.port,
+        host=service.settings.host,
+        port=port,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=int(_DRAIN) + 5,
         timeout_keep_alive=30,
-        limit_concurrency=4 * settings.queue,
+        limit_concurrency=4 * service.settings.queue,
         server_header=False,
     )
+    return uvicorn.Server(settings)

@@ -34,8 +34,22 @@ def ours(folder: Path, settings: config.Config) -> tuple[dict[str, float], Split
     test = Split("test", tuple(loaded.queries[q] for q in judgments), judgments)
     item_to_item = all(query.id in loaded.corpus for query in test.queries)
     encoder = load_encoder(settings.model, Path.cwd(), cache=Path("runs/.cache"))
-    systems = Systems(settings, Path.cwd(), loaded.corpus, cache=Path("runs/.cache"), item_to_item=item_to_item, encoder=encoder)
-    return {name: score(systems.search(name, test), test, [MEASURE]).mean(MEASURE) for name in ("bm25", "dense", "rrf")}, test, systems
+    systems = Systems(
+        settings,
+        Path.cwd(),
+        loaded.corpus,
+        cache=Path("runs/.cache"),
+        item_to_item=item_to_item,
+        encoder=encoder,
+    )
+    return (
+        {
+            name: score(systems.search(name, test), test, [MEASURE]).mean(MEASURE)
+            for name in ("bm25", "dense", "rrf")
+        },
+        test,
+        systems,
+    )
 
 
 def plain(systems: Systems, test: Split) -> float:
@@ -43,13 +57,21 @@ def plain(systems: Systems, test: Split) -> float:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(systems.config.model.name, device="cpu")
-    documents = model.encode(list(systems.corpus.contents()), batch_size=64, normalize_embeddings=True)
-    queries = model.encode([query.text for query in test.queries], batch_size=64, normalize_embeddings=True)
+    documents = model.encode(
+        list(systems.corpus.contents()), batch_size=64, normalize_embeddings=True
+    )
+    queries = model.encode(
+        [query.text for query in test.queries], batch_size=64, normalize_embeddings=True
+    )
     ids = systems.corpus.ids
     run = {}
     for query, scores in zip(test.queries, queries @ documents.T, strict=True):
         top = np.argsort(-scores)[:101]
-        run[query.id] = {ids[i]: float(scores[i]) for i in top if not (systems.item_to_item and ids[i] == query.id)}
+        run[query.id] = {
+            ids[i]: float(scores[i])
+            for i in top
+            if not (systems.item_to_item and ids[i] == query.id)
+        }
     relevant = {q: {d: int(g) for d, g in grades.items()} for q, grades in test.judgments.items()}
     scored = pytrec_eval.RelevanceEvaluator(relevant, {"ndcg_cut.10"}).evaluate(run)
     return float(np.mean([scored[query.id]["ndcg_cut_10"] for query in test.queries]))
@@ -60,12 +82,24 @@ def main() -> None:
     model = str(demo_model())
     with Terminal(quiet=False) as terminal, progress.listen(terminal):
         for folder in folders:
-            settings = config.build({"data": {"folder": str(folder)}, "model": {"name": model, "precision": "fp32"}})
+            settings = config.build(
+                {"data": {"folder": str(folder)}, "model": {"name": model, "precision": "fp32"}}
+            )
             measured, test, systems = ours(folder, settings)
             reference = plain(systems, test)
-            line = {"data": folder.name, "queries": len(test), **measured, "dense by a plain script": reference}
+            line = {
+                "data": folder.name,
+                "queries": len(test),
+                **measured,
+                "dense by a plain script": reference,
+            }
             line["agree to 4 decimals"] = abs(measured["dense"] - reference) < 5e-5
-            print(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}), flush=True)
+            print(
+                json.dumps(
+                    {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
+                ),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

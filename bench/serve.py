@@ -52,13 +52,23 @@ def project(root: Path) -> tuple[Generations, str]:
     corpus, made = load_corpus(generations.config.data, root), []
     for prompt in (None, "weakness: "):
         settings = generations.config.model.model_copy(update={"query_prompt": prompt})
-        made.append(build(generations, corpus, load_encoder(settings, root), settings.name, today=prompt is None).manifest.id)
+        made.append(
+            build(
+                generations,
+                corpus,
+                load_encoder(settings, root),
+                settings.name,
+                today=prompt is None,
+            ).manifest.id
+        )
         verify(generations, made[-1], corpus)
     generations.cutover(made[0])
     return generations, made[1]
 
 
-def loaded(ask: Callable[[str], Any], queries: list[str], clients: int, think: float) -> dict[str, float]:
+def loaded(
+    ask: Callable[[str], Any], queries: list[str], clients: int, think: float
+) -> dict[str, float]:
     """Queries a second, and p50, p95 and p99 in milliseconds, of `clients` that ask and think."""
 
     def one(query: str) -> float:
@@ -76,13 +86,18 @@ def loaded(ask: Callable[[str], Any], queries: list[str], clients: int, think: f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--think", type=float, default=0.1)
     given = parser.parse_args()
-    texts = [json.loads(line)["text"] for line in Path("examples/cwe/queries.jsonl").read_text().splitlines()]
+    texts = [
+        json.loads(line)["text"]
+        for line in Path("examples/cwe/queries.jsonl").read_text().splitlines()
+    ]
     fresh = (f"{text} {number}" for number in itertools.count() for text in texts)
     with tempfile.TemporaryDirectory() as folder:
         generations, candidate = project(Path(folder))
@@ -106,20 +121,45 @@ def main() -> None:
                 if name == "shadowed":
                     generations.start_rollout(candidate, "shadow", 1.0)
                     time.sleep(3)
-                measured[name].append(loaded(ask, list(itertools.islice(fresh, given.queries)), given.clients, given.think))
+                measured[name].append(
+                    loaded(
+                        ask,
+                        list(itertools.islice(fresh, given.queries)),
+                        given.clients,
+                        given.think,
+                    )
+                )
                 if name == "shadowed":
                     generations.stop_rollout()
                     time.sleep(6)
-        outcomes = [line for line in client.get("/metrics").text.splitlines() if line.startswith("nearer_shadow_total")]
+        outcomes = [
+            line
+            for line in client.get("/metrics").text.splitlines()
+            if line.startswith("nearer_shadow_total")
+        ]
         server.should_exit = True
         thread.join()
     for name, rounds in measured.items():
-        print(json.dumps({"side": name, **{key: round(statistics.median(one[key] for one in rounds), 2) for key in rounds[0]}}))
+        print(
+            json.dumps(
+                {
+                    "side": name,
+                    **{
+                        key: round(statistics.median(one[key] for one in rounds), 2)
+                        for key in rounds[0]
+                    },
+                }
+            )
+        )
     for name, base in (("service", "bare"), ("shadowed", "service")):
         ratios = [a["p95"] / b["p95"] for a, b in zip(measured[name], measured[base], strict=True)]
         print(
             json.dumps(
-                {"p95 ratio": f"{name} / {base}", "median": round(statistics.median(ratios), 3), "rounds": [round(r, 3) for r in ratios]}
+                {
+                    "p95 ratio": f"{name} / {base}",
+                    "median": round(statistics.median(ratios), 3),
+                    "rounds": [round(r, 3) for r in ratios],
+                }
             )
         )
     print(json.dumps({"cores": os.cpu_count(), **vars(given), "shadow": outcomes}))

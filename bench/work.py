@@ -63,7 +63,12 @@ def encode_nearer(plan: dict[str, Any], out: Path) -> dict[str, Any]:
     vectors = encoder.encode(texts, "document")
     seconds = time.perf_counter() - started
     np.save(out / "encode_nearer.npy", vectors)
-    return {"seconds": seconds, "tokens": tokens, "precision": encoder.precision.name, "reason": encoder.precision.reason}
+    return {
+        "seconds": seconds,
+        "tokens": tokens,
+        "precision": encoder.precision.name,
+        "reason": encoder.precision.reason,
+    }
 
 
 def encode_peer(plan: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -86,22 +91,48 @@ def train_nearer(plan: dict[str, Any], out: Path, variant: Variant, seed: int) -
     from nearer.types import Example
 
     pairs = plan["pairs"][variant.sample]
-    rows = build_training_set([Example(query=query, positive=document) for query, document in pairs], {}, {}, {}, Duplicates())
-    fixed: dict[str, Any] = {"epochs": 1, "batch_size": BATCH_SIZE, "max_seq_length": MAX_TOKENS, "scale": SCALE, "seed": seed}
+    rows = build_training_set(
+        [Example(query=query, positive=document) for query, document in pairs],
+        {},
+        {},
+        {},
+        Duplicates(),
+    )
+    fixed: dict[str, Any] = {
+        "epochs": 1,
+        "batch_size": BATCH_SIZE,
+        "max_seq_length": MAX_TOKENS,
+        "scale": SCALE,
+        "seed": seed,
+    }
     settings = config.Train(**(fixed | variant.settings))
-    encoder = load_encoder(config.Model(name=plan["model"], precision=settings.precision), Path.cwd())
+    encoder = load_encoder(
+        config.Model(name=plan["model"], precision=settings.precision), Path.cwd()
+    )
     encoder.encode([document for _, document in pairs[:8]], "document")
-    summary = train(encoder, rows, None, settings, checkpoints=out / f"checkpoints-{os.getpid()}").summary
+    summary = train(
+        encoder, rows, None, settings, checkpoints=out / f"checkpoints-{os.getpid()}"
+    ).summary
     # seconds are rounded in the summary; its rates come from the exact ones
     seconds = len(rows) / summary["pairs_per_second"]
     tokens = round(summary["tokens_per_second"] * seconds)
-    return {"seconds": seconds, "pairs": len(rows), "steps": summary["steps"], "tokens": tokens, "precision": summary["precision"]}
+    return {
+        "seconds": seconds,
+        "pairs": len(rows),
+        "steps": summary["steps"],
+        "tokens": tokens,
+        "precision": summary["precision"],
+    }
 
 
 def train_peer(plan: dict[str, Any], out: Path, sample: str, seed: int) -> dict[str, Any]:
     """sentence-transformers' Trainer as it comes, timed where nearer times itself: from step begin to step end."""
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
@@ -131,12 +162,24 @@ def train_peer(plan: dict[str, Any], out: Path, sample: str, seed: int) -> dict[
     trainer = SentenceTransformerTrainer(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_dict({"anchor": [query for query, _ in pairs], "positive": [document for _, document in pairs]}),
+        train_dataset=Dataset.from_dict(
+            {
+                "anchor": [query for query, _ in pairs],
+                "positive": [document for _, document in pairs],
+            }
+        ),
         loss=MultipleNegativesRankingLoss(model, scale=SCALE),
         callbacks=[watch],
     )
     trainer.train()
-    encoded = model.tokenizer([text for pair in pairs for text in pair], truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    encoded = model.tokenizer(
+        [text for pair in pairs for text in pair], truncation=True, max_length=MAX_TOKENS
+    )["input_ids"]
     tokens = sum(len(ids) for ids in encoded)
-    facts = {"pairs": len(pairs), "steps": trainer.state.global_step, "tokens": tokens, "optimizer": str(arguments.optim.value)}
+    facts = {
+        "pairs": len(pairs),
+        "steps": trainer.state.global_step,
+        "tokens": tokens,
+        "optimizer": str(arguments.optim.value),
+    }
     return {"seconds": watch.seconds, "precision": "bf16" if arguments.bf16 else "fp32", **facts}

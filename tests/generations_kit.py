@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
+from sentence_transformers.sentence_transformer.modules import (
+    Normalize,
+    Pooling,
+    StaticEmbedding,
+    Transformer,
+)
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Digits, Whitespace
@@ -22,11 +27,28 @@ from nearer.data.corpus import Corpus
 from nearer.index.generations import Generations
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
 
-WORDS = ["pump", "valve", "seal", "pressure", "leak", "motor", "bearing", "shaft", "noise", "heat", "oil", "filter", "sensor", "reset"]
+WORDS = [
+    "pump",
+    "valve",
+    "seal",
+    "pressure",
+    "leak",
+    "motor",
+    "bearing",
+    "shaft",
+    "noise",
+    "heat",
+    "oil",
+    "filter",
+    "sensor",
+    "reset",
+]
 
 
 def _tokenizer() -> Tokenizer:
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "version", *WORDS, *"0123456789"])}
+    vocabulary = {
+        word: i for i, word in enumerate(["[PAD]", "[UNK]", "version", *WORDS, *"0123456789"])
+    }
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.pre_tokenizer = PreTokenizers([Whitespace(), Digits(individual_digits=True)])
     return tokenizer
@@ -35,8 +57,14 @@ def _tokenizer() -> Tokenizer:
 def static_model(folder: Path, seed: int = 0, dimension: int = 32) -> Path:
     """A real SentenceTransformer that takes microseconds: a random vector for each of a few words and digits."""
     tokenizer = _tokenizer()
-    weights = torch.from_numpy(np.random.default_rng(seed).normal(size=(tokenizer.get_vocab_size(), dimension)).astype(np.float32))
-    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu")
+    weights = torch.from_numpy(
+        np.random.default_rng(seed)
+        .normal(size=(tokenizer.get_vocab_size(), dimension))
+        .astype(np.float32)
+    )
+    model = SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu"
+    )
     model.save(str(folder), create_model_card=False)
     return folder
 
@@ -44,9 +72,16 @@ def static_model(folder: Path, seed: int = 0, dimension: int = 32) -> Path:
 def transformer_model(folder: Path, seed: int = 0) -> Path:
     """A real transformer over the same few words: one random layer, mean pooling, normalisation, 64 tokens."""
     torch.manual_seed(seed)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), unk_token="[UNK]", pad_token="[PAD]")  # noqa: S106
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), **special)
     tokenizer.save_pretrained(folder)
-    shape = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    shape = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
     BertModel(shape).save_pretrained(folder)
     modules = [Transformer(str(folder), max_seq_length=64), Pooling(32), Normalize()]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
@@ -58,7 +93,14 @@ def documents(numbers: Iterable[int], version: int = 1) -> list[dict[str, Any]]:
     made = []
     for i in numbers:
         words = [WORDS[(i * 7 + j * (1 + i % 5)) % len(WORDS)] for j in range(6)]
-        made.append({"_id": f"d{i}", "title": f"{words[0]} {i}", "text": f"{' '.join(words)} {i} version {version}", "team": f"t{i % 3}"})
+        made.append(
+            {
+                "_id": f"d{i}",
+                "title": f"{words[0]} {i}",
+                "text": f"{' '.join(words)} {i} version {version}",
+                "team": f"t{i % 3}",
+            }
+        )
     return made
 
 
@@ -127,7 +169,11 @@ class Counting:
 
     def __init__(self, encoder: Any, fail_after: int | None = None) -> None:
         self._encoder, self._left = encoder, fail_after
-        self.fingerprint, self.similarity, self.model = encoder.fingerprint, encoder.similarity, encoder.model
+        self.fingerprint, self.similarity, self.model = (
+            encoder.fingerprint,
+            encoder.similarity,
+            encoder.model,
+        )
         self.texts: list[str] = []
 
     def encode(self, texts: Sequence[str], kind: Any) -> np.ndarray:

@@ -17,7 +17,20 @@ from typing import Any
 import numpy as np
 
 TENANTS = ("northwind", "fabrikam", "contoso", "tailspin", "litware")
-_SYLLABLES = ("zor", "vex", "plim", "quan", "dle", "brax", "tuk", "mro", "ghe", "spo", "wint", "yal")
+_SYLLABLES = (
+    "zor",
+    "vex",
+    "plim",
+    "quan",
+    "dle",
+    "brax",
+    "tuk",
+    "mro",
+    "ghe",
+    "spo",
+    "wint",
+    "yal",
+)
 
 Line = dict[str, Any]
 
@@ -32,7 +45,9 @@ class Planted:
     judgments: dict[str, str] = field(default_factory=dict)
     truth: dict[str, str] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
-    oracle: dict[str, str] = field(default_factory=dict)  # query text → beginning of what a reranker should prefer
+    oracle: dict[str, str] = field(
+        default_factory=dict
+    )  # query text → beginning of what a reranker should prefer
     _added: int = 0
 
     def ask(self, cause: str, text: str, doc_id: str, **more: Any) -> None:
@@ -49,7 +64,11 @@ class Planted:
     def other_text(self, words: int, apart_from: str) -> str:
         """Sentences of other documents, about so many words."""
         taken: list[str] = []
-        ids = [doc_id for doc_id in self.documents if doc_id != apart_from and not doc_id.startswith("added-")]
+        ids = [
+            doc_id
+            for doc_id in self.documents
+            if doc_id != apart_from and not doc_id.startswith("added-")
+        ]
         while len(taken) < words:
             taken += self.documents[ids[int(self.rng.integers(len(ids)))]]["text"].split()[:50]
         return " ".join(taken[:words]) + "."
@@ -85,7 +104,9 @@ def needs_metadata(planted: Planted, doc_id: str, query: str) -> None:
     document = planted.documents[doc_id]
     others = [tenant for tenant in TENANTS if tenant != document["tenant"]]
     for number in range(12):
-        planted.add(document["title"], f"{query} {document['text']}", tenant=others[number % len(others)])
+        planted.add(
+            document["title"], f"{query} {document['text']}", tenant=others[number % len(others)]
+        )
     planted.ask("needs_metadata", query, doc_id, filter={"tenant": document["tenant"]})
 
 
@@ -112,7 +133,11 @@ def ranking(planted: Planted, doc_id: str, query: str) -> None:
     """Documents that repeat the question without answering it, which only reading closely tells from the right one."""
     document = planted.documents[doc_id]
     for number in range(12):
-        planted.add("Open question", f"{query} {query} Asked {number + 2} times, no answer yet.", tenant=document["tenant"])
+        planted.add(
+            "Open question",
+            f"{query} {query} Asked {number + 2} times, no answer yet.",
+            tenant=document["tenant"],
+        )
     planted.oracle[query] = f"{document['title']} {document['text']}".strip()[:200]
     planted.ask("ranking", query, doc_id)
 
@@ -125,11 +150,22 @@ def semantic(planted: Planted, doc_id: str, query: str) -> None:
 
 PLANTERS: dict[str, Callable[[Planted, str, str], None]] = {
     planter.__name__: planter
-    for planter in (missing_document, ineligible, needs_metadata, chunking, exact_match, index_loss, ranking, semantic)
+    for planter in (
+        missing_document,
+        ineligible,
+        needs_metadata,
+        chunking,
+        exact_match,
+        index_loss,
+        ranking,
+        semantic,
+    )
 }
 
 
-def read_documents(path: Path, rng: np.random.Generator, count: int, longest: int = 50) -> dict[str, Line]:
+def read_documents(
+    path: Path, rng: np.random.Generator, count: int, longest: int = 50
+) -> dict[str, Line]:
     """Real documents, cut to their first words, each with a tenant and a code of its own in its text."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     chosen = sorted(rng.permutation(len(lines))[:count].tolist())
@@ -157,7 +193,11 @@ def sentence_of(document: Line) -> str:
 
 
 def plant(
-    documents: dict[str, Line], healthy: Sequence[tuple[str, str]], causes: Sequence[str], each: int, rng: np.random.Generator
+    documents: dict[str, Line],
+    healthy: Sequence[tuple[str, str]],
+    causes: Sequence[str],
+    each: int,
+    rng: np.random.Generator,
 ) -> Planted:
     """Break `each` of the healthy (document id, query) pairs for every cause."""
     planted = Planted(documents, rng)
@@ -171,4 +211,6 @@ def plant(
 
 
 def _lines(path: Path, lines: Any) -> None:
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
+    )

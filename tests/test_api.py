@@ -11,7 +11,9 @@ import nearer
 
 
 @pytest.fixture
-def loaded(small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nearer.Project:
+def loaded(
+    small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> nearer.Project:
     monkeypatch.chdir(tmp_path)
     return nearer.load(
         small_data,
@@ -22,7 +24,9 @@ def loaded(small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pyte
     )
 
 
-def test_the_stages_run_as_functions_and_leave_no_files(loaded: nearer.Project, tmp_path: Path) -> None:
+def test_the_stages_run_as_functions_and_leave_no_files(
+    loaded: nearer.Project, tmp_path: Path
+) -> None:
     assert nearer.check(loaded).counts["documents"] == 120
     evaluation = nearer.evaluate(loaded)
     assert set(evaluation.scores) == {"dense", "bm25", "rrf"}
@@ -33,7 +37,12 @@ def test_the_stages_run_as_functions_and_leave_no_files(loaded: nearer.Project, 
     assert trained.summary["steps"] > 0
     decision = nearer.decide(loaded, trained, mined)
     assert decision.record["verdict"] in {"ship", "use_simpler_fix", "do_not_ship", "inconclusive"}
-    assert {c["name"] for c in decision.record["candidates"]} >= {"dense", "bm25", "rrf", "fine-tuned"}
+    assert {c["name"] for c in decision.record["candidates"]} >= {
+        "dense",
+        "bm25",
+        "rrf",
+        "fine-tuned",
+    }
     assert list(tmp_path.iterdir()) == []
 
 

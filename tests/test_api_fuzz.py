@@ -16,9 +16,23 @@ from generations_kit import World, documents, static_model
 from nearer.web.service import Service, Tokens
 from test_serve import made, serving
 
-PATHS = ("/search", "/feedback", "/healthz", "/readyz", "/metrics", "/dashboard", "/admin/cutover", "/admin/rollback")
+PATHS = (
+    "/search",
+    "/feedback",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/dashboard",
+    "/admin/cutover",
+    "/admin/rollback",
+)
 FUZZED = settings(
-    max_examples=60, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 
 

@@ -62,18 +62,29 @@ def test_imports_run_downwards_only(path: Path) -> None:
         target = name.split(".")[1]
         if target not in LEVEL:  # a name imported from the package itself
             continue
-        assert target == place or LEVEL[target] < LEVEL[place] or (place, target) == ("data", "measure"), f"{place} imports {name}"
+        assert (
+            target == place
+            or LEVEL[target] < LEVEL[place]
+            or (place, target) == ("data", "measure")
+        ), f"{place} imports {name}"
 
 
 def test_measure_and_data_do_not_depend_on_each_other_in_a_circle() -> None:
-    into_data = {name for path in (SOURCE / "measure").glob("*.py") for name in imported(path) if name.startswith("nearer.data")}
+    into_data = {
+        name
+        for path in (SOURCE / "measure").glob("*.py")
+        for name in imported(path)
+        if name.startswith("nearer.data")
+    }
     assert into_data == set()
 
 
 def test_stages_never_import_each_other() -> None:
     stages = {stage.name for stage in lifecycle.STAGES}
     for path in (SOURCE / "stages").glob("*.py"):
-        others = {name.split(".")[2] for name in imported(path) if name.startswith("nearer.stages.")}
+        others = {
+            name.split(".")[2] for name in imported(path) if name.startswith("nearer.stages.")
+        }
         assert not (others & stages) - {path.stem}, path.name
 
 
@@ -83,15 +94,15 @@ def test_measure_reads_no_clock_and_no_files() -> None:
             alias.name.split(".")[0]
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Import | ast.ImportFrom)
-            for alias in (node.names if isinstance(node, ast.Import) else [ast.alias(node.module or "")])
+            for alias in (
+                node.names if isinstance(node, ast.Import) else [ast.alias(node.module or "")]
+            )
         }
         assert not names & {"time", "datetime", "pathlib", "os", "io"}, path.name
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:
-    heavy = (
-        "{'torch', 'transformers', 'sentence_transformers', 'datasets', 'scipy', 'pandas', 'bm25s', 'pydantic', 'numpy', 'lancedb', 'ray'}"
-    )
+    heavy = "{'torch', 'transformers', 'sentence_transformers', 'datasets', 'scipy', 'pandas', 'bm25s', 'pydantic', 'numpy', 'lancedb', 'ray'}"
     code = f"import sys, nearer.cli; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
@@ -104,7 +115,22 @@ def test_exported_names_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "check", "evaluate", "diagnose", "why", "fix", "mine", "train", "decide", "report", "run", "status", "demo"]
+    "command",
+    [
+        "init",
+        "check",
+        "evaluate",
+        "diagnose",
+        "why",
+        "fix",
+        "mine",
+        "train",
+        "decide",
+        "report",
+        "run",
+        "status",
+        "demo",
+    ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
@@ -121,23 +147,40 @@ def test_every_stage_has_a_command_and_a_module() -> None:
 
 
 def test_the_written_configuration_reads_back_to_the_same_settings() -> None:
-    settings = config.build({"train": {"learning_rate": 1e-5}, "data": {"judgments": {"train": "a.tsv", "test": "b.tsv"}}})
+    settings = config.build(
+        {
+            "train": {"learning_rate": 1e-5},
+            "data": {"judgments": {"train": "a.tsv", "test": "b.tsv"}},
+        }
+    )
     assert config.build(yaml.safe_load(config.template(settings))) == settings
 
 
 def test_every_setting_is_used_somewhere() -> None:
-    code = "\n".join(path.read_text(encoding="utf-8") for path in modules() if path.name != "config.py")
+    code = "\n".join(
+        path.read_text(encoding="utf-8") for path in modules() if path.name != "config.py"
+    )
 
     def names(section: type[config.Section]) -> set[str]:
         found = set()
         for name, field in section.model_fields.items():
             inner = field.annotation
-            found |= names(inner) if isinstance(inner, type) and issubclass(inner, config.Section) else {name}
+            found |= (
+                names(inner)
+                if isinstance(inner, type) and issubclass(inner, config.Section)
+                else {name}
+            )
         return found
 
-    unused = {name for name in names(config.Config) if f".{name}" not in code and f'"{name}"' not in code}
+    unused = {
+        name for name in names(config.Config) if f".{name}" not in code and f'"{name}"' not in code
+    }
     assert unused == set()
 
 
 def test_no_product_file_is_too_long() -> None:
-    assert {str(path.relative_to(SOURCE)): n for path in modules() if (n := len(path.read_text().splitlines())) > 500} == {}
+    assert {
+        str(path.relative_to(SOURCE)): n
+        for path in modules()
+        if (n := len(path.read_text().splitlines())) > 500
+    } == {}

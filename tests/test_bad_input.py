@@ -26,22 +26,66 @@ def corpus(folder: Path, name: str, **settings: Any) -> None:
 
 
 CORPORA: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
-    "malformed line 40,017": ("c.jsonl", LONG + '{"_id": \n', ("c.jsonl:40017", "not valid JSON", "mend that line")),
+    "malformed line 40,017": (
+        "c.jsonl",
+        LONG + '{"_id": \n',
+        ("c.jsonl:40017", "not valid JSON", "mend that line"),
+    ),
     "a list in a line": ("c.jsonl", GOOD + "[1]\n", ("c.jsonl:2", "object is needed, not list")),
     "malformed json list": ("c.json", "[\n{},\n{]\n", ("c.json:3", "not valid JSON")),
-    "not UTF-8": ("c.jsonl", GOOD.encode() + b'{"_id": "x", "text": "caf\xe9"}\n', ("c.jsonl:2", "byte 26", "0xe9", "iconv")),
-    "duplicate ids": ("c.jsonl", GOOD + LINE.format(2) + GOOD, ("c.jsonl:3", "'d1' stands on lines 1 and 3")),
-    "wrong text column": ("c.csv", "id,words\n1,x\n", ("c.csv:2", "no column 'text'", "id, words", "data.columns.text")),
-    "wrong id column": ("c.jsonl", '{"key": 1, "text": "x"}\n', ("c.jsonl:1", "no column '_id'", "key, text", "data.columns.id")),
-    "two id columns": ("c.jsonl", '{"id": 1, "doc_id": 2, "text": "x"}\n', ("c.jsonl:1", "id and doc_id could both be the id")),
+    "not UTF-8": (
+        "c.jsonl",
+        GOOD.encode() + b'{"_id": "x", "text": "caf\xe9"}\n',
+        ("c.jsonl:2", "byte 26", "0xe9", "iconv"),
+    ),
+    "duplicate ids": (
+        "c.jsonl",
+        GOOD + LINE.format(2) + GOOD,
+        ("c.jsonl:3", "'d1' stands on lines 1 and 3"),
+    ),
+    "wrong text column": (
+        "c.csv",
+        "id,words\n1,x\n",
+        ("c.csv:2", "no column 'text'", "id, words", "data.columns.text"),
+    ),
+    "wrong id column": (
+        "c.jsonl",
+        '{"key": 1, "text": "x"}\n',
+        ("c.jsonl:1", "no column '_id'", "key, text", "data.columns.id"),
+    ),
+    "two id columns": (
+        "c.jsonl",
+        '{"id": 1, "doc_id": 2, "text": "x"}\n',
+        ("c.jsonl:1", "id and doc_id could both be the id"),
+    ),
     "an empty id": ("c.jsonl", '{"_id": " ", "text": "x"}\n', ("c.jsonl:1", "id is empty")),
-    "an id that is a fraction": ("c.jsonl", '{"_id": 1.5, "text": "x"}\n', ("c.jsonl:1", "1.5; text or a whole number")),
-    "text that is a number": ("c.jsonl", '{"_id": 1, "text": 5}\n', ("c.jsonl:1", "'text' is int, not text")),
+    "an id that is a fraction": (
+        "c.jsonl",
+        '{"_id": 1.5, "text": "x"}\n',
+        ("c.jsonl:1", "1.5; text or a whole number"),
+    ),
+    "text that is a number": (
+        "c.jsonl",
+        '{"_id": 1, "text": 5}\n',
+        ("c.jsonl:1", "'text' is int, not text"),
+    ),
     "an empty corpus": ("c.jsonl", "", ("c.jsonl", "holds no documents", "data.corpus")),
-    "an empty packed corpus": ("c.jsonl.gz", gzip.compress(b""), ("c.jsonl.gz", "holds no documents")),
-    "a cut-off packed file": ("c.jsonl.gz", gzip.compress(LONG.encode())[:-5000], ("c.jsonl.gz:", "cannot be read")),
+    "an empty packed corpus": (
+        "c.jsonl.gz",
+        gzip.compress(b""),
+        ("c.jsonl.gz", "holds no documents"),
+    ),
+    "a cut-off packed file": (
+        "c.jsonl.gz",
+        gzip.compress(LONG.encode())[:-5000],
+        ("c.jsonl.gz:", "cannot be read"),
+    ),
     "not packed at all": ("c.jsonl.gz", GOOD, ("c.jsonl.gz:1", "cannot be read")),
-    "a cell too many": ("c.csv", "id,text\n1,x\n2,y,z\n", ("c.csv:3", "3 cells", "2 columns: id, text")),
+    "a cell too many": (
+        "c.csv",
+        "id,text\n1,x\n2,y,z\n",
+        ("c.csv:3", "3 cells", "2 columns: id, text"),
+    ),
     "an open quote": ("c.csv", 'id,text\n1,"x\n2,y\n', ("c.csv:2", "not valid CSV")),
     "a column twice": ("c.csv", "id,text,text\n1,x,y\n", ("c.csv:1", "'text' appears twice")),
     "no parquet": ("c.parquet", b"PAR1 nonsense", ("c.parquet", "not a readable parquet file")),
@@ -62,11 +106,31 @@ def test_a_bad_corpus_is_named_with_file_and_line(tmp_path: Path, case: str) -> 
 
 
 QRELS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "a grade that is NaN": ("q.tsv", "query-id\tcorpus-id\tscore\na\tb\t1\na\tc\tnan\n", ("q.tsv:3", "'nan' is not a whole number")),
-    "a grade that is a fraction": ("q.qrels", "a 0 b 1\na 0 c 0.5\n", ("q.qrels:2", "'0.5' is not a whole number")),
-    "a missing grade": ("q.csv", "query-id,corpus-id,weight\na,b,1\n", ("q.csv:2", "no column 'score'", "data.columns.score")),
-    "wrong columns": ("q.tsv", "user\titem\tscore\na\tb\t1\n", ("q.tsv:2", "no column 'query-id'", "user, item, score")),
-    "too few columns": ("q.qrels", "a 0 b 1\na b\n", ("q.qrels:2", "2 columns, where the first line has 4")),
+    "a grade that is NaN": (
+        "q.tsv",
+        "query-id\tcorpus-id\tscore\na\tb\t1\na\tc\tnan\n",
+        ("q.tsv:3", "'nan' is not a whole number"),
+    ),
+    "a grade that is a fraction": (
+        "q.qrels",
+        "a 0 b 1\na 0 c 0.5\n",
+        ("q.qrels:2", "'0.5' is not a whole number"),
+    ),
+    "a missing grade": (
+        "q.csv",
+        "query-id,corpus-id,weight\na,b,1\n",
+        ("q.csv:2", "no column 'score'", "data.columns.score"),
+    ),
+    "wrong columns": (
+        "q.tsv",
+        "user\titem\tscore\na\tb\t1\n",
+        ("q.tsv:2", "no column 'query-id'", "user, item, score"),
+    ),
+    "too few columns": (
+        "q.qrels",
+        "a 0 b 1\na b\n",
+        ("q.qrels:2", "2 columns, where the first line has 4"),
+    ),
     "two grades for a pair": ("q.qrels", "a 0 b 1\na 0 b 2\n", ("q.qrels:2", "graded 1 and 2")),
     "no judgments": ("q.tsv", "query-id\tcorpus-id\tscore\n", ("q.tsv", "holds no judgments")),
 }
@@ -86,7 +150,10 @@ RUNS = {
     "infinity": ("q Q0 d 1 inf t\n", ("r.trec:1", "'inf'")),
     "too large for float32": ("q Q0 d 1 1e300 t\n", ("r.trec:1", "'1e300'")),
     "a word": ("q Q0 d 1 high t\n", ("r.trec:1", "'high'")),
-    "a document twice": ("q Q0 d 1 2 t\nq Q0 d 2 1 t\n", ("r.trec:2", "ranks document 'd' twice", "chunks")),
+    "a document twice": (
+        "q Q0 d 1 2 t\nq Q0 d 2 1 t\n",
+        ("r.trec:2", "ranks document 'd' twice", "chunks"),
+    ),
     "five columns": ("q Q0 d 1 2\n", ("r.trec:1", "6 columns", "this line 5")),
     "nothing": ("", ("r.trec", "no results")),
 }
@@ -102,19 +169,39 @@ def test_a_bad_run_is_named_with_file_and_line(tmp_path: Path, case: str) -> Non
 
 
 @pytest.mark.parametrize("hit", [("d", float("nan")), ("d e", 1.0)])
-def test_a_run_that_the_format_cannot_hold_leaves_no_file(tmp_path: Path, hit: tuple[str, float]) -> None:
+def test_a_run_that_the_format_cannot_hold_leaves_no_file(
+    tmp_path: Path, hit: tuple[str, float]
+) -> None:
     with pytest.raises(DataError):
         write_run(tmp_path / "r.trec", Run("r", {"q": [("ok", 2.0), hit]}))
     assert list(tmp_path.iterdir()) == []
 
 
 TRAINING = {
-    "no positive": ('{"query": "x", "other": "y"}\n', ("t.jsonl:1", "no positive column", "query, other")),
-    "two queries": ('{"query": "x", "anchor": "y", "positive": "z"}\n', ("t.jsonl:1", "query and anchor could both be the query")),
-    "triplets with scores": ('{"query": "x", "positive": "z", "negative": "n", "score": 1}\n', ("t.jsonl:1", "triplets or scored pairs")),
-    "a score that is a word": ('{"query": "x", "positive": "z", "score": "good"}\n', ("t.jsonl:1", "'good' is not a finite number")),
-    "a NaN score": ('{"query": "x", "positive": "z", "score": NaN}\n', ("t.jsonl:1", "not a finite number")),
-    "an empty positive": ('{"query": "x", "positive": "z"}\n{"query": "x", "positive": " "}\n', ("t.jsonl:2", "positive is empty")),
+    "no positive": (
+        '{"query": "x", "other": "y"}\n',
+        ("t.jsonl:1", "no positive column", "query, other"),
+    ),
+    "two queries": (
+        '{"query": "x", "anchor": "y", "positive": "z"}\n',
+        ("t.jsonl:1", "query and anchor could both be the query"),
+    ),
+    "triplets with scores": (
+        '{"query": "x", "positive": "z", "negative": "n", "score": 1}\n',
+        ("t.jsonl:1", "triplets or scored pairs"),
+    ),
+    "a score that is a word": (
+        '{"query": "x", "positive": "z", "score": "good"}\n',
+        ("t.jsonl:1", "'good' is not a finite number"),
+    ),
+    "a NaN score": (
+        '{"query": "x", "positive": "z", "score": NaN}\n',
+        ("t.jsonl:1", "not a finite number"),
+    ),
+    "an empty positive": (
+        '{"query": "x", "positive": "z"}\n{"query": "x", "positive": " "}\n',
+        ("t.jsonl:2", "positive is empty"),
+    ),
     "nothing": ("", ("t.jsonl", "no training examples")),
 }
 
@@ -148,8 +235,12 @@ MISSING: dict[str, dict[str, Any]] = {
     "data.folder": {"data": {"folder": "gone"}},
     "data.corpus": {"data": {"corpus": "gone.jsonl"}},
     "data.queries": {"data": {"corpus": "c.jsonl", "queries": "gone.jsonl"}},
-    "data.judgments": {"data": {"corpus": "c.jsonl", "queries": "c.jsonl", "judgments": "gone.tsv"}},
-    "data.judgments.dev": {"data": {"corpus": "c.jsonl", "queries": "c.jsonl", "judgments": {"dev": "gone.tsv"}}},
+    "data.judgments": {
+        "data": {"corpus": "c.jsonl", "queries": "c.jsonl", "judgments": "gone.tsv"}
+    },
+    "data.judgments.dev": {
+        "data": {"corpus": "c.jsonl", "queries": "c.jsonl", "judgments": {"dev": "gone.tsv"}}
+    },
     "data.clicks": {"data": {"corpus": "c.jsonl", "clicks": "gone.jsonl"}},
     "data.training": {"data": {"corpus": "c.jsonl", "clicks": "c.jsonl", "training": "gone.jsonl"}},
 }

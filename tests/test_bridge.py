@@ -23,7 +23,11 @@ def spaces(rng: np.random.Generator, n: int, bend: float = 0.0) -> tuple[np.ndar
     """Vectors of the same things in two spaces: the old one turned, bent by `bend`, and a little noisy."""
     new = rng.normal(size=(n, 24)) @ rng.normal(size=(24, 24))
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(24, 24)))[0]
-    old = new @ turn + bend * np.abs(new) @ np.random.default_rng(4).normal(size=(24, 24)) + 0.05 * rng.normal(size=(n, 24))
+    old = (
+        new @ turn
+        + bend * np.abs(new) @ np.random.default_rng(4).normal(size=(24, 24))
+        + 0.05 * rng.normal(size=(n, 24))
+    )
     unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (new, old)]
     return unit[0].astype(np.float32), unit[1].astype(np.float32)
 
@@ -37,7 +41,9 @@ def test_a_turned_space_is_found_again(kind: str, tmp_path: Path) -> None:
     assert np.allclose(np.linalg.norm(across, axis=1), 1, atol=1e-5)
     truth = new[800:1000] @ new[1000:].T
     assert recall_kept(across[:200] @ old[1000:].T, truth) > 0.9
-    assert recall_kept(new[800:1000] @ old[1000:].T, truth) < 0.2  # without a bridge the spaces have nothing in common
+    assert (
+        recall_kept(new[800:1000] @ old[1000:].T, truth) < 0.2
+    )  # without a bridge the spaces have nothing in common
     bridge.save(tmp_path / "bridge.safetensors")
     again = Bridge.load(tmp_path / "bridge.safetensors")
     assert (again.kind, again.hash) == (kind, bridge.hash)
@@ -48,7 +54,12 @@ def test_a_turned_space_is_found_again(kind: str, tmp_path: Path) -> None:
 def test_a_hidden_layer_follows_what_a_matrix_cannot() -> None:
     new, old = spaces(np.random.default_rng(7), 3000, bend=0.5)
     truth = new[2000:2300] @ new[2300:].T
-    kept = {kind: recall_kept(fit(kind, new[:2000], old[:2000], 7)(new[2000:2300]) @ old[2300:].T, truth) for kind in KINDS}
+    kept = {
+        kind: recall_kept(
+            fit(kind, new[:2000], old[:2000], 7)(new[2000:2300]) @ old[2300:].T, truth
+        )
+        for kind in KINDS
+    }
     assert kept["mlp"] > max(kept["low_rank"], kept["procrustes"]) + 0.02
 
 
@@ -67,17 +78,19 @@ def test_what_is_no_bridge_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, models: tuple[Path, Path]) -> World:  # noqa: F811
+def world(tmp_path: Path, models: tuple[Path, Path]) -> World:
     world = World(tmp_path / "shop", models[0]).write(documents(range(120)))
     world.generations.cutover(made(world, models[0]))
     return world
 
 
 def bridged(world: World, model: Path, kind: str = "procrustes") -> Any:
-    return build_bridge(world.generations, world.encoder(model), str(model), kind, world.corpus, [], 500)
+    return build_bridge(
+        world.generations, world.encoder(model), str(model), kind, world.corpus, [], 500
+    )
 
 
-def test_a_bridge_is_a_generation(world: World, models: tuple[Path, Path]) -> None:  # noqa: F811
+def test_a_bridge_is_a_generation(world: World, models: tuple[Path, Path]) -> None:
     over = str(world.generations.pointer().id)
     manifest = bridged(world, models[1])
     assert (manifest.state, manifest.bridge["over"]) == ("building", over)
@@ -93,13 +106,18 @@ def test_a_bridge_is_a_generation(world: World, models: tuple[Path, Path]) -> No
     hits = searcher.ask("pump valve seal 7", 10)
     encoder = world.generations.encoder(manifest)
     held = {doc_id: vector for rows in world.generations.store("numpy").scan(manifest.space) for doc_id, vector in zip(rows.doc_ids, rows.vectors.array, strict=True)}  # fmt: skip  # noqa: E501
-    scores = {doc_id: float(encoder.encode(["pump valve seal 7"], "query")[0] @ vector) for doc_id, vector in held.items()}
-    assert [doc_id for doc_id, _ in hits] == sorted(scores, key=lambda d: (scores[d], d), reverse=True)[:10]
+    scores = {
+        doc_id: float(encoder.encode(["pump valve seal 7"], "query")[0] @ vector)
+        for doc_id, vector in held.items()
+    }
+    assert [doc_id for doc_id, _ in hits] == sorted(
+        scores, key=lambda d: (scores[d], d), reverse=True
+    )[:10]
     assert searcher.generation == manifest.id
     assert world.generations.rollback().id == over
 
 
-def test_spaces_still_do_not_mix(world: World, models: tuple[Path, Path]) -> None:  # noqa: F811
+def test_spaces_still_do_not_mix(world: World, models: tuple[Path, Path]) -> None:
     manifest = bridged(world, models[1])
     opened = world.generations.open(manifest.id)
     new = world.encoder(models[1])
@@ -115,7 +133,7 @@ def test_spaces_still_do_not_mix(world: World, models: tuple[Path, Path]) -> Non
         world.generations.open(manifest.id)
 
 
-def test_what_a_bridge_stands_on_stays(world: World, models: tuple[Path, Path]) -> None:  # noqa: F811
+def test_what_a_bridge_stands_on_stays(world: World, models: tuple[Path, Path]) -> None:
     over = str(world.generations.pointer().id)
     manifest = bridged(world, models[1])
     verify(world.generations, manifest.id, world.corpus)
@@ -127,13 +145,17 @@ def test_what_a_bridge_stands_on_stays(world: World, models: tuple[Path, Path]) 
     assert world.generations.gc()[0] == []
     world.write(line for line in documents(range(121)) if line["_id"] != "d5")
     sync(world.generations, world.corpus)
-    assert world.generations.rollback().id == manifest.id  # it kept up with the corpus across the bridge
+    assert (
+        world.generations.rollback().id == manifest.id
+    )  # it kept up with the corpus across the bridge
     found = [doc_id for doc_id, _ in Searcher.open(world.root).ask("pump 5", 120)]
     assert "d5" not in found
     assert "d120" in found
 
 
-def test_bridges_do_not_stand_on_bridges(world: World, models: tuple[Path, Path], tmp_path: Path) -> None:  # noqa: F811
+def test_bridges_do_not_stand_on_bridges(
+    world: World, models: tuple[Path, Path], tmp_path: Path
+) -> None:
     manifest = bridged(world, models[1])
     verify(world.generations, manifest.id, world.corpus)
     world.generations.cutover(manifest.id, override="a test")

@@ -41,7 +41,9 @@ def folder_of(cache: Path) -> Path:
     return next((cache / "embeddings").iterdir())
 
 
-def test_what_is_cached_is_not_computed_again(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_cached_is_not_computed_again(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = encoder(tiny_model, tmp_path)
     vectors = first.encode(TEXTS, "document")
     again = encoder(tiny_model, tmp_path)
@@ -52,7 +54,9 @@ def test_what_is_cached_is_not_computed_again(tiny_model: Path, tmp_path: Path, 
     assert sum(forwarded) == 1  # the same new text twice is one text
 
 
-def test_queries_and_documents_are_kept_apart(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_and_documents_are_kept_apart(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = encoder(tiny_model, tmp_path)
     made.encode(TEXTS[:3], "document")
     forwarded = counted(made, monkeypatch)
@@ -60,7 +64,9 @@ def test_queries_and_documents_are_kept_apart(tiny_model: Path, tmp_path: Path, 
     assert sum(forwarded) == 3
 
 
-def test_a_changed_model_in_the_same_folder_reuses_nothing(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_model_in_the_same_folder_reuses_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder(tiny_model, tmp_path).encode(TEXTS, "document")
     changed = encoder(tiny_model, tmp_path, change=0.01)
     forwarded = counted(changed, monkeypatch)
@@ -69,7 +75,9 @@ def test_a_changed_model_in_the_same_folder_reuses_nothing(tiny_model: Path, tmp
 
 
 @pytest.mark.parametrize(("name", "extra"), [("vectors.f32", b"x" * 100), ("keys.bin", b"x" * 40)])
-def test_what_a_kill_left_half_written_is_cut_back(name: str, extra: bytes, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_a_kill_left_half_written_is_cut_back(
+    name: str, extra: bytes, tiny_model: Path, tmp_path: Path
+) -> None:
     vectors = encoder(tiny_model, tmp_path).encode(TEXTS, "document")
     path = folder_of(tmp_path) / name
     path.write_bytes(path.read_bytes() + extra)
@@ -85,7 +93,9 @@ def test_lost_rows_are_computed_again(tiny_model: Path, tmp_path: Path) -> None:
     assert np.allclose(encoder(tiny_model, tmp_path).encode(TEXTS, "document"), vectors, atol=1e-6)
 
 
-def test_finished_blocks_survive_an_interruption(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_blocks_survive_an_interruption(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("nearer.retrieve.encoder._BLOCK", 5)
     made = encoder(tiny_model, tmp_path)
     real = made.compute
@@ -129,7 +139,9 @@ def _append(folder: Path, cache: Path, start: int) -> None:
 
 def test_two_processes_may_append_at_once(tiny_model: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_append, args=(tiny_model, tmp_path, start)) for start in (0, 10)]
+    workers = [
+        context.Process(target=_append, args=(tiny_model, tmp_path, start)) for start in (0, 10)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -137,4 +149,8 @@ def test_two_processes_may_append_at_once(tiny_model: Path, tmp_path: Path) -> N
         assert worker.exitcode == 0
     texts = [f"text {i}" for i in range(30)]
     cached = encoder(tiny_model, tmp_path)
-    assert np.allclose(cached.encode(texts, "document"), cached.without_cache().encode(texts, "document"), atol=1e-5)
+    assert np.allclose(
+        cached.encode(texts, "document"),
+        cached.without_cache().encode(texts, "document"),
+        atol=1e-5,
+    )

@@ -41,8 +41,14 @@ def by_code(result: CheckResult) -> dict[str, Finding]:
 
 def three_splits(n: int = 4) -> tuple[dict[str, Query], dict[str, dict[str, dict[str, int]]]]:
     names = ("train", "dev", "test")
-    texts = {f"{name}{i}": words(8, 1000 * (k + 1) + 10 * i) for k, name in enumerate(names) for i in range(n)}
-    return queries(texts), {name: {f"{name}{i}": {f"d{k * n + i}": 1} for i in range(n)} for k, name in enumerate(names)}
+    texts = {
+        f"{name}{i}": words(8, 1000 * (k + 1) + 10 * i)
+        for k, name in enumerate(names)
+        for i in range(n)
+    }
+    return queries(texts), {
+        name: {f"{name}{i}": {f"d{k * n + i}": 1} for i in range(n)} for k, name in enumerate(names)
+    }
 
 
 def test_clean_data_is_kept_as_it_is() -> None:
@@ -91,7 +97,12 @@ def test_shared_relevant_documents_are_counted_by_pair_of_splits() -> None:
     judgments["test"]["test0"] = {"d0": 1}
     judgments["dev"]["dev0"] = {"d0": 1, "d1": 0}
     finding = by_code(check(corpus(), asked, judgments))["shared_documents"]
-    assert finding.figures == {"train/dev": 1, "train/test": 1, "dev/test": 1, "test_queries_with_seen_documents_only": 1}
+    assert finding.figures == {
+        "train/dev": 1,
+        "train/test": 1,
+        "dev/test": 1,
+        "test_queries_with_seen_documents_only": 1,
+    }
     assert "1 in both train and test" in finding.message
 
 
@@ -108,16 +119,26 @@ def test_judgments_of_unknown_ids_are_left_out_and_counted() -> None:
 
 def test_queries_that_cannot_be_used_are_left_out_and_counted() -> None:
     asked, judgments = three_splits()
-    asked |= queries({"unjudged": "never asked before", "blank": "  ", "barren": "no document for this"})
+    asked |= queries(
+        {"unjudged": "never asked before", "blank": "  ", "barren": "no document for this"}
+    )
     judgments["train"] |= {"blank": {"d0": 1}, "barren": {"d0": 0}}
     result = check(corpus(), asked, judgments)
     found = by_code(result)
-    assert {code: found[code].count for code in ("queries_without_judgments", "empty_queries", "queries_without_relevant")} == {
+    assert {
+        code: found[code].count
+        for code in ("queries_without_judgments", "empty_queries", "queries_without_relevant")
+    } == {
         "queries_without_judgments": 1,
         "empty_queries": 1,
         "queries_without_relevant": 1,
     }
-    assert {query.id for query in result.splits["train"].queries} == {"train0", "train1", "train2", "train3"}
+    assert {query.id for query in result.splits["train"].queries} == {
+        "train0",
+        "train1",
+        "train2",
+        "train3",
+    }
 
 
 def test_empty_equal_and_near_documents_are_found() -> None:
@@ -150,7 +171,9 @@ def count_words(texts: Sequence[str]) -> list[int]:
 
 def test_truncation_is_measured_with_the_models_own_tokens() -> None:
     asked, judgments = three_splits()
-    documents = Corpus.from_documents(Document(f"d{i}", words(40 if i < 3 else 10, 100 * i)) for i in range(12))
+    documents = Corpus.from_documents(
+        Document(f"d{i}", words(40 if i < 3 else 10, 100 * i)) for i in range(12)
+    )
     result = check(documents, asked, judgments, tokens=Tokens(count_words, 30))
     assert by_code(result)["truncation"].figures == {"share": 0.25, "lost": 0.25}
     assert result.lengths["max_seq_length"] == 30
@@ -159,9 +182,14 @@ def test_truncation_is_measured_with_the_models_own_tokens() -> None:
 
 def test_data_without_test_queries_has_no_power() -> None:
     asked, judgments = three_splits()
-    assert check(corpus(), asked, judgments).power["smallest_difference"] == pytest.approx(0.35, abs=0.001)
+    assert check(corpus(), asked, judgments).power["smallest_difference"] == pytest.approx(
+        0.35, abs=0.001
+    )
     result = check(
-        corpus(), asked, {name: judgments[name] for name in ("train", "dev")}, data=config.Data(split=config.SplitSettings(test=0.0))
+        corpus(),
+        asked,
+        {name: judgments[name] for name in ("train", "dev")},
+        data=config.Data(split=config.SplitSettings(test=0.0)),
     )
     assert result.power["smallest_difference"] is None
 
@@ -173,10 +201,14 @@ def test_item_to_item_data_is_noticed_and_no_item_is_relevant_to_itself() -> Non
     documents = corpus()
     asked = {one.id: Query(one.id, one.text) for one in documents}
     judgments = {"all": {f"d{i}": {f"d{i}": 1, f"d{(i + 1) % 12}": 1} for i in range(12)}}
-    result = check(documents, asked, judgments, data=config.Data(split=config.SplitSettings(dev=0.2, test=0.3)))
+    result = check(
+        documents, asked, judgments, data=config.Data(split=config.SplitSettings(dev=0.2, test=0.3))
+    )
     assert result.item_to_item
     assert by_code(result)["self_judgments"].count == 12
-    assert all(q not in docs for split in result.splits.values() for q, docs in split.judgments.items())
+    assert all(
+        q not in docs for split in result.splits.values() for q, docs in split.judgments.items()
+    )
     assert not check(documents, asked, judgments, data=config.Data(item_to_item=False)).item_to_item
 
 
@@ -191,22 +223,40 @@ def test_numbers_that_are_ids_of_both_by_chance_are_not_item_to_item() -> None:
 
 
 def many(n: int = 12) -> tuple[dict[str, Query], dict[str, dict[str, int]]]:
-    return queries({f"q{i}": words(8, 5000 + 10 * i) for i in range(n)}), {f"q{i}": {f"d{i}": 1} for i in range(n)}
+    return queries({f"q{i}": words(8, 5000 + 10 * i) for i in range(n)}), {
+        f"q{i}": {f"d{i}": 1} for i in range(n)
+    }
 
 
 @pytest.mark.parametrize("name", ["all", "test"])
 def test_a_single_split_is_divided_into_three(name: str) -> None:
     asked, judged = many()
-    result = check(corpus(), asked, {name: judged}, data=config.Data(split=config.SplitSettings(dev=0.25, test=0.25)))
-    assert {part: len(split) for part, split in result.splits.items()} == {"train": 6, "dev": 3, "test": 3}
+    result = check(
+        corpus(),
+        asked,
+        {name: judged},
+        data=config.Data(split=config.SplitSettings(dev=0.25, test=0.25)),
+    )
+    assert {part: len(split) for part, split in result.splits.items()} == {
+        "train": 6,
+        "dev": 3,
+        "test": 3,
+    }
     assert any("Split by group with seed 7" in note for note in result.split_notes)
 
 
 def test_a_missing_dev_split_is_taken_from_train_and_test_is_left_alone() -> None:
     asked, judged = many()
-    given = {"train": {f"q{i}": judged[f"q{i}"] for i in range(10)}, "test": {f"q{i}": judged[f"q{i}"] for i in (10, 11)}}
+    given = {
+        "train": {f"q{i}": judged[f"q{i}"] for i in range(10)},
+        "test": {f"q{i}": judged[f"q{i}"] for i in (10, 11)},
+    }
     result = check(corpus(), asked, given, data=config.Data(split=config.SplitSettings(dev=0.2)))
-    assert {part: len(split) for part, split in result.splits.items()} == {"train": 8, "dev": 2, "test": 2}
+    assert {part: len(split) for part, split in result.splits.items()} == {
+        "train": 8,
+        "dev": 2,
+        "test": 2,
+    }
     assert set(result.splits["test"].judgments) == {"q10", "q11"}
     assert by_code(result)["made_dev"].count == 2
 
@@ -223,8 +273,14 @@ def test_data_without_train_can_still_be_evaluated() -> None:
 
 def test_judgments_of_another_corpus_are_fatal() -> None:
     asked, judgments = three_splits()
-    foreign = {name: {q: {f"x{d}": 1 for d in docs} for q, docs in graded.items()} for name, graded in judgments.items()}
-    with pytest.raises(DataError, match=r"12 of the 12 judged documents are not in the data, for example 'xd0' \(the data has 'd0'\)"):
+    foreign = {
+        name: {q: {f"x{d}": 1 for d in docs} for q, docs in graded.items()}
+        for name, graded in judgments.items()
+    }
+    with pytest.raises(
+        DataError,
+        match=r"12 of the 12 judged documents are not in the data, for example 'xd0' \(the data has 'd0'\)",
+    ):
         check(corpus(), asked, foreign)
 
 
@@ -245,7 +301,9 @@ def test_data_without_a_usable_query_is_fatal() -> None:
 
 
 def run_step(folder: Path, out: Path, **more: Any) -> dict[str, Any]:
-    settings = config.build({"data": {"folder": str(folder), **more}, "model": {"name": str(out / "no-model")}})
+    settings = config.build(
+        {"data": {"folder": str(folder), **more}, "model": {"name": str(out / "no-model")}}
+    )
     out.mkdir(parents=True, exist_ok=True)
     return step(StepContext(BY_NAME["check"], settings, out, out, out, out))
 
@@ -256,26 +314,41 @@ def test_the_example_data_gives_its_known_counts_and_the_same_bytes_twice(tmp_pa
     assert summary["documents"] == 938
     assert summary["queries"] == {"train": 1244, "dev": 201, "test": 561}
     assert summary["dropped_training_queries"] == 1
-    written = {path.relative_to(tmp_path / "one"): path.read_bytes() for path in (tmp_path / "one").rglob("*") if path.is_file()}
+    written = {
+        path.relative_to(tmp_path / "one"): path.read_bytes()
+        for path in (tmp_path / "one").rglob("*")
+        if path.is_file()
+    }
     assert {path.as_posix() for path in written} == {
         "findings.json",
         "report.md",
         "heldout.npz",
         "near_duplicates.json",
-        *(f"split/{name}/{file}" for name in ("train", "dev", "test") for file in ("queries.jsonl", "qrels.tsv")),
+        *(
+            f"split/{name}/{file}"
+            for name in ("train", "dev", "test")
+            for file in ("queries.jsonl", "qrels.tsv")
+        ),
     }
-    assert all((tmp_path / "two" / path).read_bytes() == content for path, content in written.items())
+    assert all(
+        (tmp_path / "two" / path).read_bytes() == content for path, content in written.items()
+    )
     findings = json.loads(written[Path("findings.json")])
     assert findings["power"]["smallest_difference"] == 0.0296
     assert findings["lengths"]["max_seq_length"] is None
     duplicates = json.loads(written[Path("near_duplicates.json")])
     train = {query.id for query in read_split(tmp_path / "one" / "split", "train").queries}
-    assert ["CWE-25", "CWE-26"] in duplicates["documents"] or any({"CWE-25", "CWE-26"} <= set(group) for group in duplicates["documents"])
+    assert ["CWE-25", "CWE-26"] in duplicates["documents"] or any(
+        {"CWE-25", "CWE-26"} <= set(group) for group in duplicates["documents"]
+    )
     assert {query_id for group in duplicates["queries"] for query_id in group} <= train
     guard = HeldOut.load(tmp_path / "one" / "heldout.npz")
     test = open_test(tmp_path / "one" / "split", tmp_path / "looks.jsonl", "a test of nearer")
     assert all(guard.collides(query.text) == "exact" for query in test.queries)
-    assert not any(guard.collides(query.text) for query in read_split(tmp_path / "one" / "split", "train").queries)
+    assert not any(
+        guard.collides(query.text)
+        for query in read_split(tmp_path / "one" / "split", "train").queries
+    )
 
 
 def test_nothing_is_written_when_a_problem_is_fatal(tmp_path: Path) -> None:
@@ -292,15 +365,26 @@ def test_leaks_in_data_that_brings_its_own_splits_are_reported(tmp_path: Path) -
     (folder / "qrels").mkdir(parents=True)
     texts = {f"q{i}": words(30, 1000 * i) for i in range(60)}
     texts |= {"q58": texts["q2"].upper() + "!", "q59": texts["q3"] + " too"}
-    (folder / "corpus.jsonl").write_text("".join(json.dumps({"_id": f"d{i}", "text": words(20, 100 * i)}) + "\n" for i in range(60)))
-    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": q, "text": text}) + "\n" for q, text in texts.items()))
+    (folder / "corpus.jsonl").write_text(
+        "".join(json.dumps({"_id": f"d{i}", "text": words(20, 100 * i)}) + "\n" for i in range(60))
+    )
+    (folder / "queries.jsonl").write_text(
+        "".join(json.dumps({"_id": q, "text": text}) + "\n" for q, text in texts.items())
+    )
     for name, asked in (("train", range(40)), ("test", range(40, 60))):
         rows = "".join(f"q{i}\td{i if i < 50 else i - 50}\t1\n" for i in asked)
         (folder / "qrels" / f"{name}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
     run_step(folder, tmp_path / "out", split={"dev": 0.1})
-    found = {finding["code"]: finding for finding in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]}
+    found = {
+        finding["code"]: finding
+        for finding in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]
+    }
     figures = found["shared_documents"]["figures"]
     assert figures["train/test"] + figures["dev/test"] == 10
     assert found["made_dev"]["count"] == 4
-    repeated = [found[code]["figures"] for code in ("repeated_queries_train", "repeated_queries_dev") if code in found]
+    repeated = [
+        found[code]["figures"]
+        for code in ("repeated_queries_train", "repeated_queries_dev")
+        if code in found
+    ]
     assert (sum(one["exact"] for one in repeated), sum(one["near"] for one in repeated)) == (1, 1)

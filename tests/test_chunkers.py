@@ -25,10 +25,30 @@ from nearer.retrieve.late import allows_late, late_vectors
 from nearer.types import Document
 
 OURS = ("document", "tokens:4:0", "tokens:8:2", "tokens:1", "sentences:5", "recursive:6")
-THEIRS = ("semchunk:6", "chonkie:RecursiveChunker:6", "chonkie:SentenceChunker:6", "chonkie:TokenChunker:6")
-SPECS = (*OURS, *THEIRS, "sentences:5+title", "tokens:8:2+title", "document+title", "semchunk:6+title")
+THEIRS = (
+    "semchunk:6",
+    "chonkie:RecursiveChunker:6",
+    "chonkie:SentenceChunker:6",
+    "chonkie:TokenChunker:6",
+)
+SPECS = (
+    *OURS,
+    *THEIRS,
+    "sentences:5+title",
+    "tokens:8:2+title",
+    "document+title",
+    "semchunk:6+title",
+)
 #: Whole sentences of chonkie may be longer than the size: it says so.
-SIZED = ("tokens:4:0", "tokens:8:2", "tokens:1:0", "sentences:5", "recursive:6", "semchunk:6", "chonkie:TokenChunker:6")
+SIZED = (
+    "tokens:4:0",
+    "tokens:8:2",
+    "tokens:1:0",
+    "sentences:5",
+    "recursive:6",
+    "semchunk:6",
+    "chonkie:TokenChunker:6",
+)
 
 MARKDOWN = (
     "# Guide\r\n\r\nDr. Smith paid 3.14 dollars, e.g. for tea. Was it good? It was.\r\n\r\n## Setup\r\n\r\n"
@@ -45,9 +65,9 @@ ODD = (
     "ab\n\n\n" * 30,
     "e\u0301 " * 40,
 )
-texts = st.text(st.sampled_from("aB3 .\n\r\t#!?。、東é🎉\u200b\u2029-\"'()"), max_size=200) | st.text(max_size=60).map(
-    lambda text: text.encode("utf-8", "ignore").decode()
-)
+texts = st.text(
+    st.sampled_from("aB3 .\n\r\t#!?。、東é🎉\u200b\u2029-\"'()"), max_size=200
+) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "ignore").decode())
 
 
 def visible(text: str) -> set[int]:
@@ -93,9 +113,15 @@ def test_no_character_is_lost_and_offsets_are_true(spec: str, title: str, text: 
     assert [chunk.start for chunk in chunks] == sorted(chunk.start for chunk in chunks)
     bodies = [content[chunk.start : chunk.end] for chunk in chunks]
     covered = {place for chunk in chunks for place in range(chunk.start, chunk.end)}
-    before = f"{title.lstrip()} " if spec.endswith("+title") and title.strip() and text.strip() else ""
+    before = (
+        f"{title.lstrip()} " if spec.endswith("+title") and title.strip() and text.strip() else ""
+    )
     assert [chunk.text for chunk in chunks] == [before + body for body in bodies]
-    assert all(place in covered for place in range(len(before), len(content)) if not content[place].isspace())
+    assert all(
+        place in covered
+        for place in range(len(before), len(content))
+        if not content[place].isspace()
+    )
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -137,12 +163,16 @@ def byte_spans(text: str) -> list[tuple[int, int]]:
 
 
 def chunked_texts(spec: str, text: str, title: str = "") -> list[str]:
-    return [chunk.text for chunk in make_chunker(spec, word_spans).chunk(Document("d", text, title))]
+    return [
+        chunk.text for chunk in make_chunker(spec, word_spans).chunk(Document("d", text, title))
+    ]
 
 
 def test_windows_share_what_was_asked_for_and_end_at_a_space() -> None:
     numbers = [str(n) for n in range(100)]
-    assert chunked_texts("tokens:40:10", " ".join(numbers)) == [" ".join(numbers[start : start + 40]) for start in (0, 30, 60)]
+    assert chunked_texts("tokens:40:10", " ".join(numbers)) == [
+        " ".join(numbers[start : start + 40]) for start in (0, 30, 60)
+    ]
     pieces = chunked_texts("tokens:9:0", "one two un-be-liev-able three four five")
     assert pieces == ["one two un-be-liev-able", "three four five"]
 
@@ -164,11 +194,19 @@ def test_sentences_end_where_a_reader_would_end_them() -> None:
         "यह एक वाक्य है।",
         "Ende",
     ]
-    text = " ".join(sentences[:4]) + "\r\n" + "\n".join(sentences[4:6]) + "\n\n" + " ".join(sentences[6:])
+    text = (
+        " ".join(sentences[:4])
+        + "\r\n"
+        + "\n".join(sentences[4:6])
+        + "\n\n"
+        + " ".join(sentences[6:])
+    )
     wanted = [*sentences, "東京は首都です。", "人口は多い。", "終わり"]
     cuts = [0, *chunkers._sentences(text + "\n\n東京は首都です。人口は多い。終わり")[0]]
     full = text + "\n\n東京は首都です。人口は多い。終わり"
-    assert [full[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(full)], strict=True)] == wanted
+    assert [
+        full[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(full)], strict=True)
+    ] == wanted
 
 
 def test_whole_sentences_are_packed_and_only_longer_ones_are_cut() -> None:
@@ -191,7 +229,9 @@ def test_structure_is_cut_before_lines_and_a_heading_stays_with_its_text() -> No
 
 
 def test_every_chunk_of_the_body_carries_the_title() -> None:
-    chunks = make_chunker("tokens:3:0+title", word_spans).chunk(Document("d", "one two three four", " The title"))
+    chunks = make_chunker("tokens:3:0+title", word_spans).chunk(
+        Document("d", "one two three four", " The title")
+    )
     assert chunks == [Chunk("The title one two three", 10, 23), Chunk("The title four", 24, 28)]
 
 
@@ -227,7 +267,9 @@ def test_an_unknown_spec_names_the_known_ones(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", ["semchunk:8", "chonkie:TokenChunker:8"])
-def test_a_missing_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+def test_a_missing_library_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
     monkeypatch.setitem(sys.modules, spec.partition(":")[0], None)
     with pytest.raises(ConfigError, match=r"pip install 'nearer\[chunkers\]'"):
         make_chunker(spec, word_spans)
@@ -268,11 +310,17 @@ def test_a_class_of_ones_own_cuts_like_ours(own: Path) -> None:
     assert chunker.chunk(Document("d", "abcd")) == [Chunk("ab", 0, 2), Chunk("…cd", 2, 4)]
     corpus = Corpus.from_documents([Document("1", "abcd"), Document("2", "efgh")])
     assert list(chunk_corpus(corpus, chunker).texts) == ["ab", "…cd", "ef", "…gh"]
-    assert make_chunker("own_chunkers:Nothing", word_spans, own).chunk(Document("d", "abcd")) == [Chunk("abcd", 0, 4)]
+    assert make_chunker("own_chunkers:Nothing", word_spans, own).chunk(Document("d", "abcd")) == [
+        Chunk("abcd", 0, 4)
+    ]
 
 
-@pytest.mark.parametrize(("name", "problem"), [("Outside", "0:5 is outside"), ("Broken", "AttributeError: .* 'words'")])
-def test_what_a_class_does_wrong_is_told_with_the_document(own: Path, name: str, problem: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "problem"), [("Outside", "0:5 is outside"), ("Broken", "AttributeError: .* 'words'")]
+)
+def test_what_a_class_does_wrong_is_told_with_the_document(
+    own: Path, name: str, problem: str
+) -> None:
     with pytest.raises(ConfigError, match=f"document 'd'.*{problem}"):
         make_chunker(f"own_chunkers:{name}", word_spans, own).chunk(Document("d", "abcd"))
     with pytest.raises(SearchSystemError, match="has no Absent"):
@@ -286,33 +334,52 @@ def test_what_a_class_does_wrong_is_told_with_the_document(own: Path, name: str,
 def test_chunks_of_a_corpus_are_those_of_its_documents(corpus: Corpus, spec: str) -> None:
     chunker = make_chunker(spec, word_spans)
     chunked = chunk_corpus(corpus, chunker)
-    wanted = [(position, chunk) for position, document in enumerate(corpus) for chunk in chunker.chunk(document)]
+    wanted = [
+        (position, chunk)
+        for position, document in enumerate(corpus)
+        for chunk in chunker.chunk(document)
+    ]
     assert chunked.owners.tolist() == [position for position, _ in wanted]
-    assert [tuple(span) for span in chunked.spans.tolist()] == [(chunk.start, chunk.end) for _, chunk in wanted]
+    assert [tuple(span) for span in chunked.spans.tolist()] == [
+        (chunk.start, chunk.end) for _, chunk in wanted
+    ]
     assert list(chunked.texts) == [chunk.text for _, chunk in wanted]
     assert len(chunked.texts) == len(wanted)
     assert chunked.texts[-2] == wanted[-2][1].text
     assert chunked.texts[3:9:2] == [chunk.text for _, chunk in wanted[3:9:2]]
-    assert [text for position in range(len(corpus)) for text in chunked.of(position)] == list(chunked.texts)
-    assert (chunked.owners.dtype, chunked.starts.dtype, chunked.spans.dtype) == (np.int64, np.int64, np.int32)
+    assert [text for position in range(len(corpus)) for text in chunked.of(position)] == list(
+        chunked.texts
+    )
+    assert (chunked.owners.dtype, chunked.starts.dtype, chunked.spans.dtype) == (
+        np.int64,
+        np.int64,
+        np.int32,
+    )
     last = np.maximum.reduceat(np.arange(len(wanted)), chunked.starts)
     assert last.tolist() == [*(chunked.starts[1:] - 1).tolist(), len(wanted) - 1]
 
 
 def test_an_empty_document_has_one_empty_chunk() -> None:
     chunked = chunk_corpus(
-        Corpus.from_documents([Document("1", "a b c"), Document("2", ""), Document("3", "d")]), make_chunker("tokens:2:0", word_spans)
+        Corpus.from_documents([Document("1", "a b c"), Document("2", ""), Document("3", "d")]),
+        make_chunker("tokens:2:0", word_spans),
     )
     assert list(chunked.texts) == ["a b", "c", "", "d"]
     assert chunked.owners.tolist() == [0, 0, 1, 2]
     assert chunked.starts.tolist() == [0, 2, 3]
 
 
-def test_a_document_is_read_once_for_all_its_chunks(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_is_read_once_for_all_its_chunks(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chunked = chunk_corpus(corpus, make_chunker("tokens:16", word_spans))
     read: list[int] = []
     original = Corpus.__getitem__
-    monkeypatch.setattr(Corpus, "__getitem__", lambda self, position: read.append(position) or original(self, position))
+    monkeypatch.setattr(
+        Corpus,
+        "__getitem__",
+        lambda self, position: read.append(position) or original(self, position),
+    )
     assert len(list(chunked.texts)) > 2 * len(corpus)
     assert read == list(range(len(corpus)))
 
@@ -320,7 +387,9 @@ def test_a_document_is_read_once_for_all_its_chunks(corpus: Corpus, monkeypatch:
 # --- tokens of a model -------------------------------------------------------------------------------
 
 
-def test_tokens_of_a_model_are_counted_without_special_ones_and_not_cut(encoder: SentenceEncoder) -> None:
+def test_tokens_of_a_model_are_counted_without_special_ones_and_not_cut(
+    encoder: SentenceEncoder,
+) -> None:
     text = "unbelievably good " * 50
     spans = encoder.token_spans(text)
     assert len(spans) == int(encoder.token_counts([text])[0]) - 2 > 64
@@ -333,21 +402,37 @@ def test_tokens_of_a_model_are_counted_without_special_ones_and_not_cut(encoder:
 def test_a_static_models_tokenizer_keeps_its_own_limit(minilm: Path) -> None:
     tokenizer = Tokenizer.from_file(str(minilm / "tokenizer.json"))
     tokenizer.enable_truncation(8)
-    encoder = SentenceEncoder(SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu"), precision="fp32")
+    encoder = SentenceEncoder(
+        SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu"),
+        precision="fp32",
+    )
     before = encoder.encode(["one two " * 20], "document")
     assert len(encoder.token_spans("one two " * 20)) == 40
     assert np.array_equal(encoder.encode(["one two " * 20], "document"), before)
     assert not allows_late(encoder)
 
 
-def test_words_stand_in_where_the_tokenizer_does_not_tell(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_stand_in_where_the_tokenizer_does_not_tell(
+    encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(encoder, "model", object())
-    assert encoder.token_spans("a b-c 東京") == word_spans("a b-c 東京") == [(0, 1), (2, 3), (3, 4), (4, 5), (6, 7), (7, 8)]
+    assert (
+        encoder.token_spans("a b-c 東京")
+        == word_spans("a b-c 東京")
+        == [(0, 1), (2, 3), (3, 4), (4, 5), (6, 7), (7, 8)]
+    )
 
 
-@pytest.mark.parametrize("spec", ["tokens:16", "sentences:16", "recursive:16", "semchunk:16", "chonkie:TokenChunker:16"])
-def test_chunks_hold_at_most_the_models_tokens(encoder: SentenceEncoder, corpus: Corpus, spec: str) -> None:
-    chunked = chunk_corpus(Corpus.from_documents(corpus[position] for position in range(20)), make_chunker(spec, encoder.token_spans))
+@pytest.mark.parametrize(
+    "spec", ["tokens:16", "sentences:16", "recursive:16", "semchunk:16", "chonkie:TokenChunker:16"]
+)
+def test_chunks_hold_at_most_the_models_tokens(
+    encoder: SentenceEncoder, corpus: Corpus, spec: str
+) -> None:
+    chunked = chunk_corpus(
+        Corpus.from_documents(corpus[position] for position in range(20)),
+        make_chunker(spec, encoder.token_spans),
+    )
     lengths = encoder.token_counts(chunked.texts) - 2
     # Cut inside a word, its rest may need another token than it did in the word.
     assert lengths.max() <= 16 + (2 if spec.startswith("chonkie") else 0)
@@ -363,18 +448,30 @@ def late_over(encoder: SentenceEncoder, spec: str, texts: list[str]) -> tuple[np
     return late_vectors(encoder, corpus, chunked), chunked
 
 
-SHORT = ["An attacker can read files.", "", "  ", "東京 🎉", "The buffer overflows, and then nothing holds it back."]
+SHORT = [
+    "An attacker can read files.",
+    "",
+    "  ",
+    "東京 🎉",
+    "The buffer overflows, and then nothing holds it back.",
+]
 
 
 def test_a_chunk_that_is_the_whole_document_has_its_plain_vector(encoder: SentenceEncoder) -> None:
     vectors, chunked = late_over(encoder, "document", SHORT)
     assert vectors.dtype == np.float32
-    assert np.sum(vectors * encoder.encode(chunked.texts, "document"), axis=1) == pytest.approx(1, abs=1e-4)
+    assert np.sum(vectors * encoder.encode(chunked.texts, "document"), axis=1) == pytest.approx(
+        1, abs=1e-4
+    )
 
 
 def test_prompts_and_excluded_prompts_are_pooled_as_the_model_does(model: Any) -> None:
     for included in (True, False):
-        twin = SentenceTransformer(modules=[model[0], Pooling(384, include_prompt=included)], device="cpu", similarity_fn_name="dot")
+        twin = SentenceTransformer(
+            modules=[model[0], Pooling(384, include_prompt=included)],
+            device="cpu",
+            similarity_fn_name="dot",
+        )
         encoder = SentenceEncoder(twin, document_prompt="passage of text: ", precision="fp32")
         vectors, chunked = late_over(encoder, "document", [SHORT[0], SHORT[4]])
         assert np.allclose(vectors, encoder.encode(chunked.texts, "document"), atol=1e-4)
@@ -383,13 +480,20 @@ def test_prompts_and_excluded_prompts_are_pooled_as_the_model_does(model: Any) -
 def test_a_chunk_knows_its_document(encoder: SentenceEncoder) -> None:
     texts = [f"{city} is large. It has many parks." for city in ("Berlin", "Lima")]
     vectors, chunked = late_over(encoder, "sentences:5", texts)
-    assert list(chunked.texts) == ["Berlin is large.", "It has many parks.", "Lima is large.", "It has many parks."]
+    assert list(chunked.texts) == [
+        "Berlin is large.",
+        "It has many parks.",
+        "Lima is large.",
+        "It has many parks.",
+    ]
     assert not np.allclose(vectors[1], vectors[3], atol=1e-3)
     plain = encoder.encode(chunked.texts, "document")
     assert np.allclose(plain[1], plain[3], atol=1e-6)
 
 
-def test_tokens_of_a_long_document_count_once_in_whichever_window(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_of_a_long_document_count_once_in_whichever_window(
+    minilm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without layers and positions a token's vector depends on the token alone, so windows must not matter."""
     import torch
 
@@ -404,12 +508,19 @@ def test_tokens_of_a_long_document_count_once_in_whichever_window(minilm: Path, 
         monkeypatch.setattr(late, "_window", lambda model, window=window: window)
         windowed, _ = late_over(encoder, "tokens:20:5", texts)
         assert np.allclose(windowed, vectors, atol=1e-5)
-    inner = slice(int(chunked.starts[3]) + 1, len(vectors) - 1)  # without the special tokens of the first and the last
-    counted = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in chunked.texts[inner]]
+    inner = slice(
+        int(chunked.starts[3]) + 1, len(vectors) - 1
+    )  # without the special tokens of the first and the last
+    counted = [
+        model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in chunked.texts[inner]
+    ]
     table = model[0].model.embeddings
     with torch.inference_mode():
         wanted = torch.stack([table(torch.tensor([ids]))[0].mean(0) for ids in counted])
-    assert np.allclose(vectors[inner], torch.nn.functional.normalize(wanted, dim=-1).numpy(), atol=1e-5)
+    assert np.allclose(
+        vectors[inner], torch.nn.functional.normalize(wanted, dim=-1).numpy(), atol=1e-5
+    )
 
 
 def test_a_window_is_as_long_as_the_models_positions(model: Any) -> None:
@@ -423,7 +534,9 @@ def test_a_window_is_as_long_as_the_models_positions(model: Any) -> None:
         table.padding_idx = None
 
 
-def test_late_vectors_are_cached_apart_from_plain_ones(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_vectors_are_cached_apart_from_plain_ones(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = SentenceEncoder(model, precision="fp32", cache=tmp_path)
     plain = encoder.encode(["One thing. Another thing."], "document")
     vectors, _ = late_over(encoder, "sentences:3", ["One thing. Another thing.", "One thing."])
@@ -435,7 +548,9 @@ def test_late_vectors_are_cached_apart_from_plain_ones(model: Any, tmp_path: Pat
 
 
 def test_other_poolings_do_not_allow_it(model: Any) -> None:
-    encoder = SentenceEncoder(SentenceTransformer(modules=[model[0], Pooling(384, "cls")], device="cpu"), precision="fp32")
+    encoder = SentenceEncoder(
+        SentenceTransformer(modules=[model[0], Pooling(384, "cls")], device="cpu"), precision="fp32"
+    )
     assert not allows_late(encoder)
     with pytest.raises(ModelError, match="does not allow late chunking"):
         late_over(encoder, "document", ["a"])

@@ -33,7 +33,9 @@ def test_a_run_ends_in_a_verdict_and_a_report(finished: Path) -> None:
     decision = json.loads((run / "decide" / "decision.json").read_text())
     assert decision["verdict"] in {"ship", "use_simpler_fix", "do_not_ship", "inconclusive"}
     assert decision["test_looks"] == 1
-    assert {"dense", "bm25", "rrf", "convex", "fine-tuned"} <= {c["name"] for c in decision["candidates"]}
+    assert {"dense", "bm25", "rrf", "convex", "fine-tuned"} <= {
+        c["name"] for c in decision["candidates"]
+    }
     assert len(decision["checklist"]) == 6
     html = (run / "report" / "report.html").read_text()
     assert len(html) < 3_000_000
@@ -45,7 +47,10 @@ def test_a_run_ends_in_a_verdict_and_a_report(finished: Path) -> None:
 def test_a_second_run_computes_nothing_and_looks_at_no_test_query(finished: Path) -> None:
     result = nearer("run", "-c", finished, "--json")
     assert [step["status"] for step in json.loads(result.stdout)] == ["fresh"] * 8
-    assert len((finished.parent / "runs" / "default" / "test_looks.jsonl").read_text().splitlines()) == 1
+    assert (
+        len((finished.parent / "runs" / "default" / "test_looks.jsonl").read_text().splitlines())
+        == 1
+    )
 
 
 def test_json_stands_alone_on_stdout(finished: Path) -> None:
@@ -84,7 +89,9 @@ def test_the_trec_run_scores_to_the_same_numbers_under_trec_eval(finished: Path)
         qrels.setdefault(query_id, {})[doc_id] = int(grade)
     with (run / "evaluate/run.trec").open() as handle:
         results = pytrec_eval.parse_run(handle)
-    scored = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "recall.100", "map"}).evaluate(results)
+    scored = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "recall.100", "map"}).evaluate(
+        results
+    )
     for line in (run / "evaluate/scores.jsonl").read_text().splitlines():
         ours = json.loads(line)
         theirs = scored[ours["query_id"]]
@@ -95,7 +102,9 @@ def test_the_trec_run_scores_to_the_same_numbers_under_trec_eval(finished: Path)
 
 def test_the_gate_says_no_with_exit_code_1(finished: Path) -> None:
     # An impossible minimum gain: whatever was trained, it is not shipped.
-    result = nearer("decide", "--gate", "-c", finished, "--set", "decide.min_gain=1.0", "--run", "default")
+    result = nearer(
+        "decide", "--gate", "-c", finished, "--set", "decide.min_gain=1.0", "--run", "default"
+    )
     assert result.exit_code == 1, result.output
 
 
@@ -104,7 +113,10 @@ def test_held_out_judgments_change_nothing_before_decide(finished: Path, tmp_pat
     here = tmp_path / "again"
     shutil.copytree(finished.parent, here)
     run = here / "runs" / "default"
-    before = {name: (run / name).read_bytes() for name in ("evaluate/run.trec", "mine/examples.jsonl", "train/model/model.safetensors")}
+    before = {
+        name: (run / name).read_bytes()
+        for name in ("evaluate/run.trec", "mine/examples.jsonl", "train/model/model.safetensors")
+    }
     for file in (run / "check" / "split" / "test").iterdir():
         file.write_text("nonsense\n")
     for stage in ("evaluate", "mine", "train"):
@@ -114,7 +126,9 @@ def test_held_out_judgments_change_nothing_before_decide(finished: Path, tmp_pat
     assert nearer("decide", "-c", here / "nearer.yaml", "--force").exit_code == 2
 
 
-def test_init_looks_at_the_data_and_writes_a_configuration_that_runs(small_data: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_init_looks_at_the_data_and_writes_a_configuration_that_runs(
+    small_data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     result = nearer("init", tmp_path / "mine", "--data", small_data, "--model", tiny_model)
     assert result.exit_code == 0, result.output
     path = tmp_path / "mine" / "nearer.yaml"
@@ -127,7 +141,9 @@ def test_init_looks_at_the_data_and_writes_a_configuration_that_runs(small_data:
     assert "--force" in again.output
 
 
-def test_data_without_training_queries_still_gets_a_decision(small_data: Path, write_project: Any, tmp_path: Path) -> None:
+def test_data_without_training_queries_still_gets_a_decision(
+    small_data: Path, write_project: Any, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     shutil.copytree(small_data, data)
     (data / "qrels" / "train.tsv").unlink()
@@ -148,7 +164,9 @@ def break_line(data: Path) -> None:
 
 
 def not_utf8(data: Path) -> None:
-    (data / "queries.jsonl").write_bytes((data / "queries.jsonl").read_bytes() + b'{"_id": "q", "text": "\xff\xfe"}\n')
+    (data / "queries.jsonl").write_bytes(
+        (data / "queries.jsonl").read_bytes() + b'{"_id": "q", "text": "\xff\xfe"}\n'
+    )
 
 
 def duplicate_id(data: Path) -> None:
@@ -168,7 +186,9 @@ def other_corpus(data: Path) -> None:
     path = data / "qrels" / "train.tsv"
     path.write_text(path.read_text().replace("CWE-", "OTHER-"))
     for name in ("dev", "test"):
-        (data / "qrels" / f"{name}.tsv").write_text((data / "qrels" / f"{name}.tsv").read_text().replace("CWE-", "OTHER-"))
+        (data / "qrels" / f"{name}.tsv").write_text(
+            (data / "qrels" / f"{name}.tsv").read_text().replace("CWE-", "OTHER-")
+        )
 
 
 def torn_gzip(data: Path) -> None:
@@ -195,7 +215,9 @@ def bad_grade(data: Path) -> None:
         (bad_grade, "dev.tsv"),
     ],
 )
-def test_bad_data_is_named_and_nothing_is_written(damage: Any, told: str, small_data: Path, write_project: Any, tmp_path: Path) -> None:
+def test_bad_data_is_named_and_nothing_is_written(
+    damage: Any, told: str, small_data: Path, write_project: Any, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     shutil.copytree(small_data, data)
     damage(data)
@@ -229,7 +251,15 @@ def test_bad_settings_are_named_with_what_to_do(words: list[str], told: str, pro
 def test_a_model_folder_without_weights_is_named(project: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert nearer("check", "-c", project).exit_code == 0
-    result = nearer("evaluate", "-c", project, "--set", f"model.name={tmp_path / 'empty'}", "--set", "search.system=dense")
+    result = nearer(
+        "evaluate",
+        "-c",
+        project,
+        "--set",
+        f"model.name={tmp_path / 'empty'}",
+        "--set",
+        "search.system=dense",
+    )
     assert result.exit_code == 2
 
 

@@ -19,20 +19,26 @@ def unit(n: int, d: int = 64, seed: int = 0) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@given(st.sampled_from(["float32", "float16", "int8", "binary"]), st.none() | st.integers(1, 999_999))
+@given(
+    st.sampled_from(["float32", "float16", "int8", "binary"]), st.none() | st.integers(1, 999_999)
+)
 def test_a_compression_parses_back_from_its_text(dtype: Dtype, dimension: int | None) -> None:
     spec = Compression(dtype, dimension)
     assert Compression.parse(str(spec)) == spec
 
 
-@pytest.mark.parametrize("text", ["", "int4", "int8@", "int8@0", "int8@-1", "int8@1.5", "INT8", "int8@128 ", "int8\n"])
+@pytest.mark.parametrize(
+    "text", ["", "int4", "int8@", "int8@0", "int8@-1", "int8@1.5", "INT8", "int8@128 ", "int8\n"]
+)
 def test_an_unknown_compression_is_refused_with_the_known_ones(text: str) -> None:
     with pytest.raises(ConfigError, match="float32, float16, int8, binary"):
         Compression.parse(text)
 
 
 def test_more_components_than_the_model_has_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"float16@65: the vectors have 64 components\n.*float16@64"):
+    with pytest.raises(
+        ConfigError, match=r"float16@65: the vectors have 64 components\n.*float16@64"
+    ):
         compress(unit(3), Compression("float16", 65), "cosine")
 
 
@@ -42,7 +48,15 @@ def test_bits_that_do_not_fill_bytes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("float32", 256), ("float16", 128), ("int8", 68), ("binary", 8), ("int8@32", 36), ("binary@32", 4)]
+    ("text", "size"),
+    [
+        ("float32", 256),
+        ("float16", 128),
+        ("int8", 68),
+        ("binary", 8),
+        ("int8@32", 36),
+        ("binary@32", 4),
+    ],
 )
 def test_the_size_is_that_of_what_is_stored(text: str, size: int) -> None:
     spec = Compression.parse(text)
@@ -68,7 +82,9 @@ def test_rows_appended_later_are_stored_as_they_would_have_been(text: str) -> No
 
 def test_float_rows_come_back_within_their_precision() -> None:
     vectors = unit(20)
-    assert np.array_equal(decode_rows(encode_rows(vectors, Compression(), "cosine"), Compression()), vectors)
+    assert np.array_equal(
+        decode_rows(encode_rows(vectors, Compression(), "cosine"), Compression()), vectors
+    )
     half = Compression("float16")
     assert np.abs(decode_rows(encode_rows(vectors, half, "cosine"), half) - vectors).max() < 2**-11
 
@@ -80,7 +96,9 @@ def test_int8_is_off_by_half_a_step_at_most(scale: float, seed: int) -> None:
     spec = Compression("int8")
     back = decode_rows(encode_rows(vectors, spec, "dot"), spec)
     assert back.dtype == np.float32
-    assert np.all(np.abs(back - vectors) <= np.abs(vectors).max(axis=1, keepdims=True) / 254 * 1.001)
+    assert np.all(
+        np.abs(back - vectors) <= np.abs(vectors).max(axis=1, keepdims=True) / 254 * 1.001
+    )
 
 
 def test_binary_keeps_the_signs() -> None:
@@ -91,17 +109,23 @@ def test_binary_keeps_the_signs() -> None:
 
 
 @pytest.mark.parametrize("text", SPECS)
-def test_scores_are_inner_products_with_the_decoded_rows(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_inner_products_with_the_decoded_rows(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_BLOCK", 7)
     spec, documents, queries = Compression.parse(text), unit(30), unit(5, seed=1)
     made = compress(documents, spec, "cosine")
     scores = made.scores(queries)
     assert scores.dtype == np.float32
-    assert np.allclose(scores, cut(queries, spec, "cosine") @ decode_rows(made.stored, spec).T, atol=1e-6)
+    assert np.allclose(
+        scores, cut(queries, spec, "cosine") @ decode_rows(made.stored, spec).T, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("text", [text for text in SPECS if "binary" not in text])
-def test_the_top_k_are_the_best_scores_ties_included(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_top_k_are_the_best_scores_ties_included(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_BLOCK_SCORES", 100)
     documents, queries = unit(50), unit(5, seed=1)
     documents[10:20] = documents[0]
@@ -151,6 +175,9 @@ def test_lossy_rows_still_find_the_nearest(text: str, least: float) -> None:
     wanted = [set(np.argsort(-row)[:10]) for row in queries @ documents.T]
     found = compress(documents, Compression.parse(text), "cosine").top_k(queries, 10)
     recall = np.mean(
-        [len(best & set(positions[np.argsort(-scores)][:10])) / 10 for best, (positions, scores) in zip(wanted, found, strict=True)]
+        [
+            len(best & set(positions[np.argsort(-scores)][:10])) / 10
+            for best, (positions, scores) in zip(wanted, found, strict=True)
+        ]
     )
     assert recall >= least

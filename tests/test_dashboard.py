@@ -27,29 +27,61 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    path = next(
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
+        None,
+    )
     assert path, "this test needs a browser: apt-get install chromium"
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=FLAGS) as browser:
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=path, args=FLAGS) as browser,
+    ):
         yield browser.new_page()
 
 
-def test_it_reads_and_moves_generations(world: World, models: tuple[Path, Path], page: Page) -> None:  # noqa: F811
+def test_it_reads_and_moves_generations(
+    world: World, models: tuple[Path, Path], page: Page
+) -> None:
     old, new = str(world.generations.pointer().id), made(world, models[1])
     hostile = "<script>document.title = 'taken'</script>"
     series = Series(world.root / "monitor" / "series.db")
     today = world.generations.history()[-1]["time"][:10]
-    alert = {"condition": "score_drift", "since": today, "slice": "all", "what": hostile, "do": "look", "examples": [hostile]}
+    alert = {
+        "condition": "score_drift",
+        "since": today,
+        "slice": "all",
+        "what": hostile,
+        "do": "look",
+        "examples": [hostile],
+    }
     series.append(
-        today, [Row(today, "quality nDCG@10", 0.5), Row(today, "quality nDCG@10", 0.4, 0.3, 0.5, "short")], [alert], ["score_drift"]
+        today,
+        [Row(today, "quality nDCG@10", 0.5), Row(today, "quality nDCG@10", 0.4, 0.3, 0.5, "short")],
+        [alert],
+        ["score_drift"],
     )
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type == "error" else None,
+    )
     with serving(Service(world.generations, Tokens("admin-secret"))) as address:
         page.goto(f"{address}/dashboard")
         assert page.title().startswith(old)
         text = page.inner_text("body")
-        for expected in (f"{old} answers", "the first generation", hostile, "quality nDCG@10", "short", new):
+        for expected in (
+            f"{old} answers",
+            "the first generation",
+            hostile,
+            "quality nDCG@10",
+            "short",
+            new,
+        ):
             assert expected in text
         assert page.locator("svg.chart").count() == 1
 
@@ -80,10 +112,12 @@ def test_it_reads_and_moves_generations(world: World, models: tuple[Path, Path],
 
         page.set_viewport_size({"width": 375, "height": 720})
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    page.wait_for_selector("#stale:not([hidden])", timeout=15_000)  # it says so when the service is gone
+    page.wait_for_selector(
+        "#stale:not([hidden])", timeout=15_000
+    )  # it says so when the service is gone
 
 
-def test_nothing_is_loaded_from_elsewhere(world: World, page: Page) -> None:  # noqa: F811
+def test_nothing_is_loaded_from_elsewhere(world: World, page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     with serving(Service(world.generations, Tokens())) as address:

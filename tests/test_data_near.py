@@ -31,13 +31,20 @@ def random_text(rng: random.Random, n: int = 60) -> str:
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [("Hello,  World", "hello world"), ("ﬁne — “print”", "fine print"), ("What is it?", "what is it"), ("naïve", "NAÏVE")],
+    [
+        ("Hello,  World", "hello world"),
+        ("ﬁne — “print”", "fine print"),
+        ("What is it?", "what is it"),
+        ("naïve", "NAÏVE"),
+    ],
 )
 def test_case_spacing_and_punctuation_do_not_matter(a: str, b: str) -> None:
     assert normalise(a) == normalise(b)
 
 
-@pytest.mark.parametrize(("a", "b"), [("C++ tutorial", "C# tutorial"), ("a < b", "a > b"), ("?", "!"), ("ls -l", "ls l")])
+@pytest.mark.parametrize(
+    ("a", "b"), [("C++ tutorial", "C# tutorial"), ("a < b", "a > b"), ("?", "!"), ("ls -l", "ls l")]
+)
 def test_symbols_that_carry_meaning_do(a: str, b: str) -> None:
     assert normalise(a) != normalise(b)
 
@@ -51,7 +58,9 @@ def shingles(text: str) -> set[tuple[str, ...]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd"), max_size=12))
+@given(
+    st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd"), max_size=12)
+)
 def test_similarity_is_the_jaccard_of_word_3_grams(a: list[str], b: list[str]) -> None:
     shingle = Shingler()
     one, two = " ".join(a), " ".join(b)
@@ -79,7 +88,9 @@ def test_all_pairs_above_the_threshold_are_found_and_no_others() -> None:
     pairs = {(pair.a, pair.b) for pair in found.pairs}
     assert pairs <= expected
     assert len(pairs) >= 0.98 * len(expected) > 30
-    assert near_duplicates(texts, 0.9, reread=lambda positions: (texts[i] for i in positions)) == found
+    assert (
+        near_duplicates(texts, 0.9, reread=lambda positions: (texts[i] for i in positions)) == found
+    )
 
 
 def test_groups_are_transitive_and_empty_texts_belong_to_none() -> None:
@@ -114,26 +125,38 @@ def test_the_guard_knows_held_out_texts_exactly_and_nearly() -> None:
     assert guard.collides("") is None
 
 
-@pytest.mark.parametrize(("threshold", "size", "added"), [(0.8, 10, 2), (0.9, 10, 1), (0.55, 100, 45)])
+@pytest.mark.parametrize(
+    ("threshold", "size", "added"), [(0.8, 10, 2), (0.9, 10, 1), (0.55, 100, 45)]
+)
 def test_a_pair_just_at_the_threshold_is_found(threshold: float, size: int, added: int) -> None:
     held = " ".join(WORDS[: size + 2 - added])
     longer = " ".join(WORDS[: size + 2])  # `size` shingles, `added` of them new
     assert HeldOut.of([held], threshold).collides(longer) == "near-duplicate"
     assert HeldOut.of([held], threshold + 0.01).collides(longer) is None
-    assert [pair.similarity for pair in near_duplicates([held, longer], threshold).pairs] == [threshold]
+    assert [pair.similarity for pair in near_duplicates([held, longer], threshold).pairs] == [
+        threshold
+    ]
     assert near_duplicates([held, longer], threshold + 0.01).pairs == ()
 
 
 def test_the_guard_is_saved_without_texts_and_byte_for_byte_alike(tmp_path: Path) -> None:
-    texts = ["How do I reset the alpha device?", "short one", "a longer question about nothing in particular"]
+    texts = [
+        "How do I reset the alpha device?",
+        "short one",
+        "a longer question about nothing in particular",
+    ]
     HeldOut.of(texts, 0.9).save(tmp_path / "one.npz")
     HeldOut.of(reversed(texts), 0.9).save(tmp_path / "two.npz")
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     with zipfile.ZipFile(tmp_path / "one.npz") as archive:
-        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}  # no clock in the bytes
+        assert {entry.date_time for entry in archive.infolist()} == {
+            (1980, 1, 1, 0, 0, 0)
+        }  # no clock in the bytes
     assert b"reset" not in (tmp_path / "one.npz").read_bytes()
     back = HeldOut.load(tmp_path / "one.npz")
-    assert [back.collides(text) for text in [*texts, "unknown thing here"]] == ["exact"] * 3 + [None]
+    assert [back.collides(text) for text in [*texts, "unknown thing here"]] == ["exact"] * 3 + [
+        None
+    ]
     with np.load(tmp_path / "one.npz", allow_pickle=False) as stored:
         assert {array.dtype.kind for array in stored.values()} <= set("uif")
 
@@ -152,10 +175,17 @@ def test_a_damaged_guard_is_refused(tmp_path: Path) -> None:
 # -- splits ------------------------------------------------------------------------------------
 
 
-def some_queries(n: int, per_document: int = 2) -> tuple[dict[str, Query], dict[str, dict[str, int]]]:
+def some_queries(
+    n: int, per_document: int = 2
+) -> tuple[dict[str, Query], dict[str, dict[str, int]]]:
     rng = random.Random(1)
     queries = {
-        f"q{i}": Query(f"q{i}", random_text(rng, 12), metadata={"time": f"2026-01-{i % 28 + 1:02d}T00:00:{i % 60:02d}Z"}) for i in range(n)
+        f"q{i}": Query(
+            f"q{i}",
+            random_text(rng, 12),
+            metadata={"time": f"2026-01-{i % 28 + 1:02d}T00:00:{i % 60:02d}Z"},
+        )
+        for i in range(n)
     }
     return queries, {f"q{i}": {f"d{i // per_document}": 1} for i in range(n)}
 
@@ -163,12 +193,16 @@ def some_queries(n: int, per_document: int = 2) -> tuple[dict[str, Query], dict[
 def test_groups_never_straddle_splits_and_the_shares_are_kept() -> None:
     queries, judgments = some_queries(300)
     queries["q299"] = Query("q299", queries["q0"].text.upper())
-    division = make_splits(queries, judgments, SplitSettings(dev=0.1, test=0.3), seed=7, near_duplicate=0.9)
+    division = make_splits(
+        queries, judgments, SplitSettings(dev=0.1, test=0.3), seed=7, near_duplicate=0.9
+    )
     where = {query_id: name for name, ids in division.ids.items() for query_id in ids}
     assert len(where) == 300
     assert all(where[f"q{i}"] == where[f"q{i + 1}"] for i in range(0, 300, 2))
     assert where["q0"] == where["q299"]
-    assert {name: len(ids) for name, ids in division.ids.items()} == pytest.approx({"train": 180, "dev": 30, "test": 90}, abs=4)
+    assert {name: len(ids) for name, ids in division.ids.items()} == pytest.approx(
+        {"train": 180, "dev": 30, "test": 90}, abs=4
+    )
 
 
 def test_splits_depend_on_the_seed_and_not_on_the_order() -> None:
@@ -189,10 +223,17 @@ def test_one_giant_group_of_shared_documents_is_broken_up_and_said_so() -> None:
 
 
 def test_a_split_by_time_tests_on_the_latest_and_drops_their_earlier_twins() -> None:
-    queries = {f"q{i}": Query(f"q{i}", f"{WORDS[i]} {WORDS[i + 50]} {WORDS[i + 100]}", metadata={"when": 1000 + i}) for i in range(20)}
+    queries = {
+        f"q{i}": Query(
+            f"q{i}", f"{WORDS[i]} {WORDS[i + 50]} {WORDS[i + 100]}", metadata={"when": 1000 + i}
+        )
+        for i in range(20)
+    }
     queries["q0"] = Query("q0", queries["q19"].text, metadata={"when": 1})
     judgments = {query_id: {"d": 1} for query_id in queries}
-    division = make_splits(queries, judgments, SplitSettings(by="time", dev=0.1, test=0.3), 7, 0.9, timestamp="when")
+    division = make_splits(
+        queries, judgments, SplitSettings(by="time", dev=0.1, test=0.3), 7, 0.9, timestamp="when"
+    )
     assert division.ids["test"] == sorted(f"q{i}" for i in range(14, 20))
     assert division.ids["dev"] == ["q12", "q13"]
     assert "q0" not in division.ids["train"]
@@ -206,7 +247,14 @@ def test_a_missing_time_is_named() -> None:
 
 
 def frozen(name: str) -> Split:
-    query = Query("q1", "ä text\nof two lines", {"lang": "en"}, ("tag",), ({"doc_id": "d1", "start": 1, "end": 4},), {"year": 2026})
+    query = Query(
+        "q1",
+        "ä text\nof two lines",
+        {"lang": "en"},
+        ("tag",),
+        ({"doc_id": "d1", "start": 1, "end": 4},),
+        {"year": 2026},
+    )
     return Split(name, (query,), {"q1": {"d1": 2, "d2": 0}})
 
 
@@ -226,7 +274,10 @@ def test_test_is_refused_and_each_look_at_it_is_logged_first(tmp_path: Path) -> 
     assert open_test(tmp_path, log, "decide: base") == frozen("test")
     open_test(tmp_path, log, "decide: again")
     looks = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [(look["reason"], look["n_queries"]) for look in looks] == [("decide: base", 1), ("decide: again", 1)]
+    assert [(look["reason"], look["n_queries"]) for look in looks] == [
+        ("decide: base", 1),
+        ("decide: again", 1),
+    ]
     assert all(look["time"] and look["pid"] for look in looks)
     (tmp_path / "test" / "queries.jsonl").write_text("broken\n")
     with pytest.raises(DataError):

@@ -57,8 +57,14 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".bz2", ".xz"])
 @pytest.mark.parametrize("kind", ["jsonl", "ndjson", "json", "csv", "parquet"])
-def test_every_format_and_packing_gives_the_same_documents(tmp_path: Path, kind: str, packing: str) -> None:
-    data = {"json": json.dumps(ROWS).encode(), "csv": table(ROWS, ","), "parquet": parquet(ROWS)}.get(kind, jsonl(ROWS))
+def test_every_format_and_packing_gives_the_same_documents(
+    tmp_path: Path, kind: str, packing: str
+) -> None:
+    data = {
+        "json": json.dumps(ROWS).encode(),
+        "csv": table(ROWS, ","),
+        "parquet": parquet(ROWS),
+    }.get(kind, jsonl(ROWS))
     pack = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[packing]
     path = tmp_path / f"corpus.{kind}{packing}"
     path.write_bytes(pack(data))
@@ -67,7 +73,10 @@ def test_every_format_and_packing_gives_the_same_documents(tmp_path: Path, kind:
     assert [one.text for one in corpus] == [row["text"] for row in ROWS]
     assert corpus[0].title == "Éclair"
     assert corpus[0].metadata == {"kind": "food"}
-    assert list(corpus.contents([2, 0])) == ["Seven a number", "Éclair a pastry, with cream\nand more"]
+    assert list(corpus.contents([2, 0])) == [
+        "Seven a number",
+        "Éclair a pastry, with cream\nand more",
+    ]
 
 
 def test_a_datasets_folder_is_read(tmp_path: Path) -> None:
@@ -80,7 +89,9 @@ def test_a_datasets_folder_is_read(tmp_path: Path) -> None:
 
 
 def test_a_corpus_answers_by_id_and_position(tmp_path: Path) -> None:
-    corpus = Corpus.from_documents(Document(str(i), f"text {i}", metadata={"_id": "trap", "n": i}) for i in range(50))
+    corpus = Corpus.from_documents(
+        Document(str(i), f"text {i}", metadata={"_id": "trap", "n": i}) for i in range(50)
+    )
     assert len(corpus) == 50
     assert corpus.position("31") == 31
     assert corpus[-1].id == "49"
@@ -95,7 +106,9 @@ def test_a_corpus_answers_by_id_and_position(tmp_path: Path) -> None:
 
 
 def test_threads_read_one_corpus_at_once() -> None:
-    corpus = Corpus.from_documents(Document(str(i), f"text {i} " + "x" * (i % 97)) for i in range(500))
+    corpus = Corpus.from_documents(
+        Document(str(i), f"text {i} " + "x" * (i % 97)) for i in range(500)
+    )
     with ThreadPoolExecutor(8) as pool:
         texts = list(pool.map(lambda i: corpus[i % 500].text, range(4000)))
     assert texts == [f"text {i % 500} " + "x" * (i % 500 % 97) for i in range(4000)]
@@ -152,7 +165,12 @@ def test_queries_keep_filter_tags_spans_and_fields(tmp_path: Path) -> None:
     }
     (tmp_path / "queries.jsonl").write_bytes(jsonl([line]))
     (query,) = read_queries(tmp_path / "queries.jsonl").values()
-    assert (query.id, query.filter, query.tags, query.metadata) == ("1", {"lang": "en"}, ("hard",), {"year": 2})
+    assert (query.id, query.filter, query.tags, query.metadata) == (
+        "1",
+        {"lang": "en"},
+        ("hard",),
+        {"year": 2},
+    )
     assert query.gold_spans == ({"doc_id": "a", "start": 0, "end": 3},)
 
 
@@ -164,7 +182,10 @@ def test_queries_keep_filter_tags_spans_and_fields(tmp_path: Path) -> None:
         ("q.qrels", "q1 0 d1 2\nq1 0 d2 -1\n"),
         ("q.txt", "q1 Q0 d1 2\nq1 Q0 d2 0\n"),
         ("q.csv", "qid,docid,relevance\nq1,d1,2.0\nq1,d2,0\n"),
-        ("q.jsonl", '{"query_id": "q1", "doc_id": "d1", "grade": 2}\n{"query_id": "q1", "doc_id": "d2", "grade": 0}\n'),
+        (
+            "q.jsonl",
+            '{"query_id": "q1", "doc_id": "d1", "grade": 2}\n{"query_id": "q1", "doc_id": "d2", "grade": 0}\n',
+        ),
     ],
 )
 def test_judgments_of_every_shape_are_alike(tmp_path: Path, name: str, text: str) -> None:
@@ -181,7 +202,9 @@ def test_splits_come_from_files_or_from_a_column(tmp_path: Path) -> None:
     folder = tmp_path / "beir" / "qrels"
     folder.mkdir(parents=True)
     (folder / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
-    (folder / "validation.tsv.gz").write_bytes(gzip.compress(b"query-id\tcorpus-id\tscore\nq2\td1\t1\n"))
+    (folder / "validation.tsv.gz").write_bytes(
+        gzip.compress(b"query-id\tcorpus-id\tscore\nq2\td1\t1\n")
+    )
     (folder.parent / "corpus.jsonl").write_bytes(jsonl(ROWS))
     (folder.parent / "queries.csv").write_text("id,text,part\nq1,x,train\nq2,y,dev\n")
     expected = {"train": {"q1": {"d1": 1}}, "dev": {"q2": {"d1": 1}}}
@@ -192,23 +215,40 @@ def test_splits_come_from_files_or_from_a_column(tmp_path: Path) -> None:
     one_file = by_column.model_copy(update={"judgments": {"train": "all.csv"}})
     assert load.load(one_file, tmp_path).judgments["train"].keys() == {"q1", "q2"}
     (tmp_path / "plain.tsv").write_text("q1\td1\t1\nq2\td1\t1\n")
-    assert load.load(by_column.model_copy(update={"judgments": "plain.tsv"}), tmp_path).judgments == expected
+    assert (
+        load.load(by_column.model_copy(update={"judgments": "plain.tsv"}), tmp_path).judgments
+        == expected
+    )
 
 
 def test_a_run_keeps_its_float32_scores_through_a_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    scores = np.concatenate([rng.normal(size=500), rng.normal(size=500) * 1e-20, [0.1, 0.1, 1 / 3, 1e30]]).astype(np.float32)
+    scores = np.concatenate(
+        [rng.normal(size=500), rng.normal(size=500) * 1e-20, [0.1, 0.1, 1 / 3, 1e30]]
+    ).astype(np.float32)
     run = Run("my run", {"q": [(f"d{i}", float(score)) for i, score in enumerate(scores)]})
     write_run(tmp_path / "run.trec", run)
     back = read_run(tmp_path / "run.trec")
     assert back.name == "my_run"
     assert dict(back.results["q"]) == dict(run.results["q"])
-    assert [line.split()[3] for line in (tmp_path / "run.trec").read_text().splitlines()[:3]] == ["1", "2", "3"]
-    assert back.results["q"] == sorted(back.results["q"], key=lambda hit: (hit[1], hit[0]), reverse=True)
+    assert [line.split()[3] for line in (tmp_path / "run.trec").read_text().splitlines()[:3]] == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert back.results["q"] == sorted(
+        back.results["q"], key=lambda hit: (hit[1], hit[0]), reverse=True
+    )
 
 
 def click(query: str, results: list[str], clicks: list[str], session: str) -> dict[str, Any]:
-    return {"time": "2026-01-01T00:00:00", "query": query, "session": session, "results": [{"id": d} for d in results], "clicks": clicks}
+    return {
+        "time": "2026-01-01T00:00:00",
+        "query": query,
+        "session": session,
+        "results": [{"id": d} for d in results],
+        "clicks": clicks,
+    }
 
 
 def test_clicks_below_a_skipped_result_in_two_sessions_become_judgments(tmp_path: Path) -> None:
@@ -223,8 +263,14 @@ def test_clicks_below_a_skipped_result_in_two_sessions_become_judgments(tmp_path
     found = read_clicks(tmp_path / "clicks.jsonl")
     (query_id,) = found.judgments
     assert found.judgments[query_id] == {"b": 1}
-    assert (found.queries[query_id].text, found.queries[query_id].metadata) == ("Red shoes", {"time": "2026-01-01T00:00:00"})
-    assert found.dropped == {"documents clicked in one session only": 2, "queries without a judgment": 2}
+    assert (found.queries[query_id].text, found.queries[query_id].metadata) == (
+        "Red shoes",
+        {"time": "2026-01-01T00:00:00"},
+    )
+    assert found.dropped == {
+        "documents clicked in one session only": 2,
+        "queries without a judgment": 2,
+    }
     (tmp_path / "corpus.jsonl").write_bytes(jsonl(ROWS))
     loaded = load.load(Data(corpus="corpus.jsonl", clicks="clicks.jsonl"), tmp_path)
     assert loaded.judgments == {"all": found.judgments}
@@ -240,8 +286,19 @@ def test_clicks_that_their_position_explains_are_dropped(tmp_path: Path) -> None
 
 def test_feedback_of_the_traffic_log_counts_as_clicks(tmp_path: Path) -> None:
     lines = [
-        {"time": 1, "request_id": f"r{i}", "query": "x", "results": [{"id": "a", "rank": 1}, {"id": "b", "rank": 2}], "feedback": given}
-        for i, given in enumerate([[{"id": "b", "type": "click"}], [{"id": "b", "type": "click"}, {"id": "a", "type": "not_relevant"}]])
+        {
+            "time": 1,
+            "request_id": f"r{i}",
+            "query": "x",
+            "results": [{"id": "a", "rank": 1}, {"id": "b", "rank": 2}],
+            "feedback": given,
+        }
+        for i, given in enumerate(
+            [
+                [{"id": "b", "type": "click"}],
+                [{"id": "b", "type": "click"}, {"id": "a", "type": "not_relevant"}],
+            ]
+        )
     ]
     (tmp_path / "traffic.jsonl").write_bytes(jsonl(lines))
     assert list(read_clicks(tmp_path / "traffic.jsonl").judgments.values()) == [{"b": 1}]
@@ -252,13 +309,21 @@ def test_feedback_of_the_traffic_log_counts_as_clicks(tmp_path: Path) -> None:
     [
         ({"anchor": "q", "positive": "p"}, ("q", "p", (), None)),
         ({"positive": "p", "question": "q"}, ("q", "p", (), None)),
-        ({"query": "q", "answer": "p", "negative_1": "n", "negative_2": "m"}, ("q", "p", ("n", "m"), None)),
+        (
+            {"query": "q", "answer": "p", "negative_1": "n", "negative_2": "m"},
+            ("q", "p", ("n", "m"), None),
+        ),
         ({"query": "q", "pos": ["p"], "neg": ["n", "m"]}, ("q", "p", ("n", "m"), None)),
-        ({"sentence1": "q", "sentence2": "p", "score": 4.5, "entailment": "NEUTRAL"}, ("q", "p", (), 4.5)),
+        (
+            {"sentence1": "q", "sentence2": "p", "score": 4.5, "entailment": "NEUTRAL"},
+            ("q", "p", (), 4.5),
+        ),
         ({"sentence1": "q", "sentence2": "p", "score": "4.5", "label": "x"}, ("q", "p", (), 4.5)),
     ],
 )
-def test_training_columns_are_found_by_name(tmp_path: Path, row: dict[str, Any], expected: tuple[Any, ...]) -> None:
+def test_training_columns_are_found_by_name(
+    tmp_path: Path, row: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
     (tmp_path / "pairs.jsonl").write_bytes(jsonl([row]))
     (one,) = load.load_training(Data(training="pairs.jsonl"), tmp_path)
     assert (one.query, one.positive, one.negatives, one.score) == expected
@@ -286,29 +351,51 @@ def test_the_inputs_of_stages_are_named(tmp_path: Path) -> None:
     folder = beir(tmp_path / "data")
     (tmp_path / "model").mkdir()
     (tmp_path / "mine.py").write_text("")
-    config = build({"data": {"folder": "data"}, "model": {"name": "model"}, "search": {"system": "function", "function": "mine:search"}})
+    config = build(
+        {
+            "data": {"folder": "data"},
+            "model": {"name": "model"},
+            "search": {"system": "function", "function": "mine:search"},
+        }
+    )
     assert sources.external_inputs("data", config, tmp_path) == {
         "corpus": folder / "corpus.jsonl",
         "queries": folder / "queries.jsonl",
         "judgments.test": folder / "qrels" / "test.tsv",
     }
-    assert sources.external_inputs("corpus", config, tmp_path) == {"corpus": folder / "corpus.jsonl"}
+    assert sources.external_inputs("corpus", config, tmp_path) == {
+        "corpus": folder / "corpus.jsonl"
+    }
     assert sources.external_inputs("training", config, tmp_path) == {}
     assert sources.external_inputs("model", config, tmp_path) == {"model": tmp_path / "model"}
-    assert sources.external_inputs("model", build({"model": {"name": "org/name"}}), tmp_path) == {"model": "org/name"}
+    assert sources.external_inputs("model", build({"model": {"name": "org/name"}}), tmp_path) == {
+        "model": "org/name"
+    }
     assert sources.external_inputs("system", config, tmp_path) == {"function": tmp_path / "mine.py"}
     assert sources.external_inputs("guard", config, tmp_path) == {"guard": "builtin"}
     own = build({"decide": {"guardrails": {"general": "data"}}})
-    assert set(sources.external_inputs("guard", own, tmp_path) or ()) == {"corpus", "queries", "judgments.test"}
+    assert set(sources.external_inputs("guard", own, tmp_path) or ()) == {
+        "corpus",
+        "queries",
+        "judgments.test",
+    }
     assert sources.external_inputs("check/split", config, tmp_path) is None
 
 
 def test_a_first_look_guesses_columns_and_reports_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "c.csv").write_text("id,title,body,lang\nd1,T,some words,en\nd2,U,more words here,de\n")
+    (tmp_path / "c.csv").write_text(
+        "id,title,body,lang\nd1,T,some words,en\nd2,U,more words here,de\n"
+    )
     (tmp_path / "q.csv").write_text("qid,question\nq1,what is it\n")
     (tmp_path / "j.csv").write_text("qid,docid,relevance\nq1,d1,1\n")
-    data = inspect.guess(corpus=tmp_path / "c.csv", queries=tmp_path / "q.csv", judgments=tmp_path / "j.csv")
-    assert (data.columns.query_id, data.columns.doc_id, data.columns.score) == ("qid", "docid", "relevance")
+    data = inspect.guess(
+        corpus=tmp_path / "c.csv", queries=tmp_path / "q.csv", judgments=tmp_path / "j.csv"
+    )
+    assert (data.columns.query_id, data.columns.doc_id, data.columns.score) == (
+        "qid",
+        "docid",
+        "relevance",
+    )
     seen = inspect.inspect(data, tmp_path)
     assert seen.facts["documents"] == 2
     assert seen.facts["splits"] == {"all": 1}

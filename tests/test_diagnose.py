@@ -13,7 +13,16 @@ from typer.testing import CliRunner
 
 import nearer
 from nearer.cli import app
-from nearer.measure.causes import CAUSES, Facts, Probe, best, classify, freshness, promote, waterfall
+from nearer.measure.causes import (
+    CAUSES,
+    Facts,
+    Probe,
+    best,
+    classify,
+    freshness,
+    promote,
+    waterfall,
+)
 from nearer.retrieve.pipeline import Pipeline
 from nearer.types import Query, Run, Split
 
@@ -60,9 +69,13 @@ def test_every_failure_has_a_cause_and_every_probe_its_rank(run_dir: Path) -> No
 
 
 def test_diagnosis_and_fixes_never_look_at_test(run_dir: Path) -> None:
-    held_out = {line["_id"] for line in lines(run_dir / "check" / "split" / "test" / "queries.jsonl")}
+    held_out = {
+        line["_id"] for line in lines(run_dir / "check" / "split" / "test" / "queries.jsonl")
+    }
     assert held_out
-    assert not held_out & {line["query_id"] for line in lines(run_dir / "diagnose" / "failures.jsonl")}
+    assert not held_out & {
+        line["query_id"] for line in lines(run_dir / "diagnose" / "failures.jsonl")
+    }
     assert not (run_dir / "test_looks.jsonl").exists()
 
 
@@ -75,7 +88,14 @@ def test_the_waterfall_ends_where_nothing_fails(run_dir: Path) -> None:
 def test_every_kind_of_fix_is_tried_with_its_cost(run_dir: Path) -> None:
     trials = lines(run_dir / "fix" / "trials.jsonl")
     tried = {trial["label"] for trial in trials}
-    assert {"rrf", "convex", "dense + tokens:32:8", "dense + late:tokens:32:8", "dense + int8", "dense + binary@128"} <= tried
+    assert {
+        "rrf",
+        "convex",
+        "dense + tokens:32:8",
+        "dense + late:tokens:32:8",
+        "dense + int8",
+        "dense + binary@128",
+    } <= tried
     for trial in trials:
         assert {"p50_ms", "p95_ms", "index_bytes", "build_seconds"} <= set(trial["cost"])
         assert trial["delta"]["ci"][0] <= trial["delta"]["mean"] <= trial["delta"]["ci"][1]
@@ -91,16 +111,22 @@ def test_the_ladder_keeps_only_rungs_that_really_help(run_dir: Path) -> None:
         if rung["delta"]:
             assert rung["kept"] == (rung["delta"]["ci"][0] > 0 and rung["delta"]["mean"] >= 0.005)
     kept = [rung for rung in ladder["rungs"] if rung["kept"]]
-    assert Pipeline.from_dict(ladder["best"]).label == (kept[-1]["label"] if kept else ladder["today_label"])
+    assert Pipeline.from_dict(ladder["best"]).label == (
+        kept[-1]["label"] if kept else ladder["today_label"]
+    )
 
 
-def test_the_story_of_a_pair_reads_well_and_agrees_with_the_file(fixed: Path, run_dir: Path) -> None:
+def test_the_story_of_a_pair_reads_well_and_agrees_with_the_file(
+    fixed: Path, run_dir: Path
+) -> None:
     line = lines(run_dir / "diagnose" / "failures.jsonl")[0]
     settings = ("--set", "diagnose.chunkers=[tokens:32:8]")
     told = call("why", line["query_id"], line["doc_id"], "-c", fixed, *settings)
     assert told.exit_code == 0, told.output
     assert line["doc_id"] in told.output
-    story = json.loads(call("diagnose", "--query", line["query_id"], "-c", fixed, "--json", *settings).stdout)
+    story = json.loads(
+        call("diagnose", "--query", line["query_id"], "-c", fixed, "--json", *settings).stdout
+    )
     same = next(one for one in story if one["doc_id"] == line["doc_id"])
     assert same["cause"] == line["cause"]
     assert same["probes"]["today"] == line["probes"]["today"]
@@ -114,9 +140,15 @@ def test_unknown_queries_and_documents_are_named(fixed: Path, run_dir: Path) -> 
         assert "error" in result.output
 
 
-def test_the_same_through_python(small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_through_python(
+    small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    settings: Mapping[str, Any] = {"diagnose": {"chunkers": ["tokens:32:8"]}, "fix": {"fixes": ["hybrid"]}, "evaluate": {"resamples": 1000}}
+    settings: Mapping[str, Any] = {
+        "diagnose": {"chunkers": ["tokens:32:8"]},
+        "fix": {"fixes": ["hybrid"]},
+        "evaluate": {"resamples": 1000},
+    }
     project = nearer.load(small_data, model=str(tiny_model), **settings)
     found = nearer.diagnose(project)
     assert "queries fail" in str(found)
@@ -141,8 +173,16 @@ AT_40 = {"today": Probe(40), "exact": Probe(40)}
         ({"needs_metadata": best({"declared": 9})}, Facts(declared=True), "needs_metadata"),
         ({"chunking": best({"tokens:128:32": 2})}, Facts(unread="cut off: …"), "chunking"),
         ({"chunking": best({"tokens:128:32": 2})}, Facts(overlap=0.5), "semantic"),
-        ({"exact_match": best({"bm25": 1}), "chunking": best({"a": 1})}, Facts(identifiers=("QX-1",), identifier_share=1.0), "exact_match"),
-        ({"today": Probe(None), "exact": Probe(4), "exact_match": best({"bm25": 1})}, Facts(), "index_loss"),
+        (
+            {"exact_match": best({"bm25": 1}), "chunking": best({"a": 1})},
+            Facts(identifiers=("QX-1",), identifier_share=1.0),
+            "exact_match",
+        ),
+        (
+            {"today": Probe(None), "exact": Probe(4), "exact_match": best({"bm25": 1})},
+            Facts(),
+            "index_loss",
+        ),
         ({"ranking": Probe(1)}, Facts(), "ranking"),
         ({"ranking": Probe(11, at_least=True)}, Facts(overlap=0.5), "semantic"),
         ({"base_model": best({"other": 5})}, Facts(), "base_model"),
@@ -151,7 +191,9 @@ AT_40 = {"today": Probe(40), "exact": Probe(40)}
         ({}, Facts(), "semantic"),
     ],
 )
-def test_the_cheapest_repair_that_works_is_the_cause(probes: dict[str, Probe], facts: Facts, cause: str) -> None:
+def test_the_cheapest_repair_that_works_is_the_cause(
+    probes: dict[str, Probe], facts: Facts, cause: str
+) -> None:
     assert classify(AT_40 | probes, facts, 10).cause == cause
 
 
@@ -170,7 +212,10 @@ def test_a_suspicious_judgment_stands_beside_any_other_cause() -> None:
 def test_the_ceiling_is_the_measure_with_semantic_failures_first() -> None:
     split = Split("dev", (Query("a", "a"), Query("b", "b")), {"a": {"x": 1}, "b": {"y": 1}})
     run = Run("today", {"a": [("z", 2.0), ("w", 1.0)], "b": [("z", 2.0), ("w", 1.0)]})
-    failures = [{"query_id": "a", "doc_id": "x", "cause": "semantic"}, {"query_id": "b", "doc_id": "y", "cause": "chunking"}]
+    failures = [
+        {"query_id": "a", "doc_id": "x", "cause": "semantic"},
+        {"query_id": "b", "doc_id": "y", "cause": "chunking"},
+    ]
     told = waterfall(run, split, failures, "nDCG@10")
     assert told["fine_tuning_ceiling"]["today"] == 0
     assert told["fine_tuning_ceiling"]["if_found"] == 0.5

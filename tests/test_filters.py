@@ -15,11 +15,17 @@ from nearer.data.corpus import Corpus
 from nearer.retrieve.filters import Fields, Phrases, matches, mismatch, words
 from nearer.types import Document
 
-FILLER = ("The pump is checked before the first run.", "A cable may be replaced at any time.", "Keep the manual near the device.")
+FILLER = (
+    "The pump is checked before the first run.",
+    "A cable may be replaced at any time.",
+    "Keep the manual near the device.",
+)
 
 
 def corpus_of(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Corpus:
-    return Corpus.from_documents(Document(f"d{i}", text, metadata=metadata) for i, (text, metadata) in enumerate(rows))
+    return Corpus.from_documents(
+        Document(f"d{i}", text, metadata=metadata) for i, (text, metadata) in enumerate(rows)
+    )
 
 
 def fields_of(*rows: tuple[str, Mapping[str, Any]]) -> Fields:
@@ -72,14 +78,37 @@ def test_every_field_of_a_filter_must_match_and_mismatch_says_which_do_not() -> 
     assert matches({"year": 2004, "language": "java"}, metadata)
     wrong = {"year": 2005, "language": "java", "note": "x", "tenant": "acme"}
     assert not matches(wrong, metadata)
-    assert mismatch(wrong, metadata) == [("year", 2005, "2004"), ("note", "x", None), ("tenant", "acme", None)]
+    assert mismatch(wrong, metadata) == [
+        ("year", 2005, "2004"),
+        ("note", "x", None),
+        ("tenant", "acme", None),
+    ]
 
 
 plain_values = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-2, 3),
-    st.sampled_from([2004, 2004.0, 0.5, "2004", "0.5", "a", "A", "b", "a, b", "b, c, a", "", "ß", "SS", "2004-01-02", 10**20, "x" * 300]),
+    st.sampled_from(
+        [
+            2004,
+            2004.0,
+            0.5,
+            "2004",
+            "0.5",
+            "a",
+            "A",
+            "b",
+            "a, b",
+            "b, c, a",
+            "",
+            "ß",
+            "SS",
+            "2004-01-02",
+            10**20,
+            "x" * 300,
+        ]
+    ),
     st.dictionaries(st.sampled_from("xy"), st.integers(0, 1), max_size=1),
 )
 values = st.one_of(plain_values, st.lists(plain_values, max_size=3))
@@ -88,7 +117,9 @@ metadatas = st.dictionaries(st.sampled_from(["f", "g", "version", "updated"]), v
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(metadatas, min_size=1, max_size=14), st.lists(metadatas, min_size=1, max_size=4))
-def test_eligible_is_what_matches_says_document_by_document(metadata: list[dict[str, Any]], filters: list[dict[str, Any]]) -> None:
+def test_eligible_is_what_matches_says_document_by_document(
+    metadata: list[dict[str, Any]], filters: list[dict[str, Any]]
+) -> None:
     corpus = corpus_of(("text", one) for one in metadata)
     fields = Fields.of(corpus)
     for chosen in (*filters, *metadata):
@@ -147,18 +178,31 @@ def test_fields_say_what_kind_of_values_they_hold() -> None:
 def test_strings_of_tags_are_split_and_texts_with_commas_are_not() -> None:
     tags = ("role::program", "interface::web", "use::editing", "made-in::c")
     places = ("Paris, France", "Washington, DC", "Lima, Peru")
-    rows = [(f"text {i}", {"tags": ", ".join(t for b, t in enumerate(tags) if i >> b & 1), "place": places[i % 3]}) for i in range(16)]
+    rows = [
+        (
+            f"text {i}",
+            {
+                "tags": ", ".join(t for b, t in enumerate(tags) if i >> b & 1),
+                "place": places[i % 3],
+            },
+        )
+        for i in range(16)
+    ]
     fields = fields_of(*rows)
     assert fields.fields["tags"].tags
     assert fields.fields["tags"].values == dict.fromkeys(tags, 8)
     assert fields.eligible({"tags": "use::editing"}).sum() == 8
-    assert fields.eligible({"tags": "role::program, interface::web"}).sum() == 1  # the string as it stands
+    assert (
+        fields.eligible({"tags": "role::program, interface::web"}).sum() == 1
+    )  # the string as it stands
     assert not fields.fields["place"].tags
     assert not fields.eligible({"place": "DC"}).any()
 
 
 def test_values_beyond_a_category_are_counted_by_hash_only() -> None:
-    fields = fields_of(*((f"text {i}", {"code": f"c{i}", "body": "word " * 80}) for i in range(200)))
+    fields = fields_of(
+        *((f"text {i}", {"code": f"c{i}", "body": "word " * 80}) for i in range(200))
+    )
     assert not fields.fields["code"].values
     assert not fields.fields["body"].values  # too long for a value of a category
     assert fields.eligible({"code": "C7"}).nonzero()[0].tolist() == [7]
@@ -171,7 +215,11 @@ def languages() -> list[tuple[str, dict[str, Any]]]:
         language = ("Java", "C++", "C", "Visual Basic")[i % 4]
         said = f"In {language} this is common." if i % 3 else "This is common."
         everyday = "The base of a draft is stable." if i % 5 < 2 else "Nothing else is known."
-        metadata = {"language": language, "status": ("Draft", "Stable")[i // 4 % 2], "level": ("Base", "Top", "Low")[i // 2 % 3]}
+        metadata = {
+            "language": language,
+            "status": ("Draft", "Stable")[i // 4 % 2],
+            "level": ("Base", "Top", "Low")[i // 2 % 3],
+        }
         rows.append((f"{FILLER[i % 3]} {said} {everyday}", metadata))
     return rows
 
@@ -199,14 +247,20 @@ def test_short_values_are_named_in_their_own_case_only() -> None:
 
 
 def test_a_name_that_no_text_says_is_named_by_the_field_that_no_text_says() -> None:
-    rows = [(f"{FILLER[i % 3]} Part {i}.", {"tenant": ("globex", "initech")[i % 2]}) for i in range(120)]
+    rows = [
+        (f"{FILLER[i % 3]} Part {i}.", {"tenant": ("globex", "initech")[i % 2]}) for i in range(120)
+    ]
     assert fields_of(*rows).infer("returns at Globex") == [{"tenant": "globex"}]
-    assert fields_of(*rows[:60]).infer("returns at Globex") == []  # too few texts to know that none says it
+    assert (
+        fields_of(*rows[:60]).infer("returns at Globex") == []
+    )  # too few texts to know that none says it
 
 
 def test_the_longest_of_nested_values_is_named_and_spellings_are_one_filter() -> None:
     topics = ("Cancer", "Breast Cancer", "Lung-Cancer", "lung cancer")
-    rows = [(f"About {topics[i % 4]}. {FILLER[i % 3]}", {"topic": topics[i % 4]}) for i in range(80)]
+    rows = [
+        (f"About {topics[i % 4]}. {FILLER[i % 3]}", {"topic": topics[i % 4]}) for i in range(80)
+    ]
     fields = fields_of(*rows)
     assert fields.infer("what is breast cancer?") == [{"topic": "Breast Cancer"}]
     assert fields.infer("what is lung cancer?") == [{"topic": ["Lung-Cancer", "lung cancer"]}]
@@ -214,7 +268,10 @@ def test_the_longest_of_nested_values_is_named_and_spellings_are_one_filter() ->
 
 def test_a_year_names_the_documents_of_that_year() -> None:
     rows = [
-        (f"Minutes of {2001 + i % 5}. {FILLER[i % 3]}", {"year": str(2001 + i % 5), "on": f"{2001 + i % 5}-0{i % 2 + 1}-01"})
+        (
+            f"Minutes of {2001 + i % 5}. {FILLER[i % 3]}",
+            {"year": str(2001 + i % 5), "on": f"{2001 + i % 5}-0{i % 2 + 1}-01"},
+        )
         for i in range(60)
     ]
     rows += [("Undated.", {"year": "2001", "on": "spring"})]
@@ -225,20 +282,34 @@ def test_a_year_names_the_documents_of_that_year() -> None:
 def test_the_most_selective_filter_stands_first() -> None:
     rows = []
     for i in range(90):
-        kind, brand = ("router", "camera")[i % 3 == 0], ("Umbra", "Volta", "Wessex", "Xylo", "Yonder")[i % 5]
+        kind, brand = (
+            ("router", "camera")[i % 3 == 0],
+            ("Umbra", "Volta", "Wessex", "Xylo", "Yonder")[i % 5],
+        )
         rows.append((f"The {brand} {kind}. {FILLER[i % 3]}", {"kind": kind, "brand": brand}))
     fields = fields_of(*rows)
     found = fields.infer("my camera from Volta")
     assert found == [{"brand": "Volta"}, {"kind": "camera"}]
-    assert [fields.selectivity(one) for one in found] == sorted(fields.selectivity(one) for one in found)
+    assert [fields.selectivity(one) for one in found] == sorted(
+        fields.selectivity(one) for one in found
+    )
 
 
 def test_on_real_data_words_of_the_trade_name_no_status_or_abstraction(cwe: Path) -> None:
     fields = Fields.of(Corpus.open(cwe / "corpus.jsonl"))
     assert fields.fields["status"].values.keys() == {"Draft", "Incomplete", "Stable"}
-    assert fields.infer("draft of a base class variant that is incomplete, stable, see CWE-863, go other") == []
+    assert (
+        fields.infer(
+            "draft of a base class variant that is incomplete, stable, see CWE-863, go other"
+        )
+        == []
+    )
     assert fields.infer("C++ templates") == [{"languages": "C++"}]
-    assert fields.eligible({"languages": "java"}).sum() == fields.fields["languages"].values["Java"] > 50
+    assert (
+        fields.eligible({"languages": "java"}).sum()
+        == fields.fields["languages"].values["Java"]
+        > 50
+    )
 
 
 def test_recency_is_a_date_that_most_documents_have() -> None:
@@ -264,10 +335,16 @@ def test_recency_is_a_date_that_most_documents_have() -> None:
         ("timestamp", ["1700000000000", "1600000000000", "1650000000000"], [1, 2, 0]),
         ("version", ["1.10.0", "1.9.3", "1.10.1"], [1, 0, 2]),
         ("month", ["2024-05", "2023-12", "2024-01"], [1, 2, 0]),
-        ("issued", ["2024-01-01T00:30:00+02:00", "2023-12-31T23:00:00+00:00", "2024-01-01"], [0, 1, 2]),
+        (
+            "issued",
+            ["2024-01-01T00:30:00+02:00", "2023-12-31T23:00:00+00:00", "2024-01-01"],
+            [0, 1, 2],
+        ),
     ],
 )
-def test_epochs_versions_and_dates_are_put_in_order(name: str, values: list[Any], order: list[int]) -> None:
+def test_epochs_versions_and_dates_are_put_in_order(
+    name: str, values: list[Any], order: list[int]
+) -> None:
     found = fields_of(*(("x", {name: value}) for value in values)).recency()
     assert found is not None
     assert found[0] == name
@@ -275,21 +352,48 @@ def test_epochs_versions_and_dates_are_put_in_order(name: str, values: list[Any]
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"size": 1_700_000_000}, {"year": 2001}, {"release": "1.2"}, {"date": "soon"}, {"date": "2024-99-99"}, {}]
+    "metadata",
+    [
+        {"size": 1_700_000_000},
+        {"year": 2001},
+        {"release": "1.2"},
+        {"date": "soon"},
+        {"date": "2024-99-99"},
+        {},
+    ],
 )
 def test_no_recency_where_no_field_tells_it(metadata: dict[str, Any]) -> None:
-    other = {name: value + 1 if isinstance(value, int) and name != "year" else value for name, value in metadata.items()}
+    other = {
+        name: value + 1 if isinstance(value, int) and name != "year" else value
+        for name, value in metadata.items()
+    }
     assert fields_of(("a", metadata), ("b", other)).recency() is None
 
 
 def test_of_two_dates_the_one_about_changes_tells_recency() -> None:
-    fields = fields_of(*(("x", {"created": f"2020-01-0{i}", "last_modified": f"2022-01-0{i % 2 + 1}"}) for i in range(1, 6)))
+    fields = fields_of(
+        *(
+            ("x", {"created": f"2020-01-0{i}", "last_modified": f"2022-01-0{i % 2 + 1}"})
+            for i in range(1, 6)
+        )
+    )
     assert (fields.recency() or ("",))[0] == "last_modified"
 
 
 def test_phrases_are_whole_words_longest_first_and_never_overlap() -> None:
-    phrases = Phrases([("new york", False), ("york times", False), ("New", True), ("new york city hall", False), ("", False)])
-    assert phrases.find(words("In New-York City they read the york times.")) == ["new york", "york times"]
+    phrases = Phrases(
+        [
+            ("new york", False),
+            ("york times", False),
+            ("New", True),
+            ("new york city hall", False),
+            ("", False),
+        ]
+    )
+    assert phrases.find(words("In New-York City they read the york times.")) == [
+        "new york",
+        "york times",
+    ]
     assert phrases.find(words("new york times")) == ["new york"]
     assert phrases.find(words("New, newer, new")) == ["New"]
     assert phrases.find(words("café")) == []

@@ -69,7 +69,9 @@ def dot(model: Any) -> None:
         (dot, "similarity"),
     ],
 )
-def test_a_change_of_the_space_is_named(change: Callable[[Any], None], named: str, tiny_model: Path, original: Fingerprint) -> None:
+def test_a_change_of_the_space_is_named(
+    change: Callable[[Any], None], named: str, tiny_model: Path, original: Fingerprint
+) -> None:
     model = load(tiny_model)
     change(model)
     changed = SentenceEncoder(model).fingerprint
@@ -79,21 +81,29 @@ def test_a_change_of_the_space_is_named(change: Callable[[Any], None], named: st
         original.require(changed, where="an index", next_step="embed again")
 
 
-def test_saving_again_and_moving_change_nothing(tiny_model: Path, original: Fingerprint, tmp_path: Path) -> None:
+def test_saving_again_and_moving_change_nothing(
+    tiny_model: Path, original: Fingerprint, tmp_path: Path
+) -> None:
     load(tiny_model).save(str(tmp_path / "saved"), create_model_card=False)
     shutil.move(tmp_path / "saved", tmp_path / "renamed")
     assert original.differences(SentenceEncoder(load(tmp_path / "renamed")).fingerprint) == []
 
 
-def test_what_the_tokenizer_last_did_changes_nothing(tiny_model: Path, original: Fingerprint) -> None:
+def test_what_the_tokenizer_last_did_changes_nothing(
+    tiny_model: Path, original: Fingerprint
+) -> None:
     model = load(tiny_model)
     model.tokenizer(["one", "two words"], padding=True, truncation=True, max_length=5)
     assert SentenceEncoder(model).fingerprint.id == original.id
 
 
 def test_another_chunker_or_precision_is_another_space(original: Fingerprint) -> None:
-    assert original.differences(replace(original, chunker="sentences")) == ["chunker none against sentences"]
-    assert original.differences(replace(original, precision="bf16")) == ["precision fp32 against bf16"]
+    assert original.differences(replace(original, chunker="sentences")) == [
+        "chunker none against sentences"
+    ]
+    assert original.differences(replace(original, precision="bf16")) == [
+        "precision fp32 against bf16"
+    ]
 
 
 def test_the_same_declaration_with_other_vectors_is_refused(original: Fingerprint) -> None:

@@ -51,7 +51,10 @@ def test_no_text_stands_twice() -> None:
 def test_queries_share_few_words_with_their_passages() -> None:
     corpus, split = load_general()
     texts = {document.id: words(document.text) for document in corpus}
-    shares = [len(words(query.text) & texts[query.id.removeprefix("q-")]) / len(words(query.text)) for query in split.queries]
+    shares = [
+        len(words(query.text) & texts[query.id.removeprefix("q-")]) / len(words(query.text))
+        for query in split.queries
+    ]
     assert sum(shares) / len(shares) < 0.2
     assert max(shares) <= 0.7
 

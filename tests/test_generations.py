@@ -51,9 +51,14 @@ def world(tmp_path: Path, models: tuple[Path, Path]) -> World:
 def make(world: World, model: Path | None = None, *, verified: bool = True) -> str:
     """Build and verify a generation; returns its id."""
     encoder = world.encoder(model)
-    generation = build(world.generations, world.corpus, encoder, str(model or "today"), today=model is None).manifest.id
+    generation = build(
+        world.generations, world.corpus, encoder, str(model or "today"), today=model is None
+    ).manifest.id
     if verified:
-        assert verify(world.generations, generation, world.corpus, encoder=encoder).state in ("verified", "active")
+        assert verify(world.generations, generation, world.corpus, encoder=encoder).state in (
+            "verified",
+            "active",
+        )
     return generation
 
 
@@ -69,14 +74,31 @@ def test_a_build_holds_every_document_once_and_says_what_it_is_made_of(world: Wo
     generation = make(world, verified=False)
     manifest = world.generations.manifest(generation)
     assert world.texts(generation) == world.expected()
-    assert (manifest.state, manifest.counts, manifest.chunker) == ("building", {"documents": 40, "chunks": 40}, "document")
+    assert (manifest.state, manifest.counts, manifest.chunker) == (
+        "building",
+        {"documents": 40, "chunks": 40},
+        "document",
+    )
     stored = json.loads((world.root / "generations" / generation / "manifest.json").read_text())
-    assert {"fingerprint", "counts", "content", "state", "decision", "model", "chunker", "dtype", "dimension", "store"} <= set(stored)
+    assert {
+        "fingerprint",
+        "counts",
+        "content",
+        "state",
+        "decision",
+        "model",
+        "chunker",
+        "dtype",
+        "dimension",
+        "store",
+    } <= set(stored)
     assert len(list((world.root / "generations" / generation / "parts").glob("*.arrow"))) == 5
 
 
 @pytest.mark.parametrize("survivors", [0, 8, 24])
-def test_an_interrupted_build_goes_on_without_embedding_a_finished_part_again(world: World, survivors: int) -> None:
+def test_an_interrupted_build_goes_on_without_embedding_a_finished_part_again(
+    world: World, survivors: int
+) -> None:
     stopped = Counting(world.encoder(), fail_after=survivors)
     with pytest.raises(KeyboardInterrupt):
         build(world.generations, world.corpus, stopped, "today", today=True)
@@ -87,14 +109,23 @@ def test_an_interrupted_build_goes_on_without_embedding_a_finished_part_again(wo
     assert world.texts(resumed.manifest.id) == world.expected()
 
 
-def test_parts_depend_on_the_documents_and_the_model_alone(world: World, tmp_path: Path, models: tuple[Path, Path]) -> None:
+def test_parts_depend_on_the_documents_and_the_model_alone(
+    world: World, tmp_path: Path, models: tuple[Path, Path]
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        build(world.generations, world.corpus, Counting(world.encoder(), fail_after=16), "today", today=True)
+        build(
+            world.generations,
+            world.corpus,
+            Counting(world.encoder(), fail_after=16),
+            "today",
+            today=True,
+        )
     resumed = make(world)
     other = World(tmp_path / "other", models[0]).write(documents(range(40)))
     whole = make(other)
     parts = [
-        {p.name: p.read_bytes() for p in (w.root / "generations" / g / "parts").iterdir()} for w, g in ((world, resumed), (other, whole))
+        {p.name: p.read_bytes() for p in (w.root / "generations" / g / "parts").iterdir()}
+        for w, g in ((world, resumed), (other, whole))
     ]
     assert parts[0] == parts[1]
 
@@ -112,20 +143,36 @@ def test_a_part_that_never_reached_the_store_is_loaded_not_embedded(world: World
 
 def test_documents_that_change_while_a_build_is_down_are_right_in_the_end(world: World) -> None:
     with pytest.raises(KeyboardInterrupt):
-        build(world.generations, world.corpus, Counting(world.encoder(), fail_after=24), "today", today=True)
+        build(
+            world.generations,
+            world.corpus,
+            Counting(world.encoder(), fail_after=24),
+            "today",
+            today=True,
+        )
     world.write([*documents([50, 3], version=2), *documents(range(5, 40))])
     for lost in range(2):
         with pytest.raises(KeyboardInterrupt):
-            build(world.generations, world.corpus, Counting(world.encoder(), fail_after=8 * lost), "today", today=True)
+            build(
+                world.generations,
+                world.corpus,
+                Counting(world.encoder(), fail_after=8 * lost),
+                "today",
+                today=True,
+            )
     world.write([*documents([0, 3, 50], version=3), *documents(range(4, 40))])
     generation = make(world)
     assert world.texts(generation) == world.expected()
 
 
-def test_the_same_model_is_brought_up_to_date_and_another_one_begins_its_own(world: World, models: tuple[Path, Path]) -> None:
+def test_the_same_model_is_brought_up_to_date_and_another_one_begins_its_own(
+    world: World, models: tuple[Path, Path]
+) -> None:
     first = make(world, verified=False)
     assert make(world, verified=False) == first
-    forced = build(world.generations, world.corpus, world.encoder(), "today", today=True, force=True).manifest.id
+    forced = build(
+        world.generations, world.corpus, world.encoder(), "today", today=True, force=True
+    ).manifest.id
     assert forced == first.replace("-1", "-2")
     assert make(world, models[1], verified=False).split("-")[0] != first.split("-")[0]
 
@@ -144,20 +191,29 @@ def test_an_estimate_counts_and_writes_nothing(world: World) -> None:
     assert not (world.root / "generations").exists()
 
 
-@pytest.mark.parametrize(("dtype", "dimension"), [("float16", None), ("int8", 24), ("binary", 16), ("float32", 8)])
+@pytest.mark.parametrize(
+    ("dtype", "dimension"), [("float16", None), ("int8", 24), ("binary", 16), ("float32", 8)]
+)
 def test_compressed_and_cut_vectors_are_built_and_verified(
     tmp_path: Path, models: tuple[Path, Path], dtype: str, dimension: int | None
 ) -> None:
     world = World(tmp_path, models[0], dtype=dtype, dimension=dimension).write(documents(range(40)))
     manifest = world.generations.manifest(make(world))
-    assert (manifest.state, manifest.dtype, manifest.dimension) == ("verified", dtype, dimension or 32)
+    assert (manifest.state, manifest.dtype, manifest.dimension) == (
+        "verified",
+        dtype,
+        dimension or 32,
+    )
 
 
 def test_chunks_belong_to_their_document(tmp_path: Path, models: tuple[Path, Path]) -> None:
     world = World(tmp_path, models[0], chunker="sentences:8")
     lines = documents(range(20))
     for line in lines:
-        line["text"] = "The pump makes noise. " * 2 + f"Oil leaks at valve {line['_id'][1:]}. Reset the sensor now."
+        line["text"] = (
+            "The pump makes noise. " * 2
+            + f"Oil leaks at valve {line['_id'][1:]}. Reset the sensor now."
+        )
     world.write(lines)
     generation = make(world)
     manifest = world.generations.manifest(generation)
@@ -204,7 +260,10 @@ def test_memory_does_not_grow_with_texts_and_vectors(tmp_path: Path, world: Worl
         seen: set[str] = set()
         corpus = Corpus.from_documents(Document(f"d{i}", f"{i} " + "x" * 2000) for i in range(size))
         generations = Generations(
-            tmp_path / str(size), world.config.model_copy(update={"index": world.config.index.model_copy(update={"part": 256})})
+            tmp_path / str(size),
+            world.config.model_copy(
+                update={"index": world.config.index.model_copy(update={"part": 256})}
+            ),
         )
         generations._stores["numpy"] = Sink(tmp_path / str(size) / "vectors")
         tracemalloc.start()
@@ -219,7 +278,9 @@ def test_memory_does_not_grow_with_texts_and_vectors(tmp_path: Path, world: Worl
 # -- verify --------------------------------------------------------------------------------------
 
 
-def rows_of(world: World, generation: str, doc_ids: list[str], change: Callable[[Rows], Rows]) -> None:
+def rows_of(
+    world: World, generation: str, doc_ids: list[str], change: Callable[[Rows], Rows]
+) -> None:
     """Damage: write documents of a generation back, changed behind its back."""
     generations = world.generations
     space = generations.manifest(generation).space
@@ -237,18 +298,45 @@ ALL = [f"d{i}" for i in range(40)]
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
-        (lambda w, g: w.generations.store("numpy").delete(w.generations.manifest(g).space, ["d7"]), {"documents", "counts"}),
+        (
+            lambda w, g: w.generations.store("numpy").delete(
+                w.generations.manifest(g).space, ["d7"]
+            ),
+            {"documents", "counts"},
+        ),
         (lambda w, g: rows_of(w, g, ALL, turned), {"sample"}),
-        (lambda w, g: rows_of(w, g, ALL, lambda r: replace(r, texts=["other"] * len(r))), {"sample"}),
-        (lambda w, g: rows_of(w, g, ["d7"], lambda r: replace(r, hashes=["0" * 16])), {"documents"}),
-        (lambda w, g: rows_of(w, g, ALL, lambda r: replace(r, metadata=[{"team": "t0"}] * len(r))), {"filters"}),
+        (
+            lambda w, g: rows_of(w, g, ALL, lambda r: replace(r, texts=["other"] * len(r))),
+            {"sample"},
+        ),
+        (
+            lambda w, g: rows_of(w, g, ["d7"], lambda r: replace(r, hashes=["0" * 16])),
+            {"documents"},
+        ),
+        (
+            lambda w, g: rows_of(
+                w, g, ALL, lambda r: replace(r, metadata=[{"team": "t0"}] * len(r))
+            ),
+            {"filters"},
+        ),
         (lambda w, g: w.write(documents(range(41))), {"documents"}),
         (lambda w, g: w.write(documents(range(1, 40))), {"documents"}),
         (lambda w, g: w.write([*documents(range(39)), *documents([39], version=2)]), {"documents"}),
     ],
-    ids=["lost document", "other vectors", "other texts", "other content", "other metadata", "added", "deleted", "changed"],
+    ids=[
+        "lost document",
+        "other vectors",
+        "other texts",
+        "other content",
+        "other metadata",
+        "added",
+        "deleted",
+        "changed",
+    ],
 )
-def test_verify_finds_what_is_wrong(world: World, damage: Callable[[World, str], Any], found: set[str]) -> None:
+def test_verify_finds_what_is_wrong(
+    world: World, damage: Callable[[World, str], Any], found: set[str]
+) -> None:
     generation = make(world)
     damage(world, generation)
     manifest = verify(world.generations, generation, world.corpus)
@@ -267,7 +355,9 @@ class Lossy(NumpyStore):
         self.made += 1
         return {"kind": "lossy"}
 
-    def search(self, space: Any, queries: Any, k: int, *, filter: Any = None, exact: bool = False) -> Any:
+    def search(
+        self, space: Any, queries: Any, k: int, *, filter: Any = None, exact: bool = False
+    ) -> Any:
         hits = super().search(space, queries, k, filter=filter, exact=exact)
         return hits if exact or filter or self.made >= self.needs else [one[:-2] for one in hits]
 
@@ -287,7 +377,9 @@ def test_a_lossy_index_is_made_anew_once_or_refused(world: World, needs: int, st
 
 def test_canary_queries_are_asked(world: World) -> None:
     generation = make(world, verified=False)
-    manifest = verify(world.generations, generation, world.corpus, ["pump noise", "oil leak", "reset sensor"])
+    manifest = verify(
+        world.generations, generation, world.corpus, ["pump noise", "oil leak", "reset sensor"]
+    )
     assert manifest.verified is not None
     told = {check["check"]: check["found"] for check in manifest.verified["checks"]}
     assert told["canaries"].startswith("3 of 3 canary queries")
@@ -296,7 +388,10 @@ def test_canary_queries_are_asked(world: World) -> None:
 def test_canary_queries_come_from_their_file_or_from_dev(world: World) -> None:
     assert canary_queries(world.config, world.root) == []
     folder = world.root / "runs" / "default" / "check" / "split"
-    write_split(folder, Split("dev", (Query("q1", "oil leak"), Query("q2", "pump noise")), {"q1": {"d1": 1}}))
+    write_split(
+        folder,
+        Split("dev", (Query("q1", "oil leak"), Query("q2", "pump noise")), {"q1": {"d1": 1}}),
+    )
     assert canary_queries(world.config, world.root) == ["oil leak", "pump noise"]
     (world.root / "canaries.jsonl").write_text('{"_id": "c1", "text": "reset sensor"}\n')
     world.settings["index"]["canaries"] = "canaries.jsonl"
@@ -309,8 +404,13 @@ def test_canary_queries_come_from_their_file_or_from_dev(world: World) -> None:
 def decide(world: World, model: Path, verdict: str = "ship", run: str = "default") -> Path:
     path = world.root / "runs" / run / "decide" / "decision.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    candidates = [{"name": "dense", "fingerprint": "0" * 16}, {"name": "fine-tuned", "fingerprint": world.encoder(model).fingerprint.id}]
-    path.write_text(json.dumps({"verdict": verdict, "recommended": "fine-tuned", "candidates": candidates}))
+    candidates = [
+        {"name": "dense", "fingerprint": "0" * 16},
+        {"name": "fine-tuned", "fingerprint": world.encoder(model).fingerprint.id},
+    ]
+    path.write_text(
+        json.dumps({"verdict": verdict, "recommended": "fine-tuned", "candidates": candidates})
+    )
     return path
 
 
@@ -318,12 +418,19 @@ def test_the_first_generation_of_todays_model_needs_no_decision(world: World) ->
     generation = make(world)
     world.generations.cutover(generation, who="ann")
     (*_, last) = world.generations.history()
-    assert (last["who"], last["action"], last["from"], last["to"]) == ("ann", "cutover", None, generation)
+    assert (last["who"], last["action"], last["from"], last["to"]) == (
+        "ann",
+        "cutover",
+        None,
+        generation,
+    )
     assert last["decision"] == {"first": True}
     assert last["time"].startswith("20")
 
 
-def test_no_cutover_without_verify_and_a_decision_for_this_very_model(world: World, models: tuple[Path, Path]) -> None:
+def test_no_cutover_without_verify_and_a_decision_for_this_very_model(
+    world: World, models: tuple[Path, Path]
+) -> None:
     old = make(world)
     world.generations.cutover(old)
     new = make(world, models[1], verified=False)
@@ -350,7 +457,9 @@ def test_no_cutover_without_verify_and_a_decision_for_this_very_model(world: Wor
     assert manifest.decision == world.generations.history()[-1]["decision"]
 
 
-def test_an_override_is_logged_and_rollback_restores_the_previous_generation(world: World, models: tuple[Path, Path]) -> None:
+def test_an_override_is_logged_and_rollback_restores_the_previous_generation(
+    world: World, models: tuple[Path, Path]
+) -> None:
     old, new = make(world), make(world, models[1])
     world.generations.cutover(old)
     assert open_active(world.root).search("pump noise").generation == old
@@ -362,13 +471,24 @@ def test_an_override_is_logged_and_rollback_restores_the_previous_generation(wor
     assert (pointer.id, pointer.previous) == (old, None)
     assert open_active(world.root).search("pump noise").generation == old
     assert NumpyStore(world.root / "vectors").active() == old
-    assert {one.id: one.state for one in world.generations.manifests()} == {old: "active", new: "verified"}
+    assert {one.id: one.state for one in world.generations.manifests()} == {
+        old: "active",
+        new: "verified",
+    }
     with pytest.raises(StoreError, match="no generation to roll back to"):
         world.generations.rollback()
-    assert [line["action"] for line in world.generations.history()] == ["build", "build", "cutover", "cutover", "rollback"]
+    assert [line["action"] for line in world.generations.history()] == [
+        "build",
+        "build",
+        "cutover",
+        "cutover",
+        "rollback",
+    ]
 
 
-def test_a_generation_that_lags_behind_the_active_one_is_refused(world: World, models: tuple[Path, Path]) -> None:
+def test_a_generation_that_lags_behind_the_active_one_is_refused(
+    world: World, models: tuple[Path, Path]
+) -> None:
     old, new = make(world), make(world, models[1])
     world.generations.cutover(old)
     world.write(documents(range(41)))
@@ -405,7 +525,10 @@ def test_a_cutover_that_was_cut_short_is_finished_by_the_next_command(
     world.generations.gc()
     assert NumpyStore(world.root / "vectors").active() == new
     assert [line["action"] for line in world.generations.history()].count("cutover") == 2
-    stored = {name: Manifest.read(world.root / "generations" / name / "manifest.json").state for name in (old, new)}
+    stored = {
+        name: Manifest.read(world.root / "generations" / name / "manifest.json").state
+        for name in (old, new)
+    }
     assert stored == {old: "retired", new: "active"}
 
 
@@ -416,7 +539,9 @@ def test_what_happened_to_other_generations_stops_neither_cutover_nor_rollback(
     old, new = make(world), make(world, models[1])
     world.generations.cutover(old)
     world.generations.cutover(new, override="test")
-    third = build(world.generations, world.corpus, world.encoder(), "today", today=True, force=True).manifest.id
+    third = build(
+        world.generations, world.corpus, world.encoder(), "today", today=True, force=True
+    ).manifest.id
     verify(world.generations, third, world.corpus)
     folder = world.root / "generations" / (new if damage == "removed" else third)
     if damage == "removed":  # the active one, by hand
@@ -430,21 +555,33 @@ def test_what_happened_to_other_generations_stops_neither_cutover_nor_rollback(
     assert open_active(world.root).search("pump").generation == world.generations.pointer().id
 
 
-def test_a_rehearsal_times_both_moves_and_leaves_everything_as_it_was(world: World, models: tuple[Path, Path]) -> None:
+def test_a_rehearsal_times_both_moves_and_leaves_everything_as_it_was(
+    world: World, models: tuple[Path, Path]
+) -> None:
     old, new = make(world), make(world, models[1])
     with pytest.raises(StoreError, match="active yet"):
         rehearse(world.generations, new, "pump")
     world.generations.cutover(old)
-    before = {str(p): p.read_bytes() for p in world.root.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    before = {
+        str(p): p.read_bytes()
+        for p in world.root.rglob("*")
+        if p.is_file() and not p.name.startswith(".")
+    }
     told = rehearse(world.generations, new, "pump noise")
     assert [one["generation"] for one in told["searches"]] == [old, new, old]
     assert all(one["results"] == 10 for one in told["searches"])
     assert told["cutover_ms"] > 0
     assert told["rollback_ms"] > 0
-    assert {str(p): p.read_bytes() for p in world.root.rglob("*") if p.is_file() and not p.name.startswith(".")} == before
+    assert {
+        str(p): p.read_bytes()
+        for p in world.root.rglob("*")
+        if p.is_file() and not p.name.startswith(".")
+    } == before
 
 
-def test_readers_never_fail_and_never_mix_while_generations_change(world: World, models: tuple[Path, Path]) -> None:
+def test_readers_never_fail_and_never_mix_while_generations_change(
+    world: World, models: tuple[Path, Path]
+) -> None:
     old, new = make(world), make(world, models[1])
     world.generations.cutover(old)
     reader = open_active(world.root)
@@ -483,7 +620,9 @@ def test_readers_never_fail_and_never_mix_while_generations_change(world: World,
     assert seen[new] > 8
 
 
-def test_a_reader_goes_on_when_its_generation_is_dropped_under_it(world: World, models: tuple[Path, Path]) -> None:
+def test_a_reader_goes_on_when_its_generation_is_dropped_under_it(
+    world: World, models: tuple[Path, Path]
+) -> None:
     first, second = make(world), make(world, models[1])
     generations = world.generations
     generations.cutover(first)
@@ -491,7 +630,9 @@ def test_a_reader_goes_on_when_its_generation_is_dropped_under_it(world: World, 
     assert reader.search("pump").generation == first
     late = reader.current()
     generations.cutover(second, override="test")
-    third = build(generations, world.corpus, world.encoder(), "today", today=True, force=True).manifest.id
+    third = build(
+        generations, world.corpus, world.encoder(), "today", today=True, force=True
+    ).manifest.id
     verify(generations, third, world.corpus)
     generations.cutover(third, override="test")
     assert generations.gc()[0] == [first]
@@ -504,14 +645,20 @@ def test_a_reader_goes_on_when_its_generation_is_dropped_under_it(world: World, 
 # -- freshness -----------------------------------------------------------------------------------
 
 
-def test_sync_embeds_what_changed_and_deletes_everywhere(world: World, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_embeds_what_changed_and_deletes_everywhere(
+    world: World, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     retired, previous, active = make(world), make(world, models[1]), ""
     world.generations.cutover(retired)
     world.generations.cutover(previous, override="test")
-    active = build(world.generations, world.corpus, world.encoder(), "today", today=True, force=True).manifest.id
+    active = build(
+        world.generations, world.corpus, world.encoder(), "today", today=True, force=True
+    ).manifest.id
     verify(world.generations, active, world.corpus)
     world.generations.cutover(active, override="test")
-    waiting = build(world.generations, world.corpus, world.encoder(models[1]), "tuned", today=False, force=True).manifest.id
+    waiting = build(
+        world.generations, world.corpus, world.encoder(models[1]), "tuned", today=False, force=True
+    ).manifest.id
     world.write([*documents(range(2, 39)), *documents([39], version=2), *documents([70])])
     embedded: list[str] = []
     real = Generations.encoder
@@ -531,14 +678,18 @@ def test_sync_embeds_what_changed_and_deletes_everywhere(world: World, models: t
         assert world.texts(generation) == world.expected()
     assert set(world.texts(retired)) == {f"d{i}" for i in range(2, 40)}
     assert world.generations.rollback().id == previous
-    assert "d0" not in {doc_id for doc_id, _ in open_active(world.root).search("pump", 40).results[0]}
+    assert "d0" not in {
+        doc_id for doc_id, _ in open_active(world.root).search("pump", 40).results[0]
+    }
     again = sync(world.generations, world.corpus)
     assert {(one.embedded, one.loaded, one.deleted) for one in again} == {(0, 0, 0)}
 
 
 def test_an_interrupted_sync_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     generation = make(world)
-    world.write([*documents(range(10), version=2), *documents(range(10, 30)), *documents(range(60, 90))])
+    world.write(
+        [*documents(range(10), version=2), *documents(range(10, 30)), *documents(range(60, 90))]
+    )
     real = Generations.encoder
     made: list[Counting] = []
 
@@ -561,22 +712,30 @@ def test_gc_leaves_no_trace_of_deleted_and_replaced_texts_in_parts(world: World)
     sync(world.generations, world.corpus)
     _, chunks = world.generations.gc()
     assert chunks == 20
-    kept = b"".join(p.read_bytes() for p in (world.root / "generations" / generation / "parts").iterdir())
+    kept = b"".join(
+        p.read_bytes() for p in (world.root / "generations" / generation / "parts").iterdir()
+    )
     assert b"pump 16" not in kept
     assert b" 7 version 1" not in kept
     assert b" 7 version 2" in kept
     world.generations.store("numpy").drop(generation)  # the parts alone bring everything back
-    filled = build(world.generations, world.corpus, encoder := Counting(world.encoder()), "today", today=True)
+    filled = build(
+        world.generations, world.corpus, encoder := Counting(world.encoder()), "today", today=True
+    )
     assert (filled.loaded, encoder.texts) == (30, [])
     assert world.texts(generation) == world.expected()
 
 
-def test_watch_syncs_once_a_change_has_come_to_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_syncs_once_a_change_has_come_to_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generation = make(world)
     world.write(documents(range(39)))
     changes = [
         lambda: None,
-        lambda: (world.root / "corpus.jsonl").write_text('{"_id": "d1", "text"'),  # half a file, then the rest
+        lambda: (world.root / "corpus.jsonl").write_text(
+            '{"_id": "d1", "text"'
+        ),  # half a file, then the rest
         lambda: world.write(documents(range(44))),
         lambda: None,
     ]
@@ -591,7 +750,9 @@ def test_watch_syncs_once_a_change_has_come_to_rest(world: World, monkeypatch: p
 # -- removing, one writer ------------------------------------------------------------------------
 
 
-def test_what_is_active_or_needed_for_a_rollback_cannot_be_dropped(world: World, models: tuple[Path, Path]) -> None:
+def test_what_is_active_or_needed_for_a_rollback_cannot_be_dropped(
+    world: World, models: tuple[Path, Path]
+) -> None:
     old, new = make(world), make(world, models[1])
     world.generations.cutover(old)
     world.generations.cutover(new, override="test")
@@ -599,7 +760,9 @@ def test_what_is_active_or_needed_for_a_rollback_cannot_be_dropped(world: World,
         with pytest.raises(StoreError, match=role):
             world.generations.drop(generation)
     assert world.generations.gc()[0] == []
-    third = build(world.generations, world.corpus, world.encoder(), "today", today=True, force=True).manifest.id
+    third = build(
+        world.generations, world.corpus, world.encoder(), "today", today=True, force=True
+    ).manifest.id
     verify(world.generations, third, world.corpus)
     world.generations.cutover(third, override="test")
     world.settings["index"]["keep"] = 1
@@ -610,10 +773,14 @@ def test_what_is_active_or_needed_for_a_rollback_cannot_be_dropped(world: World,
     assert {one.generation for one in NumpyStore(world.root / "vectors").spaces()} == {new, third}
 
 
-def test_a_drop_that_was_cut_short_is_finished_by_the_next_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drop_that_was_cut_short_is_finished_by_the_next_command(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generation = make(world)
     with monkeypatch.context() as patch:
-        patch.setattr(NumpyStore, "drop", lambda self, generation: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            NumpyStore, "drop", lambda self, generation: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             world.generations.drop(generation)
     assert world.generations.manifest(generation).state == "dropping"
@@ -624,7 +791,9 @@ def test_a_drop_that_was_cut_short_is_finished_by_the_next_command(world: World,
     assert NumpyStore(world.root / "vectors").spaces() == []
 
 
-def test_a_second_writer_is_told_who_the_first_is_and_a_rollback_does_not_wait(world: World, models: tuple[Path, Path]) -> None:
+def test_a_second_writer_is_told_who_the_first_is_and_a_rollback_does_not_wait(
+    world: World, models: tuple[Path, Path]
+) -> None:
     old, new = make(world), make(world, models[1])
     world.generations.cutover(old)
     world.generations.cutover(new, override="test")
@@ -661,7 +830,9 @@ def test_only_the_id_of_a_generation_reaches_a_path(world: World, name: str) -> 
 
 
 def call(world: World, *words: str, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, ["index", *words, "-c", str(world.root / "nearer.yaml"), "--json"])
+    result = CliRunner().invoke(
+        app, ["index", *words, "-c", str(world.root / "nearer.yaml"), "--json"]
+    )
     assert result.exit_code == code, result.output
     return json.loads(result.stdout)
 
@@ -672,7 +843,10 @@ def test_the_commands_go_from_build_to_rollback(world: World, models: tuple[Path
     assert call(world, "cutover", old, "--as", "ann")["active"] == old
     new = call(world, "build", "--model", str(models[1]))["id"]
     rows = call(world, "list")["generations"]
-    assert [(row["id"], row["state"], row["documents"]) for row in rows] == [(old, "active", 40), (new, "building", 40)]
+    assert [(row["id"], row["state"], row["documents"]) for row in rows] == [
+        (old, "active", 40),
+        (new, "building", 40),
+    ]
     assert all({"model", "fingerprint"} <= set(row) for row in rows)
     assert call(world, "verify", new)["state"] == "verified"
     refused = call(world, "cutover", new, code=2)
@@ -682,7 +856,11 @@ def test_the_commands_go_from_build_to_rollback(world: World, models: tuple[Path
     decide(world, models[1])
     assert call(world, "cutover", new)["previous"] == old
     assert call(world, "rollback", "--why", "latency")["active"] == old
-    assert [line["action"] for line in call(world, "show", new)["history"]] == ["build", "cutover", "rollback"]
+    assert [line["action"] for line in call(world, "show", new)["history"]] == [
+        "build",
+        "cutover",
+        "rollback",
+    ]
     world.write(documents(range(39)))
     assert [one["deleted"] for one in call(world, "sync")["synced"]] == [1, 1]
     assert call(world, "drop", new)["dropped"] == [new]
@@ -709,7 +887,10 @@ def test_results_read_well_on_screen(world: World) -> None:
         assert result.stdout.strip()
 
 
-@pytest.mark.parametrize("command", ["build", "verify", "list", "show", "cutover", "rollback", "sync", "drop", "gc", "rehearse"])
+@pytest.mark.parametrize(
+    "command",
+    ["build", "verify", "list", "show", "cutover", "rollback", "sync", "drop", "gc", "rehearse"],
+)
 def test_every_index_command_has_help_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, ["index", command, "--help"])
     assert result.exit_code == 0

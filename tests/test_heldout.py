@@ -20,7 +20,10 @@ def test_only_decide_calls_the_door_to_test() -> None:
     callers = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Name | ast.Attribute) and (node.id if isinstance(node, ast.Name) else node.attr) == "open_test":
+            if (
+                isinstance(node, ast.Name | ast.Attribute)
+                and (node.id if isinstance(node, ast.Name) else node.attr) == "open_test"
+            ):
                 callers.add(path.relative_to(SOURCE).as_posix())
     assert callers == {"stages/decide.py"}
 
@@ -51,7 +54,10 @@ def test_every_look_is_on_record_before_the_queries_are_read(tmp_path: Path) -> 
 
 
 def test_the_guard_knows_held_out_queries_without_holding_their_text(tmp_path: Path) -> None:
-    texts = ["A remote attacker can read arbitrary files through the upload form of the server", "short one"]
+    texts = [
+        "A remote attacker can read arbitrary files through the upload form of the server",
+        "short one",
+    ]
     guard = HeldOut.of(texts, 0.8)
     guard.save(tmp_path / "heldout.npz")
     stored = (tmp_path / "heldout.npz").read_bytes()

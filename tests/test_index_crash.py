@@ -36,7 +36,12 @@ def drive() -> Iterator[Drive]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        },
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -66,12 +71,16 @@ def world(tmp_path: Path, models: tuple[Path, Path]) -> World:
 
 def ready(world: World, model: Path) -> str:
     """A verified generation."""
-    generation = build(world.generations, world.corpus, world.encoder(model), str(model), today=False, force=True).manifest.id
+    generation = build(
+        world.generations, world.corpus, world.encoder(model), str(model), today=False, force=True
+    ).manifest.id
     assert verify(world.generations, generation, world.corpus).state == "verified"
     return generation
 
 
-def is_whole(world: World, generation: str, before: dict[str, list[str]], after: dict[str, list[str]]) -> None:
+def is_whole(
+    world: World, generation: str, before: dict[str, list[str]], after: dict[str, list[str]]
+) -> None:
     """No document lost or doubled, each as it was before or as it is to be."""
     held = world.texts(generation)
     assert before.keys() & after.keys() <= held.keys() <= before.keys() | after.keys()
@@ -84,7 +93,13 @@ def embedded(world: World, generation: str) -> int:
     import pyarrow as pa
 
     parts = (world.root / "generations" / generation / "parts").glob("[0-9]*.arrow")
-    return len({doc_id for path in parts for doc_id in pa.ipc.open_file(path.read_bytes()).read_all()["doc_id"].to_pylist()})
+    return len(
+        {
+            doc_id
+            for path in parts
+            for doc_id in pa.ipc.open_file(path.read_bytes()).read_all()["doc_id"].to_pylist()
+        }
+    )
 
 
 class Killer:
@@ -105,14 +120,20 @@ class Killer:
         whole = self._whole[action.split(maxsplit=1)[0]]
         self.tried += 1
         if self.tried % 2:
-            answer = self._drive(world, action, kill_at=self._random.randint(1, whole["operations"]))
+            answer = self._drive(
+                world, action, kill_at=self._random.randint(1, whole["operations"])
+            )
         else:
-            answer = self._drive(world, action, kill_after=self._random.uniform(0, whole["seconds"]))
+            answer = self._drive(
+                world, action, kill_after=self._random.uniform(0, whole["seconds"])
+            )
         assert answer["signal"] == KILLED or answer["error"] is None, answer["error"]
         self.killed += answer["signal"] == KILLED
 
 
-def test_forty_kills_leave_the_old_state_or_the_new_one(drive: Drive, world: World, models: tuple[Path, Path]) -> None:
+def test_forty_kills_leave_the_old_state_or_the_new_one(
+    drive: Drive, world: World, models: tuple[Path, Path]
+) -> None:
     kill = Killer(drive, seed=20)
     active = ready(world, models[0])
     world.generations.cutover(active, override="first")
@@ -136,7 +157,14 @@ def test_forty_kills_leave_the_old_state_or_the_new_one(drive: Drive, world: Wor
         assert world.texts(active) == corpus
         begun = [one.id for one in world.generations.manifests() if one.state == "building"]
         finished = embedded(world, begun[0]) if begun else 0
-        filled = build(world.generations, world.corpus, world.encoder(model), str(model), today=False, force=not begun)
+        filled = build(
+            world.generations,
+            world.corpus,
+            world.encoder(model),
+            str(model),
+            today=False,
+            force=not begun,
+        )
         assert filled.embedded == len(corpus) - finished  # no finished part again
         new = filled.manifest.id
         assert world.texts(new) == corpus
@@ -173,7 +201,11 @@ def test_forty_kills_leave_the_old_state_or_the_new_one(drive: Drive, world: Wor
         assert world.generations.rollback().id == active  # what a rollback needs was left alone
         world.generations.cutover(new, override="again")
         world.generations.gc()
-        dropped += [line["to"] for line in world.generations.history() if line["action"] == "drop" and line["to"] not in dropped]
+        dropped += [
+            line["to"]
+            for line in world.generations.history()
+            if line["action"] == "drop" and line["to"] not in dropped
+        ]
         tables = {space.generation for space in world.generations.store("numpy").spaces()}
         assert {one.id for one in world.generations.manifests()} == tables == {active, new}
         assert not tables & set(dropped)
@@ -181,9 +213,13 @@ def test_forty_kills_leave_the_old_state_or_the_new_one(drive: Drive, world: Wor
             assert world.texts(generation) == world.expected()
         assert not list((world.root / "generations").rglob("*.tmp"))
         active = new
-    moves = [line for line in world.generations.history() if line["action"] in ("cutover", "rollback")]
+    moves = [
+        line for line in world.generations.history() if line["action"] in ("cutover", "rollback")
+    ]
     for earlier, later in itertools.pairwise(moves):
-        assert later["from"] == earlier["to"]  # no move is missing in the history, none is there twice
+        assert (
+            later["from"] == earlier["to"]
+        )  # no move is missing in the history, none is there twice
     assert len(dropped) >= 4
     assert kill.tried < 60
 
@@ -210,7 +246,9 @@ def test_a_kill_before_each_file_operation_of_a_cutover_is_survived(
         copy.generations.gc()  # any writer settles what was left undone
         answered.add(now)
         assert copy.generations.pointer().id == copy.generations.store("numpy").active() == now
-        assert [line["to"] for line in copy.generations.history() if line["action"] == "cutover"] == [old, new][: 1 + (now == new)]
+        assert [
+            line["to"] for line in copy.generations.history() if line["action"] == "cutover"
+        ] == [old, new][: 1 + (now == new)]
         assert {one.id: one.state for one in copy.generations.manifests()} == (
             {old: "retired", new: "active"} if now == new else {old: "active", new: "verified"}
         )
@@ -218,7 +256,9 @@ def test_a_kill_before_each_file_operation_of_a_cutover_is_survived(
     assert answered == {old, new}
 
 
-def test_a_second_writer_is_refused_by_name_and_spoils_nothing(drive: Drive, world: World, models: tuple[Path, Path]) -> None:
+def test_a_second_writer_is_refused_by_name_and_spoils_nothing(
+    drive: Drive, world: World, models: tuple[Path, Path]
+) -> None:
     active = ready(world, models[0])
     world.generations.cutover(active, override="first")
     world.write([*documents(range(30), version=2), *documents(range(30, 70))])
@@ -244,7 +284,17 @@ def little_room(folder: Path, kilobytes: int) -> Iterator[dict[str, Any]]:
     shutil.copytree(folder, saved)
     size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size // 1024 + kilobytes}k", "nearer-test", str(folder)], capture_output=True, check=False
+        [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size={size // 1024 + kilobytes}k",
+            "nearer-test",
+            str(folder),
+        ],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         yield {"file_limit": 1024 * kilobytes}
@@ -255,7 +305,9 @@ def little_room(folder: Path, kilobytes: int) -> Iterator[dict[str, Any]]:
             shutil.rmtree(saved)
             shutil.copytree(folder, saved)
         finally:
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a model may still be mapped from it
+            subprocess.run(
+                ["umount", "--lazy", str(folder)], check=True
+            )  # a model may still be mapped from it
         shutil.rmtree(folder)
         shutil.copytree(saved, folder)
     shutil.rmtree(saved)
@@ -275,7 +327,9 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_state_and_work_to_go_on_wit
         assert answer["signal"] is None
         assert answer["error"].startswith(("OSError", "StoreError")), answer["error"]
         assert ("File too large" if limits else "No space left on device") in answer["error"]
-        assert drive(world, "cli sync", **limits)["error"] == "SystemExit: 2"  # something the user can mend, not a bug
+        assert (
+            drive(world, "cli sync", **limits)["error"] == "SystemExit: 2"
+        )  # something the user can mend, not a bug
         is_whole(world, old, before, world.expected())
         assert open_active(world.root).search("pump 1").generation == old
     done = {one.manifest.id: one.embedded for one in sync(world.generations, world.corpus)}
@@ -284,7 +338,9 @@ def test_a_full_disk_is_an_error_that_leaves_the_old_state_and_work_to_go_on_wit
     assert verify(world.generations, old, world.corpus).state == "active"
 
 
-def test_a_read_only_folder_is_an_error_that_leaves_everything_as_it_was(drive: Drive, world: World, models: tuple[Path, Path]) -> None:
+def test_a_read_only_folder_is_an_error_that_leaves_everything_as_it_was(
+    drive: Drive, world: World, models: tuple[Path, Path]
+) -> None:
     old, new = ready(world, models[0]), ready(world, models[1])
     world.generations.cutover(old, override="first")
     world.write(documents(range(70)))
@@ -296,7 +352,9 @@ def test_a_read_only_folder_is_an_error_that_leaves_everything_as_it_was(drive: 
         for action in ("sync", f"cutover {new}", "gc", f"build {models[1]} force"):
             assert "PermissionError" in drive(world, action, powerless=True)["error"], action
         assert drive(world, "cli sync", powerless=True)["error"] == "SystemExit: 2"
-        assert drive(world, "cli list", powerless=True)["error"] == "SystemExit: 0"  # reading needs no writing
+        assert (
+            drive(world, "cli list", powerless=True)["error"] == "SystemExit: 0"
+        )  # reading needs no writing
         assert open_active(world.root).search("pump 1").generation == old
     finally:
         for path in everything:

@@ -33,7 +33,9 @@ def one_tensor(model: Any) -> None:
 def other_weights(model: Any) -> None:
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+            parameter.add_(
+                0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            )
 
 
 def other_pooling(model: Any) -> None:
@@ -108,7 +110,9 @@ def changed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
     return get
 
 
-def refused(named: str, mended: str, action: Callable[[], Any], kind: type[NearerError] = FingerprintError) -> None:
+def refused(
+    named: str, mended: str, action: Callable[[], Any], kind: type[NearerError] = FingerprintError
+) -> None:
     """The action is refused; the error names the difference and a way to mend it."""
     with pytest.raises(kind) as error:
         action()
@@ -117,7 +121,9 @@ def refused(named: str, mended: str, action: Callable[[], Any], kind: type[Neare
 
 
 def load(folder: Path) -> SentenceEncoder:
-    return SentenceEncoder(SentenceTransformer(str(folder), device="cpu", local_files_only=True), precision="fp32")
+    return SentenceEncoder(
+        SentenceTransformer(str(folder), device="cpu", local_files_only=True), precision="fp32"
+    )
 
 
 def one_row(vectors: Vectors) -> Rows:
@@ -136,7 +142,9 @@ def test_a_changed_model_can_neither_query_nor_write_nor_stand_in_for_the_one_th
 
     reader = open_active(world.root)
     before = reader.search("pump noise")
-    refused(named, "nearer index show", lambda: reader.search(other.vectors(["pump noise"], "query")))
+    refused(
+        named, "nearer index show", lambda: reader.search(other.vectors(["pump noise"], "query"))
+    )
     with pytest.raises(FingerprintError) as error:
         reader.search(other.vectors(["pump noise"], "query"))
     assert manifest.fingerprint.id in str(error.value)  # both models are named
@@ -161,7 +169,9 @@ def test_a_changed_model_can_neither_query_nor_write_nor_stand_in_for_the_one_th
         if way == "other max_seq_length":  # kept in the fingerprint too
             assert open_active(world.root).search("pump noise") == before
         else:
-            refused(named, "nearer index build", lambda: open_active(world.root).search("pump noise"))
+            refused(
+                named, "nearer index build", lambda: open_active(world.root).search("pump noise")
+            )
 
 
 def test_a_query_vector_without_identity_is_refused(world: World) -> None:
@@ -169,23 +179,37 @@ def test_a_query_vector_without_identity_is_refused(world: World) -> None:
     vector = world.encoder().encode(["pump noise"], "query")
     for asked in (vector, vector[0], list(vector), vector.tolist(), Vectors(vector, None)):  # type: ignore[arg-type]
         refused("say which model made them", "hand over", lambda asked=asked: reader.search(asked))
-    assert reader.search(world.encoder().vectors(["pump noise"], "query")).results == reader.search("pump noise").results
+    assert (
+        reader.search(world.encoder().vectors(["pump noise"], "query")).results
+        == reader.search("pump noise").results
+    )
 
 
 def test_the_same_declaration_that_behaves_otherwise_is_refused(world: World) -> None:
     encoder = world.encoder()
     turned = tuple(tuple(reversed(probe)) for probe in encoder.fingerprint.probes)
-    asked = Vectors(encoder.encode(["pump noise"], "query"), replace(encoder.fingerprint, probes=turned))
+    asked = Vectors(
+        encoder.encode(["pump noise"], "query"), replace(encoder.fingerprint, probes=turned)
+    )
     refused("gives other vectors", "hand over texts", lambda: open_active(world.root).search(asked))
     encoder.fingerprint = asked.fingerprint
-    refused("gives other vectors", "--force", lambda: build(world.generations, world.corpus, encoder, "model", today=True))
+    refused(
+        "gives other vectors",
+        "--force",
+        lambda: build(world.generations, world.corpus, encoder, "model", today=True),
+    )
 
 
 def test_a_renamed_generation_is_refused(world: World, built: tuple[Path, str]) -> None:
     generation = built[1]
     other = generation.replace("-1", "-2")
     shutil.copytree(world.root / "generations" / generation, world.root / "generations" / other)
-    refused("it was renamed or copied", "nearer index build", lambda: world.generations.manifest(other), StoreError)
+    refused(
+        "it was renamed or copied",
+        "nearer index build",
+        lambda: world.generations.manifest(other),
+        StoreError,
+    )
 
 
 def test_an_edited_manifest_is_refused(world: World, built: tuple[Path, str]) -> None:
@@ -200,7 +224,9 @@ def test_an_edited_manifest_is_refused(world: World, built: tuple[Path, str]) ->
 def two(world: World, built: tuple[Path, str], changed: Callable[[str], Path]) -> tuple[str, str]:
     """The built generation, and one of a model with other weights, in the same project."""
     encoder = load(changed("equal dimension"))
-    return built[1], build(world.generations, world.corpus, encoder, "other", today=False).manifest.id
+    return built[1], build(
+        world.generations, world.corpus, encoder, "other", today=False
+    ).manifest.id
 
 
 def test_a_stale_query_cache_is_refused(world: World, changed: Callable[[str], Path]) -> None:
@@ -225,10 +251,17 @@ def test_a_reused_part_folder_is_refused(identity: str, world: World, two: tuple
         shutil.copy(path, mine)
         if identity == "none":
             table = pa.ipc.open_file(path.read_bytes()).read_all().replace_schema_metadata(None)
-            with pa.OSFile(str(mine / path.name), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            with (
+                pa.OSFile(str(mine / path.name), "wb") as sink,
+                pa.ipc.new_file(sink, table.schema) as writer,
+            ):
                 writer.write_table(table)
     named = "weights" if identity == "of the other model" else "does not say which model made it"
-    refused(named, "delete", lambda: build(world.generations, world.corpus, world.encoder(), "model", today=True))
+    refused(
+        named,
+        "delete",
+        lambda: build(world.generations, world.corpus, world.encoder(), "model", today=True),
+    )
 
 
 @pytest.mark.parametrize("how", ["under the other's name", "its vectors alone"])
@@ -237,8 +270,12 @@ def test_a_hand_copied_table_is_refused(how: str, world: World, two: tuple[str, 
     if how == "under the other's name":
         shutil.rmtree(mine)
         shutil.copytree(other, mine)
-        refused("weights", "nearer index build", lambda: open_active(world.root).search("pump noise"))
-        refused("weights", "nearer index build", lambda: verify(world.generations, two[0], world.corpus))
+        refused(
+            "weights", "nearer index build", lambda: open_active(world.root).search("pump noise")
+        )
+        refused(
+            "weights", "nearer index build", lambda: verify(world.generations, two[0], world.corpus)
+        )
     else:  # files moved below the identity: the numbers tell
         for path in other.glob("*.npy"):
             shutil.copy(path, mine / path.name)
@@ -251,13 +288,21 @@ def test_a_table_without_an_identity_is_refused(world: World, built: tuple[Path,
     path = world.root / "vectors" / built[1] / "manifest.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "identity": ""}))
-    refused("does not say which model", "nearer index build", lambda: open_active(world.root).search("pump noise"))
+    refused(
+        "does not say which model",
+        "nearer index build",
+        lambda: open_active(world.root).search("pump noise"),
+    )
 
 
-def test_vectors_of_the_same_model_cut_by_another_chunker_are_refused(world: World, built: tuple[Path, str]) -> None:
+def test_vectors_of_the_same_model_cut_by_another_chunker_are_refused(
+    world: World, built: tuple[Path, str]
+) -> None:
     encoder = world.encoder()
     space = world.generations.manifest(built[1]).space
-    foreign = Vectors(encoder.encode(["text"], "document"), replace(encoder.fingerprint, chunker="sentences:128"))
+    foreign = Vectors(
+        encoder.encode(["text"], "document"), replace(encoder.fingerprint, chunker="sentences:128")
+    )
     refused("chunker", "", lambda: world.generations.store("numpy").write(space, one_row(foreign)))
 
 

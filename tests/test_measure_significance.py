@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from nearer.errors import DataError
-from nearer.measure.significance import compare, holm, mean_interval, non_inferior, queries_needed, smallest_difference
+from nearer.measure.significance import (
+    compare,
+    holm,
+    mean_interval,
+    non_inferior,
+    queries_needed,
+    smallest_difference,
+)
 
 
 def seeded(seed: int = 7) -> np.random.Generator:
@@ -27,14 +34,24 @@ def within_chance(hits: int, trials: int, rate: float) -> bool:
 
 def test_no_difference_is_called_significant_in_five_percent_of_experiments() -> None:
     data = seeded(1)
-    p = np.array([compare(x := data.random(40), x + data.normal(0, 0.3, 40), data, 999).p for _ in range(800)])
+    p = np.array(
+        [
+            compare(x := data.random(40), x + data.normal(0, 0.3, 40), data, 999).p
+            for _ in range(800)
+        ]
+    )
     assert within_chance(int((p <= 0.05).sum()), 800, 0.05)
     assert within_chance(int((p <= 0.5).sum()), 800, 0.5)
 
 
 def test_p_is_the_exact_randomisation_p_for_few_queries() -> None:
     diff = np.array([0.3, -0.1, 0.2, 0.2, 0.05, 0.0, 0.4])
-    exact = np.mean([abs(np.dot(signs, diff)) >= abs(diff.sum()) - 1e-12 for signs in itertools.product([-1, 1], repeat=len(diff))])
+    exact = np.mean(
+        [
+            abs(np.dot(signs, diff)) >= abs(diff.sum()) - 1e-12
+            for signs in itertools.product([-1, 1], repeat=len(diff))
+        ]
+    )
     assert compare(np.zeros(7), diff, seeded(), 40_000).p == pytest.approx(exact, abs=0.005)
 
 
@@ -45,7 +62,9 @@ def test_bca_covers_the_mean_of_skewed_values_about_as_often_as_it_says() -> Non
     for _ in range(trials):
         interval = mean_interval(data.exponential(1.0, 60), data, 999, 0.1)
         inside += interval.low <= 1.0 <= interval.high
-    assert 0.85 <= inside / trials <= 0.94  # nominal .90; BCa is known to run a little short on exponential data
+    assert (
+        0.85 <= inside / trials <= 0.94
+    )  # nominal .90; BCa is known to run a little short on exponential data
 
 
 def test_the_interval_leans_to_the_long_tail() -> None:
@@ -88,7 +107,13 @@ def test_a_comparison_counts_wins_ties_losses_and_prints_itself() -> None:
 def test_identical_systems_differ_by_nothing() -> None:
     same = seeded().random(30)
     result = compare(same, same, seeded(), 999)
-    assert (result.delta, result.low, result.high, result.p, result.ties) == (0.0, 0.0, 0.0, 1.0, 30)
+    assert (result.delta, result.low, result.high, result.p, result.ties) == (
+        0.0,
+        0.0,
+        0.0,
+        1.0,
+        30,
+    )
 
 
 @pytest.mark.parametrize("values", [[0.4], [0.4, 0.4, 0.4]])
@@ -105,11 +130,17 @@ def test_the_interval_of_two_values_is_finite_and_within_them() -> None:
 def test_clusters_widen_the_interval_when_their_queries_agree() -> None:
     users = np.repeat(np.arange(20), 10)
     values = np.repeat(seeded(8).normal(0.1, 0.2, 20), 10)
-    alone, together = mean_interval(values, seeded(), 2000), mean_interval(values, seeded(), 2000, clusters=users)
+    alone, together = (
+        mean_interval(values, seeded(), 2000),
+        mean_interval(values, seeded(), 2000, clusters=users),
+    )
     assert together.mean == alone.mean
     assert together.high - together.low > 2 * (alone.high - alone.low)
     zero = np.zeros(200)
-    assert compare(zero, values, seeded(), 2000, clusters=users).p > 5 * compare(zero, values, seeded(), 2000).p
+    assert (
+        compare(zero, values, seeded(), 2000, clusters=users).p
+        > 5 * compare(zero, values, seeded(), 2000).p
+    )
     one = mean_interval(values, seeded(), clusters=["all"] * 200)
     assert (one.low, one.high) == (values.min(), values.max())
 
@@ -179,7 +210,9 @@ def test_power_figures_are_those_of_the_field_notes() -> None:
 def test_the_promised_power_is_reached() -> None:
     data = seeded(13)
     n = queries_needed(0.25, 0.08)
-    found = sum(compare(np.zeros(n), data.normal(0.08, 0.25, n), data, 999).p <= 0.05 for _ in range(300))
+    found = sum(
+        compare(np.zeros(n), data.normal(0.08, 0.25, n), data, 999).p <= 0.05 for _ in range(300)
+    )
     assert within_chance(found, 300, 0.8)
 
 

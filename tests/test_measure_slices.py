@@ -42,11 +42,20 @@ def slices_of(text: str, tags: tuple[str, ...] = (), **evidence: object) -> set[
         ("error E1234 then HTTP404, again E1234", ["E1234", "HTTP404"]),
         ("crash in libfoo.so with nginx.conf", ["libfoo.so", "nginx.conf"]),
         ("upgrade from 1.2.3 to v4.0", ["1.2.3", "v4.0"]),
-        ("max_seq_length or __init__ or getUserName", ["max_seq_length", "__init__", "getUserName"]),
+        (
+            "max_seq_length or __init__ or getUserName",
+            ["max_seq_length", "__init__", "getUserName"],
+        ),
         ("read /etc/passwd or C:\\Windows\\System32", ["/etc/passwd", "C:\\Windows\\System32"]),
-        ("address 0xDEADBEEF, commit 3c5fa91b, host 10.0.0.1", ["0xDEADBEEF", "3c5fa91b", "10.0.0.1"]),
+        (
+            "address 0xDEADBEEF, commit 3c5fa91b, host 10.0.0.1",
+            ["0xDEADBEEF", "3c5fa91b", "10.0.0.1"],
+        ),
         ('the "login form" of `admin panel`', ["login form", "admin panel"]),
-        ("run with --force and call strcpy() in std::string", ["--force", "strcpy()", "std::string"]),
+        (
+            "run with --force and call strcpy() in std::string",
+            ["--force", "strcpy()", "std::string"],
+        ),
         ("see https://example.com/a?b=1 there", ["https://example.com/a?b=1"]),
         ("550e8400-e29b-41d4-a716-446655440000", ["550e8400-e29b-41d4-a716-446655440000"]),
     ],
@@ -71,7 +80,9 @@ def test_plain_words_are_no_identifiers(text: str) -> None:
     assert find_identifiers(text) == []
 
 
-@pytest.mark.parametrize("part", ["a-", "a_", "A-1", "1.", '"', "/a", "aB", "a.b", "0a", "a::", "--a", "http://"])
+@pytest.mark.parametrize(
+    "part", ["a-", "a_", "A-1", "1.", '"', "/a", "aB", "a.b", "0a", "a::", "--a", "http://"]
+)
 def test_no_text_makes_the_search_for_identifiers_slow(part: str) -> None:
     text = part * 20_000
     started = time.perf_counter()
@@ -80,12 +91,22 @@ def test_no_text_makes_the_search_for_identifiers_slow(part: str) -> None:
 
 
 def test_terms_are_folded_unicode_words_without_stop_words() -> None:
-    assert terms("What is the STRASSE, Straße or naïve café_2 of 日本語?") == ["strasse", "strasse", "naïve", "café_2", "日本語"]
+    assert terms("What is the STRASSE, Straße or naïve café_2 of 日本語?") == [
+        "strasse",
+        "strasse",
+        "naïve",
+        "café_2",
+        "日本語",
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("login form", "short query"), ("one two three four", "medium query"), (" ".join(["word"] * 13), "long query")],
+    [
+        ("login form", "short query"),
+        ("one two three four", "medium query"),
+        (" ".join(["word"] * 13), "long query"),
+    ],
 )
 def test_length_is_counted_in_words(text: str, name: str) -> None:
     assert slices_of(text) & {"short query", "medium query", "long query"} == {name}
@@ -117,21 +138,34 @@ def test_questions_start_with_a_question_word_or_end_with_a_mark(text: str, aske
     ],
 )
 def test_overlap_is_with_the_best_relevant_document(text: str, name: str | None) -> None:
-    found = slices_of(text, judgments={"q": {"d1": 1, "d2": 2, "d4": 0, "gone": 1}}, relevant_texts=TEXTS)
+    found = slices_of(
+        text, judgments={"q": {"d1": 1, "d2": 2, "d4": 0, "gone": 1}}, relevant_texts=TEXTS
+    )
     assert found & {"no overlap", "low overlap", "high overlap"} == ({name} if name else set())
 
 
 def test_rare_and_unknown_terms() -> None:
     counts = Counter(term for text in TEXTS.values() for term in set(terms(text)))
-    assert {"rare term", "unknown term"} & slices_of("sql login", document_frequencies=counts) == {"rare term"}
-    assert {"rare term", "unknown term"} & slices_of("cookies login", document_frequencies=counts) == {"unknown term"}
-    assert {"rare term", "unknown term"} & slices_of("the login", document_frequencies=counts) == set()
+    assert {"rare term", "unknown term"} & slices_of("sql login", document_frequencies=counts) == {
+        "rare term"
+    }
+    assert {"rare term", "unknown term"} & slices_of(
+        "cookies login", document_frequencies=counts
+    ) == {"unknown term"}
+    assert {"rare term", "unknown term"} & slices_of(
+        "the login", document_frequencies=counts
+    ) == set()
 
 
 def test_a_document_with_training_queries_is_seen() -> None:
     seen = {"seen documents", "unseen documents"}
-    assert seen & slices_of("x", judgments={"q": {"d1": 1, "d2": 1}}, trained={"d2"}) == {"seen documents"}
-    assert seen & slices_of("x", judgments={"q": {"d1": 1, "d2": 1}}, trained={"d2"}, min_grade=2) == set()
+    assert seen & slices_of("x", judgments={"q": {"d1": 1, "d2": 1}}, trained={"d2"}) == {
+        "seen documents"
+    }
+    assert (
+        seen & slices_of("x", judgments={"q": {"d1": 1, "d2": 1}}, trained={"d2"}, min_grade=2)
+        == set()
+    )
     assert seen & slices_of("x", judgments={"q": {"d1": 1}}, trained=set()) == {"unseen documents"}
     assert seen & slices_of("x", judgments={"q": {"d1": 1}}) == set()
 
@@ -160,13 +194,21 @@ def test_slices_are_compared_with_p_values_adjusted_over_the_table() -> None:
     before = list(rng.random(40))
     after = [value + (0.2 if i < 20 else 0.0) for i, value in enumerate(before)]
     halves = {"better": {f"q{i}" for i in range(20)}, "same": {f"q{i}" for i in range(20, 40)}}
-    better, same = compare_slices(scores(before), scores(after), halves, "RR", 10, rng, resamples=999)
+    better, same = compare_slices(
+        scores(before), scores(after), halves, "RR", 10, rng, resamples=999
+    )
     assert (better["slice"], better["n"], better["wins"], same["ties"]) == ("better", 20, 20, 20)
-    assert better["delta"] == pytest.approx(better["candidate"] - better["baseline"]) == pytest.approx(0.2)
+    assert (
+        better["delta"]
+        == pytest.approx(better["candidate"] - better["baseline"])
+        == pytest.approx(0.2)
+    )
     assert better["p_holm"] == pytest.approx(2 * better["p"])
     assert same["p_holm"] == 1.0
 
 
 def test_scores_of_different_queries_are_not_compared() -> None:
     with pytest.raises(ValueError, match="different queries"):
-        compare_slices(scores([0.1]), scores([0.1, 0.2]), {"all": {"q0"}}, "RR", 1, np.random.default_rng(7))
+        compare_slices(
+            scores([0.1]), scores([0.1, 0.2]), {"all": {"q0"}}, "RR", 1, np.random.default_rng(7)
+        )

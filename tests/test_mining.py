@@ -14,8 +14,19 @@ from nearer.training.mining import Mined, mine
 from nearer.types import Document, Query, Run, Split
 
 #: similarity to the query; d1 is the positive
-SIMILAR = {"d1": 0.8, "twin": 0.79, "close": 0.77, "hard": 0.7, "middle": 0.5, "easy": 0.1, "empty": 0.6, "q1": 0.99}
-CORPUS = Corpus.from_documents(Document(doc_id, "" if doc_id == "empty" else f"text of {doc_id}") for doc_id in SIMILAR)
+SIMILAR = {
+    "d1": 0.8,
+    "twin": 0.79,
+    "close": 0.77,
+    "hard": 0.7,
+    "middle": 0.5,
+    "easy": 0.1,
+    "empty": 0.6,
+    "q1": 0.99,
+}
+CORPUS = Corpus.from_documents(
+    Document(doc_id, "" if doc_id == "empty" else f"text of {doc_id}") for doc_id in SIMILAR
+)
 
 
 def run_mine(
@@ -42,7 +53,9 @@ def run_mine(
 def test_negatives_score_clearly_below_the_positive() -> None:
     mined = run_mine(Mine(negatives=4, margin=0.95))
     assert set(mined.examples[0].negatives) == {"hard", "middle", "easy"}
-    assert mined.dropped["candidate scores too close to the positive"] == 1  # `close`, .77 ≥ .95 × .8
+    assert (
+        mined.dropped["candidate scores too close to the positive"] == 1
+    )  # `close`, .77 ≥ .95 × .8
 
 
 def test_positives_their_duplicates_the_query_itself_and_empty_texts_are_never_negatives() -> None:
@@ -54,12 +67,17 @@ def test_positives_their_duplicates_the_query_itself_and_empty_texts_are_never_n
 
 
 def test_positives_of_a_near_identical_query_are_spared_too() -> None:
-    known = known_positives({"q1": {"d1": 1}, "q2": {"hard": 2}, "q3": {"easy": 1}}, Duplicates.of([["hard", "close"]], [["q1", "q2"]]))
+    known = known_positives(
+        {"q1": {"d1": 1}, "q2": {"hard": 2}, "q3": {"easy": 1}},
+        Duplicates.of([["hard", "close"]], [["q1", "q2"]]),
+    )
     assert known["q1"] == {"d1", "hard", "close"}
     assert known["q3"] == {"easy"}
 
 
-def test_the_margin_holds_for_negative_similarities_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_margin_holds_for_negative_similarities_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(SIMILAR, "d1", -0.2)
     mined = run_mine(Mine(negatives=10, margin=0.9))
     assert mined.examples[0].negatives == ()  # everything else scores above the positive
@@ -67,7 +85,9 @@ def test_the_margin_holds_for_negative_similarities_as_well(monkeypatch: pytest.
 
 def test_draws_come_from_the_hardest_and_are_seeded() -> None:
     assert run_mine(Mine(negatives=1, pool=1)).examples[0].negatives == ("hard",)
-    drawn = {run_mine(Mine(negatives=1, pool=3), seed=seed).examples[0].negatives for seed in range(20)}
+    drawn = {
+        run_mine(Mine(negatives=1, pool=3), seed=seed).examples[0].negatives for seed in range(20)
+    }
     assert len(drawn) == 3
     assert run_mine(Mine(negatives=2), seed=5) == run_mine(Mine(negatives=2), seed=5)
 
@@ -78,15 +98,27 @@ def test_each_example_says_where_it_came_from() -> None:
 
 def test_a_training_query_that_is_also_held_out_is_dropped_and_counted() -> None:
     queries = (Query("q1", "a question"), Query("q2", "secret"))
-    mined = run_mine(Mine(negatives=0), {"q1": {"d1": 1}, "q2": {"d1": 1}}, queries, held_out=["secret"])
+    mined = run_mine(
+        Mine(negatives=0), {"q1": {"d1": 1}, "q2": {"d1": 1}}, queries, held_out=["secret"]
+    )
     assert [example.query_id for example in mined.examples] == ["q1"]
     assert mined.leakage == {"exact": 1}
     assert mined.summary()["dropped"]["query also held out"] == 1
 
 
 def test_unusable_positives_are_counted_by_reason() -> None:
-    queries = (Query("q1", "a question"), Query("q2", "A  question"), Query("q3", "text of hard"), Query("q4", " "))
-    judged = {"q1": {"d1": 1, "gone": 1, "empty": 1, "easy": 0}, "q2": {"d1": 1}, "q3": {"hard": 1}, "q4": {"d1": 1}}
+    queries = (
+        Query("q1", "a question"),
+        Query("q2", "A  question"),
+        Query("q3", "text of hard"),
+        Query("q4", " "),
+    )
+    judged = {
+        "q1": {"d1": 1, "gone": 1, "empty": 1, "easy": 0},
+        "q2": {"d1": 1},
+        "q3": {"hard": 1},
+        "q4": {"d1": 1},
+    }
     mined = run_mine(Mine(negatives=0), judged, queries)
     assert [(example.query_id, example.positive) for example in mined.examples] == [("q1", "d1")]
     assert mined.summary()["dropped"] == {

@@ -37,13 +37,34 @@ from nearer.index.searcher import Searcher
 from nearer.index.verify import verify
 from nearer.measure.slices import terms
 from nearer.retrieve.encoder import load_encoder
-from nearer.stages.conditions import CONDITIONS, TESTED, Asked, Freshness, Labelled, Report, Seen, monitor
+from nearer.stages.conditions import (
+    CONDITIONS,
+    TESTED,
+    Asked,
+    Freshness,
+    Labelled,
+    Report,
+    Seen,
+    monitor,
+)
 from nearer.stages.monitor import look
 from nearer.types import Query
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 ACTIVE, OTHER = "aaaaaaaa-1", "bbbbbbbb-1"
-WEB = {"xss", "scripting", "html", "url", "http", "browser", "csrf", "cookie", "web", "javascript", "session"}
+WEB = {
+    "xss",
+    "scripting",
+    "html",
+    "url",
+    "http",
+    "browser",
+    "csrf",
+    "cookie",
+    "web",
+    "javascript",
+    "session",
+}
 REQUESTS = 2000
 
 
@@ -64,18 +85,27 @@ class Town:
     def web(self) -> np.ndarray:
         return np.array([place for place in self.usual if WEB & set(terms(self.texts[place]))])
 
-    def hits(self, places: Sequence[int], *, gone: Sequence[int] = (), dimension: int | None = None) -> list[list[tuple[str, float]]]:
+    def hits(
+        self, places: Sequence[int], *, gone: Sequence[int] = (), dimension: int | None = None
+    ) -> list[list[tuple[str, float]]]:
         """Ten best documents; `gone` are not in the index, `dimension` makes it another model."""
         cut = slice(dimension)
         queries, documents = (
-            part / np.linalg.norm(part, axis=1, keepdims=True) for part in (self.vectors[places, cut], self.documents[:, cut])
+            part / np.linalg.norm(part, axis=1, keepdims=True)
+            for part in (self.vectors[places, cut], self.documents[:, cut])
         )
         scores = queries @ documents.T
         scores[:, list(gone)] = -1.0
         return [[(self.ids[d], float(row[d])) for d in np.argsort(-row)[:10]] for row in scores]
 
     def day(
-        self, number: int, rng: np.random.Generator, pool: np.ndarray, *, topic: np.ndarray | None = None, **change: Any
+        self,
+        number: int,
+        rng: np.random.Generator,
+        pool: np.ndarray,
+        *,
+        topic: np.ndarray | None = None,
+        **change: Any,
     ) -> list[Request]:
         """One day's requests.  `topic` takes a tenth of them."""
         places = rng.choice(pool, REQUESTS)
@@ -84,12 +114,18 @@ class Town:
             rng.shuffle(places)
         distinct = np.unique(places)
         found = dict(
-            zip(distinct.tolist(), self.hits(distinct, dimension=change.get("dimension"), gone=change.get("gone", ())), strict=True)
+            zip(
+                distinct.tolist(),
+                self.hits(distinct, dimension=change.get("dimension"), gone=change.get("gone", ())),
+                strict=True,
+            )
         )
         seconds = np.sort(rng.uniform(0, 86_400, REQUESTS))
         latencies = rng.lognormal(3.0, 0.4, REQUESTS) * change.get("slower", 1.0)
         return [
-            self._request(number, n, place, found[place], float(seconds[n]), float(latencies[n]), rng, change)
+            self._request(
+                number, n, place, found[place], float(seconds[n]), float(latencies[n]), rng, change
+            )
             for n, place in enumerate(places.tolist())
         ]
 
@@ -105,8 +141,15 @@ class Town:
         change: Any,
     ) -> Request:
         time = DAY + timedelta(days=number, seconds=second)
-        failed, empty = rng.random() < 0.002 + change.get("errors", 0.0), rng.random() < 0.01 + change.get("empty", 0.0)
-        shown = () if failed or empty else tuple((doc_id, score + change.get("shift", 0.0)) for doc_id, score in hits)
+        failed, empty = (
+            rng.random() < 0.002 + change.get("errors", 0.0),
+            rng.random() < 0.01 + change.get("empty", 0.0),
+        )
+        shown = (
+            ()
+            if failed or empty
+            else tuple((doc_id, score + change.get("shift", 0.0)) for doc_id, score in hits)
+        )
         asks = change.get("clicks", 0.4)
         feedback = tuple(
             Feedback("click", doc_id, 1.0, time)
@@ -130,14 +173,30 @@ class Town:
         distinct = list(dict.fromkeys(texts))
         return Asked(distinct, self.vectors[[place[text] for text in distinct]])
 
-    def seen(self, today: Sequence[Request], before: Sequence[Sequence[Request]], rng: np.random.Generator, **more: Any) -> Seen:
+    def seen(
+        self,
+        today: Sequence[Request],
+        before: Sequence[Sequence[Request]],
+        rng: np.random.Generator,
+        **more: Any,
+    ) -> Seen:
         """What the monitor is shown: the reference is as much of the earlier traffic as there is of today's."""
         asked = [one.query for day in before for one in day]
         some = [asked[place] for place in rng.permutation(len(asked))[: len(today)].tolist()]
-        values: dict[str, Any] = {"reference": self.asked(some), "known": self.known, "fingerprint": ""} | more
+        values: dict[str, Any] = {
+            "reference": self.asked(some),
+            "known": self.known,
+            "fingerprint": "",
+        } | more
         moves = [(DAY - timedelta(days=30), ACTIVE)]
         return Seen(
-            today[0].time.date().isoformat(), today, ACTIVE, before, self.asked([one.query for one in today]), moves=moves, **values
+            today[0].time.date().isoformat(),
+            today,
+            ACTIVE,
+            before,
+            self.asked([one.query for one in today]),
+            moves=moves,
+            **values,
         )
 
     def canaries(self, gone: Sequence[int] = ()) -> Labelled:
@@ -152,12 +211,16 @@ class Town:
             )
             for lists in (self.hits(places), self.hits(places, gone=gone))
         ]
-        return Labelled([Query(f"c{place}", self.texts[place]) for place in places], columns[1], columns[0])
+        return Labelled(
+            [Query(f"c{place}", self.texts[place]) for place in places], columns[1], columns[0]
+        )
 
 
 @pytest.fixture(scope="module")
 def town(cwe: Path, tiny_model: Path) -> Town:
-    encoder = load_encoder(config.Model(name=str(tiny_model), precision="fp32", device="cpu"), tiny_model.parent)
+    encoder = load_encoder(
+        config.Model(name=str(tiny_model), precision="fp32", device="cpu"), tiny_model.parent
+    )
     queries = read_queries(cwe / "queries.jsonl")
     foreign = [query.text for query in load_general()[1].queries]
     texts = list(dict.fromkeys([*(query.text for query in queries.values()), *foreign]))
@@ -198,12 +261,21 @@ def fired(report: Report) -> dict[str, Mapping[str, Any]]:
 # -- silence ----------------------------------------------------------------------------------------------
 
 
-def test_thirty_days_of_unchanged_traffic_give_at_most_one_day_with_an_alert(town: Town, week: list[list[Request]]) -> None:
+def test_thirty_days_of_unchanged_traffic_give_at_most_one_day_with_an_alert(
+    town: Town, week: list[list[Request]]
+) -> None:
     rng = np.random.default_rng(2)
     told: dict[str, list[str]] = {}
     for number in range(7, 37):
         report = judge(
-            town.seen(town.day(number, rng, town.usual), week, rng, canaries=town.canaries(), documents=Freshness(len(town.ids))), rng
+            town.seen(
+                town.day(number, rng, town.usual),
+                week,
+                rng,
+                canaries=town.canaries(),
+                documents=Freshness(len(town.ids)),
+            ),
+            rng,
         )
         assert not set(report.skipped) - {"quality_judged", "document_terms"}
         if report.alerts:
@@ -211,13 +283,27 @@ def test_thirty_days_of_unchanged_traffic_give_at_most_one_day_with_an_alert(tow
     assert len(told) <= 1, told
 
 
-def test_training_queries_as_the_reference_are_silent_too(town: Town, week: list[list[Request]], cwe: Path) -> None:
+def test_training_queries_as_the_reference_are_silent_too(
+    town: Town, week: list[list[Request]], cwe: Path
+) -> None:
     rng, queries = np.random.default_rng(3), read_queries(cwe / "queries.jsonl")
-    ids = {query_id for name in ("train", "dev") for query_id in read_qrels(cwe / "qrels" / f"{name}.tsv")}
+    ids = {
+        query_id
+        for name in ("train", "dev")
+        for query_id in read_qrels(cwe / "qrels" / f"{name}.tsv")
+    }
     reference = town.asked([queries[query_id].text for query_id in ids])
-    reports = [judge(town.seen(town.day(number, rng, town.usual), week, rng, reference=reference), rng) for number in range(7, 13)]
+    reports = [
+        judge(town.seen(town.day(number, rng, town.usual), week, rng, reference=reference), rng)
+        for number in range(7, 13)
+    ]
     assert [list(fired(report)) for report in reports] == [[]] * 6
-    topic = judge(town.seen(town.day(13, rng, town.usual, topic=town.foreign), week, rng, reference=reference), rng)
+    topic = judge(
+        town.seen(
+            town.day(13, rng, town.usual, topic=town.foreign), week, rng, reference=reference
+        ),
+        rng,
+    )
     assert {"new_clusters", "query_classifier"} <= set(fired(topic))
 
 
@@ -225,22 +311,45 @@ def test_significance_alone_bounds_false_alarms_over_all_conditions_together() -
     """Two hundred days of small synthetic traffic, no smallest effect asked for."""
     rng, days, alarms = np.random.default_rng(4), 200, 0
     words, centres = [f"w{n}" for n in range(60)], rng.normal(size=(6, 16))
-    nothing = {"quality": 0.0, "scores": 1e-9, "rate": 0.0, "errors": 0.0, "apart": 0.5, "latency_ratio": 1.0}
+    nothing = {
+        "quality": 0.0,
+        "scores": 1e-9,
+        "rate": 0.0,
+        "errors": 0.0,
+        "apart": 0.5,
+        "latency_ratio": 1.0,
+    }
 
     def text() -> str:
-        return " ".join(rng.choice(words, 4)) + (f" x{int(rng.integers(10**6))}" if rng.random() < 0.2 else "")
+        return " ".join(rng.choice(words, 4)) + (
+            f" x{int(rng.integers(10**6))}" if rng.random() < 0.2 else ""
+        )
 
     def traffic(number: int, n: int) -> list[Request]:
         made = []
         for place in range(n):
             time = DAY + timedelta(days=number, seconds=place * 86_400 / n)
-            hits = tuple((f"d{rank}", float(score)) for rank, score in enumerate(-np.sort(-rng.normal(size=3))))
-            clicks = tuple(Feedback("click", doc_id, 1.0, time) for doc_id, _ in hits if rng.random() < 0.2)
+            hits = tuple(
+                (f"d{rank}", float(score))
+                for rank, score in enumerate(-np.sort(-rng.normal(size=3)))
+            )
+            clicks = tuple(
+                Feedback("click", doc_id, 1.0, time) for doc_id, _ in hits if rng.random() < 0.2
+            )
             error = "x" if rng.random() < 0.05 else None
             shown = () if error or rng.random() < 0.05 else hits
             made.append(
                 Request(
-                    time, f"{number}-{place}", text(), ACTIVE, shown, float(rng.lognormal()), None, f"u{place % 40}", error, feedback=clicks
+                    time,
+                    f"{number}-{place}",
+                    text(),
+                    ACTIVE,
+                    shown,
+                    float(rng.lognormal()),
+                    None,
+                    f"u{place % 40}",
+                    error,
+                    feedback=clicks,
                 )
             )
         return made
@@ -254,12 +363,27 @@ def test_significance_alone_bounds_false_alarms_over_all_conditions_together() -
     for _ in range(days):  # a reference of its own for every day: days are then independent
         before, canaries = [traffic(0, 120), traffic(1, 120), traffic(2, 120)], rng.random((2, 40))
         seen = Seen(
-            "2026-03-04", traffic(3, 150), ACTIVE, before, asked(130), asked(130), moves=[(DAY - timedelta(9), ACTIVE)], fingerprint=""
+            "2026-03-04",
+            traffic(3, 150),
+            ACTIVE,
+            before,
+            asked(130),
+            asked(130),
+            moves=[(DAY - timedelta(9), ACTIVE)],
+            fingerprint="",
         )
         queries = [Query(f"c{n}", words[n]) for n in range(40)]
-        labelled, fresh = Labelled(queries, canaries[0], canaries[1]), Labelled(queries, rng.random(40), canaries[1])
-        documents = ([set(text().split()) for _ in range(80)], [set(text().split()) for _ in range(30)])
-        seen = replace(seen, canaries=labelled, judged=fresh, documents=Freshness(100, terms=documents))
+        labelled, fresh = (
+            Labelled(queries, canaries[0], canaries[1]),
+            Labelled(queries, rng.random(40), canaries[1]),
+        )
+        documents = (
+            [set(text().split()) for _ in range(80)],
+            [set(text().split()) for _ in range(30)],
+        )
+        seen = replace(
+            seen, canaries=labelled, judged=fresh, documents=Freshness(100, terms=documents)
+        )
         report = judge(seen, rng, **nothing)
         assert set(report.conditions) == set(CONDITIONS), "every condition is judged"
         alarms += bool(report.alerts)
@@ -272,7 +396,9 @@ def test_significance_alone_bounds_false_alarms_over_all_conditions_together() -
 @pytest.mark.parametrize("seed", range(3))
 def test_a_new_topic_is_found_and_named(town: Town, week: list[list[Request]], seed: int) -> None:
     rng = np.random.default_rng([5, seed])
-    alerts = fired(judge(town.seen(town.day(8, rng, town.usual, topic=town.foreign), week, rng), rng))
+    alerts = fired(
+        judge(town.seen(town.day(8, rng, town.usual, topic=town.foreign), week, rng), rng)
+    )
     assert {"new_clusters", "query_distribution", "query_classifier"} <= set(alerts)
     foreign = {town.texts[place] for place in town.foreign}
     assert len(alerts["new_clusters"]["examples"]) == 10
@@ -293,18 +419,27 @@ def test_a_new_topic_within_the_same_field_is_found_by_its_words(town: Town, see
     assert any(WEB & set(terms(text)) for text in told["examples"])
 
 
-def test_a_generation_that_nobody_cut_over_to_is_noticed(town: Town, week: list[list[Request]]) -> None:
+def test_a_generation_that_nobody_cut_over_to_is_noticed(
+    town: Town, week: list[list[Request]]
+) -> None:
     rng = np.random.default_rng(7)
     alerts = fired(judge(town.seen(town.day(8, rng, town.usual, generation=OTHER), week, rng), rng))
     assert OTHER in alerts["generation"]["what"]
     assert len(alerts["generation"]["examples"]) == 10
     moved = DAY + timedelta(days=8, hours=12)
-    half = [replace(one, generation=OTHER if one.time > moved else ACTIVE) for one in town.day(8, rng, town.usual)]
+    half = [
+        replace(one, generation=OTHER if one.time > moved else ACTIVE)
+        for one in town.day(8, rng, town.usual)
+    ]
     moves = [(DAY - timedelta(days=30), ACTIVE), (moved, OTHER)]
-    assert "generation" not in fired(judge(replace(town.seen(half, week, rng), moves=moves, generation=OTHER), rng))
+    assert "generation" not in fired(
+        judge(replace(town.seen(half, week, rng), moves=moves, generation=OTHER), rng)
+    )
 
 
-@pytest.mark.parametrize(("change", "size"), [({"shift": 0.05}, 0.1), ({"shift": -0.05}, 0.1), ({"dimension": 192}, 0.1)])
+@pytest.mark.parametrize(
+    ("change", "size"), [({"shift": 0.05}, 0.1), ({"shift": -0.05}, 0.1), ({"dimension": 192}, 0.1)]
+)
 def test_other_scores_under_the_same_generation_are_noticed(
     town: Town, week: list[list[Request]], change: Mapping[str, Any], size: float
 ) -> None:
@@ -314,27 +449,55 @@ def test_other_scores_under_the_same_generation_are_noticed(
     assert set(alerts) <= {"scores", "low_scores"}
 
 
-def test_a_twentieth_of_the_documents_missing_is_noticed(town: Town, week: list[list[Request]]) -> None:
+def test_a_twentieth_of_the_documents_missing_is_noticed(
+    town: Town, week: list[list[Request]]
+) -> None:
     rng = np.random.default_rng(9)
     gone = rng.permutation(len(town.ids))[: len(town.ids) // 20].tolist()
     documents = Freshness(len(town.ids), [town.ids[place] for place in gone])
-    alert = fired(judge(town.seen(town.day(8, rng, town.usual, gone=gone), week, rng, documents=documents), rng))["documents"]
+    alert = fired(
+        judge(
+            town.seen(town.day(8, rng, town.usual, gone=gone), week, rng, documents=documents), rng
+        )
+    )["documents"]
     assert alert["size"] == pytest.approx(len(gone) / len(town.ids))
     assert alert["slice"] == "missing"
     assert "nearer index sync" in alert["do"]
 
 
-def test_canary_queries_that_lose_their_documents_are_noticed_and_diagnosed(town: Town, week: list[list[Request]]) -> None:
+def test_canary_queries_that_lose_their_documents_are_noticed_and_diagnosed(
+    town: Town, week: list[list[Request]]
+) -> None:
     rng, found = np.random.default_rng(9), town.hits([place for place, _ in town.judged])
-    lost = {doc_id for hits, (_, doc_id) in zip(found, town.judged, strict=True) if hits[0][0] == doc_id}
+    lost = {
+        doc_id for hits, (_, doc_id) in zip(found, town.judged, strict=True) if hits[0][0] == doc_id
+    }
     asked: list[str] = []
-    seen = town.seen(town.day(8, rng, town.usual), week, rng, canaries=town.canaries([town.ids.index(doc_id) for doc_id in lost]))
-    report = monitor(seen, config.Monitor(), rng, diagnose=lambda ids: asked.extend(ids) or {"do": "sync", "answer": "missing documents"})
+    seen = town.seen(
+        town.day(8, rng, town.usual),
+        week,
+        rng,
+        canaries=town.canaries([town.ids.index(doc_id) for doc_id in lost]),
+    )
+    report = monitor(
+        seen,
+        config.Monitor(),
+        rng,
+        diagnose=lambda ids: asked.extend(ids) or {"do": "sync", "answer": "missing documents"},
+    )
     alert = fired(report)["quality_canary"]
     assert (alert["do"], alert["diagnosis"]["answer"]) == ("sync", "missing documents")
-    asks = {f"c{place}": (doc_id, {d for d, _ in hits}) for (place, doc_id), hits in zip(town.judged, found, strict=True)}
-    assert set(asked) == {query_id for query_id, (doc_id, hits) in asks.items() if doc_id in lost & hits}
-    assert {row.slice for row in report.series if row.name == "quality_canary"} >= {"all", "long query"}
+    asks = {
+        f"c{place}": (doc_id, {d for d, _ in hits})
+        for (place, doc_id), hits in zip(town.judged, found, strict=True)
+    }
+    assert set(asked) == {
+        query_id for query_id, (doc_id, hits) in asks.items() if doc_id in lost & hits
+    }
+    assert {row.slice for row in report.series if row.name == "quality_canary"} >= {
+        "all",
+        "long query",
+    }
 
 
 @pytest.mark.parametrize(
@@ -348,9 +511,13 @@ def test_canary_queries_that_lose_their_documents_are_noticed_and_diagnosed(town
         ({"slower": 1.8}, "latency"),
     ],
 )
-def test_what_people_and_machines_do_is_noticed(town: Town, week: list[list[Request]], change: Mapping[str, Any], condition: str) -> None:
+def test_what_people_and_machines_do_is_noticed(
+    town: Town, week: list[list[Request]], change: Mapping[str, Any], condition: str
+) -> None:
     rng = np.random.default_rng(10)
-    assert condition in fired(judge(town.seen(town.day(8, rng, town.usual, **change), week, rng), rng))
+    assert condition in fired(
+        judge(town.seen(town.day(8, rng, town.usual, **change), week, rng), rng)
+    )
 
 
 def test_people_who_ask_again_are_noticed(town: Town, week: list[list[Request]]) -> None:
@@ -359,7 +526,12 @@ def test_people_who_ask_again_are_noticed(town: Town, week: list[list[Request]])
     for place in range(0, 400, 2):  # the next request is the same user's, with one word less
         text = today[place].query
         shorter = text.rsplit(" ", 1)[0] if " " in text else text
-        today[place + 1] = replace(today[place], query=shorter, time=today[place].time + timedelta(seconds=20), request_id=f"again{place}")
+        today[place + 1] = replace(
+            today[place],
+            query=shorter,
+            time=today[place].time + timedelta(seconds=20),
+            request_id=f"again{place}",
+        )
     texts = dict.fromkeys(one.query for one in week[0])
     seen = replace(town.seen(week[1], week, rng), today=today, asked=town.asked(list(texts)))
     assert fired(judge(seen, rng))["reformulation"]["size"] > 0.03
@@ -373,16 +545,38 @@ def test_an_alert_says_everything(town: Town, week: list[list[Request]]) -> None
     seen = town.seen(town.day(8, rng, town.usual, topic=town.foreign), week, rng)
     report = monitor(seen, config.Monitor(), rng, earlier={"new_clusters": "2026-03-05"})
     alert = fired(report)["new_clusters"]
-    assert set(alert) >= {"condition", "since", "size", "threshold", "slice", "examples", "what", "do", "diagnosis"}
+    assert set(alert) >= {
+        "condition",
+        "since",
+        "size",
+        "threshold",
+        "slice",
+        "examples",
+        "what",
+        "do",
+        "diagnosis",
+    }
     assert alert["since"] == "2026-03-05"
     assert fired(report)["query_distribution"]["since"] == seen.day
     assert json.loads(json.dumps(report.as_dict()))["alerts"] == report.alerts
-    assert {row.name for row in report.series} >= {"requests", "latency", "clicks", "scores", "query_classifier", "scores_psi"}
+    assert {row.name for row in report.series} >= {
+        "requests",
+        "latency",
+        "clicks",
+        "scores",
+        "query_classifier",
+        "scores_psi",
+    }
 
 
-def test_a_day_that_is_not_over_is_judged_by_facts_alone(town: Town, week: list[list[Request]]) -> None:
+def test_a_day_that_is_not_over_is_judged_by_facts_alone(
+    town: Town, week: list[list[Request]]
+) -> None:
     rng = np.random.default_rng(13)
-    seen = replace(town.seen(town.day(8, rng, town.usual, topic=town.foreign, generation=OTHER), week, rng), whole=False)
+    seen = replace(
+        town.seen(town.day(8, rng, town.usual, topic=town.foreign, generation=OTHER), week, rng),
+        whole=False,
+    )
     report = judge(seen, rng)
     assert set(fired(report)) == {"generation"}
     assert set(report.skipped) >= set(TESTED[2:])
@@ -392,9 +586,13 @@ def test_series_keep_days_replace_alerts_and_know_since_when(tmp_path: Path) -> 
     series = Series(tmp_path / "monitor" / "series.db")
     assert series.read() == series.alerts() == []
     alert = {"condition": "clicks", "slice": "all", "since": "2026-03-02"}
-    series.append("2026-03-02", [Row("2026-03-02", "clicks", 0.3, 0.2, 0.4)], [alert], ["clicks", "empty"])
+    series.append(
+        "2026-03-02", [Row("2026-03-02", "clicks", 0.3, 0.2, 0.4)], [alert], ["clicks", "empty"]
+    )
     series.append("2026-03-03", [Row("2026-03-03", "clicks", 0.5)], [], ["empty"])
-    assert series.firing("2026-03-04") == {"clicks": "2026-03-02"}, "clicks was last judged on the second"
+    assert series.firing("2026-03-04") == {"clicks": "2026-03-02"}, (
+        "clicks was last judged on the second"
+    )
     assert series.firing("2026-03-02") == {}
     series.append("2026-03-02", [Row("2026-03-02", "clicks", 0.6)], [], ["clicks"])
     assert series.alerts() == []
@@ -425,13 +623,17 @@ def served(tmp_path_factory: pytest.TempPathFactory, write_project: Callable[...
     generations = open_generations(path)
     settings, root = generations.config, path.parent
     corpus = Corpus.open(Path(settings.data.folder or "") / "corpus.jsonl")
-    filled = build(generations, corpus, load_encoder(settings.model, root), settings.model.name, today=True)
+    filled = build(
+        generations, corpus, load_encoder(settings.model, root), settings.model.name, today=True
+    )
     verify(generations, filled.manifest.id, corpus)
     generations.cutover(filled.manifest.id)
     # The cut-over was before the traffic: history says when, and the pointer holds its line too.
     for name in ("history.jsonl", "ACTIVE"):
         file = generations.folder / name
-        file.write_text(re.sub(r'"time": "20[^"]*"', '"time": "2026-02-20T00:00:00+00:00"', file.read_text()))
+        file.write_text(
+            re.sub(r'"time": "20[^"]*"', '"time": "2026-02-20T00:00:00+00:00"', file.read_text())
+        )
     queries = list(read_queries(Path(settings.data.folder or "") / "queries.jsonl").values())
     for number in range(3):
         log(path, number, queries, Searcher(generations))
@@ -442,14 +644,28 @@ def open_generations(path: Path) -> Generations:
     return Generations(path.parent, config.load(path))
 
 
-def log(path: Path, number: int, queries: Sequence[Query], searcher: Searcher, times: int = 2) -> None:
+def log(
+    path: Path, number: int, queries: Sequence[Query], searcher: Searcher, times: int = 2
+) -> None:
     lines = []
     for n, query in enumerate([*queries] * times):
         time = DAY + timedelta(days=number, seconds=60 * n)
         hits = tuple(searcher.search([query], 10).results[query.id])
         feedback = (Feedback("click", hits[0][0], 1.0, time),) if n % 3 == 0 else ()
-        one = Request(time, f"r{number}-{n}", query.text, searcher.generation, hits, 5.0 + n % 7, query.filter, feedback=feedback)
-        lines.append(one.as_dict() | {"feedback": [{"kind": "click", "id": hit.doc_id, "value": 1} for hit in feedback]})
+        one = Request(
+            time,
+            f"r{number}-{n}",
+            query.text,
+            searcher.generation,
+            hits,
+            5.0 + n % 7,
+            query.filter,
+            feedback=feedback,
+        )
+        lines.append(
+            one.as_dict()
+            | {"feedback": [{"kind": "click", "id": hit.doc_id, "value": 1} for hit in feedback]}
+        )
     folder = path.parent / "traffic"
     folder.mkdir(exist_ok=True)
     day = (DAY + timedelta(days=number)).date()
@@ -477,7 +693,9 @@ def test_a_healthy_project_is_told_so(copy: Path) -> None:
     report = json.loads((folder / "report.json").read_text())
     assert report["day"] == "2026-03-03"
     assert not report["alerts"]
-    assert {"documents", "fingerprint", "generation", "quality_canary", "scores", "clicks"} <= set(report["conditions"])
+    assert {"documents", "fingerprint", "generation", "quality_canary", "scores", "clicks"} <= set(
+        report["conditions"]
+    )
     days = {row.time for row in Series(folder / "series.db").read("requests")}
     assert days == {"2026-03-01", "2026-03-02", "2026-03-03"}
     assert 'nearer_monitor_alert{condition="scores"} 0' in (folder / "metrics.prom").read_text()
@@ -514,7 +732,9 @@ def test_lost_documents_are_found_diagnosed_and_posted(copy: Path) -> None:
 
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        result = call(copy, "--json", "--gate", "--webhook", f"http://127.0.0.1:{server.server_port}/hook")
+        result = call(
+            copy, "--json", "--gate", "--webhook", f"http://127.0.0.1:{server.server_port}/hook"
+        )
         server.shutdown()
     assert result.exit_code == 1, result.output
     report = json.loads(result.stdout)
@@ -535,19 +755,34 @@ def test_judged_requests_that_fail_are_diagnosed(copy: Path, answer: str) -> Non
     rng, queries, rows = np.random.default_rng(14), [], []
     counts = Counter(term for text in corpus.contents() for term in set(terms(text)))
     for n, document in enumerate(corpus[place] for place in range(0, 120, 2)):
-        words = ["".join(rng.choice(list("bdfgklmnprstvz"), 2)) + "u" + "".join(rng.choice(list("xqwz"), 2)) for _ in range(3)]
+        words = [
+            "".join(rng.choice(list("bdfgklmnprstvz"), 2))
+            + "u"
+            + "".join(rng.choice(list("xqwz"), 2))
+            for _ in range(3)
+        ]
         wrong = {"abstraction": "Class" if document.metadata["abstraction"] != "Class" else "Base"}
-        other = corpus[(2 * n + 61) % len(corpus)].title  # what it says elsewhere, and a word that it shares with everything
+        other = corpus[
+            (2 * n + 61) % len(corpus)
+        ].title  # what it says elsewhere, and a word that it shares with everything
         common = max(set(terms(document.content)), key=lambda term: (counts[term], term))
-        asks = {"vocabulary": " ".join(words), "metadata": document.title, "semantics": f"{other} {common}"}
+        asks = {
+            "vocabulary": " ".join(words),
+            "metadata": document.title,
+            "semantics": f"{other} {common}",
+        }
         queries.append(Query(f"n{n}", asks[answer], filter=wrong if answer == "metadata" else None))
         rows.append(f"r3-{n}\t{document.id}\t1\n")
     log(copy, 3, queries, Searcher(generations), times=1)
     (copy.parent / "review").mkdir()
-    (copy.parent / "review" / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows))
+    (copy.parent / "review" / "qrels.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(rows)
+    )
     result = call(copy, "--json")
     assert result.exit_code == 0, result.output
-    alert = next(one for one in json.loads(result.stdout)["alerts"] if one["condition"] == "quality_judged")
+    alert = next(
+        one for one in json.loads(result.stdout)["alerts"] if one["condition"] == "quality_judged"
+    )
     assert alert["diagnosis"]["answer"] == answer, alert["diagnosis"]
     assert ("fine-tune again" in alert["do"]) == (answer != "metadata")
     assert alert["since"] == "2026-03-04"
@@ -555,11 +790,17 @@ def test_judged_requests_that_fail_are_diagnosed(copy: Path, answer: str) -> Non
 
 def test_another_model_in_the_generations_folder_is_noticed(copy: Path, minilm: Path) -> None:
     generations = open_generations(copy)
-    weights = next((generations.path(str(generations.pointer().id)) / "model").rglob("*.safetensors"))
+    weights = next(
+        (generations.path(str(generations.pointer().id)) / "model").rglob("*.safetensors")
+    )
     from safetensors.numpy import load_file, save_file
 
     tensors = load_file(weights)
-    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
+    save_file(
+        {name: tensor * 1.01 for name, tensor in tensors.items()},
+        weights,
+        metadata={"format": "pt"},
+    )
     alerts = {alert["condition"] for alert in json.loads(call(copy, "--json").stdout)["alerts"]}
     assert "fingerprint" in alerts
 
@@ -575,7 +816,9 @@ def test_what_cannot_be_watched_says_what_to_do(copy: Path) -> None:
 
 def test_watching_judges_a_day_as_a_whole_once_it_is_over(copy: Path) -> None:
     generations = open_generations(copy)
-    queries = list(read_queries(Path(generations.config.data.folder or "") / "queries.jsonl").values())
+    queries = list(
+        read_queries(Path(generations.config.data.folder or "") / "queries.jsonl").values()
+    )
     now = (datetime.now(UTC) - DAY).days
     log(copy, now, queries[:20], Searcher(generations), times=1)
     over, begun = look(generations, watching=True)
@@ -606,14 +849,25 @@ def test_every_metric_in_the_rules_and_the_dashboard_exists(copy: Path) -> None:
     known = set(re.findall(r"^# TYPE (nearer_\w+)", exposed, re.MULTILINE))
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "count", "sum")}
     rules, board = (DOCS / "monitoring" / name for name in ("alerts.yml", "grafana.json"))
-    used = {name for path in (rules, board) for name in re.findall(r"\bnearer_\w+", path.read_text())}
+    used = {
+        name for path in (rules, board) for name in re.findall(r"\bnearer_\w+", path.read_text())
+    }
     assert used - known == set()
     assert len(used) >= 8
-    told = re.findall(r'condition="(\w+)"|name="(\w+)"', rules.read_text() + board.read_text().replace('\\"', '"'))
-    assert {one for pair in told for one in pair if one} <= set(CONDITIONS) | {"latency_p50", "scores_psi", "new_queries", "requests"}
+    told = re.findall(
+        r'condition="(\w+)"|name="(\w+)"', rules.read_text() + board.read_text().replace('\\"', '"')
+    )
+    assert {one for pair in told for one in pair if one} <= set(CONDITIONS) | {
+        "latency_p50",
+        "scores_psi",
+        "new_queries",
+        "requests",
+    }
     assert json.loads(board.read_text())["panels"]
     assert all(
-        rule["expr"] and rule["annotations"]["summary"] for group in yaml.safe_load(rules.read_text())["groups"] for rule in group["rules"]
+        rule["expr"] and rule["annotations"]["summary"]
+        for group in yaml.safe_load(rules.read_text())["groups"]
+        for rule in group["rules"]
     )
 
 

@@ -25,8 +25,14 @@ from nearer.types import Document, Query, Split
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: Today's system, and the causes that can be planted under it.
 SYSTEMS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "filters ignored": ({}, ("missing_document", "needs_metadata", "chunking", "exact_match", "ranking", "semantic")),
-    "filters applied": ({"filters": "apply"}, ("missing_document", "ineligible", "chunking", "exact_match", "ranking", "semantic")),
+    "filters ignored": (
+        {},
+        ("missing_document", "needs_metadata", "chunking", "exact_match", "ranking", "semantic"),
+    ),
+    "filters applied": (
+        {"filters": "apply"},
+        ("missing_document", "ineligible", "chunking", "exact_match", "ranking", "semantic"),
+    ),
     "lossy index": (
         {"system": "function"},
         ("missing_document", "needs_metadata", "chunking", "exact_match", "index_loss", "semantic"),
@@ -74,12 +80,18 @@ def encoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> SentenceE
     model.transformers_model.config.num_hidden_layers = 2
     folder = tmp_path_factory.mktemp("models") / "two-layers"
     model.save(str(folder), create_model_card=False, safe_serialization=True)
-    return load_encoder(config.Model(name=str(folder), precision="fp32"), folder, cache=folder.with_name("cache"))
+    return load_encoder(
+        config.Model(name=str(folder), precision="fp32"), folder, cache=folder.with_name("cache")
+    )
 
 
-def healthy_pairs(documents: dict[str, plants.Line], encoder: SentenceEncoder, rng: np.random.Generator) -> list[tuple[str, str]]:
+def healthy_pairs(
+    documents: dict[str, plants.Line], encoder: SentenceEncoder, rng: np.random.Generator
+) -> list[tuple[str, str]]:
     """Documents with a sentence of theirs that search answers with them, clearly before everything else."""
-    corpus = Corpus.from_documents(Document(line["_id"], line["text"], line["title"]) for line in documents.values())
+    corpus = Corpus.from_documents(
+        Document(line["_id"], line["text"], line["title"]) for line in documents.values()
+    )
     pairs = [(doc_id, plants.sentence_of(line)) for doc_id, line in documents.items()]
     run = Dense(encoder, corpus).search([Query(doc_id, text) for doc_id, text in pairs], 2)
     clear = []
@@ -91,34 +103,54 @@ def healthy_pairs(documents: dict[str, plants.Line], encoder: SentenceEncoder, r
     return clear
 
 
-def diagnosed(source: str, system: str, encoder: SentenceEncoder, folder: Path) -> list[tuple[str, str, str]]:
+def diagnosed(
+    source: str, system: str, encoder: SentenceEncoder, folder: Path
+) -> list[tuple[str, str, str]]:
     """(planted cause, cause found, evidence) of every planted failure."""
     rng = np.random.default_rng([7, *system.encode()])
     search, causes = SYSTEMS[system]
     documents = plants.read_documents(EXAMPLES / source / "corpus.jsonl", rng, 340)
-    planted = plants.plant(documents, healthy_pairs(documents, encoder, rng), causes, EACH[source], rng)
+    planted = plants.plant(
+        documents, healthy_pairs(documents, encoder, rng), causes, EACH[source], rng
+    )
     planted.write(folder)
     module = f"users_{source.partition('-')[0]}_{system.replace(' ', '_')}"  # a name of its own: Python imports a name once
-    known = {"oracle": planted.oracle, "lost": planted.lost, "model": encoder.name, "cache": str(Path(encoder.name).with_name("cache"))}
+    known = {
+        "oracle": planted.oracle,
+        "lost": planted.lost,
+        "model": encoder.name,
+        "cache": str(Path(encoder.name).with_name("cache")),
+    }
     (folder / "known.json").write_text(json.dumps(known))
     (folder / f"{module}.py").write_text(MODULE)
     search = search | ({"function": f"{module}:search"} if "system" in search else {})
-    values: dict[str, Any] = {"data": {"folder": str(folder)}, "search": search, "rerank": {"model": f"{module}:Oracle", "depth": 100}}
+    values: dict[str, Any] = {
+        "data": {"folder": str(folder)},
+        "search": search,
+        "rerank": {"model": f"{module}:Oracle", "depth": 100},
+    }
     values["diagnose"] = {"chunkers": ["tokens:128:32", "sentences:48", "recursive:128"]}
     split = Split(
         "dev",
-        tuple(Query(line["_id"], line["text"], filter=line.get("filter")) for line in planted.queries),
+        tuple(
+            Query(line["_id"], line["text"], filter=line.get("filter")) for line in planted.queries
+        ),
         {query_id: {doc_id: 1} for query_id, doc_id in planted.judgments.items()},
     )
     project = config.build(values)
     systems = Systems(project, folder, Corpus.open(folder / "corpus.jsonl"), encoder=encoder)
     systems.reranker = load_reranker(project.rerank.model or "", folder)
     failures = diagnose(systems, [split], project, np.random.default_rng(1)).failures
-    return [(planted.truth[line["query_id"]], line["cause"], f"{line['evidence']} {line['probes']}") for line in failures]
+    return [
+        (planted.truth[line["query_id"]], line["cause"], f"{line['evidence']} {line['probes']}")
+        for line in failures
+    ]
 
 
 @pytest.fixture(scope="module")
-def outcomes(encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, str]]:
+def outcomes(
+    encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[str, str, str]]:
     found = []
     for source in EACH:
         for system in SYSTEMS:
@@ -133,7 +165,9 @@ def test_planted_causes_are_recovered(outcomes: list[tuple[str, str, str]]) -> N
     table = confusion(outcomes)
     if keep := os.environ.get("NEARER_CONFUSION"):  # for the documentation
         Path(keep).write_text(table)
-    wrong = "\n".join(f"{truth} -> {cause}: {told}" for truth, cause, told in outcomes if truth != cause)
+    wrong = "\n".join(
+        f"{truth} -> {cause}: {told}" for truth, cause, told in outcomes if truth != cause
+    )
     assert macro_f1(outcomes, planted) >= 0.95, f"{table}\n{wrong}"
 
 
@@ -151,5 +185,8 @@ def confusion(outcomes: list[tuple[str, str, str]]) -> str:
     counts = Counter((truth, found) for truth, found, _ in outcomes)
     rows, columns = (sorted({pair[side] for pair in counts}, key=CAUSES.index) for side in (0, 1))
     lines = [f"| planted | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
-    lines += [f"| {row} | {' | '.join(str(counts[row, column] or '·') for column in columns)} |" for row in rows]
+    lines += [
+        f"| {row} | {' | '.join(str(counts[row, column] or '·') for column in columns)} |"
+        for row in rows
+    ]
     return "\n".join(lines)

@@ -39,7 +39,10 @@ def test_a_reader_searches_and_cannot_write(dsn: str, schema: str) -> None:
     run(dsn, "CREATE ROLE builder LOGIN; CREATE ROLE searcher LOGIN", schema)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(grants("searcher", "builder", schema))
-    as_role = {role: PostgresStore(psycopg.conninfo.make_conninfo(dsn, user=role), schema) for role in ("builder", "searcher")}
+    as_role = {
+        role: PostgresStore(psycopg.conninfo.make_conninfo(dsn, user=role), schema)
+        for role in ("builder", "searcher")
+    }
     builder, searcher = as_role["builder"], as_role["searcher"]
     builder.create(SPACE)
     builder.write(SPACE, CORPUS)
@@ -64,7 +67,9 @@ def test_grants_quote_names() -> None:
     assert 'TO "a""; DROP TABLE x; --"' in grants('a"; DROP TABLE x; --', "writer")
 
 
-def test_a_write_that_dies_in_the_middle_changes_nothing(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_dies_in_the_middle_changes_nothing(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.create(SPACE)
     store.write(SPACE, CORPUS)
     before = store.hashes(SPACE)
@@ -124,14 +129,27 @@ def test_large_tables_are_searched_through_the_index_and_narrow_filters_are_not(
     plans: list[str] = []
     run_one = PostgresStore._run
 
-    def explained(self: PostgresStore, query: str, values: Any = (), *args: Any, **parts: Any) -> Any:
+    def explained(
+        self: PostgresStore, query: str, values: Any = (), *args: Any, **parts: Any
+    ) -> Any:
         if "<#>" in query:
-            run_one(self, "SELECT set_config('enable_seqscan', 'off', true)")  # 1,500 rows alone are no reason for an index
-            plans.append("\n".join(line for (line,) in run_one(self, f"EXPLAIN {query}", values, *args, **parts)))
+            run_one(
+                self, "SELECT set_config('enable_seqscan', 'off', true)"
+            )  # 1,500 rows alone are no reason for an index
+            plans.append(
+                "\n".join(
+                    line for (line,) in run_one(self, f"EXPLAIN {query}", values, *args, **parts)
+                )
+            )
         return run_one(self, query, values, *args, **parts)
 
     query = Vectors(alike(1, 6), WIDE_MODEL)
-    rows = rows_of([f"d{i}" for i in range(1500)], vectors=alike(1500, 5), fingerprint=WIDE_MODEL, metadata=lambda d: {"id": d})
+    rows = rows_of(
+        [f"d{i}" for i in range(1500)],
+        vectors=alike(1500, 5),
+        fingerprint=WIDE_MODEL,
+        metadata=lambda d: {"id": d},
+    )
     for dtype in ("float32", "float16"):
         space = Space(dtype, WIDE_MODEL, WIDE, dtype)
         store.create(space)
@@ -166,7 +184,12 @@ def test_characters_that_postgresql_cannot_keep_are_replaced_in_texts(store: Pos
     store.write(SPACE, replace(rows_of(["a"], metadata=lambda _: odd), texts=["x\0y"]))
     fetched = store.fetch(SPACE, ["a"])
     assert list(fetched.texts) == ["x\ufffdy"]
-    assert fetched.metadata[0] == {"nul": "a\ufffd\ufffdb", "escaped": "\\u0000", "both": "\\\ufffd", "key\ufffd": [1]}
+    assert fetched.metadata[0] == {
+        "nul": "a\ufffd\ufffdb",
+        "escaped": "\\u0000",
+        "both": "\\\ufffd",
+        "key\ufffd": [1],
+    }
     assert store.search(SPACE, asked(1), 1, filter={"nul": "A\0\0B"})[0][0][0] == "a"
     with pytest.raises(StoreError, match="0x00"):
         store.write(SPACE, rows_of(["id\0"]))
@@ -175,13 +198,21 @@ def test_characters_that_postgresql_cannot_keep_are_replaced_in_texts(store: Pos
 def test_the_pointer_keeps_its_history(store: PostgresStore, dsn: str, schema: str) -> None:
     for generation in ("a", "b", None, "a"):
         store.activate(generation)
-    rows = run(dsn, "SELECT generation, moved_at IS NOT NULL, moved_by = current_user FROM {schema}.active ORDER BY id", schema)
+    rows = run(
+        dsn,
+        "SELECT generation, moved_at IS NOT NULL, moved_by = current_user FROM {schema}.active ORDER BY id",
+        schema,
+    )
     assert rows == [("a", True, True), ("b", True, True), (None, True, True), ("a", True, True)]
 
 
 def test_a_lost_connection_is_opened_again(store: PostgresStore, dsn: str, schema: str) -> None:
     store.create(SPACE)
-    run(dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'nearer'", schema)
+    run(
+        dsn,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'nearer'",
+        schema,
+    )
     with pytest.raises(StoreError):
         store.count(SPACE)
     assert store.count(SPACE) == (0, 0)

@@ -55,29 +55,49 @@ def cluster() -> Iterator[str]:
     """The address of a Ray cluster of two CPUs."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     started = ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1"
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address="127.0.0.1",
     )
     yield started.address_info["gcs_address"]
     ray.shutdown()
 
 
 def built(world: World, engine: Any) -> str:
-    return build(world.generations, world.corpus, world.encoder(), "today", today=True, force=True, engine=engine).manifest.id
+    return build(
+        world.generations,
+        world.corpus,
+        world.encoder(),
+        "today",
+        today=True,
+        force=True,
+        engine=engine,
+    ).manifest.id
 
 
 def parts(world: World, generation: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (world.root / "generations" / generation / "parts").iterdir()}
+    return {
+        path.name: path.read_bytes()
+        for path in (world.root / "generations" / generation / "parts").iterdir()
+    }
 
 
 def manifest(world: World, generation: str) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((world.root / "generations" / generation / "manifest.json").read_text())
+    values: dict[str, Any] = json.loads(
+        (world.root / "generations" / generation / "manifest.json").read_text()
+    )
     return {name: value for name, value in values.items() if name not in ("id", "created")}
 
 
 def test_many_machines_write_the_same_bytes_as_one_though_a_worker_is_killed(
     tmp_path: Path, models: tuple[Path, Path], cluster: str
 ) -> None:
-    world = World(tmp_path / "project", models[0], chunker="fragile:Fragile").write(documents(range(50)))
+    world = World(tmp_path / "project", models[0], chunker="fragile:Fragile").write(
+        documents(range(50))
+    )
     (world.root / "fragile.py").write_text(FRAGILE)
     there = built(world, ray_engine(world.generations, 2))
     killed = int((world.root / "killed").read_text())
@@ -91,19 +111,53 @@ def test_many_machines_write_the_same_bytes_as_one_though_a_worker_is_killed(
     assert verify(world.generations, there, world.corpus).state == "verified"
 
 
-def test_the_command_joins_the_cluster_of_ray_address_and_embeds_only_what_an_interrupted_build_left(world: World, cluster: str) -> None:
+def test_the_command_joins_the_cluster_of_ray_address_and_embeds_only_what_an_interrupted_build_left(
+    world: World, cluster: str
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        build(world.generations, world.corpus, Counting(world.encoder(), fail_after=24), "today", today=True)
-    command = [sys.executable, "-m", "nearer", "index", "build", "--engine", "ray", "--json", "-c", str(world.root / "nearer.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"RAY_ADDRESS": cluster})
+        build(
+            world.generations,
+            world.corpus,
+            Counting(world.encoder(), fail_after=24),
+            "today",
+            today=True,
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "nearer",
+        "index",
+        "build",
+        "--engine",
+        "ray",
+        "--json",
+        "-c",
+        str(world.root / "nearer.yaml"),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"RAY_ADDRESS": cluster},
+    )
     told = json.loads(done.stdout)
     assert (told["embedded"], told["documents"]) == (26, 50)
     assert world.texts(told["id"]) == world.expected()
-    again = build(world.generations, world.corpus, world.encoder(), "today", today=True, engine=ray_engine(world.generations))
+    again = build(
+        world.generations,
+        world.corpus,
+        world.encoder(),
+        "today",
+        today=True,
+        engine=ray_engine(world.generations),
+    )
     assert (again.manifest.id, again.embedded, again.loaded) == (told["id"], 0, 0)
 
 
-def test_a_worker_whose_model_is_another_refuses(world: World, models: tuple[Path, Path], cluster: str) -> None:
+def test_a_worker_whose_model_is_another_refuses(
+    world: World, models: tuple[Path, Path], cluster: str
+) -> None:
     stopped = Counting(world.encoder(), fail_after=8)
     with pytest.raises(KeyboardInterrupt):
         build(world.generations, world.corpus, stopped, "today", today=True)
@@ -112,14 +166,25 @@ def test_a_worker_whose_model_is_another_refuses(world: World, models: tuple[Pat
     before = parts(world, begun.id)
     shutil.copytree(models[1], copy, dirs_exist_ok=True)
     with pytest.raises(FingerprintError, match="weights") as refused:
-        build(world.generations, world.corpus, world.encoder(), "today", today=True, engine=ray_engine(world.generations, 1))
+        build(
+            world.generations,
+            world.corpus,
+            world.encoder(),
+            "today",
+            today=True,
+            engine=ray_engine(world.generations, 1),
+        )
     assert refused.value.where == str(copy)
     assert parts(world, begun.id) == before
 
 
-def test_without_ray_the_command_says_what_to_install(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_command_says_what_to_install(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    result = CliRunner().invoke(app, ["index", "build", "--engine", "ray", "-c", str(world.root / "nearer.yaml")])
+    result = CliRunner().invoke(
+        app, ["index", "build", "--engine", "ray", "-c", str(world.root / "nearer.yaml")]
+    )
     assert result.exit_code == 2
     assert "pip install 'nearer[ray]'" in result.output
     assert world.generations.manifests() == []

@@ -65,11 +65,24 @@ SLICES = (
 
 def decision() -> dict[str, Any]:
     rng = random.Random(3)  # noqa: S311 - figures for a picture
-    scale = {"nDCG@10": 1.0, "R@10": 1.25, "R@100": 1.6, "RR@10": 0.93, "P@5": 0.26, "AP": 0.88, "Success@1": 0.79, "Judged@10": 0.2}
+    scale = {
+        "nDCG@10": 1.0,
+        "R@10": 1.25,
+        "R@100": 1.6,
+        "RR@10": 0.93,
+        "P@5": 0.26,
+        "AP": 0.88,
+        "Success@1": 0.79,
+        "Judged@10": 0.2,
+    }
     candidates = []
     for name, role, system, base in SYSTEMS:
         measures = {
-            m: {"mean": round(base * f, 4), "ci": [round(base * f - 0.034, 4), round(base * f + 0.035, 4)]} for m, f in scale.items()
+            m: {
+                "mean": round(base * f, 4),
+                "ci": [round(base * f - 0.034, 4), round(base * f + 0.035, 4)],
+            }
+            for m, f in scale.items()
         }
         candidates.append(
             {
@@ -104,14 +117,26 @@ def decision() -> dict[str, Any]:
                 "answer": "yes",
                 "evidence": "nDCG@10 0.347 on 201 development queries, 0.32 to 0.38.",
             },
-            {"question": "Is it semantic?", "answer": "yes", "evidence": "71% of the failures share no rare word with the right document."},
-            {"question": "Are simpler fixes insufficient?", "answer": "yes", "evidence": "Hybrid search closes a third of the gap."},
+            {
+                "question": "Is it semantic?",
+                "answer": "yes",
+                "evidence": "71% of the failures share no rare word with the right document.",
+            },
+            {
+                "question": "Are simpler fixes insufficient?",
+                "answer": "yes",
+                "evidence": "Hybrid search closes a third of the gap.",
+            },
             {
                 "question": "Is training data available?",
                 "answer": "yes",
                 "evidence": "1,245 queries with judgments, none of them held out.",
             },
-            {"question": "Does held-out evaluation improve?", "answer": "yes", "evidence": "+0.225, p < 0.001."},
+            {
+                "question": "Does held-out evaluation improve?",
+                "answer": "yes",
+                "evidence": "+0.225, p < 0.001.",
+            },
             {
                 "question": "Does the gain justify re-indexing?",
                 "answer": "unknown",
@@ -181,8 +206,17 @@ def decision() -> dict[str, Any]:
                 "n": 10,
             },
         ],
-        "cost": {"documents": 938, "tokens": 171_204, "seconds": 18.4, "bytes": 1_440_768, "hours": 0.0051, "price": None},
-        "negative_flips": [{"query_id": "q0031", "text": "Off-by-one in the parser of a font header"}],
+        "cost": {
+            "documents": 938,
+            "tokens": 171_204,
+            "seconds": 18.4,
+            "bytes": 1_440_768,
+            "hours": 0.0051,
+            "price": None,
+        },
+        "negative_flips": [
+            {"query_id": "q0031", "text": "Off-by-one in the parser of a font header"}
+        ],
         "test_looks": 2,
         "sign_off": None,
     }
@@ -196,11 +230,41 @@ CAUSES = (
         {"filter named in the query": 13, "declared filter": 8},
         "apply the filter that the query declares or names",
     ),
-    ("chunking", 38, 0.392, {"cut off": 26, "across a border of chunks": 9, "mixed": 3}, "embed smaller pieces of the documents"),
-    ("exact_match", 64, 0.447, {"identifier or rare term": 51, "words": 13}, "search words beside vectors (BM25 or a hybrid)"),
-    ("base_model", 17, 0.461, {"paraphrase-multilingual-MiniLM-L12-v2": 17}, "use the other embedding model"),
-    ("semantic", 145, 0.594, {"vocabulary gap": 71, "unknown term": 40, "meaning": 34}, "fine-tune: nothing cheaper finds it"),
-    ("label_suspect", 9, 0.602, {"near-duplicate": 9}, "judge the results above it: one may be as relevant"),
+    (
+        "chunking",
+        38,
+        0.392,
+        {"cut off": 26, "across a border of chunks": 9, "mixed": 3},
+        "embed smaller pieces of the documents",
+    ),
+    (
+        "exact_match",
+        64,
+        0.447,
+        {"identifier or rare term": 51, "words": 13},
+        "search words beside vectors (BM25 or a hybrid)",
+    ),
+    (
+        "base_model",
+        17,
+        0.461,
+        {"paraphrase-multilingual-MiniLM-L12-v2": 17},
+        "use the other embedding model",
+    ),
+    (
+        "semantic",
+        145,
+        0.594,
+        {"vocabulary gap": 71, "unknown term": 40, "meaning": 34},
+        "fine-tune: nothing cheaper finds it",
+    ),
+    (
+        "label_suspect",
+        9,
+        0.602,
+        {"near-duplicate": 9},
+        "judge the results above it: one may be as relevant",
+    ),
     ("unknown", 14, 0.617, {"ranking": 14}, "run the probes that could not run"),
 )
 
@@ -210,7 +274,15 @@ def diagnosis() -> dict[str, Any]:
     steps = []
     for cause, n, mean, _, remedy in CAUSES:
         left -= n - 3
-        steps.append({"cause": cause, "failures": n, "failing_queries_left": max(0, left), "measure": mean, "remedy": remedy})
+        steps.append(
+            {
+                "cause": cause,
+                "failures": n,
+                "failing_queries_left": max(0, left),
+                "measure": mean,
+                "remedy": remedy,
+            }
+        )
     shown = [
         {
             "query_id": f"q{i:04d}",
@@ -249,25 +321,71 @@ def diagnosis() -> dict[str, Any]:
             "p": 0.0002,
             "remedy": "failures concentrate on the newest documents: update the index (nearer index sync) before any training",
         },
-        "not_run": {"ranking: no reranker was given and none was trained": 308, "index_loss: today's search is exact": 308},
+        "not_run": {
+            "ranking: no reranker was given and none was trained": 308,
+            "index_loss: today's search is exact": 308,
+        },
         "examples": {cause: shown[: 1 + place] for place, (cause, *_) in enumerate(CAUSES)},
     }
 
 
-def rung(fix: str, label: str, kept: bool, gain: float, counts: tuple[int, int], needs: str) -> dict[str, Any]:
+def rung(
+    fix: str, label: str, kept: bool, gain: float, counts: tuple[int, int], needs: str
+) -> dict[str, Any]:
     delta = {"mean": gain, "ci": [gain - 0.021, gain + 0.022], "p": 0.0004 if kept else 0.31}
-    told = {"measure": 0.347 + gain, "variants": 3, "repaired": counts[0], "broken": counts[1], "needs": needs, "settings": {}}
+    told = {
+        "measure": 0.347 + gain,
+        "variants": 3,
+        "repaired": counts[0],
+        "broken": counts[1],
+        "needs": needs,
+        "settings": {},
+    }
     found = {"exact_match": [counts[0] // 2, 20], "chunking": [3, 11], "semantic": [counts[1], 44]}
-    return {"fix": fix, "label": label, "kept": kept, "delta": delta, "failures_repaired": found, **told}
+    return {
+        "fix": fix,
+        "label": label,
+        "kept": kept,
+        "delta": delta,
+        "failures_repaired": found,
+        **told,
+    }
 
 
 def ladder() -> dict[str, Any]:
     again = "the corpus embedded again, more vectors"
     rungs = [
-        rung("metadata", "dense + inferred filters", True, 0.026, (9, 1), "metadata kept right; the application passes its filter on"),
-        {"fix": "rewriting", "kept": False, "label": "does not apply here", "delta": None, "needs": "a dictionary that somebody keeps"},
-        rung("hybrid", "convex + inferred filters + title ×0.5", True, 0.071, (28, 6), "a BM25 index beside the vectors"),
-        rung("chunking", "convex + recursive:128+title + inferred filters + title ×0.5", False, 0.007, (8, 7), again),
+        rung(
+            "metadata",
+            "dense + inferred filters",
+            True,
+            0.026,
+            (9, 1),
+            "metadata kept right; the application passes its filter on",
+        ),
+        {
+            "fix": "rewriting",
+            "kept": False,
+            "label": "does not apply here",
+            "delta": None,
+            "needs": "a dictionary that somebody keeps",
+        },
+        rung(
+            "hybrid",
+            "convex + inferred filters + title ×0.5",
+            True,
+            0.071,
+            (28, 6),
+            "a BM25 index beside the vectors",
+        ),
+        rung(
+            "chunking",
+            "convex + recursive:128+title + inferred filters + title ×0.5",
+            False,
+            0.007,
+            (8, 7),
+            again,
+        ),
         rung(
             "base_model",
             "convex + multi-qa-mpnet-base-dot-v1 + int8 + inferred filters",
@@ -286,7 +404,12 @@ def ladder() -> dict[str, Any]:
         "label": "convex + inferred filters + title ×0.5",
         "best_measure": 0.444,
         "delta": {"mean": 0.097, "ci": [0.068, 0.127], "p": 0.0001},
-        "failures_repaired": {"needs_metadata": [6, 7], "exact_match": [14, 20], "chunking": [3, 11], "semantic": [7, 44]},
+        "failures_repaired": {
+            "needs_metadata": [6, 7],
+            "exact_match": [14, 20],
+            "chunking": [3, 11],
+            "semantic": [7, 44],
+        },
         "n_queries": 201,
     }
 
@@ -294,7 +417,11 @@ def ladder() -> dict[str, Any]:
 def trials() -> list[dict[str, Any]]:
     cost = {"p50_ms": 11.2, "p95_ms": 19.75, "index_bytes": 2_881_536, "build_seconds": 48.1}
     rows = [row for row in ladder()["rungs"] if row["delta"]]
-    return [{**row, "measures": {"nDCG@10": row["measure"], "R@100": 0.7}, "cost": cost} for row in rows for _ in range(3)]
+    return [
+        {**row, "measures": {"nDCG@10": row["measure"], "R@100": 0.7}, "cost": cost}
+        for row in rows
+        for _ in range(3)
+    ]
 
 
 def example(index: int, before: float, after: float) -> dict[str, Any]:
@@ -303,7 +430,15 @@ def example(index: int, before: float, after: float) -> dict[str, Any]:
     others = [d for d in ids[index + 1 :] + ids[:index] if d != right]
 
     def top(order: list[str]) -> list[dict[str, Any]]:
-        return [{"id": d, "title": TITLES[d], "relevant": d == right, "score": round(0.62 - 0.03 * i, 3)} for i, d in enumerate(order)]
+        return [
+            {
+                "id": d,
+                "title": TITLES[d],
+                "relevant": d == right,
+                "score": round(0.62 - 0.03 * i, 3),
+            }
+            for i, d in enumerate(order)
+        ]
 
     low, high = [*others[:3], right, others[3]], [right, others[1], others[0], others[5], others[2]]
     return {
@@ -318,7 +453,15 @@ def example(index: int, before: float, after: float) -> dict[str, Any]:
 
 
 def margin_counts(mean: float, edges: list[float]) -> list[int]:
-    return [round(560 * 0.05 / (0.11 * math.sqrt(2 * math.pi)) * math.exp(-0.5 * ((a + 0.025 - mean) / 0.11) ** 2)) for a in edges[:-1]]
+    return [
+        round(
+            560
+            * 0.05
+            / (0.11 * math.sqrt(2 * math.pi))
+            * math.exp(-0.5 * ((a + 0.025 - mean) / 0.11) ** 2)
+        )
+        for a in edges[:-1]
+    ]
 
 
 def write_run(run_dir: Path) -> Path:
@@ -328,7 +471,12 @@ def write_run(run_dir: Path) -> Path:
     for step in range(2, 117, 2):
         wobble = 0.25 * math.sin(step * 1.7) * math.exp(-step / 90)
         history.append(
-            {"step": step, "epoch": step / 39, "loss": 0.55 + 1.9 * math.exp(-step / 30) + wobble, "learning_rate": 1e-4 * (1 - step / 117)}
+            {
+                "step": step,
+                "epoch": step / 39,
+                "loss": 0.55 + 1.9 * math.exp(-step / 30) + wobble,
+                "learning_rate": 1e-4 * (1 - step / 117),
+            }
         )
     history += [
         {"step": s, "epoch": s / 39, "nDCG@10": v}
@@ -367,7 +515,11 @@ def write_run(run_dir: Path) -> Path:
         "mine/summary.json": {
             "examples": 1245,
             "kept": 1245,
-            "dropped": {"near_duplicate_of_positive": 212, "above_margin": 3120, "known_positive": 871},
+            "dropped": {
+                "near_duplicate_of_positive": 212,
+                "above_margin": 3120,
+                "known_positive": 871,
+            },
             "negatives": {"mean": 1.0},
             "leakage": {"queries": 0},
         },
@@ -407,10 +559,15 @@ def write_run(run_dir: Path) -> Path:
             "split": "dev",
             "n_queries": 201,
             "measures": {"nDCG@10": {"mean": 0.338, "ci": [0.3, 0.38]}},
-            "systems": [{"name": n, "measures": {"nDCG@10": {"mean": m}}} for n, _, _, m in SYSTEMS[:3]],
+            "systems": [
+                {"name": n, "measures": {"nDCG@10": {"mean": m}}} for n, _, _, m in SYSTEMS[:3]
+            ],
         },
     }
-    settings = {"train": {"epochs": 3, "seed": 13}, "search": {"url": "https://joe:hunter2@search.example/q?api_key=s3cr3t&k=10"}}
+    settings = {
+        "train": {"epochs": 3, "seed": 13},
+        "search": {"url": "https://joe:hunter2@search.example/q?api_key=s3cr3t&k=10"},
+    }
     for position, stage in enumerate(("check", "evaluate", "mine", "train", "decide")):
         files[f"{stage}/step.json"] = {
             "stage": stage,
@@ -426,8 +583,12 @@ def write_run(run_dir: Path) -> Path:
     for name, value in files.items():
         (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (run_dir / name).write_text(json.dumps(value), encoding="utf-8")
-    (run_dir / "fix/trials.jsonl").write_text("\n".join(map(json.dumps, trials())) + "\n", encoding="utf-8")
-    (run_dir / "train/history.jsonl").write_text("\n".join(map(json.dumps, history)) + "\n", encoding="utf-8")
+    (run_dir / "fix/trials.jsonl").write_text(
+        "\n".join(map(json.dumps, trials())) + "\n", encoding="utf-8"
+    )
+    (run_dir / "train/history.jsonl").write_text(
+        "\n".join(map(json.dumps, history)) + "\n", encoding="utf-8"
+    )
     return run_dir
 
 
@@ -483,7 +644,9 @@ def data(run_dir: Path) -> ReportData:
 def context(run_dir: Path) -> StepContext:
     out = run_dir / ".work" / "report"
     out.mkdir(parents=True, exist_ok=True)
-    return StepContext(BY_NAME["report"], Config(), run_dir.parent.parent, run_dir, out, run_dir.parent / ".cache")
+    return StepContext(
+        BY_NAME["report"], Config(), run_dir.parent.parent, run_dir, out, run_dir.parent / ".cache"
+    )
 
 
 def test_step_writes_both_files_and_says_where(run_dir: Path) -> None:
@@ -525,10 +688,23 @@ def test_the_verdict_comes_first_and_sections_follow_in_order(data: ReportData) 
 def test_the_page_asks_nothing_of_the_network(data: ReportData) -> None:
     html = page.render(data)
     outline = Outline(html)
-    assert not {"link", "img", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in outline.tags}
-    assert not [name for _, attrs in outline.tags for name in attrs if name in ("src", "srcset", "xlink:href") or name.startswith("on")]
-    assert not re.search(r"url\(|@import|http://|https://", html.replace("https://…@search.example", ""))
-    policy = next(attrs["content"] for tag, attrs in outline.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert not {"link", "img", "iframe", "object", "embed", "form", "base"} & {
+        tag for tag, _ in outline.tags
+    }
+    assert not [
+        name
+        for _, attrs in outline.tags
+        for name in attrs
+        if name in ("src", "srcset", "xlink:href") or name.startswith("on")
+    ]
+    assert not re.search(
+        r"url\(|@import|http://|https://", html.replace("https://…@search.example", "")
+    )
+    policy = next(
+        attrs["content"]
+        for tag, attrs in outline.tags
+        if attrs.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy
     assert policy.startswith("default-src 'none'")
 
@@ -540,7 +716,9 @@ def test_charts_are_named_for_those_who_do_not_see_them(data: ReportData) -> Non
     for drawing in drawings:
         assert 'role="img"' in drawing
         assert re.search(r"<title>.+?</title><desc>.+?</desc>", drawing)
-    assert "#" not in "".join(re.findall(r'(?:fill|stroke|style)="[^"]*"', "".join(drawings)))  # colours come from the style sheet
+    assert "#" not in "".join(
+        re.findall(r'(?:fill|stroke|style)="[^"]*"', "".join(drawings))
+    )  # colours come from the style sheet
 
 
 @pytest.mark.parametrize(
@@ -568,7 +746,9 @@ def test_any_one_file_may_be_missing(run_dir: Path, missing: str) -> None:
 def test_a_decision_alone_is_a_report(tmp_path: Path) -> None:
     run_dir = tmp_path / "runs" / "alone"
     (run_dir / "decide").mkdir(parents=True)
-    (run_dir / "decide/decision.json").write_text('{"verdict": "do_not_ship", "sentence": "Keep what you have."}')
+    (run_dir / "decide/decision.json").write_text(
+        '{"verdict": "do_not_ship", "sentence": "Keep what you have."}'
+    )
     step = context(run_dir)
     report.step(step)
     html = (step.out / "report.html").read_text(encoding="utf-8")
@@ -595,8 +775,21 @@ def test_a_damaged_file_is_named_and_nothing_is_written(run_dir: Path) -> None:
 
 def test_every_key_of_the_decision_may_be_missing_or_nonsense(data: ReportData) -> None:
     for key in data.decision:
-        for value in ("absent", None, 7, "text", [], [None, 3, "x"], [{}], [{"delta": float("nan")}], {}, {"x": [1, {"y": None}]}):
-            changed = {k: v for k, v in data.decision.items() if k != key} | ({} if value == "absent" else {key: value})
+        for value in (
+            "absent",
+            None,
+            7,
+            "text",
+            [],
+            [None, 3, "x"],
+            [{}],
+            [{"delta": float("nan")}],
+            {},
+            {"x": [1, {"y": None}]},
+        ):
+            changed = {k: v for k, v in data.decision.items() if k != key} | (
+                {} if value == "absent" else {key: value}
+            )
             assert "</html>" in page.render(ReportData(decision=changed))
             assert markdown.render(ReportData(decision=changed)).startswith("## ")
 
@@ -614,9 +807,27 @@ def test_every_other_file_may_hold_nonsense() -> None:
         {"dev": {"before": "x"}},
         {"a": {"b": {"c": [1, 2, float("inf")]}}},
         {"train": {"settings": {"seed": 3}, "inputs": [1]}},
-        {"n_failing_queries": "x", "splits": 3, "steps": [{}, 7, {"failures": -2}, {"failures": float("inf")}, {"failures": True}]},
-        {"steps": [{"failures": 3}, {"cause": ["a"], "failures": 1e308}, {"cause": "b", "failures": 1e308}], "kinds": [], "examples": [3]},
-        {"steps": [{"cause": "a", "failures": 2}], "kinds": {"a": 7}, "examples": {"a": [{}, 3]}, "freshness": 3, "not_run": ["x"]},
+        {
+            "n_failing_queries": "x",
+            "splits": 3,
+            "steps": [{}, 7, {"failures": -2}, {"failures": float("inf")}, {"failures": True}],
+        },
+        {
+            "steps": [
+                {"failures": 3},
+                {"cause": ["a"], "failures": 1e308},
+                {"cause": "b", "failures": 1e308},
+            ],
+            "kinds": [],
+            "examples": [3],
+        },
+        {
+            "steps": [{"cause": "a", "failures": 2}],
+            "kinds": {"a": 7},
+            "examples": {"a": [{}, 3]},
+            "freshness": 3,
+            "not_run": ["x"],
+        },
         {
             "n_failing_queries": 0,
             "fine_tuning_ceiling": {"today": "x", "if_found": None},
@@ -628,20 +839,51 @@ def test_every_other_file_may_hold_nonsense() -> None:
                 {},
                 3,
                 {"fix": ["x"], "delta": 3},
-                {"fix": None, "delta": {"mean": "x", "ci": [1]}, "kept": 1, "failures_repaired": [1]},
+                {
+                    "fix": None,
+                    "delta": {"mean": "x", "ci": [1]},
+                    "kept": 1,
+                    "failures_repaired": [1],
+                },
             ]
         },
-        {"rungs": [{"kept": True, "delta": {"mean": 0.1}, "failures_repaired": {"a": [0, 0], "b": 3}}], "delta": [], "measure": {}},
+        {
+            "rungs": [
+                {"kept": True, "delta": {"mean": 0.1}, "failures_repaired": {"a": [0, 0], "b": 3}}
+            ],
+            "delta": [],
+            "measure": {},
+        },
         {"skipped": {"x": 1}, "rungs": 3, "failures_repaired": {"a": [1]}},
     ]
     for value in nonsense:
-        for key in ("examples", "margins", "training", "mining", "check", "evaluation", "diagnosis", "fixes", "steps", "versions"):
+        for key in (
+            "examples",
+            "margins",
+            "training",
+            "mining",
+            "check",
+            "evaluation",
+            "diagnosis",
+            "fixes",
+            "steps",
+            "versions",
+        ):
             data = ReportData(**{key: value})
             assert "</html>" in page.render(data)
             assert markdown.render(data)
-    trials = [{}, {"delta": 3, "cost": 7, "measures": []}, {"fix": [], "delta": {"ci": "x"}, "cost": {"index_bytes": "many"}}]
+    trials = [
+        {},
+        {"delta": 3, "cost": 7, "measures": []},
+        {"fix": [], "delta": {"ci": "x"}, "cost": {"index_bytes": "many"}},
+    ]
     assert "All 3 trials" in page.render(ReportData(trials=trials))
-    history = [{"step": 1}, {"step": None, "loss": 1}, {"loss": 3}, {"step": 5, "nDCG@10": float("nan")}]
+    history = [
+        {"step": 1},
+        {"step": None, "loss": 1},
+        {"loss": 3},
+        {"step": 5, "nDCG@10": float("nan")},
+    ]
     assert "</html>" in page.render(ReportData(history=history))
 
 
@@ -667,7 +909,9 @@ def _replace_strings(value: Any, text: str) -> Any:
     return text if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=["script", "attribute", "svg", "template", "rtl", "long", "control"])
+@pytest.mark.parametrize(
+    "text", HOSTILE, ids=["script", "attribute", "svg", "template", "rtl", "long", "control"]
+)
 def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None:
     clean = Outline(page.render(data))
     values = {
@@ -688,7 +932,11 @@ def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None
     } | {"fixes": data.fixes, "trials": data.trials}
     hostile = _replace_strings(values, text)
     hostile["run"] = text
-    hostile["diagnosis"] = {**hostile["diagnosis"], "kinds": {"semantic": {text: 3}}, "not_run": {text: 4}}
+    hostile["diagnosis"] = {
+        **hostile["diagnosis"],
+        "kinds": {"semantic": {text: 3}},
+        "not_run": {text: 4},
+    }
     hostile["mining"] = {**hostile["mining"], "dropped": {text: 3}, text: 4}
     html = page.render(ReportData(**hostile))
     html.encode("utf-8")  # no lone surrogate is left
@@ -742,8 +990,12 @@ def test_no_gain_is_claimed_from_another_system() -> None:
 
 def test_the_headline_is_the_recommended_system_against_today() -> None:
     value = decision()
-    value["comparisons"].insert(0, {"baseline": "rrf", "candidate": "fine-tuned", "measure": "nDCG@10", "delta": 0.154})
-    value["comparisons"].insert(0, {"baseline": "today", "candidate": "fine-tuned", "measure": "R@10", "delta": 0.3})
+    value["comparisons"].insert(
+        0, {"baseline": "rrf", "candidate": "fine-tuned", "measure": "nDCG@10", "delta": 0.154}
+    )
+    value["comparisons"].insert(
+        0, {"baseline": "today", "candidate": "fine-tuned", "measure": "R@10", "delta": 0.3}
+    )
     assert content.headline(value)["delta"] == 0.225
 
 
@@ -760,19 +1012,32 @@ def test_slices_are_about_the_fine_tuned_system_whatever_is_recommended() -> Non
 
 def test_the_lead_of_why_queries_fail_tells_the_ceiling_of_fine_tuning(data: ReportData) -> None:
     told = content.failing(data.diagnosis)
-    assert told.startswith("291 of 762 dev and train queries find no relevant document among the first 10, which leaves 308 relevant")
+    assert told.startswith(
+        "291 of 762 dev and train queries find no relevant document among the first 10, which leaves 308 relevant"
+    )
     assert "47% of these failures are semantic: only fine-tuning repairs those." in told
-    assert "first adds +0.131 of nDCG@10 (0.347 → 0.478), the ceiling of fine-tuning; +0.146 if the unknown ones" in told
+    assert (
+        "first adds +0.131 of nDCG@10 (0.347 → 0.478), the ceiling of fine-tuning; +0.146 if the unknown ones"
+        in told
+    )
     for shown in (Outline(page.render(data)).text, markdown.render(data)):
         assert told in shown
         assert "search words beside vectors (BM25 or a hybrid)" in shown
 
 
 def test_the_waterfall_takes_each_cause_off_what_is_left() -> None:
-    marks = [charts.Mark("All", 10.0), charts.Mark("a", 4.0), charts.Mark("b", 0.0), charts.Mark("c", 6.0, tone="accent")]
+    marks = [
+        charts.Mark("All", 10.0),
+        charts.Mark("a", 4.0),
+        charts.Mark("b", 0.0),
+        charts.Mark("c", 6.0, tone="accent"),
+    ]
     drawing = str(charts.waterfall(marks, width=charts.WIDE, title="t"))
     whole, first, none, last = (
-        (float(a), float(b)) for a, b in re.findall(r'<line x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)" y2="[\d.]+" class="bar"', drawing)
+        (float(a), float(b))
+        for a, b in re.findall(
+            r'<line x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)" y2="[\d.]+" class="bar"', drawing
+        )
     )
     assert first[1] == whole[1]
     assert first[1] - first[0] == pytest.approx(0.4 * (whole[1] - whole[0]), abs=0.2)
@@ -780,19 +1045,29 @@ def test_the_waterfall_takes_each_cause_off_what_is_left() -> None:
     assert none[1] - none[0] == 1.5  # still seen
     assert last[0] == whole[0]
     assert charts.waterfall(marks[:1], width=charts.WIDE, title="t") is None
-    assert charts.waterfall([charts.Mark("All", 0.0), marks[2]], width=charts.WIDE, title="t") is None
+    assert (
+        charts.waterfall([charts.Mark("All", 0.0), marks[2]], width=charts.WIDE, title="t") is None
+    )
 
 
-def test_what_only_fine_tuning_repairs_stands_out_and_what_is_unknown_is_no_cause(data: ReportData) -> None:
+def test_what_only_fine_tuning_repairs_stands_out_and_what_is_unknown_is_no_cause(
+    data: ReportData,
+) -> None:
     shown = page.failures(data.diagnosis)
     assert shown
-    assert str(shown["chart"]).count('class="mark accent"') == str(shown["chart"]).count('class="mark unknown"') == 2  # wide and narrow
+    assert (
+        str(shown["chart"]).count('class="mark accent"')
+        == str(shown["chart"]).count('class="mark unknown"')
+        == 2
+    )  # wide and narrow
     assert re.search(r'class="mark accent"><title>semantic: 145; 0\.594', str(shown["chart"]))
 
 
 def test_at_most_ten_examples_a_cause_are_shown_with_what_should_be_found(data: ReportData) -> None:
     why = diagnosis()
-    why["examples"] = {"semantic": [{**why["examples"]["unknown"][0], "query": f"question {i}"} for i in range(30)]}
+    why["examples"] = {
+        "semantic": [{**why["examples"]["unknown"][0], "query": f"question {i}"} for i in range(30)]
+    }
     outline = Outline(page.render(ReportData(diagnosis=why)))
     assert "Semantic: 10" in outline.text
     assert "question 9" in outline.text
@@ -802,7 +1077,14 @@ def test_at_most_ten_examples_a_cause_are_shown_with_what_should_be_found(data: 
 
 
 def test_a_run_without_failures_says_so_and_draws_nothing() -> None:
-    why = {"n_failures": 0, "n_failing_queries": 0, "n_queries": 90, "k": 10, "splits": ["dev"], "steps": []}
+    why = {
+        "n_failures": 0,
+        "n_failing_queries": 0,
+        "n_queries": 90,
+        "k": 10,
+        "splits": ["dev"],
+        "steps": [],
+    }
     why["fine_tuning_ceiling"] = {"measure": "nDCG@10", "today": 0.9, "if_found": 0.9}
     html = page.render(ReportData(diagnosis=why))
     assert "0 of 90 dev queries find no relevant document among the first 10.</p>" in html
@@ -811,14 +1093,23 @@ def test_a_run_without_failures_says_so_and_draws_nothing() -> None:
 
 def test_the_ladder_names_what_is_kept_and_where_it_leads(data: ReportData) -> None:
     told = content.climbed(data.fixes, 95)
-    assert "has nDCG@10 0.347 on the 201 development queries; with metadata + hybrid it reaches 0.444 (+0.097, 95% interval" in told
+    assert (
+        "has nDCG@10 0.347 on the 201 development queries; with metadata + hybrid it reaches 0.444 (+0.097, 95% interval"
+        in told
+    )
     assert told.endswith("and repairs 37% of the failures diagnosed there.")
     outline = Outline(page.render(data))
-    assert "hybrid convex + inferred filters + title ×0.5 kept +0.071 +0.050 to +0.093 28 / 6" in outline.text
+    assert (
+        "hybrid convex + inferred filters + title ×0.5 kept +0.071 +0.050 to +0.093 28 / 6"
+        in outline.text
+    )
     assert "rewriting does not apply here – – – / – –" in outline.text
     assert "All 12 trials" in outline.text
     assert "11.2 / 19.8 2.9 MB 48.1 s" in outline.text
-    assert "| hybrid | convex + inferred filters + title ×0.5 | +0.071 | +0.050 to +0.093 | 28 / 6 |" in markdown.render(data)
+    assert (
+        "| hybrid | convex + inferred filters + title ×0.5 | +0.071 | +0.050 to +0.093 | 28 / 6 |"
+        in markdown.render(data)
+    )
 
 
 def test_a_ladder_that_keeps_nothing_says_so() -> None:
@@ -828,12 +1119,30 @@ def test_a_ladder_that_keeps_nothing_says_so() -> None:
     assert shown
     assert "None of the 4 simpler fixes that apply brings a real gain" in shown["lead"]
     assert "All that were kept" not in shown["chart"]
-    assert page.fixes(ReportData(fixes={"skipped": "there are no dev queries"}))["lead"] == "Not measured: there are no dev queries."  # type: ignore[index]
+    assert (
+        page.fixes(ReportData(fixes={"skipped": "there are no dev queries"}))["lead"]
+        == "Not measured: there are no dev queries."
+    )  # type: ignore[index]
 
 
 def test_latency_is_shown_as_a_ratio_not_as_a_drop(data: ReportData) -> None:
-    value = {"decision": {"guardrails": [{"name": "latency", "status": "pass", "margin": 1.5, "delta": 1.04, "lower_bound": None}]}}
-    for shown in (Outline(page.render(ReportData(**value))).text, markdown.render(ReportData(**value))):
+    value = {
+        "decision": {
+            "guardrails": [
+                {
+                    "name": "latency",
+                    "status": "pass",
+                    "margin": 1.5,
+                    "delta": 1.04,
+                    "lower_bound": None,
+                }
+            ]
+        }
+    }
+    for shown in (
+        Outline(page.render(ReportData(**value))).text,
+        markdown.render(ReportData(**value)),
+    ):
         assert "× 1.04" in shown
         assert "× 1.50 at most" in shown
         assert "+1.04" not in shown
@@ -844,7 +1153,10 @@ def test_passwords_in_settings_are_not_printed(data: ReportData) -> None:
         assert "hunter2" not in rendered
         assert "s3cr3t" not in rendered
     assert "search.example" in page.render(data)
-    assert content.settings({"a": {"settings": {"search": {"token": "abc", "k": 3}}}}) == "search:\n  token: …\n  k: 3"
+    assert (
+        content.settings({"a": {"settings": {"search": {"token": "abc", "k": 3}}}})
+        == "search:\n  token: …\n  k: 3"
+    )
 
 
 def test_markdown_is_short_and_holds_the_decision(data: ReportData) -> None:
@@ -852,10 +1164,20 @@ def test_markdown_is_short_and_holds_the_decision(data: ReportData) -> None:
     assert len(shown.splitlines()) < 150
     assert "**fine-tuned** (recommended)" in shown
     assert "+0.225" in shown
-    assert shown.index("❌ must-pass queries") < shown.index("⚠️ slice: long queries") < shown.index("✅ general ability")
+    assert (
+        shown.index("❌ must-pass queries")
+        < shown.index("⚠️ slice: long queries")
+        < shown.index("✅ general ability")
+    )
     assert "`nearer run`" in shown
-    widths = {line.count("|") for line in shown.splitlines() if line.startswith("| ") and "recommended" in line}
-    assert widths == {next(line for line in shown.splitlines() if line.startswith("| System")).count("|")}
+    widths = {
+        line.count("|")
+        for line in shown.splitlines()
+        if line.startswith("| ") and "recommended" in line
+    }
+    assert widths == {
+        next(line for line in shown.splitlines() if line.startswith("| System")).count("|")
+    }
 
 
 def test_markdown_stays_short_whatever_the_run_holds() -> None:
@@ -864,7 +1186,14 @@ def test_markdown_stays_short_whatever_the_run_holds() -> None:
         value[key] = value[key] * 200
     why, fixes = diagnosis(), ladder()
     why["steps"], fixes["rungs"] = why["steps"] * 200, fixes["rungs"] * 200
-    assert len(markdown.render(ReportData(decision=value, diagnosis=why, fixes=fixes, trials=trials() * 200)).splitlines()) < 150
+    assert (
+        len(
+            markdown.render(
+                ReportData(decision=value, diagnosis=why, fixes=fixes, trials=trials() * 200)
+            ).splitlines()
+        )
+        < 150
+    )
 
 
 @pytest.mark.parametrize(
@@ -896,7 +1225,11 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 
 
 def test_whiskers_place_values_in_proportion() -> None:
-    marks = [charts.Mark("a", 0.2, 0.1, 0.3), charts.Mark("b", 0.4, 0.3, 0.5), charts.Mark("c", 0.6, 0.5, 0.7)]
+    marks = [
+        charts.Mark("a", 0.2, 0.1, 0.3),
+        charts.Mark("b", 0.4, 0.3, 0.5),
+        charts.Mark("c", 0.6, 0.5, 0.7),
+    ]
     drawing = charts.whiskers(marks, width=charts.WIDE, title="t")
     xs = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', str(drawing))]
     assert xs[2] - xs[1] == pytest.approx(xs[1] - xs[0], abs=0.2)
@@ -910,13 +1243,17 @@ def test_nothing_to_draw_is_no_chart() -> None:
 
 
 def test_one_value_is_drawn_without_dividing_by_zero() -> None:
-    assert "<circle" in str(charts.whiskers([charts.Mark("a", 0.0)], width=charts.NARROW, title="t", reference=0.0))
+    assert "<circle" in str(
+        charts.whiskers([charts.Mark("a", 0.0)], width=charts.NARROW, title="t", reference=0.0)
+    )
     assert "<circle" in str(charts.curve([(0.0, 0.3)], title="t", best=0, base=True))
     assert "area" in str(charts.margins([0.0, 1.0], [4], [4], (0.5, 0.5), width=charts.NARROW))
 
 
 def test_long_histories_are_thinned_but_keep_their_end() -> None:
-    drawing = str(charts.curve([(float(i), 1 / (i + 1)) for i in range(50_000)], title="loss", smooth=True))
+    drawing = str(
+        charts.curve([(float(i), 1 / (i + 1)) for i in range(50_000)], title="loss", smooth=True)
+    )
     assert len(drawing) < 20_000
     assert "step 49,999" in drawing
 

@@ -21,7 +21,13 @@ from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError, DataError, ModelError, SearchSystemError
 from nearer.retrieve import rerank as module
 from nearer.retrieve.encoder import load_model
-from nearer.retrieve.rerank import CachedReranker, CrossEncoderReranker, load_reranker, open_cross_encoder, rerank
+from nearer.retrieve.rerank import (
+    CachedReranker,
+    CrossEncoderReranker,
+    load_reranker,
+    open_cross_encoder,
+    rerank,
+)
 from nearer.training.examples import Duplicates
 from nearer.training.reranker import reranker_examples, reranker_of, train_reranker
 from nearer.types import Document, Query, Run, Split, rank_hits
@@ -78,7 +84,11 @@ def test_no_pair_is_ever_scored_twice(tmp_path: Path, own: Callable[[str], str])
     first = load_reranker(spec, tmp_path, cache=tmp_path / "cache")
     assert first.score(pairs).tolist() == [3.0, 5.0, 3.0, 2.0]
     scored = sys.modules[name].Counting.scored
-    assert scored == [("q", "one"), ("q", "three"), ("qo", "ne")]  # where the query ends tells pairs apart
+    assert scored == [
+        ("q", "one"),
+        ("q", "three"),
+        ("qo", "ne"),
+    ]  # where the query ends tells pairs apart
     again = load_reranker(spec, tmp_path, cache=tmp_path / "cache")
     assert again.score([*pairs[::-1], ("new", "pair")]).tolist() == [2.0, 3.0, 5.0, 3.0, 4.0]
     assert scored[3:] == [("new", "pair")]
@@ -92,14 +102,21 @@ def test_a_changed_module_shares_no_scores(tmp_path: Path, own: Callable[[str], 
     (tmp_path / f"{name}.py").write_text(COUNTING.replace("len(document)", "7.5"))
     del sys.modules[name]
     sys.path_importer_cache.clear()
-    for compiled in tmp_path.rglob("*.pyc"):  # a quick edit of the same size looks unchanged to Python
+    for compiled in tmp_path.rglob(
+        "*.pyc"
+    ):  # a quick edit of the same size looks unchanged to Python
         compiled.unlink()
     changed = load_reranker(f"{name}:Counting", tmp_path, cache=tmp_path / "cache")
     assert changed.score([("q", "one")]).tolist() == [7.5]
 
 
-def test_a_class_of_the_user_may_declare_name_and_fingerprint(tmp_path: Path, own: Callable[[str], str]) -> None:
-    plain, declared, other = (own(COUNTING + more) for more in ("", "    name, fingerprint = 'mine', 'v1'\n", "    fingerprint = 'v2'\n"))
+def test_a_class_of_the_user_may_declare_name_and_fingerprint(
+    tmp_path: Path, own: Callable[[str], str]
+) -> None:
+    plain, declared, other = (
+        own(COUNTING + more)
+        for more in ("", "    name, fingerprint = 'mine', 'v1'\n", "    fingerprint = 'v2'\n")
+    )
     loaded = [load_reranker(f"{name}:Counting", tmp_path) for name in (plain, declared, other)]
     assert [one.name for one in loaded] == [f"{plain}:Counting", "mine", f"{other}:Counting"]
     assert len({one.fingerprint for one in loaded}) == 3
@@ -110,17 +127,33 @@ def test_a_class_of_the_user_may_declare_name_and_fingerprint(tmp_path: Path, ow
     [
         ("class R:\n    pass\n", r"no score\(pairs\)"),
         ("class R:\n    def __init__(self, folder):\n        pass\n", "making it raised TypeError"),
-        ("class R:\n    def score(self, pairs):\n        return [1.0]\n", r"2 pairs got scores of shape \(1,\)"),
-        ("class R:\n    def score(self, pairs):\n        return [1.0, float('nan')]\n", "not finite"),
+        (
+            "class R:\n    def score(self, pairs):\n        return [1.0]\n",
+            r"2 pairs got scores of shape \(1,\)",
+        ),
+        (
+            "class R:\n    def score(self, pairs):\n        return [1.0, float('nan')]\n",
+            "not finite",
+        ),
         ("class R:\n    def score(self, pairs):\n        return [1.0, 1e300]\n", "not finite"),
-        ("class R:\n    def score(self, pairs):\n        return ['high', 'low']\n", "raised ValueError"),
-        ("class R:\n    def score(self, pairs):\n        raise KeyError('weights')\n", "raised KeyError"),
+        (
+            "class R:\n    def score(self, pairs):\n        return ['high', 'low']\n",
+            "raised ValueError",
+        ),
+        (
+            "class R:\n    def score(self, pairs):\n        raise KeyError('weights')\n",
+            "raised KeyError",
+        ),
     ],
 )
-def test_a_reranker_that_cannot_rank_is_refused(tmp_path: Path, own: Callable[[str], str], source: str, problem: str) -> None:
+def test_a_reranker_that_cannot_rank_is_refused(
+    tmp_path: Path, own: Callable[[str], str], source: str, problem: str
+) -> None:
     name = own(source)
     with pytest.raises(ModelError, match=problem) as caught:
-        load_reranker(f"{name}:R", tmp_path, cache=tmp_path / "cache").score([("q", "a"), ("q", "b")])
+        load_reranker(f"{name}:R", tmp_path, cache=tmp_path / "cache").score(
+            [("q", "a"), ("q", "b")]
+        )
     assert name in str(caught.value)
     assert not list((tmp_path / "cache").rglob("vectors.f32"))
 
@@ -141,14 +174,26 @@ TEXTS = {f"d{i}": f"text {i}" for i in range(8)}
 
 
 @given(
-    st.lists(st.sampled_from([0.0, 1.0, -2.5, 1e9, -1e9, -1e30, 1e-9, 0.3, 0.1 + 0.2]), min_size=8, max_size=8),
+    st.lists(
+        st.sampled_from([0.0, 1.0, -2.5, 1e9, -1e9, -1e30, 1e-9, 0.3, 0.1 + 0.2]),
+        min_size=8,
+        max_size=8,
+    ),
     st.integers(1, 10),
     st.integers(0, 8),
 )
 def test_the_result_is_canonical_at_any_depth(scores: list[float], depth: int, found: int) -> None:
-    run = Run("first", {"q": rank_hits((doc_id, 1.0 + i // 2) for i, doc_id in enumerate(TEXTS))[:found], "silent": []})
+    run = Run(
+        "first",
+        {
+            "q": rank_hits((doc_id, 1.0 + i // 2) for i, doc_id in enumerate(TEXTS))[:found],
+            "silent": [],
+        },
+    )
     by_text = dict(zip(TEXTS.values(), scores, strict=True))
-    out = rerank(run, [Query("q", "question"), Query("silent", "?")], corpus_of(TEXTS), Fixed(by_text), depth)
+    out = rerank(
+        run, [Query("q", "question"), Query("silent", "?")], corpus_of(TEXTS), Fixed(by_text), depth
+    )
     hits = list(out.results["q"])
     assert hits == rank_hits(hits)
     before = run.top("q", found)
@@ -162,7 +207,13 @@ def test_the_result_is_canonical_at_any_depth(scores: list[float], depth: int, f
 def test_other_queries_of_the_run_stay_as_they_are_and_nothing_is_changed_in_place() -> None:
     given_results = {"q": [("d1", 2.0), ("d0", 1.0)], "other": [("d2", 1.0)]}
     run = Run("first", given_results, seconds=1.0, latencies=(0.1, 0.2))
-    out = rerank(run, [Query("q", "question"), Query("unknown", "?")], corpus_of(TEXTS), Fixed({"text 0": 5, "text 1": 4}), 10)
+    out = rerank(
+        run,
+        [Query("q", "question"), Query("unknown", "?")],
+        corpus_of(TEXTS),
+        Fixed({"text 0": 5, "text 1": 4}),
+        10,
+    )
     assert out.results == {"q": [("d0", 5.0), ("d1", 4.0)], "other": [("d2", 1.0)]}
     assert run.results == {"q": [("d1", 2.0), ("d0", 1.0)], "other": [("d2", 1.0)]}
     assert (out.name, out.latencies) == ("first+rerank", ())
@@ -172,7 +223,9 @@ def test_other_queries_of_the_run_stay_as_they_are_and_nothing_is_changed_in_pla
 def test_scores_that_are_not_finite_and_unknown_documents_are_refused() -> None:
     run = Run("first", {"q": [("d1", 2.0), ("d0", 1.0)]})
     with pytest.raises(ModelError, match="not finite"):
-        rerank(run, [Query("q", "?")], corpus_of(TEXTS), Fixed({"text 0": np.nan, "text 1": 1.0}), 2)
+        rerank(
+            run, [Query("q", "?")], corpus_of(TEXTS), Fixed({"text 0": np.nan, "text 1": 1.0}), 2
+        )
     with pytest.raises(DataError, match="'d1' is not in the corpus"):
         rerank(run, [Query("q", "?")], corpus_of({"d0": "text 0"}), Fixed({"text 0": 1.0}), 2)
 
@@ -181,11 +234,18 @@ def test_scores_that_are_not_finite_and_unknown_documents_are_refused() -> None:
 
 #: What a reranker can learn here: documents about a leak are relevant.
 EXAMPLES = [
-    (f"{WORDS[i % 14]} {WORDS[i % 5]}", f"{WORDS[i % 13]} {'leak' if i % 2 else 'heat'} {WORDS[i % 11]} " * (1 + i % 3), float(i % 2))
+    (
+        f"{WORDS[i % 14]} {WORDS[i % 5]}",
+        f"{WORDS[i % 13]} {'leak' if i % 2 else 'heat'} {WORDS[i % 11]} " * (1 + i % 3),
+        float(i % 2),
+    )
     for i in range(96)
 ]
 WEAKNESSES = [
-    ("memory is written behind its end", "A heap overflow writes behind the end of allocated memory."),
+    (
+        "memory is written behind its end",
+        "A heap overflow writes behind the end of allocated memory.",
+    ),
     ("a path leaves its folder", "A path traversal leaves the folder that files should stay in."),
     ("a script in the browser", "A cross-site script runs in the browser of another user."),
     ("an endless loop", "A loop without end keeps the processor busy."),
@@ -200,7 +260,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.add_special_tokens({"cls_token": "[UNK]", "sep_token": "reset"})
     ends = [("[UNK]", tokenizer.cls_token_id), ("reset", tokenizer.sep_token_id)]
-    template = TemplateProcessing(single="[UNK] $A reset", pair="[UNK] $A reset $B:1 reset:1", special_tokens=ends)
+    template = TemplateProcessing(
+        single="[UNK] $A reset", pair="[UNK] $A reset $B:1 reset:1", special_tokens=ends
+    )
     tokenizer.backend_tokenizer.post_processor = template
     tokenizer.save_pretrained(folder)
     return folder
@@ -214,7 +276,9 @@ def base(small: Path) -> Any:
 @pytest.fixture(scope="module")
 def trained(base: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rerankers") / "trained"
-    summary = train_reranker(base, EXAMPLES, out, SETTINGS.model_copy(update={"epochs": 10}), name="small", seed=3)
+    summary = train_reranker(
+        base, EXAMPLES, out, SETTINGS.model_copy(update={"epochs": 10}), name="small", seed=3
+    )
     assert (summary["pairs"], summary["positives"], summary["max_length"]) == (96, 48, 32)
     return out
 
@@ -226,10 +290,14 @@ def test_training_teaches_and_saves_safely(trained: Path, tmp_path: Path) -> Non
     assert scores[labels == 1].mean() > scores[labels == 0].mean() + 1.0
     assert (trained / "model.safetensors").is_file()
     assert not [path for path in trained.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
-    assert [path.name for path in trained.parent.iterdir()] == ["trained"]  # nothing half-written beside it
+    assert [path.name for path in trained.parent.iterdir()] == [
+        "trained"
+    ]  # nothing half-written beside it
 
 
-def test_saved_and_loaded_it_scores_the_same_and_has_the_same_fingerprint(trained: Path, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_scores_the_same_and_has_the_same_fingerprint(
+    trained: Path, tmp_path: Path
+) -> None:
     pairs = [(query, document) for query, document, _ in EXAMPLES]
     first = CrossEncoderReranker(open_cross_encoder("small", trained), max_length=32)
     first.model.save(str(tmp_path / "copy"), create_model_card=False)
@@ -239,7 +307,9 @@ def test_saved_and_loaded_it_scores_the_same_and_has_the_same_fingerprint(traine
     assert load_reranker("copy", tmp_path, max_length=16).fingerprint != first.fingerprint
 
 
-def test_the_order_of_pairs_and_their_batches_do_not_matter(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_pairs_and_their_batches_do_not_matter(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reranker = CrossEncoderReranker(open_cross_encoder("small", trained), max_length=32)
     pairs = [(query, document * (1 + i % 5)) for i, (query, document, _) in enumerate(EXAMPLES)]
     together = reranker.score(pairs)
@@ -248,9 +318,15 @@ def test_the_order_of_pairs_and_their_batches_do_not_matter(trained: Path, monke
     assert reranker.score([]).shape == (0,)
 
 
-def test_bf16_is_used_only_where_the_scores_stay_faithful(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_is_used_only_where_the_scores_stay_faithful(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("nearer.retrieve.encoder.hardware_has_bf16", lambda device: True)
-    monkeypatch.setattr(module, "PROBES", ("pump leak noise", "heat oil filter", "leak", "sensor reset of the motor"))  # its words
+    monkeypatch.setattr(
+        module,
+        "PROBES",
+        ("pump leak noise", "heat oil filter", "leak", "sensor reset of the motor"),
+    )  # its words
     model = open_cross_encoder("small", trained)
     faithful = CrossEncoderReranker(model, max_length=32)
     assert faithful.precision.name == "bf16"
@@ -286,21 +362,31 @@ def test_the_same_seed_trains_the_same_reranker(base: Any, tmp_path: Path) -> No
 
 
 def test_a_model_without_a_transformer_cannot_become_a_reranker(tmp_path: Path) -> None:
-    static = load_model(config.Model(name=str(static_model(tmp_path / "static")), device="cpu"), tmp_path)
+    static = load_model(
+        config.Model(name=str(static_model(tmp_path / "static")), device="cpu"), tmp_path
+    )
     with pytest.raises(ModelError, match="only out of a transformer"):
         train_reranker(static, EXAMPLES, tmp_path / "out", SETTINGS, name="static", seed=0)
-    unseparated = load_model(config.Model(name=str(transformer_model(tmp_path / "unseparated")), device="cpu"), tmp_path)
+    unseparated = load_model(
+        config.Model(name=str(transformer_model(tmp_path / "unseparated")), device="cpu"), tmp_path
+    )
     with pytest.raises(ModelError, match="separator between two texts"):
-        train_reranker(unseparated, EXAMPLES, tmp_path / "out", SETTINGS, name="unseparated", seed=0)
+        train_reranker(
+            unseparated, EXAMPLES, tmp_path / "out", SETTINGS, name="unseparated", seed=0
+        )
     assert not (tmp_path / "out").exists()
 
 
-def test_an_untrained_one_ranks_like_the_embedding_model_and_is_loaded_back(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_untrained_one_ranks_like_the_embedding_model_and_is_loaded_back(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     base = load_model(config.Model(name=str(tiny_model), device="cpu"), tmp_path)
     documents = [text for _, text in WEAKNESSES]
     pairs = [(query, document) for query, _ in WEAKNESSES for document in documents]
     settings = SETTINGS.model_copy(update={"max_length": 24, "learning_rate": 1e-9})
-    train_reranker(base, [(*pairs[0], 1.0), (*pairs[1], 0.0)], tmp_path / "out", settings, name="tiny", seed=0)
+    train_reranker(
+        base, [(*pairs[0], 1.0), (*pairs[1], 0.0)], tmp_path / "out", settings, name="tiny", seed=0
+    )
     scores = load_reranker("out", tmp_path).score(pairs).reshape(len(WEAKNESSES), -1)
     assert scores.argmax(1).tolist() == list(range(len(WEAKNESSES)))
     model = open_cross_encoder("tiny", tmp_path / "out")
@@ -311,12 +397,25 @@ def test_an_untrained_one_ranks_like_the_embedding_model_and_is_loaded_back(tiny
 
 # -- examples ------------------------------------------------------------------------------------------
 
-DOCUMENTS = {"good": "the answer", "better": "another answer", "twin": "the answer!", "empty": " "} | {
-    f"n{i}": f"noise {i}" for i in range(40)
+DOCUMENTS = {
+    "good": "the answer",
+    "better": "another answer",
+    "twin": "the answer!",
+    "empty": " ",
+} | {f"n{i}": f"noise {i}" for i in range(40)}
+JUDGED = {
+    "q0": {"good": 2, "better": 1, "n0": 0},
+    "q1": {"good": 1},
+    "q2": {"n5": 1, "gone": 1},
+    "held": {"n6": 1},
 }
-JUDGED = {"q0": {"good": 2, "better": 1, "n0": 0}, "q1": {"good": 1}, "q2": {"n5": 1, "gone": 1}, "held": {"n6": 1}}
-TRAIN = Split("train", tuple(Query(query_id, f"question {query_id}") for query_id in JUDGED), JUDGED)
-RUN = Run("dense", {query_id: [(doc_id, -float(i)) for i, doc_id in enumerate(DOCUMENTS)] for query_id in JUDGED})
+TRAIN = Split(
+    "train", tuple(Query(query_id, f"question {query_id}") for query_id in JUDGED), JUDGED
+)
+RUN = Run(
+    "dense",
+    {query_id: [(doc_id, -float(i)) for i, doc_id in enumerate(DOCUMENTS)] for query_id in JUDGED},
+)
 
 
 def examples(**more: Any) -> list[tuple[str, str, float]]:
@@ -332,19 +431,31 @@ def examples(**more: Any) -> list[tuple[str, str, float]]:
 
 def test_a_known_positive_or_its_duplicate_is_never_a_negative() -> None:
     found = examples(negatives=100)
-    negatives = {query: {d for q, d, label in found if q == query and label == 0} for query, _, _ in found}
+    negatives = {
+        query: {d for q, d, label in found if q == query and label == 0} for query, _, _ in found
+    }
     assert set(negatives) == {"question q0", "question q1", "question q2"}
-    for query_id, known in (("q0", {"good", "better", "twin"}), ("q1", {"good", "twin"}), ("q2", {"n5"})):
+    for query_id, known in (
+        ("q0", {"good", "better", "twin"}),
+        ("q1", {"good", "twin"}),
+        ("q2", {"n5"}),
+    ):
         asked = negatives[f"question {query_id}"]
         assert not asked & {DOCUMENTS[doc_id] for doc_id in {*known, "empty"}}
         assert len(asked) >= 25
     assert "noise 0" in negatives["question q0"]  # judged not relevant
-    assert not any("noise 3" + str(i) in asked for asked in negatives.values() for i in range(10))  # below rank 30
+    assert not any(
+        "noise 3" + str(i) in asked for asked in negatives.values() for i in range(10)
+    )  # below rank 30
 
 
 def test_positives_are_the_judged_ones_of_queries_that_are_not_held_out() -> None:
     positives = {(query, document) for query, document, label in examples() if label == 1}
-    answers = {("question q0", "the answer"), ("question q0", "another answer"), ("question q1", "the answer")}
+    answers = {
+        ("question q0", "the answer"),
+        ("question q0", "another answer"),
+        ("question q1", "the answer"),
+    }
     assert positives == answers | {("question q2", "noise 5")}
     graded = {(query, document) for query, document, label in examples(min_grade=2) if label == 1}
     assert graded == {("question q0", "the answer")}
@@ -361,7 +472,11 @@ def test_the_limit_is_spread_over_queries_and_seeded() -> None:
 
 def test_it_can_see_the_training_split_alone() -> None:
     for function in (reranker_examples, reranker_of):
-        splits = [name for name, parameter in inspect.signature(function).parameters.items() if "Split" in str(parameter.annotation)]
+        splits = [
+            name
+            for name, parameter in inspect.signature(function).parameters.items()
+            if "Split" in str(parameter.annotation)
+        ]
         assert splits == ["train"]
 
 
@@ -404,21 +519,54 @@ def test_a_trained_one_is_found_again_and_made_anew_when_its_examples_change(
     assert len(trainings) == 1
     assert ask(settings, seed=1).fingerprint != first.fingerprint
     assert len(trainings) == 2
-    assert {path.name for path in (tmp_path / "cache" / "rerankers").iterdir()} == {path.name for path in trainings}
+    assert {path.name for path in (tmp_path / "cache" / "rerankers").iterdir()} == {
+        path.name for path in trainings
+    }
 
 
-def test_without_one_nothing_is_searched_and_without_judgments_it_says_so(small: Path, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"corpus": corpus_of(DOCUMENTS), "duplicates": Duplicates(), "collides": lambda text: None, "rng_seed": 0}
+def test_without_one_nothing_is_searched_and_without_judgments_it_says_so(
+    small: Path, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {
+        "corpus": corpus_of(DOCUMENTS),
+        "duplicates": Duplicates(),
+        "collides": lambda text: None,
+        "rng_seed": 0,
+    }
     none = configured(small)
-    assert reranker_of(none, tmp_path, None, train=TRAIN, runs=lambda: pytest.fail("searched"), **given) is None
+    assert (
+        reranker_of(
+            none, tmp_path, None, train=TRAIN, runs=lambda: pytest.fail("searched"), **given
+        )
+        is None
+    )
     with pytest.raises(DataError, match=r"rerank\.model.*no pairs"):
-        reranker_of(configured(small, model="train"), tmp_path, None, train=Split("train", (), {}), runs=list, **given)
+        reranker_of(
+            configured(small, model="train"),
+            tmp_path,
+            None,
+            train=Split("train", (), {}),
+            runs=list,
+            **given,
+        )
 
 
 def test_without_a_cache_it_is_trained_and_used_all_the_same(small: Path, tmp_path: Path) -> None:
     settings = configured(small, model="train")
-    shared: dict[str, Any] = {"duplicates": Duplicates(), "collides": lambda text: None, "rng_seed": 0}
-    made = reranker_of(settings, tmp_path, None, train=TRAIN, corpus=corpus_of(DOCUMENTS), runs=lambda: [RUN], **shared)
+    shared: dict[str, Any] = {
+        "duplicates": Duplicates(),
+        "collides": lambda text: None,
+        "rng_seed": 0,
+    }
+    made = reranker_of(
+        settings,
+        tmp_path,
+        None,
+        train=TRAIN,
+        corpus=corpus_of(DOCUMENTS),
+        runs=lambda: [RUN],
+        **shared,
+    )
     assert made is not None
     out = rerank(RUN, TRAIN.queries, corpus_of(DOCUMENTS), made, 5)
     assert set(out.top("q0", 5)) == set(RUN.top("q0", 5))

@@ -31,15 +31,27 @@ def write_run(path: Path, *lines: str) -> Path:
 
 
 def test_a_run_file_answers_in_canonical_order(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "run.trec", "q1 Q0 a 1 0.5 t", "q1 Q0 b 2 0.5 t", "q1 Q0 c 3 0.9 t", "q9 Q0 a 1 1 t")
+    path = write_run(
+        tmp_path / "run.trec",
+        "q1 Q0 a 1 0.5 t",
+        "q1 Q0 b 2 0.5 t",
+        "q1 Q0 c 3 0.9 t",
+        "q9 Q0 a 1 1 t",
+    )
     retriever = RunFile(path, KNOWN)
     assert isinstance(retriever, Retriever)
     run = retriever.search(QUERIES, 2)
-    assert {query_id: list(hits) for query_id, hits in run.results.items()} == {"q1": [("c", pytest.approx(0.9)), ("b", 0.5)], "q2": []}
+    assert {query_id: list(hits) for query_id, hits in run.results.items()} == {
+        "q1": [("c", pytest.approx(0.9)), ("b", 0.5)],
+        "q2": [],
+    }
 
 
 def test_several_run_files_are_one_system_unless_they_answer_a_query_twice(tmp_path: Path) -> None:
-    one, two = write_run(tmp_path / "1.trec", "q1 Q0 a 1 1 t"), write_run(tmp_path / "2.trec", "q2 Q0 b 1 1 t")
+    one, two = (
+        write_run(tmp_path / "1.trec", "q1 Q0 a 1 1 t"),
+        write_run(tmp_path / "2.trec", "q2 Q0 b 1 1 t"),
+    )
     assert RunFile([one, two]).search(QUERIES, 5).top("q2", 1) == ["b"]
     with pytest.raises(DataError, match="'q1' is in more than one"):
         RunFile([one, two, one])
@@ -49,7 +61,9 @@ def test_a_run_of_other_queries_or_documents_is_refused(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run.trec", "q1 Q0 elsewhere 1 1 t")
     with pytest.raises(SearchSystemError, match="none of the 1 queries"):
         RunFile(path).search([Query("other", "x")], 5)
-    with pytest.raises(SearchSystemError, match=r"query 'q1': document 'elsewhere' is not in the corpus"):
+    with pytest.raises(
+        SearchSystemError, match=r"query 'q1': document 'elsewhere' is not in the corpus"
+    ):
         RunFile(path, KNOWN).search(QUERIES, 5)
 
 
@@ -76,7 +90,9 @@ def answering(answer: str) -> str:
     return f"def search(queries, k):\n    return {answer}\n"
 
 
-def test_a_function_gets_queries_and_k_and_its_answers_are_ranked(tmp_path: Path, module: Callable[[str], str]) -> None:
+def test_a_function_gets_queries_and_k_and_its_answers_are_ranked(
+    tmp_path: Path, module: Callable[[str], str]
+) -> None:
     name = module(answering("[[('a', 0.5), ['b', k], ('c', len(q.text))] for q in queries]"))
     path_before = list(sys.path)
     run = Function(f"{name}:search", tmp_path, KNOWN).search(QUERIES, 2)
@@ -85,12 +101,22 @@ def test_a_function_gets_queries_and_k_and_its_answers_are_ranked(tmp_path: Path
 
 
 def test_numpy_scores_are_numbers_too(tmp_path: Path, module: Callable[[str], str]) -> None:
-    name = module("import numpy as np\n" + answering("[[('a', np.float32(0.5)), ('b', np.int64(2))] for q in queries]"))
-    assert Function(f"{name}:search", tmp_path).search(QUERIES, 5).results["q1"] == [("b", 2.0), ("a", 0.5)]
+    name = module(
+        "import numpy as np\n"
+        + answering("[[('a', np.float32(0.5)), ('b', np.int64(2))] for q in queries]")
+    )
+    assert Function(f"{name}:search", tmp_path).search(QUERIES, 5).results["q1"] == [
+        ("b", 2.0),
+        ("a", 0.5),
+    ]
 
 
-def test_many_queries_come_in_blocks_and_none_is_lost(tmp_path: Path, module: Callable[[str], str]) -> None:
-    name = module("sizes = []\n\n" + answering("sizes.append(len(queries)) or [[(q.id, 1)] for q in queries]"))
+def test_many_queries_come_in_blocks_and_none_is_lost(
+    tmp_path: Path, module: Callable[[str], str]
+) -> None:
+    name = module(
+        "sizes = []\n\n" + answering("sizes.append(len(queries)) or [[(q.id, 1)] for q in queries]")
+    )
     queries = [Query(f"q{i}", "x") for i in range(150)]
     run = Function(f"{name}:search", tmp_path).search(queries, 5)
     assert run.results == {query.id: [(query.id, 1.0)] for query in queries}
@@ -117,7 +143,9 @@ def test_many_queries_come_in_blocks_and_none_is_lost(tmp_path: Path, module: Ca
         ("1 / 0", "ZeroDivisionError"),
     ],
 )
-def test_unusable_answers_name_the_query_and_the_fault(tmp_path: Path, module: Callable[[str], str], answer: str, problem: str) -> None:
+def test_unusable_answers_name_the_query_and_the_fault(
+    tmp_path: Path, module: Callable[[str], str], answer: str, problem: str
+) -> None:
     name = module(answering(answer))
     with pytest.raises(SearchSystemError, match=problem) as caught:
         Function(f"{name}:search", tmp_path, KNOWN).search(QUERIES, 5)
@@ -125,7 +153,9 @@ def test_unusable_answers_name_the_query_and_the_fault(tmp_path: Path, module: C
     assert caught.value.next_step
 
 
-def test_a_function_that_is_not_there_is_explained(tmp_path: Path, module: Callable[[str], str]) -> None:
+def test_a_function_that_is_not_there_is_explained(
+    tmp_path: Path, module: Callable[[str], str]
+) -> None:
     name = module("search = 3\n")
     with pytest.raises(SearchSystemError, match="search is not callable"):
         Function(f"{name}:search", tmp_path)
@@ -138,14 +168,21 @@ def test_a_function_that_is_not_there_is_explained(tmp_path: Path, module: Calla
             Function(wrong, tmp_path)
 
 
-def test_a_module_that_breaks_on_import_is_told_from_a_missing_one(tmp_path: Path, module: Callable[[str], str]) -> None:
-    with pytest.raises(SearchSystemError, match="importing it raised ModuleNotFoundError: No module named 'absent_library'"):
+def test_a_module_that_breaks_on_import_is_told_from_a_missing_one(
+    tmp_path: Path, module: Callable[[str], str]
+) -> None:
+    with pytest.raises(
+        SearchSystemError,
+        match="importing it raised ModuleNotFoundError: No module named 'absent_library'",
+    ):
         Function(f"{module('import absent_library')}:search", tmp_path)
     with pytest.raises(SearchSystemError, match="importing it raised SyntaxError"):
         Function(f"{module('def')}:search", tmp_path)
 
 
-def test_a_module_of_the_same_name_elsewhere_is_not_taken_for_it(tmp_path: Path, module: Callable[[str], str]) -> None:
+def test_a_module_of_the_same_name_elsewhere_is_not_taken_for_it(
+    tmp_path: Path, module: Callable[[str], str]
+) -> None:
     name = module(answering("[[] for _ in queries]"))
     Function(f"{name}:search", tmp_path)
     other = tmp_path / "other"
@@ -199,7 +236,9 @@ class Endpoint:
         self.server.daemon_threads = True
         self.address = f"127.0.0.1:{self.server.server_port}"
         self.url = f"http://{self.address}/search"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
 
 
 def ok(**scores: Any) -> Answer:
@@ -243,7 +282,9 @@ def test_answers_are_matched_to_queries_whatever_order_they_arrive_in(endpoint: 
 
     endpoint.reply = reply
     run = Http(endpoint.url).search([Query(str(i), "x") for i in range(20)], 1)
-    assert {query_id: hits[0][0] for query_id, hits in run.results.items()} == {str(i): f"doc-{i}" for i in range(20)}
+    assert {query_id: hits[0][0] for query_id, hits in run.results.items()} == {
+        str(i): f"doc-{i}" for i in range(20)
+    }
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -258,7 +299,9 @@ def test_patience_has_an_end(endpoint: Endpoint) -> None:
     retriever = Http(endpoint.url)
     retriever.patience = 0.01
     started = time.perf_counter()
-    with pytest.raises(SearchSystemError, match=r"query 'q1': answered 503 Service Unavailable \(4 attempts\)"):
+    with pytest.raises(
+        SearchSystemError, match=r"query 'q1': answered 503 Service Unavailable \(4 attempts\)"
+    ):
         retriever.search(QUERIES[:1], 5)
     assert time.perf_counter() - started < 5
     assert len(endpoint.requests) == 4
@@ -287,7 +330,9 @@ def test_a_refusal_is_final(endpoint: Endpoint) -> None:
         (b'{"results": [{"id": 7, "score": 1}]}', "document id 7 is int"),
     ],
 )
-def test_unusable_endpoint_answers_name_the_query(endpoint: Endpoint, answer: bytes, problem: str) -> None:
+def test_unusable_endpoint_answers_name_the_query(
+    endpoint: Endpoint, answer: bytes, problem: str
+) -> None:
     endpoint.reply = lambda body, n: (200, {}, answer)
     with pytest.raises(SearchSystemError, match=f"query 'q1': .*{problem}") as caught:
         Http(endpoint.url, known=KNOWN).search(QUERIES[:1], 5)
@@ -349,7 +394,16 @@ def test_credentials_are_sent_and_never_shown(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://host/x", "localhost:8000", "http://", "http://host:99999/", "", "http://[::1"]
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://host/x",
+        "localhost:8000",
+        "http://",
+        "http://host:99999/",
+        "",
+        "http://[::1",
+    ],
 )
 def test_only_http_addresses_are_accepted(url: str) -> None:
     with pytest.raises(ConfigError, match="http or https"):

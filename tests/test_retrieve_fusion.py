@@ -13,8 +13,14 @@ from nearer.retrieve.base import Retriever
 from nearer.retrieve.fusion import WEIGHTS, Hybrid, convex, rrf, tune_convex
 from nearer.types import Hit, Query, Run, Split, rank_hits
 
-hits = st.dictionaries(st.sampled_from([f"d{i}" for i in range(9)]), st.sampled_from([0.0, 0.25, 0.5, 3.0]), max_size=9)
-runs = st.builds(lambda one, two: Run("r", {"q1": rank_hits(one.items()), "q2": rank_hits(two.items())}), hits, hits)
+hits = st.dictionaries(
+    st.sampled_from([f"d{i}" for i in range(9)]), st.sampled_from([0.0, 0.25, 0.5, 3.0]), max_size=9
+)
+runs = st.builds(
+    lambda one, two: Run("r", {"q1": rank_hits(one.items()), "q2": rank_hits(two.items())}),
+    hits,
+    hits,
+)
 
 LEXICAL = Run("bm25", {"q": [("a", 12.0), ("b", 6.0), ("c", 2.0)]}, seconds=1.0)
 DENSE = Run("dense", {"q": [("c", 0.9), ("d", 0.8), ("a", 0.5)]}, seconds=2.0)
@@ -22,7 +28,12 @@ DENSE = Run("dense", {"q": [("c", 0.9), ("d", 0.8), ("a", 0.5)]}, seconds=2.0)
 
 def test_rrf_sums_reciprocal_ranks() -> None:
     fused = rrf([LEXICAL, DENSE], k=60)
-    assert [doc_id for doc_id, _ in fused.results["q"]] == ["c", "a", "d", "b"]  # c and a tie but for the order, d and b tie
+    assert [doc_id for doc_id, _ in fused.results["q"]] == [
+        "c",
+        "a",
+        "d",
+        "b",
+    ]  # c and a tie but for the order, d and b tie
     scores = dict(fused.results["q"])
     assert scores["a"] == pytest.approx(1 / 61 + 1 / 63)
     assert scores["b"] == pytest.approx(1 / 62)
@@ -59,7 +70,9 @@ def test_queries_that_one_system_lacks_are_kept() -> None:
 
 
 @given(runs, runs, st.sampled_from(WEIGHTS), st.integers(1, 12))
-def test_fused_runs_are_canonical_and_no_deeper_than_asked(a: Run, b: Run, weight: float, depth: int) -> None:
+def test_fused_runs_are_canonical_and_no_deeper_than_asked(
+    a: Run, b: Run, weight: float, depth: int
+) -> None:
     for fused in (rrf([a, b], depth=depth), convex(a, b, weight, depth)):
         for query_id, found in fused.results.items():
             assert list(found) == rank_hits(found)
@@ -69,7 +82,9 @@ def test_fused_runs_are_canonical_and_no_deeper_than_asked(a: Run, b: Run, weigh
 
 
 def test_swapping_the_runs_and_the_weight_changes_nothing() -> None:
-    assert dict(convex(LEXICAL, DENSE, 0.25).results["q"]) == pytest.approx(dict(convex(DENSE, LEXICAL, 0.75).results["q"]))
+    assert dict(convex(LEXICAL, DENSE, 0.25).results["q"]) == pytest.approx(
+        dict(convex(DENSE, LEXICAL, 0.75).results["q"])
+    )
 
 
 def dev(relevant: str) -> Split:
@@ -86,7 +101,10 @@ def test_tuning_finds_the_better_side_and_returns_the_curve() -> None:
 
 def test_equal_weights_go_to_the_middle_then_to_the_smaller() -> None:
     assert tune_convex(LEXICAL, DENSE, dev("nowhere"), "RR").weight == 0.5
-    assert tune_convex(LEXICAL, DENSE, dev("nowhere"), "RR", weights=[0.9, 0.6, 0.4, 0.1]).weight == 0.4
+    assert (
+        tune_convex(LEXICAL, DENSE, dev("nowhere"), "RR", weights=[0.9, 0.6, 0.4, 0.1]).weight
+        == 0.4
+    )
 
 
 def test_there_is_nothing_to_tune_on_without_judgments() -> None:
@@ -103,7 +121,9 @@ class Fixed:
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
         self.depths.append(k)
-        results: dict[str, list[Hit]] = {query.id: list(self.run.results.get(query.id, ()))[:k] for query in queries}
+        results: dict[str, list[Hit]] = {
+            query.id: list(self.run.results.get(query.id, ()))[:k] for query in queries
+        }
         return Run(self.name, results, self.run.seconds)
 
 
@@ -113,6 +133,8 @@ def test_a_hybrid_fuses_deep_lists_and_returns_the_top(weight: float | None, nam
     hybrid = Hybrid(lexical, dense, weight)
     assert isinstance(hybrid, Retriever)
     run = hybrid.search([Query("q", "text"), Query("none", "text")], 2)
-    expected = (rrf([LEXICAL, DENSE]) if weight is None else convex(LEXICAL, DENSE, weight)).results["q"][:2]
+    expected = (
+        rrf([LEXICAL, DENSE]) if weight is None else convex(LEXICAL, DENSE, weight)
+    ).results["q"][:2]
     assert (run.name, run.results, run.seconds) == (name, {"q": expected, "none": []}, 3.0)
     assert lexical.depths == dense.depths == [100]

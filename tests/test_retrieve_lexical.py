@@ -46,12 +46,19 @@ def test_it_reaches_the_published_figure_on_cwe_and_shows_progress() -> None:
         def advance(self, n: float = 1) -> None:
             heard[self.what] += n
 
-    texts = {line["_id"]: line["text"] for line in map(json.loads, (CWE / "queries.jsonl").read_text(encoding="utf-8").splitlines())}
+    texts = {
+        line["_id"]: line["text"]
+        for line in map(
+            json.loads, (CWE / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+        )
+    }
     judgments: dict[str, dict[str, int]] = {}
     for line in (CWE / "qrels" / "test.tsv").read_text().splitlines()[1:]:
         query_id, doc_id, grade = line.split("\t")
         judgments.setdefault(query_id, {})[doc_id] = int(grade)
-    split = Split("test", tuple(Query(query_id, texts[query_id]) for query_id in judgments), judgments)
+    split = Split(
+        "test", tuple(Query(query_id, texts[query_id]) for query_id in judgments), judgments
+    )
     weaknesses = Corpus.open(CWE / "corpus.jsonl")
     with progress.listen(Counting()):
         run = BM25(weaknesses).search(split.queries, 100)
@@ -68,7 +75,9 @@ def test_scores_are_those_of_bm25s(corpus: Corpus) -> None:
     theirs.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
     expected = theirs.get_scores(["cat", "dog", "dog"])
     hits = ask(BM25(corpus), "cat dog of dog")
-    assert dict(hits) == pytest.approx({f"d{i + 1}": value for i, value in enumerate(expected) if value > 0})
+    assert dict(hits) == pytest.approx(
+        {f"d{i + 1}": value for i, value in enumerate(expected) if value > 0}
+    )
 
 
 def test_documents_that_share_no_word_are_not_results(corpus: Corpus) -> None:
@@ -99,14 +108,18 @@ def test_without_stop_words_every_word_counts(corpus: Corpus) -> None:
 def test_ties_at_the_cut_go_to_the_higher_ids_whatever_the_order_of_the_corpus() -> None:
     ids = [f"d{i}" for i in range(30)]
     np.random.default_rng(7).shuffle(ids)
-    hits = ask(BM25(Corpus.from_documents(Document(doc_id, "same words") for doc_id in ids)), "words", k=5)
+    hits = ask(
+        BM25(Corpus.from_documents(Document(doc_id, "same words") for doc_id in ids)), "words", k=5
+    )
     assert [doc_id for doc_id, _ in hits] == sorted(ids, reverse=True)[:5]
 
 
 def test_a_smaller_k_is_a_prefix_of_a_larger_one() -> None:
     rng = np.random.default_rng(7)
     words = ["ab", "cd", "ef", "gh"]
-    bm25 = BM25(Corpus.from_documents(Document(f"d{i}", " ".join(rng.choice(words, 3))) for i in range(60)))
+    bm25 = BM25(
+        Corpus.from_documents(Document(f"d{i}", " ".join(rng.choice(words, 3))) for i in range(60))
+    )
     everything = ask(bm25, "ab cd", 60)
     assert everything == rank_hits(everything)
     for k in range(1, 60):
@@ -114,12 +127,17 @@ def test_a_smaller_k_is_a_prefix_of_a_larger_one() -> None:
 
 
 @pytest.mark.parametrize("stemmer", [None, "english"])
-def test_a_saved_index_answers_the_same_without_reading_the_texts(tmp_path: Path, corpus: Corpus, stemmer: str | None) -> None:
+def test_a_saved_index_answers_the_same_without_reading_the_texts(
+    tmp_path: Path, corpus: Corpus, stemmer: str | None
+) -> None:
     class OnlyIds:
         ids = corpus.ids
 
     built = BM25(corpus, stemmer=stemmer)
-    queries = [Query(str(i), text) for i, text in enumerate(["cats run", "dog on the mat", "", "zebra", "running dogs"])]
+    queries = [
+        Query(str(i), text)
+        for i, text in enumerate(["cats run", "dog on the mat", "", "zebra", "running dogs"])
+    ]
     expected = built.search(queries, 10).results
     for _ in range(2):  # also over an older one
         built.save(tmp_path / "bm25")

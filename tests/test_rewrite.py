@@ -19,13 +19,29 @@ def asked(text: str) -> Query:
 @pytest.mark.parametrize(
     ("text", "short", "long"),
     [
-        ("We used magnetic resonance imaging (MRI) of the knee.", "MRI", "magnetic resonance imaging"),
-        ("See the MMU. A memory management unit (MMU) maps pages.", "MMU", "memory management unit"),
-        ("These software bills of materials (SBOMs, for short) help.", "SBOM", "software bills of materials"),
+        (
+            "We used magnetic resonance imaging (MRI) of the knee.",
+            "MRI",
+            "magnetic resonance imaging",
+        ),
+        (
+            "See the MMU. A memory management unit (MMU) maps pages.",
+            "MMU",
+            "memory management unit",
+        ),
+        (
+            "These software bills of materials (SBOMs, for short) help.",
+            "SBOM",
+            "software bills of materials",
+        ),
         ("The CRLF (carriage return line feed) ends a line.", "CRLF", "carriage return line feed"),
         ("A DMA (direct memory access) engine.", "DMA", "direct memory access"),
         ('called "System-on-Chip" (SoC)', "SoC", "System-on-Chip"),
-        ("Er leidet an chronisch obstruktiver Lungenerkrankung (COL).", "COL", "chronisch obstruktiver Lungenerkrankung"),
+        (
+            "Er leidet an chronisch obstruktiver Lungenerkrankung (COL).",
+            "COL",
+            "chronisch obstruktiver Lungenerkrankung",
+        ),
     ],
 )
 def test_a_definition_in_brackets_is_an_acronym(text: str, short: str, long: str) -> None:
@@ -35,7 +51,9 @@ def test_a_definition_in_brackets_is_an_acronym(text: str, short: str, long: str
 def test_letters_inside_words_count_where_texts_agree() -> None:
     text = "Deoxyribonucleic acid (DNA) is found in cells."
     assert mine_acronyms([text]) == {}
-    assert mine_acronyms([text, "It is deoxyribonucleic acid (DNA)."]) == {"DNA": ("Deoxyribonucleic acid",)}
+    assert mine_acronyms([text, "It is deoxyribonucleic acid (DNA)."]) == {
+        "DNA": ("Deoxyribonucleic acid",)
+    }
 
 
 @pytest.mark.parametrize(
@@ -57,7 +75,10 @@ def test_other_brackets_are_no_acronyms(text: str) -> None:
 
 def test_rare_meanings_of_an_acronym_are_dropped_and_spellings_counted_as_one() -> None:
     texts = (
-        ["the emergency room (ER)"] * 5 + ["the Emergency Rooms (ERs)"] * 2 + ["an estrogen receptor (ER)"] * 4 + ["an equal right (ER)"]
+        ["the emergency room (ER)"] * 5
+        + ["the Emergency Rooms (ERs)"] * 2
+        + ["an estrogen receptor (ER)"] * 4
+        + ["an equal right (ER)"]
     )
     assert mine_acronyms(texts) == {"ER": ("emergency room", "estrogen receptor")}
 
@@ -89,7 +110,11 @@ def test_dictionaries_are_read_in_every_form(tmp_path: Path, name: str, text: st
 def test_a_line_of_terms_makes_each_a_synonym_of_the_others(tmp_path: Path) -> None:
     path = tmp_path / "synonyms.txt"
     path.write_text("car, automobile, auto\n")
-    assert read_synonyms(path) == {"car": ("automobile", "auto"), "automobile": ("car", "auto"), "auto": ("car", "automobile")}
+    assert read_synonyms(path) == {
+        "car": ("automobile", "auto"),
+        "automobile": ("car", "auto"),
+        "auto": ("car", "automobile"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -106,14 +131,20 @@ def test_a_line_of_terms_makes_each_a_synonym_of_the_others(tmp_path: Path) -> N
         ("s.json", '{"a":\n', "s.json:2"),
     ],
 )
-def test_a_dictionary_that_cannot_be_used_names_the_place(tmp_path: Path, name: str, text: str, where: str) -> None:
+def test_a_dictionary_that_cannot_be_used_names_the_place(
+    tmp_path: Path, name: str, text: str, where: str
+) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError) as caught:
         read_synonyms(tmp_path / name)
     assert str(caught.value.where).endswith(where)
 
 
-MEDICINE = {"MRI": ("magnetic resonance imaging",), "IT": ("information technology",), "car": ("automobile", "motor car")}
+MEDICINE = {
+    "MRI": ("magnetic resonance imaging",),
+    "IT": ("information technology",),
+    "car": ("automobile", "motor car"),
+}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +163,18 @@ def test_what_terms_are_also_called_is_added_both_ways(text: str, expected: str)
     assert (rewritten.id, rewritten.filter, rewritten.tags) == ("q", {"a": 1}, ("t",))
 
 
-@pytest.mark.parametrize("text", ["does it hurt", "mri", "MRIX", "motor car automobile", "MRI (magnetic resonance imaging)", "carpet", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "does it hurt",
+        "mri",
+        "MRIX",
+        "motor car automobile",
+        "MRI (magnetic resonance imaging)",
+        "carpet",
+        "",
+    ],
+)
 def test_a_query_with_nothing_to_add_is_returned_as_it_is(text: str) -> None:
     query = asked(text)
     assert Expander(MEDICINE).rewrite(query) is query
@@ -142,7 +184,10 @@ def test_a_query_with_nothing_to_add_is_returned_as_it_is(text: str) -> None:
 def test_additions_are_few_and_each_made_once() -> None:
     many = Expander({"car": tuple(f"word{i}" for i in range(9))})
     assert many.rewrite(asked("car car")).text == "car car word0 word1 word2 word3"
-    assert [query.text for query in many([asked("car"), asked("bus")])] == ["car word0 word1 word2 word3", "bus"]
+    assert [query.text for query in many([asked("car"), asked("bus")])] == [
+        "car word0 word1 word2 word3",
+        "bus",
+    ]
 
 
 def test_a_dictionary_has_a_fingerprint_of_its_content() -> None:
@@ -151,14 +196,24 @@ def test_a_dictionary_has_a_fingerprint_of_its_content() -> None:
 
 
 def test_a_users_function_rewrites_queries(tmp_path: Path) -> None:
-    (tmp_path / "my_rewriting.py").write_text("def louder(queries):\n    return [q.text.upper() for q in queries]\n")
+    (tmp_path / "my_rewriting.py").write_text(
+        "def louder(queries):\n    return [q.text.upper() for q in queries]\n"
+    )
     quiet, loud = query_rewriter("my_rewriting:louder", tmp_path)([asked("why"), asked("WHY")])
     assert quiet == asked("WHY")
     assert loud == asked("WHY")
 
 
 @pytest.mark.parametrize(
-    "body", ["return ['one']", "return 'ab'", "return [1, 2]", "return ['a', ' ']", "raise ValueError('no')", "return None"]
+    "body",
+    [
+        "return ['one']",
+        "return 'ab'",
+        "return [1, 2]",
+        "return ['a', ' ']",
+        "raise ValueError('no')",
+        "return None",
+    ],
 )
 def test_a_function_that_fails_or_answers_wrongly_is_named(tmp_path: Path, body: str) -> None:
     module = f"rewriting_{abs(hash(body))}"

@@ -33,7 +33,9 @@ def test_rank_biased_overlap_is_an_agreement(a: list[str], b: list[str]) -> None
     if len(a) == len(b) and a:  # the definition for lists of one length, eq. 23 of the paper
         agreement = [len(set(a[:d]) & set(b[:d])) / d for d in range(1, len(a) + 1)]
         p = 0.9
-        by_definition = agreement[-1] * p ** len(a) + (1 - p) / p * sum(x * p**d for d, x in enumerate(agreement, start=1))
+        by_definition = agreement[-1] * p ** len(a) + (1 - p) / p * sum(
+            x * p**d for d, x in enumerate(agreement, start=1)
+        )
         assert value == pytest.approx(by_definition)
 
 
@@ -45,7 +47,9 @@ def test_overlap() -> None:
 
 @given(ids, ids, st.integers(1, 12), st.integers(0, 2**32))
 def test_team_draft_deals_fairly(a: list[str], b: list[str], k: int, seed: int) -> None:
-    merged, teams = team_draft([(d, 1.0) for d in a], [(d, 1.0) for d in b], k, np.random.default_rng(seed))
+    merged, teams = team_draft(
+        [(d, 1.0) for d in a], [(d, 1.0) for d in b], k, np.random.default_rng(seed)
+    )
     found = [doc_id for doc_id, _ in merged]
     assert len(set(found)) == len(found) == min(k, len(set(a) | set(b)))
     assert list(teams) == found
@@ -64,25 +68,52 @@ def test_team_draft_of_equal_rankings_prefers_nobody() -> None:
 
 def test_looking_after_every_request_gives_no_more_false_alarms_than_promised() -> None:
     rng, looks = np.random.default_rng(7), 300
-    credits = [[{"live": 1} if one else {"candidate": 1} for one in row] for row in rng.random((400, looks)) < 0.5]
+    credits = [
+        [{"live": 1} if one else {"candidate": 1} for one in row]
+        for row in rng.random((400, looks)) < 0.5
+    ]
     # `preference` takes the largest e-value over all prefixes: it is what an observer would have seen by looking each time
     assert np.mean([preference(row).p_worse <= 0.05 for row in credits]) <= 0.05
     canary, bad = rng.random((400, 1000)) < 0.1, rng.random((400, 1000)) < 0.3
-    assert np.mean([harm(zip(c.tolist(), b.tolist(), strict=True)) <= 0.05 for c, b in zip(canary, bad, strict=True)]) <= 0.05
+    assert (
+        np.mean(
+            [
+                harm(zip(c.tolist(), b.tolist(), strict=True)) <= 0.05
+                for c, b in zip(canary, bad, strict=True)
+            ]
+        )
+        <= 0.05
+    )
 
 
 def test_a_better_canary_raises_no_alarm() -> None:
     rng = np.random.default_rng(7)
     canary = rng.random((200, 1000)) < 0.1
     bad = rng.random((200, 1000)) < np.where(canary, 0.1, 0.3)
-    assert np.mean([harm(zip(c.tolist(), b.tolist(), strict=True)) <= 0.05 for c, b in zip(canary, bad, strict=True)]) <= 0.05
+    assert (
+        np.mean(
+            [
+                harm(zip(c.tolist(), b.tolist(), strict=True)) <= 0.05
+                for c, b in zip(canary, bad, strict=True)
+            ]
+        )
+        <= 0.05
+    )
 
 
 def test_harm_is_found() -> None:
     rng = np.random.default_rng(7)
     canary = rng.random((100, 2000)) < 0.1
     bad = rng.random((100, 2000)) < np.where(canary, 0.5, 0.3)
-    assert np.mean([harm(zip(c.tolist(), b.tolist(), strict=True)) <= 0.05 for c, b in zip(canary, bad, strict=True)]) >= 0.9
+    assert (
+        np.mean(
+            [
+                harm(zip(c.tolist(), b.tolist(), strict=True)) <= 0.05
+                for c, b in zip(canary, bad, strict=True)
+            ]
+        )
+        >= 0.9
+    )
     told = preference({"candidate": 1} if one else {"live": 1} for one in rng.random(600) < 0.4)
     assert told.p_worse <= 0.05 < told.p_better
     assert told.share < 0.5
@@ -90,5 +121,12 @@ def test_harm_is_found() -> None:
 
 def test_ties_and_nothing_prefer_nobody() -> None:
     told = preference([{"live": 1, "candidate": 1}, {}])
-    assert (told.wins, told.losses, told.ties, told.p_better, told.p_worse, told.share) == (0, 0, 2, 1.0, 1.0, 0.5)
+    assert (told.wins, told.losses, told.ties, told.p_better, told.p_worse, told.share) == (
+        0,
+        0,
+        2,
+        1.0,
+        1.0,
+        0.5,
+    )
     assert harm([]) == 1.0

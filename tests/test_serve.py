@@ -37,7 +37,10 @@ def made(world: World, model: Path) -> str:
     """A verified generation of a model."""
     today = str(model) == world.config.model.name
     filled = build(world.generations, world.corpus, world.encoder(model), model.name, today=today)
-    assert verify(world.generations, filled.manifest.id, world.corpus).state in ("verified", "active")
+    assert verify(world.generations, filled.manifest.id, world.corpus).state in (
+        "verified",
+        "active",
+    )
     return filled.manifest.id
 
 
@@ -45,7 +48,13 @@ def made(world: World, model: Path) -> str:
 def world(tmp_path: Path, models: tuple[Path, Path]) -> World:
     """A project with one active generation, and settings that tests can reach the limits of."""
     made_world = World(tmp_path / "shop", models[0]).write(documents(range(40)))
-    made_world.settings["serve"] = {"max_k": 20, "max_batch": 5, "max_query": 200, "max_body": 20_000, "refresh": 0.05}
+    made_world.settings["serve"] = {
+        "max_k": 20,
+        "max_batch": 5,
+        "max_query": 200,
+        "max_body": 20_000,
+        "refresh": 0.05,
+    }
     made_world.settings["shadow"] = {"min_queries": 20}
     (made_world.root / "nearer.yaml").write_text(json.dumps(made_world.settings))
     generation = made(made_world, models[0])
@@ -109,7 +118,9 @@ def test_a_filter_that_is_sent_is_always_applied(world: World, start: Any) -> No
 def test_batches_answer_each_query_by_itself(start: Any) -> None:
     client, _ = start()
     texts = ["pump 3", "oil filter 9", "shaft noise"]
-    answer = client.post("/search", json={"queries": [{"query": text, "k": 3 + i} for i, text in enumerate(texts)]})
+    answer = client.post(
+        "/search", json={"queries": [{"query": text, "k": 3 + i} for i, text in enumerate(texts)]}
+    )
     assert answer.status_code == 200
     for i, (text, told) in enumerate(zip(texts, answer.json()["answers"], strict=True)):
         assert told["results"] == ask(client, text, k=3 + i)["results"]
@@ -140,27 +151,58 @@ def test_limits_are_said(start: Any, body: dict[str, Any], status: int) -> None:
 
 def test_malformed_and_huge_bodies(start: Any) -> None:
     client, _ = start()
-    assert client.post("/search", content=b"{", headers={"content-type": "application/json"}).status_code == 422
-    assert client.post("/search", content=b"\xff\xfe", headers={"content-type": "application/json"}).status_code in (400, 422)
+    assert (
+        client.post(
+            "/search", content=b"{", headers={"content-type": "application/json"}
+        ).status_code
+        == 422
+    )
+    assert client.post(
+        "/search", content=b"\xff\xfe", headers={"content-type": "application/json"}
+    ).status_code in (400, 422)
 
     def chunks() -> Iterator[bytes]:  # no content-length: only counting can stop it
         for _ in range(100):
             yield b'{"query": "' + b"x" * 1000
 
-    assert client.post("/search", content=chunks(), headers={"content-type": "application/json"}).status_code == 413
-    lone = client.post("/search", content=b'{"query": "\\ud800 pump"}', headers={"content-type": "application/json"})
+    assert (
+        client.post(
+            "/search", content=chunks(), headers={"content-type": "application/json"}
+        ).status_code
+        == 413
+    )
+    lone = client.post(
+        "/search",
+        content=b'{"query": "\\ud800 pump"}',
+        headers={"content-type": "application/json"},
+    )
     assert lone.status_code == 200
 
 
 def test_tokens(world: World, start: Any) -> None:
     client, _ = start(search="look")
     assert client.post("/search", json={"query": "pump"}).status_code == 401
-    assert client.post("/search", json={"query": "pump"}, headers={"Authorization": "Bearer wrong"}).status_code == 401
-    assert client.post("/search", json={"query": "pump"}, headers={"Authorization": "Bearer look"}).status_code == 200
+    assert (
+        client.post(
+            "/search", json={"query": "pump"}, headers={"Authorization": "Bearer wrong"}
+        ).status_code
+        == 401
+    )
+    assert (
+        client.post(
+            "/search", json={"query": "pump"}, headers={"Authorization": "Bearer look"}
+        ).status_code
+        == 200
+    )
     assert client.get("/dashboard").status_code == 401
     basic = base64.b64encode(b"anyone:look").decode()
     assert client.get("/dashboard", headers={"Authorization": f"Basic {basic}"}).status_code == 200
-    assert client.post("/admin/rollback", json={}, headers={"Authorization": "Bearer look"}).status_code == 401
+    assert (
+        client.post(
+            "/admin/rollback", json={}, headers={"Authorization": "Bearer look"}
+        ).status_code
+        == 401
+    )
     assert client.post("/admin/rollback", json={}).status_code == 401
     assert client.get("/healthz").status_code == 200
     with TestClient(create_app(Service(world.generations, Tokens()))) as open_one:
@@ -181,19 +223,33 @@ def test_the_log_holds_requests_feedback_and_no_name(world: World, start: Any) -
     told = ask(client, "pump 3", user="ann@example.org", filter={"team": "t0"})
     given = {"request_id": told["request_id"], "id": told["results"][0]["id"]}
     assert client.post("/feedback", json=given).status_code == 202
-    assert client.post("/feedback", json=given | {"kind": "dwell", "value": 42.5}).status_code == 202
+    assert (
+        client.post("/feedback", json=given | {"kind": "dwell", "value": 42.5}).status_code == 202
+    )
     assert client.post("/feedback", json=given | {"kind": "wink"}).status_code == 422
     assert service.log.flush()
     (request,) = read_traffic(world.root / "traffic")
-    assert (request.query, request.filter, request.generation) == ("pump 3", {"team": "t0"}, told["generation"])
+    assert (request.query, request.filter, request.generation) == (
+        "pump 3",
+        {"team": "t0"},
+        told["generation"],
+    )
     assert [hit[0] for hit in request.results] == [hit["id"] for hit in told["results"]]
-    assert [(one.kind, one.doc_id, one.value) for one in request.feedback] == [("click", given["id"], 1.0), ("dwell", given["id"], 42.5)]
+    assert [(one.kind, one.doc_id, one.value) for one in request.feedback] == [
+        ("click", given["id"], 1.0),
+        ("dwell", given["id"], 42.5),
+    ]
     assert request.user
     assert "ann" not in next((world.root / "traffic").iterdir()).read_text()
 
 
 @pytest.mark.parametrize(
-    ("how", "kept"), [("none", "call 0043 1 55443322 or ann@example.org"), ("identifiers", "call <number> or <e-mail>"), ("all", "")]
+    ("how", "kept"),
+    [
+        ("none", "call 0043 1 55443322 or ann@example.org"),
+        ("identifiers", "call <number> or <e-mail>"),
+        ("all", ""),
+    ],
 )
 def test_queries_are_redacted_as_asked(world: World, start: Any, how: str, kept: str) -> None:
     world.settings["serve"]["redact"] = how
@@ -204,22 +260,34 @@ def test_queries_are_redacted_as_asked(world: World, start: Any, how: str, kept:
     assert read_traffic(world.root / "traffic")[0].query == kept
 
 
-def test_hot_cutover_and_rollback_by_the_api(world: World, start: Any, models: tuple[Path, Path]) -> None:
+def test_hot_cutover_and_rollback_by_the_api(
+    world: World, start: Any, models: tuple[Path, Path]
+) -> None:
     client, _ = start()
     old, new = world.generations.pointer().id, made(world, models[1])
     refused = client.post("/admin/cutover", json={"generation": new}, headers=ADMIN)
     assert refused.status_code == 409
     assert "no decision" in refused.json()["what"]
-    moved = client.post("/admin/cutover", json={"generation": new, "override": "a test"}, headers=ADMIN)
+    moved = client.post(
+        "/admin/cutover", json={"generation": new, "override": "a test"}, headers=ADMIN
+    )
     assert moved.json() == {"active": new, "previous": old}
     assert ask(client)["generation"] == new
-    assert client.post("/admin/rollback", json={"why": "seen enough"}, headers=ADMIN).json()["active"] == old
+    assert (
+        client.post("/admin/rollback", json={"why": "seen enough"}, headers=ADMIN).json()["active"]
+        == old
+    )
     assert ask(client)["generation"] == old
     assert world.generations.history()[-1]["why"] == "seen enough"
-    assert client.post("/admin/cutover", json={"generation": "../../etc"}, headers=ADMIN).status_code == 422
+    assert (
+        client.post("/admin/cutover", json={"generation": "../../etc"}, headers=ADMIN).status_code
+        == 422
+    )
 
 
-def test_a_cutover_elsewhere_is_followed(world: World, start: Any, models: tuple[Path, Path]) -> None:
+def test_a_cutover_elsewhere_is_followed(
+    world: World, start: Any, models: tuple[Path, Path]
+) -> None:
     client, _ = start()
     new = made(world, models[1])
     world.generations.cutover(new, override="from the command line")
@@ -236,7 +304,9 @@ def test_documents_that_sync_takes_away_are_found_no_longer(world: World, start:
     assert first not in [hit["id"] for hit in ask(client, "pump 3", k=20)["results"]]
 
 
-def test_a_full_queue_answers_503(world: World, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_answers_503(
+    world: World, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.settings["serve"] |= {"queue": 4, "batch": 1}
     (world.root / "nearer.yaml").write_text(json.dumps(world.settings))
     client, service = start()
@@ -248,7 +318,9 @@ def test_a_full_queue_answers_503(world: World, start: Any, monkeypatch: pytest.
 
     monkeypatch.setattr(Served, "search", slow)
     with ThreadPoolExecutor(12) as pool:
-        asked = [pool.submit(client.post, "/search", json={"query": f"pump {i}"}) for i in range(12)]
+        asked = [
+            pool.submit(client.post, "/search", json={"query": f"pump {i}"}) for i in range(12)
+        ]
         wait_for(lambda: any(one.done() for one in asked))
         gate.set()
         statuses = [one.result().status_code for one in asked]
@@ -260,18 +332,24 @@ def test_a_full_queue_answers_503(world: World, start: Any, monkeypatch: pytest.
     assert service.batcher.depth == 0
 
 
-def test_a_slow_store_times_out_and_recovers(world: World, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_store_times_out_and_recovers(
+    world: World, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.settings["serve"]["timeout"] = 0.2
     (world.root / "nearer.yaml").write_text(json.dumps(world.settings))
     client, _ = start()
     real = Served.search
-    monkeypatch.setattr(Served, "search", lambda self, queries, k: time.sleep(0.6) or real(self, queries, k))
+    monkeypatch.setattr(
+        Served, "search", lambda self, queries, k: time.sleep(0.6) or real(self, queries, k)
+    )
     assert client.post("/search", json={"query": "pump"}).status_code == 504
     monkeypatch.setattr(Served, "search", real)
     wait_for(lambda: client.post("/search", json={"query": "pump"}).status_code == 200)
 
 
-def test_one_bad_query_does_not_fail_its_neighbours(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_bad_query_does_not_fail_its_neighbours(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, _ = start()
     real = Served.search
 
@@ -282,13 +360,18 @@ def test_one_bad_query_does_not_fail_its_neighbours(start: Any, monkeypatch: pyt
 
     monkeypatch.setattr(Served, "search", picky)
     with ThreadPoolExecutor(8) as pool:
-        asked = {text: pool.submit(client.post, "/search", json={"query": text}) for text in ["poison", *(f"pump {i}" for i in range(7))]}
+        asked = {
+            text: pool.submit(client.post, "/search", json={"query": text})
+            for text in ["poison", *(f"pump {i}" for i in range(7))]
+        }
         statuses = {text: one.result().status_code for text, one in asked.items()}
     assert statuses.pop("poison") == 409
     assert set(statuses.values()) == {200}
 
 
-def test_a_store_that_fails_is_503_and_logged(world: World, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_fails_is_503_and_logged(
+    world: World, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, service = start()
     real = Served.search
 
@@ -333,21 +416,39 @@ def server(world: World) -> Iterator[tuple[str, Service]]:
 
 def test_200_clients_at_once_and_no_torn_line(world: World, server: tuple[str, Service]) -> None:
     address, service = server
-    with httpx.Client(base_url=address, timeout=30, limits=httpx.Limits(max_connections=200)) as client, ThreadPoolExecutor(200) as pool:
-        answers = list(pool.map(lambda i: client.post("/search", json={"query": f"pump {i % 40}", "request_id": f"r{i}"}), range(600)))
+    with (
+        httpx.Client(
+            base_url=address, timeout=30, limits=httpx.Limits(max_connections=200)
+        ) as client,
+        ThreadPoolExecutor(200) as pool,
+    ):
+        answers = list(
+            pool.map(
+                lambda i: client.post(
+                    "/search", json={"query": f"pump {i % 40}", "request_id": f"r{i}"}
+                ),
+                range(600),
+            )
+        )
     counts = {status: sum(one.status_code == status for one in answers) for status in (200, 503)}
     assert sum(counts.values()) == 600
     assert counts[200] >= 200
     assert service.log.flush()
     (path,) = (world.root / "traffic").iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]  # raises for a torn one
-    assert {line["request_id"] for line in lines} == {f"r{i}" for i, one in enumerate(answers) if one.status_code == 200}
+    assert {line["request_id"] for line in lines} == {
+        f"r{i}" for i, one in enumerate(answers) if one.status_code == 200
+    }
 
 
-def test_clients_that_leave_cost_nothing(server: tuple[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_leave_cost_nothing(
+    server: tuple[str, Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, service = server
     real = Served.search
-    monkeypatch.setattr(Served, "search", lambda self, queries, k: time.sleep(0.1) or real(self, queries, k))
+    monkeypatch.setattr(
+        Served, "search", lambda self, queries, k: time.sleep(0.1) or real(self, queries, k)
+    )
     for _ in range(10):
         with pytest.raises(httpx.TimeoutException):
             httpx.post(f"{address}/search", json={"query": "pump"}, timeout=0.03)
@@ -355,7 +456,9 @@ def test_clients_that_leave_cost_nothing(server: tuple[str, Service], monkeypatc
     assert httpx.post(f"{address}/search", json={"query": "pump"}, timeout=10).status_code == 200
 
 
-def test_answers_under_way_are_finished_at_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_under_way_are_finished_at_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, begun = Served.search, threading.Event()
 
     def slow(self: Served, queries: Any, k: int) -> Any:
@@ -366,7 +469,9 @@ def test_answers_under_way_are_finished_at_the_end(world: World, monkeypatch: py
     with ThreadPoolExecutor(1) as pool:
         with serving(Service(world.generations, Tokens())) as address:
             monkeypatch.setattr(Served, "search", slow)
-            asked = pool.submit(httpx.post, f"{address}/search", json={"query": "pump 1"}, timeout=10)
+            asked = pool.submit(
+                httpx.post, f"{address}/search", json={"query": "pump 1"}, timeout=10
+            )
             assert begun.wait(5)
         assert asked.result().status_code == 200
     assert [one.query for one in read_traffic(world.root / "traffic")] == ["pump 1"]

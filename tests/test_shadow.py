@@ -28,16 +28,22 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def candidate(world: World, models: tuple[Path, Path]) -> str:  # noqa: F811
+def candidate(world: World, models: tuple[Path, Path]) -> str:
     return made(world, models[1])
 
 
 def outcome(client: Any, name: str) -> float:
-    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith(f'nearer_shadow_total{{outcome="{name}"}}')]
+    lines = [
+        line
+        for line in client.get("/metrics").text.splitlines()
+        if line.startswith(f'nearer_shadow_total{{outcome="{name}"}}')
+    ]
     return float(lines[0].split()[-1]) if lines else 0.0
 
 
-def test_a_shadow_is_compared_and_users_do_not_see_it(world: World, start: Any, candidate: str) -> None:  # noqa: F811
+def test_a_shadow_is_compared_and_users_do_not_see_it(
+    world: World, start: Any, candidate: str
+) -> None:
     client, service = start()
     live = world.generations.pointer().id
     world.generations.start_rollout(candidate, "shadow", 1.0, who="ann")
@@ -55,15 +61,24 @@ def test_a_shadow_is_compared_and_users_do_not_see_it(world: World, start: Any, 
     assert record["verdict"] == "pass"
     assert record["queries"] == len(told)
     assert read_json(world.root / "shadow" / f"{candidate}.json") == record
-    queue = [json.loads(line) for line in (world.root / "review" / "queue.jsonl").read_text().splitlines()]
+    queue = [
+        json.loads(line)
+        for line in (world.root / "review" / "queue.jsonl").read_text().splitlines()
+    ]
     assert queue == sorted(queue, key=lambda one: -one["disagreement"])
-    assert {"query", "results", "shadow_results", "shadow_generation", "generation"} <= set(queue[0])
-    assert shadow.write_report(world.generations, candidate, requests, str(live))["queued"] == 0  # each text once
+    assert {"query", "results", "shadow_results", "shadow_generation", "generation"} <= set(
+        queue[0]
+    )
+    assert (
+        shadow.write_report(world.generations, candidate, requests, str(live))["queued"] == 0
+    )  # each text once
     assert world.generations.stop_rollout(why="seen enough") == candidate
     assert world.generations.manifest(candidate).state == "verified"
 
 
-def test_a_candidate_that_crashes_hurts_nobody(world: World, start: Any, candidate: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_candidate_that_crashes_hurts_nobody(
+    world: World, start: Any, candidate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, service = start()
     live, real = world.generations.pointer().id, Served.search
 
@@ -79,11 +94,15 @@ def test_a_candidate_that_crashes_hurts_nobody(world: World, start: Any, candida
         assert ask(client, f"pump {number}")["generation"] == live
     wait_for(lambda: outcome(client, "failed") >= 10)
     service.log.flush()
-    record = shadow.write_report(world.generations, candidate, read_traffic(world.root / "traffic"), str(live))
+    record = shadow.write_report(
+        world.generations, candidate, read_traffic(world.root / "traffic"), str(live)
+    )
     assert (record["verdict"], record["failed"]) == ("inconclusive", 10)
 
 
-def test_a_candidate_that_cannot_be_opened_hurts_nobody(world: World, start: Any, candidate: str) -> None:  # noqa: F811
+def test_a_candidate_that_cannot_be_opened_hurts_nobody(
+    world: World, start: Any, candidate: str
+) -> None:
     client, _ = start()
     for path in (world.generations.path(candidate) / "model").rglob("*.safetensors"):
         path.write_bytes(b"broken")
@@ -93,7 +112,7 @@ def test_a_candidate_that_cannot_be_opened_hurts_nobody(world: World, start: Any
     assert client.get("/readyz").status_code == 200
 
 
-def test_a_canary_goes_to_a_stable_share_of_users(world: World, start: Any, candidate: str) -> None:  # noqa: F811
+def test_a_canary_goes_to_a_stable_share_of_users(world: World, start: Any, candidate: str) -> None:
     client, service = start()
     made_one = world.generations.start_rollout(candidate, "canary", 0.5)
     wait_for(lambda: service.rollouts._candidate)
@@ -110,7 +129,9 @@ def test_shares_are_shares() -> None:
     assert {_place("a", "x"), _place("b", "x")} != {_place("a", "x")}
 
 
-def test_interleaving_deals_both_and_logs_who_dealt(world: World, start: Any, candidate: str) -> None:  # noqa: F811
+def test_interleaving_deals_both_and_logs_who_dealt(
+    world: World, start: Any, candidate: str
+) -> None:
     client, service = start()
     world.generations.start_rollout(candidate, "interleave", 1.0)
     wait_for(lambda: service.rollouts._candidate)
@@ -131,10 +152,14 @@ def requests(rng: np.random.Generator, n: int, arms: dict[str, dict[str, Any]]) 
         own = arms[arm]
         time = NOW + timedelta(seconds=number)
         hits = () if rng.random() < own.get("empty", 0.0) else (("d1", 1.0), ("d2", 0.5))
-        clicks = (Feedback("click", "d1", 1.0, time),) if hits and rng.random() < own["clicks"] else ()
+        clicks = (
+            (Feedback("click", "d1", 1.0, time),) if hits and rng.random() < own["clicks"] else ()
+        )
         latency = float(rng.gamma(4, own.get("ms", 10) / 4))
         generation = "live" if arm == "live" else "new"
-        made_ones.append(Request(time, f"r{number}", "q", generation, hits, latency, arm=arm, feedback=clicks))
+        made_ones.append(
+            Request(time, f"r{number}", "q", generation, hits, latency, arm=arm, feedback=clicks)
+        )
     return made_ones
 
 
@@ -148,7 +173,11 @@ def requests(rng: np.random.Generator, n: int, arms: dict[str, dict[str, Any]]) 
     ],
 )
 def test_a_harmful_canary_is_stopped_for_what_it_does(canary: dict[str, float], guard: str) -> None:
-    log = requests(np.random.default_rng(7), 4000, {"live": {"share": 0.8, "clicks": 0.3}, "canary": {"share": 0.2, **canary}})
+    log = requests(
+        np.random.default_rng(7),
+        4000,
+        {"live": {"share": 0.8, "clicks": 0.3}, "canary": {"share": 0.2, **canary}},
+    )
     rollout = Rollout("new", "canary", 0.2, NOW.isoformat(), "ann")
     told = shadow.guard(log, rollout, Shadow(), NOW + timedelta(days=1))
     if guard:
@@ -156,7 +185,10 @@ def test_a_harmful_canary_is_stopped_for_what_it_does(canary: dict[str, float], 
     else:
         assert told["harm"] is None
     before = shadow.guard(
-        log, Rollout("new", "canary", 0.2, (NOW + timedelta(days=2)).isoformat(), "ann"), Shadow(), NOW + timedelta(days=3)
+        log,
+        Rollout("new", "canary", 0.2, (NOW + timedelta(days=2)).isoformat(), "ann"),
+        Shadow(),
+        NOW + timedelta(days=3),
     )
     assert before["harm"] is None  # what happened before it began does not count
 
@@ -172,13 +204,18 @@ def test_interleaved_clicks_stop_a_worse_candidate() -> None:
                 feedback=(clicked,),
             )
         )  # fmt: skip
-    told = shadow.guard(log, Rollout("new", "interleave", 1.0, NOW.isoformat(), "ann"), Shadow(), NOW + timedelta(days=1))
+    told = shadow.guard(
+        log,
+        Rollout("new", "interleave", 1.0, NOW.isoformat(), "ann"),
+        Shadow(),
+        NOW + timedelta(days=1),
+    )
     assert "people prefer the live results" in told["harm"]
 
 
 def test_the_service_stops_a_harmful_canary_by_itself(
-    world: World,  # noqa: F811
-    start: Any,  # noqa: F811
+    world: World,
+    start: Any,
     candidate: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -209,8 +246,8 @@ def test_the_service_stops_a_harmful_canary_by_itself(
 
 @pytest.mark.parametrize("mode", ["canary", "interleave"])
 def test_users_of_a_candidate_that_fails_get_the_live_answer(
-    world: World,  # noqa: F811
-    start: Any,  # noqa: F811
+    world: World,
+    start: Any,
     candidate: str,
     monkeypatch: pytest.MonkeyPatch,
     mode: str,
@@ -235,7 +272,7 @@ def test_users_of_a_candidate_that_fails_get_the_live_answer(
     assert "the candidate is broken" in str(line.error)
 
 
-def test_a_replay_says_what_a_shadow_would(world: World, start: Any, candidate: str) -> None:  # noqa: F811
+def test_a_replay_says_what_a_shadow_would(world: World, start: Any, candidate: str) -> None:
     client, service = start()
     live = str(world.generations.pointer().id)
     for number in range(25):
@@ -251,22 +288,47 @@ def test_a_replay_says_what_a_shadow_would(world: World, start: Any, candidate: 
 def test_judged_queries_estimate_ndcg_for_both() -> None:
     rng, asked = np.random.default_rng(7), []
     for number in range(40):
-        answer = {"generation": "new", "latency_ms": 5.0, "results": [{"id": "good", "score": 1.0, "rank": 1}]}
+        answer = {
+            "generation": "new",
+            "latency_ms": 5.0,
+            "results": [{"id": "good", "score": 1.0, "rank": 1}],
+        }
         told = {"overlap": 0.0, "rbo": 0.0, "top1_changed": True, **answer}
-        asked.append(Request(NOW, f"r{number}", f"Query {number}!", "old", (("bad", 1.0), ("good", 0.5)), 5.0, shadow=told))
+        asked.append(
+            Request(
+                NOW,
+                f"r{number}",
+                f"Query {number}!",
+                "old",
+                (("bad", 1.0), ("good", 0.5)),
+                5.0,
+                shadow=told,
+            )
+        )
     judgments = {f"query {number}": {"good": 1} for number in range(30)}
     record = shadow.report(asked, "old", "new", Shadow(min_queries=20), rng, judgments, timed=True)
     assert record["verdict"] == "pass"
     assert (record["judged"]["queries"], record["judged"]["candidate"]) == (30, 1.0)
     assert record["judged"]["live"] == pytest.approx(1 / np.log2(3))
     worse = [
-        Request(NOW, one.request_id, one.query, "old", (("good", 1.0),), 5.0, shadow=dict(one.shadow or {}) | {"results": []})
+        Request(
+            NOW,
+            one.request_id,
+            one.query,
+            "old",
+            (("good", 1.0),),
+            5.0,
+            shadow=dict(one.shadow or {}) | {"results": []},
+        )
         for one in asked
     ]
-    assert shadow.report(worse, "old", "new", Shadow(min_queries=20), rng, judgments)["verdict"] == "fail"
+    assert (
+        shadow.report(worse, "old", "new", Shadow(min_queries=20), rng, judgments)["verdict"]
+        == "fail"
+    )
 
 
-def test_a_cutover_may_ask_for_a_passing_shadow_record(world: World, candidate: str) -> None:  # noqa: F811
+def test_a_cutover_may_ask_for_a_passing_shadow_record(world: World, candidate: str) -> None:
     live = str(world.generations.pointer().id)
     world.settings["index"]["require_shadow"] = True
     (world.root / "nearer.yaml").write_text(json.dumps(world.settings))
@@ -275,9 +337,13 @@ def test_a_cutover_may_ask_for_a_passing_shadow_record(world: World, candidate: 
     own = world.generations.manifest(candidate).fingerprint
     chosen = {
         "name": "fine-tuned",
-        "fingerprint": type(own)(**{**{f: getattr(own, f) for f in own.__dataclass_fields__}, "chunker": None}).id,
+        "fingerprint": type(own)(
+            **{**{f: getattr(own, f) for f in own.__dataclass_fields__}, "chunker": None}
+        ).id,
     }
-    decision.write_text(json.dumps({"verdict": "ship", "recommended": "fine-tuned", "candidates": [chosen]}))
+    decision.write_text(
+        json.dumps({"verdict": "ship", "recommended": "fine-tuned", "candidates": [chosen]})
+    )
     with pytest.raises(StoreError, match="no shadow record"):
         world.generations.cutover(candidate)
     record = world.root / "shadow" / f"{candidate}.json"
@@ -292,14 +358,18 @@ def test_a_cutover_may_ask_for_a_passing_shadow_record(world: World, candidate: 
     assert world.generations.cutover(candidate).id == candidate
 
 
-def test_only_one_verified_generation_is_tried(world: World, candidate: str, models: tuple[Path, Path]) -> None:  # noqa: F811
+def test_only_one_verified_generation_is_tried(
+    world: World, candidate: str, models: tuple[Path, Path]
+) -> None:
     generations = world.generations
     with pytest.raises(StoreError, match="active already"):
         generations.start_rollout(str(generations.pointer().id), "shadow", 0.1)
     generations.start_rollout(candidate, "shadow", 0.1)
     with pytest.raises(StoreError, match="no generation"):
         generations.start_rollout("00000000-1", "shadow", 0.1)
-    assert generations.start_rollout(candidate, "canary", 0.2).mode == "canary"  # on with the same one
+    assert (
+        generations.start_rollout(candidate, "canary", 0.2).mode == "canary"
+    )  # on with the same one
     generations.cutover(candidate, override="a test")
     assert generations.rollout() is None  # it answers everybody now
     assert generations.stop_rollout() is None
@@ -328,11 +398,20 @@ def test_judged_canary_queries_stop_a_candidate_before_people_see_it() -> None:
     assert shadow.canary_queries_fall(good, bad, Split("dev", (), {}), "nDCG@10", rng) is None  # type: ignore[arg-type]
 
 
-def test_judgments_of_dev_and_of_reviewed_requests_count_and_those_of_train_do_not(tmp_path: Path) -> None:
+def test_judgments_of_dev_and_of_reviewed_requests_count_and_those_of_train_do_not(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "runs" / "default" / "check" / "split"
     for name in ("train", "dev"):
         write_split(folder, Split(name, (Query("q", f"Asked in {name}?"),), {"q": {"d": 1}}))
     (tmp_path / "review").mkdir()
-    (tmp_path / "review" / "queue.jsonl").write_text(json.dumps({"request_id": "r1", "query": "Reviewed!"}) + "\n")
-    (tmp_path / "review" / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nr1\td2\t2\nr9\td3\t1\n")
-    assert shadow.known_judgments(tmp_path, "default") == {"asked in dev": {"d": 1}, "reviewed": {"d2": 2}}
+    (tmp_path / "review" / "queue.jsonl").write_text(
+        json.dumps({"request_id": "r1", "query": "Reviewed!"}) + "\n"
+    )
+    (tmp_path / "review" / "qrels.tsv").write_text(
+        "query-id\tcorpus-id\tscore\nr1\td2\t2\nr9\td3\t1\n"
+    )
+    assert shadow.known_judgments(tmp_path, "default") == {
+        "asked in dev": {"d": 1},
+        "reviewed": {"d2": 2},
+    }

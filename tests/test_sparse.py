@@ -25,9 +25,17 @@ from nearer.retrieve.fingerprint import Fingerprint
 from nearer.retrieve.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
 from nearer.types import Document, Query, rank_hits
 
-TEXTS = ["buffer overflow", "", "a " * 300, "Größe 東京", "An attacker can read files outside of the web root. " * 3, "buffer overflow"]
+TEXTS = [
+    "buffer overflow",
+    "",
+    "a " * 300,
+    "Größe 東京",
+    "An attacker can read files outside of the web root. " * 3,
+    "buffer overflow",
+]
 CORPUS = [
-    f"weakness {word} of the {word} list" for word in ("alpha", "beta", "gamma", "delta", "file", "web", "root", "memory", "leak", "path")
+    f"weakness {word} of the {word} list"
+    for word in ("alpha", "beta", "gamma", "delta", "file", "web", "root", "memory", "leak", "path")
 ]
 
 
@@ -36,7 +44,13 @@ def splade(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real SPLADE of one layer, its head such that a text weighs its own words and few others."""
     tokenizer = AutoTokenizer.from_pretrained(str(minilm))
     torch.manual_seed(0)
-    shape = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}
+    shape = {
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "max_position_embeddings": 64,
+    }
     masked = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **shape))
     with torch.no_grad():
         masked.bert.embeddings.word_embeddings.weight.normal_()
@@ -48,7 +62,9 @@ def splade(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     masked.save_pretrained(folder / "bert")
     tokenizer.save_pretrained(folder / "bert")
     transformer = Transformer(str(folder / "bert"), transformer_task="fill-mask", max_seq_length=64)
-    SparseEncoder(modules=[transformer, SpladePooling()], device="cpu").save(str(folder / "splade"), create_model_card=False)
+    SparseEncoder(modules=[transformer, SpladePooling()], device="cpu").save(
+        str(folder / "splade"), create_model_card=False
+    )
     return folder / "splade"
 
 
@@ -57,7 +73,11 @@ def load(folder: Path) -> Any:
 
 
 def loaded(folder: Path, cache: Path | None = None, **settings: Any) -> SparseModel:
-    return load_sparse(config.Model(name=str(folder), device="cpu", precision="fp32", **settings), Path(), cache=cache)
+    return load_sparse(
+        config.Model(name=str(folder), device="cpu", precision="fp32", **settings),
+        Path(),
+        cache=cache,
+    )
 
 
 def counted(made: SparseModel, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -73,7 +93,9 @@ def counted(made: SparseModel, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("budget", [256, 8192])
-def test_rows_equal_those_of_sparse_encoder(splade: Path, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_equal_those_of_sparse_encoder(
+    splade: Path, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_BLOCK", 4)
     rows = loaded(splade, batch_tokens=budget).encode(TEXTS, "document")
     wanted = load(splade).encode_document(TEXTS, convert_to_sparse_tensor=False).numpy()
@@ -101,15 +123,25 @@ def test_queries_of_an_inference_free_model_take_their_own_road(splade: Path) ->
     model = SparseEncoder(modules=[router], device="cpu")
     model.encode_document([""])  # the pooling layer learns its width
     made = SparseModel(SentenceEncoder(model, precision="fp32"))
-    assert np.allclose(made.encode(["a leak"], "query").toarray(), model.encode_query(["a leak"]).to_dense().numpy(), atol=1e-5)
-    assert np.allclose(made.encode(["a leak"], "document").toarray(), model.encode_document(["a leak"]).to_dense().numpy(), atol=1e-5)
+    assert np.allclose(
+        made.encode(["a leak"], "query").toarray(),
+        model.encode_query(["a leak"]).to_dense().numpy(),
+        atol=1e-5,
+    )
+    assert np.allclose(
+        made.encode(["a leak"], "document").toarray(),
+        model.encode_document(["a leak"]).to_dense().numpy(),
+        atol=1e-5,
+    )
     assert made.encode(["a leak"], "query").nnz == 2
 
 
 # -- the cache -----------------------------------------------------------------------------------
 
 
-def test_what_is_cached_is_not_computed_again(splade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_cached_is_not_computed_again(
+    splade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_BLOCK", 4)
     rows = loaded(splade, tmp_path).encode(CORPUS, "document")
     again = loaded(splade, tmp_path)
@@ -126,7 +158,9 @@ def test_what_is_cached_is_not_computed_again(splade: Path, tmp_path: Path, monk
     assert computed[4:] == CORPUS[:1]
 
 
-def test_finished_blocks_survive_an_interruption(splade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_blocks_survive_an_interruption(
+    splade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_BLOCK", 3)
     made = loaded(splade, tmp_path)
     real = made._engine.compute
@@ -154,7 +188,9 @@ def test_a_damaged_block_is_computed_again(splade: Path, tmp_path: Path, kept: i
     assert path.stat().st_size > 1000
 
 
-def test_a_changed_model_in_the_same_folder_reuses_nothing(splade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_model_in_the_same_folder_reuses_nothing(
+    splade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded(splade, tmp_path).encode(CORPUS, "document")
     model = load(splade)
     model.encode_document([""])
@@ -183,7 +219,9 @@ def test_the_fingerprint_is_small_and_tells_behaviour_apart(splade: Path) -> Non
     other = tuple((first + 1.0, *rest) for first, *rest in read.probes)
     assert (
         "gives other vectors"
-        in Fingerprint(**{**{n: getattr(read, n) for n in read.__dataclass_fields__}, "probes": other}).differences(read)[0]
+        in Fingerprint(
+            **{**{n: getattr(read, n) for n in read.__dataclass_fields__}, "probes": other}
+        ).differences(read)[0]
     )
 
 
@@ -192,11 +230,16 @@ def test_the_fingerprint_is_small_and_tells_behaviour_apart(splade: Path) -> Non
 
 @pytest.fixture(scope="module")
 def retriever(splade: Path) -> SparseRetriever:
-    corpus = Corpus.from_documents(Document(f"d{i}", text) for i, text in enumerate([*CORPUS, CORPUS[0]]))
+    corpus = Corpus.from_documents(
+        Document(f"d{i}", text) for i, text in enumerate([*CORPUS, CORPUS[0]])
+    )
     return SparseRetriever(loaded(splade), corpus)
 
 
-QUERIES = [Query(f"q{i}", text) for i, text in enumerate(["alpha weakness", "memory leak", "root of the web list"])]
+QUERIES = [
+    Query(f"q{i}", text)
+    for i, text in enumerate(["alpha weakness", "memory leak", "root of the web list"])
+]
 
 
 def test_search_equals_sorting_every_inner_product(retriever: SparseRetriever) -> None:
@@ -207,13 +250,18 @@ def test_search_equals_sorting_every_inner_product(retriever: SparseRetriever) -
     for query, row in zip(QUERIES, np.round(left @ right.T, 4), strict=True):
         wanted = rank_hits(((f"d{i}", float(value)) for i, value in enumerate(row) if value > 0), 4)
         assert [doc_id for doc_id, _ in run.results[query.id]] == [doc_id for doc_id, _ in wanted]
-        assert np.allclose([value for _, value in run.results[query.id]], [value for _, value in wanted], atol=2e-4)
+        assert np.allclose(
+            [value for _, value in run.results[query.id]], [value for _, value in wanted], atol=2e-4
+        )
     assert run.top("q0", 1)[0] in {"d0", "d10"}  # the documents that have its words
 
 
 def test_documents_that_share_no_word_are_no_results(retriever: SparseRetriever) -> None:
     scores = retriever.score([*QUERIES, Query("empty", "")])
-    rows = retriever.model.encode([*(query.text for query in QUERIES), ""], "query") @ retriever.postings
+    rows = (
+        retriever.model.encode([*(query.text for query in QUERIES), ""], "query")
+        @ retriever.postings
+    )
     assert scores.dtype == np.float32
     assert np.array_equal(np.isinf(scores), rows.toarray() == 0)
     assert np.isinf(scores).any()
@@ -234,14 +282,20 @@ def test_the_size_is_that_of_the_postings(retriever: SparseRetriever) -> None:
 # -- folders -------------------------------------------------------------------------------------
 
 
-def test_sparse_folders_are_told_from_dense_ones(splade: Path, tiny_model: Path, minilm: Path, tmp_path: Path) -> None:
+def test_sparse_folders_are_told_from_dense_ones(
+    splade: Path, tiny_model: Path, minilm: Path, tmp_path: Path
+) -> None:
     assert is_sparse(splade)
     assert not is_sparse(tiny_model)
     assert not is_sparse(minilm)
     assert not is_sparse(tmp_path)
     older = shutil.copytree(splade, tmp_path / "older")
     described = older / "config_sentence_transformers.json"
-    described.write_text(json.dumps({k: v for k, v in json.loads(described.read_text()).items() if k != "model_type"}))
+    described.write_text(
+        json.dumps(
+            {k: v for k, v in json.loads(described.read_text()).items() if k != "model_type"}
+        )
+    )
     assert is_sparse(older)
     described.write_text("{")
     with pytest.raises(DataError, match="not valid JSON"):

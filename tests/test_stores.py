@@ -41,8 +41,13 @@ def unit(array: np.ndarray) -> np.ndarray:
     return (array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32)
 
 
-PROBES = tuple(tuple(float(x) for x in row) for row in unit(np.random.default_rng(1).normal(size=(4, DIMENSION))))
-MODEL = Fingerprint("weights", "tokenizer", "modules", "", "", 64, "cosine", DIMENSION, "fp32", None, PROBES)
+PROBES = tuple(
+    tuple(float(x) for x in row)
+    for row in unit(np.random.default_rng(1).normal(size=(4, DIMENSION)))
+)
+MODEL = Fingerprint(
+    "weights", "tokenizer", "modules", "", "", 64, "cosine", DIMENSION, "fp32", None, PROBES
+)
 OTHER = replace(MODEL, weights="tuned")
 WIDE_MODEL = replace(MODEL, dimension=WIDE)
 SPACE = Space("2026-a", MODEL, DIMENSION)
@@ -94,7 +99,11 @@ def rows_of(
     counts = chunks if isinstance(chunks, Mapping) else dict.fromkeys(chunks, 1)
     pairs = [(doc_id, i) for doc_id, n in counts.items() for i in range(n)]
     if vectors is None:
-        vectors = unit(np.random.default_rng(seed).normal(size=(len(pairs), fingerprint.dimension))) if pairs else np.zeros((0, DIMENSION))
+        vectors = (
+            unit(np.random.default_rng(seed).normal(size=(len(pairs), fingerprint.dimension)))
+            if pairs
+            else np.zeros((0, DIMENSION))
+        )
     return Rows(
         [f"{doc_id}#{i}" for doc_id, i in pairs],
         [doc_id for doc_id, _ in pairs],
@@ -106,7 +115,9 @@ def rows_of(
 
 
 def asked(n: int = 5, seed: int = 99, fingerprint: Fingerprint = MODEL) -> Vectors:
-    return Vectors(unit(np.random.default_rng(seed).normal(size=(n, fingerprint.dimension))), fingerprint)
+    return Vectors(
+        unit(np.random.default_rng(seed).normal(size=(n, fingerprint.dimension))), fingerprint
+    )
 
 
 def alike(n: int, seed: int) -> np.ndarray:
@@ -115,7 +126,9 @@ def alike(n: int, seed: int) -> np.ndarray:
     return unit(rng.normal(size=(n, 12)) @ basis + rng.normal(size=(n, WIDE)))
 
 
-def brute_force(space: Space, rows: Rows, queries: Vectors, keep: Callable[[Metadata], bool] = lambda _: True) -> list[dict[str, float]]:
+def brute_force(
+    space: Space, rows: Rows, queries: Vectors, keep: Callable[[Metadata], bool] = lambda _: True
+) -> list[dict[str, float]]:
     """What every search is held to: the score of each document, over the vectors as they are stored."""
     spec = Compression(space.dtype, space.dimension)
     similarity = space.fingerprint.similarity
@@ -125,7 +138,9 @@ def brute_force(space: Space, rows: Rows, queries: Vectors, keep: Callable[[Meta
     for query in cut(queries.array, spec, similarity):
         best: dict[str, float] = {}
         for i in kept:
-            best[rows.doc_ids[i]] = max(float(stored[i] @ query), best.get(rows.doc_ids[i], -np.inf))
+            best[rows.doc_ids[i]] = max(
+                float(stored[i] @ query), best.get(rows.doc_ids[i], -np.inf)
+            )
         found.append(best)
     return found
 
@@ -136,8 +151,12 @@ def same(found: list[list[Hit]], expected: list[dict[str, float]], k: int) -> No
     for hits, scores in zip(found, expected, strict=True):
         assert hits == rank_hits(hits)
         assert len(dict(hits)) == len(hits) == min(k, len(scores))
-        assert [score for _, score in hits] == pytest.approx(sorted(scores.values(), reverse=True)[:k], abs=3e-6)
-        assert [score for _, score in hits] == pytest.approx([scores[doc_id] for doc_id, _ in hits], abs=3e-6)
+        assert [score for _, score in hits] == pytest.approx(
+            sorted(scores.values(), reverse=True)[:k], abs=3e-6
+        )
+        assert [score for _, score in hits] == pytest.approx(
+            [scores[doc_id] for doc_id, _ in hits], abs=3e-6
+        )
 
 
 CORPUS = rows_of({f"d{i:03}": 1 + i % 3 for i in range(200)})
@@ -153,7 +172,9 @@ def full(store: VectorStore) -> VectorStore:
 # -- opening -------------------------------------------------------------------------------------
 
 
-def test_settings_name_the_store_and_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+def test_settings_name_the_store_and_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
     opened = {
         "numpy": open_store(Index(store="numpy"), tmp_path),
         "lancedb": open_store(Index(location="tables"), tmp_path),
@@ -171,7 +192,9 @@ def test_settings_name_the_store_and_where_it_lies(tmp_path: Path, monkeypatch: 
 
 def test_a_store_that_cannot_be_reached_or_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the postgres store refused"):
-        open_store(Index(store="postgres", location=f"postgresql://nobody@/none?host={tmp_path}"), tmp_path).spaces()
+        open_store(
+            Index(store="postgres", location=f"postgresql://nobody@/none?host={tmp_path}"), tmp_path
+        ).spaces()
     (tmp_path / "file").write_text("in the way")
     for kind in ("numpy", "lancedb"):
         with pytest.raises(StoreError, match=f"the {kind} store refused"):
@@ -204,10 +227,14 @@ def test_a_table_is_made_once_and_says_what_it_holds(store: VectorStore) -> None
     ],
     ids=["weights", "prompt", "dimension", "dtype"],
 )
-def test_a_table_of_another_space_is_refused_everywhere(full: VectorStore, other: Space, difference: str) -> None:
+def test_a_table_of_another_space_is_refused_everywhere(
+    full: VectorStore, other: Space, difference: str
+) -> None:
     attempts: list[Callable[[], Any]] = [
         lambda: full.create(other),
-        lambda: full.write(other, replace(rows_of(["x"]), vectors=asked(1, fingerprint=other.fingerprint))),
+        lambda: full.write(
+            other, replace(rows_of(["x"]), vectors=asked(1, fingerprint=other.fingerprint))
+        ),
         lambda: full.search(other, asked(1, fingerprint=other.fingerprint), 3),
         lambda: full.delete(other, ["d001"]),
         lambda: full.hashes(other),
@@ -222,7 +249,9 @@ def test_a_table_of_another_space_is_refused_everywhere(full: VectorStore, other
     assert full.count(SPACE) == (200, len(CORPUS))
 
 
-def test_vectors_of_another_model_are_refused_though_the_dimension_is_equal(full: VectorStore) -> None:
+def test_vectors_of_another_model_are_refused_though_the_dimension_is_equal(
+    full: VectorStore,
+) -> None:
     with pytest.raises(FingerprintError, match="weights"):
         full.write(SPACE, rows_of(["d001"], fingerprint=OTHER))
     with pytest.raises(FingerprintError, match="weights"):
@@ -244,10 +273,16 @@ def test_the_same_declared_model_with_other_behaviour_is_refused(full: VectorSto
         full.search(SPACE, asked(1, fingerprint=drifted), 3)
 
 
-def test_a_table_whose_identity_was_taken_away_is_refused(full: VectorStore, reopen: Open, strip: Callable[[], None]) -> None:
+def test_a_table_whose_identity_was_taken_away_is_refused(
+    full: VectorStore, reopen: Open, strip: Callable[[], None]
+) -> None:
     strip()
     again = reopen()
-    for attempt in (lambda: again.create(SPACE), lambda: again.search(SPACE, asked(1), 3), again.spaces):
+    for attempt in (
+        lambda: again.create(SPACE),
+        lambda: again.search(SPACE, asked(1), 3),
+        again.spaces,
+    ):
         with pytest.raises(FingerprintError, match="does not say which model"):
             attempt()
 
@@ -273,7 +308,9 @@ def strip(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], None]:
         from psycopg import sql
 
         with psycopg.connect(request.getfixturevalue("dsn")) as connection:
-            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(tmp_path.name[:40], "generations")))
+            connection.execute(
+                sql.SQL("DELETE FROM {}").format(sql.Identifier(tmp_path.name[:40], "generations"))
+            )
 
     def from_qdrant() -> None:
         from qdrant_client import models
@@ -281,12 +318,20 @@ def strip(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], None]:
         client = request.getfixturevalue("reopen")()._client
         points = client.scroll(f"gen_{SPACE.generation}", limit=10_000, with_vectors=True)[0]
         client.delete_collection(f"gen_{SPACE.generation}")
-        client.create_collection(f"gen_{SPACE.generation}", models.VectorParams(size=DIMENSION, distance="Dot"))
-        client.upsert(f"gen_{SPACE.generation}", [models.PointStruct(id=p.id, vector=p.vector, payload=p.payload) for p in points])
+        client.create_collection(
+            f"gen_{SPACE.generation}", models.VectorParams(size=DIMENSION, distance="Dot")
+        )
+        client.upsert(
+            f"gen_{SPACE.generation}",
+            [models.PointStruct(id=p.id, vector=p.vector, payload=p.payload) for p in points],
+        )
 
-    return {"numpy": from_numpy, "lancedb": from_lance, "postgres": from_postgres, "qdrant": from_qdrant}[
-        request.node.callspec.params["reopen"]
-    ]
+    return {
+        "numpy": from_numpy,
+        "lancedb": from_lance,
+        "postgres": from_postgres,
+        "qdrant": from_qdrant,
+    }[request.node.callspec.params["reopen"]]
 
 
 def test_what_is_not_there_is_said_so(store: VectorStore) -> None:
@@ -364,11 +409,27 @@ def test_a_scan_returns_what_was_written(store: VectorStore, dtype: Dtype) -> No
     for rows in store.scan(space, size=30):
         assert rows.vectors.array.dtype == np.float32
         assert rows.vectors.fingerprint == MODEL
-        columns = zip(rows.chunk_ids, rows.doc_ids, rows.texts, rows.metadata, rows.hashes, rows.vectors.array, strict=True)
+        columns = zip(
+            rows.chunk_ids,
+            rows.doc_ids,
+            rows.texts,
+            rows.metadata,
+            rows.hashes,
+            rows.vectors.array,
+            strict=True,
+        )
         found.update({row[0]: row[1:] for row in columns})
     assert len(found) == len(CORPUS)
     tolerance = {"float32": 0, "float16": 1e-3, "int8": 5e-3, "binary": 1}[dtype]
-    columns = zip(CORPUS.chunk_ids, CORPUS.doc_ids, CORPUS.texts, CORPUS.metadata, CORPUS.hashes, CORPUS.vectors.array, strict=True)
+    columns = zip(
+        CORPUS.chunk_ids,
+        CORPUS.doc_ids,
+        CORPUS.texts,
+        CORPUS.metadata,
+        CORPUS.hashes,
+        CORPUS.vectors.array,
+        strict=True,
+    )
     for chunk_id, *rest, vector in columns:
         assert list(found[chunk_id][:-1]) == rest
         assert np.abs(found[chunk_id][-1] - vector).max() <= tolerance
@@ -400,18 +461,31 @@ def test_ids_and_texts_of_any_kind_come_back(store: VectorStore) -> None:
         "#",
         "null",
     ]
-    rows = rows_of(dict.fromkeys(odd, 2), metadata=lambda doc_id: {"id": doc_id, doc_id: [doc_id, None, 1.5, True], "nested": {"a": None}})
+    rows = rows_of(
+        dict.fromkeys(odd, 2),
+        metadata=lambda doc_id: {
+            "id": doc_id,
+            doc_id: [doc_id, None, 1.5, True],
+            "nested": {"a": None},
+        },
+    )
     store.create(SPACE)
     store.write(SPACE, rows)
     store.write(SPACE, rows)
     assert store.count(SPACE) == (len(odd), 2 * len(odd))
     assert set(store.hashes(SPACE)) == set(odd)
     fetched = store.fetch(SPACE, odd)
-    assert dict(zip(fetched.chunk_ids, fetched.metadata, strict=True)) == dict(zip(rows.chunk_ids, rows.metadata, strict=True))
-    assert dict(zip(fetched.chunk_ids, fetched.texts, strict=True)) == dict(zip(rows.chunk_ids, rows.texts, strict=True))
+    assert dict(zip(fetched.chunk_ids, fetched.metadata, strict=True)) == dict(
+        zip(rows.chunk_ids, rows.metadata, strict=True)
+    )
+    assert dict(zip(fetched.chunk_ids, fetched.texts, strict=True)) == dict(
+        zip(rows.chunk_ids, rows.texts, strict=True)
+    )
     same(store.search(SPACE, asked(), 20), brute_force(SPACE, rows, asked()), 20)
     for doc_id in odd:
-        assert [hit for hit, _ in store.search(SPACE, asked(1), 5, filter={"id": doc_id})[0]] == [doc_id]
+        assert [hit for hit, _ in store.search(SPACE, asked(1), 5, filter={"id": doc_id})[0]] == [
+            doc_id
+        ]
         assert store.delete(SPACE, [doc_id]) == 1
     assert store.count(SPACE) == (0, 0)
 
@@ -419,7 +493,9 @@ def test_ids_and_texts_of_any_kind_come_back(store: VectorStore) -> None:
 # -- search --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dtype", "dimension"), [*((dtype, DIMENSION) for dtype in DTYPES), ("float32", 8), ("int8", 8)])
+@pytest.mark.parametrize(
+    ("dtype", "dimension"), [*((dtype, DIMENSION) for dtype in DTYPES), ("float32", 8), ("int8", 8)]
+)
 def test_exact_search_equals_brute_force(store: VectorStore, dtype: Dtype, dimension: int) -> None:
     space = replace(SPACE, dtype=dtype, dimension=dimension)
     if refused(store, space):
@@ -452,10 +528,16 @@ def test_a_document_of_many_good_chunks_is_one_result(store: VectorStore) -> Non
     same([found[1:]], brute_force(SPACE, CORPUS, asked(1)), 9)
 
 
-def test_vectors_that_are_not_of_length_one_are_brought_there_for_cosine(store: VectorStore) -> None:
+def test_vectors_that_are_not_of_length_one_are_brought_there_for_cosine(
+    store: VectorStore,
+) -> None:
     store.create(SPACE)
     store.write(SPACE, replace(CORPUS, vectors=Vectors(CORPUS.vectors.array * 7, MODEL)))
-    same(store.search(SPACE, Vectors(asked().array * 3, MODEL), 10), brute_force(SPACE, CORPUS, asked()), 10)
+    same(
+        store.search(SPACE, Vectors(asked().array * 3, MODEL), 10),
+        brute_force(SPACE, CORPUS, asked()),
+        10,
+    )
 
 
 def test_inner_products_rank_a_dot_model(store: VectorStore) -> None:
@@ -486,7 +568,23 @@ def test_no_results_are_asked_for(full: VectorStore) -> None:
 # -- filters -------------------------------------------------------------------------------------
 
 VALUES: tuple[Any, ...] = (
-    *("Java", "java", "C++", "it's", 'say "x"', "' OR 1=1 --", "%", "_", "\\", "東京", "STRASSE", "straße", "", "null", "x" * 3000),
+    *(
+        "Java",
+        "java",
+        "C++",
+        "it's",
+        'say "x"',
+        "' OR 1=1 --",
+        "%",
+        "_",
+        "\\",
+        "東京",
+        "STRASSE",
+        "straße",
+        "",
+        "null",
+        "x" * 3000,
+    ),
     *(5, 5.0, "5", "5.0", "5.50", 5.5, -1, "1.10", 1.1, 10**20, True, "true", False, 0),
     *(None, ["Java", 5], ["C++", None, "5"], [], [[1, "nested"]], {"a": 1}),
 )
@@ -496,7 +594,9 @@ VALUES: tuple[Any, ...] = (
 def varied() -> Rows:
     """A document for each value, in one field and under a name that needs quoting."""
     counts = {f"v{i:02}": 1 + i % 2 for i in range(len(VALUES))}
-    return rows_of(counts, metadata=lambda d: {"f": VALUES[int(d[1:])], "a \"b'; --": d} if d != "v03" else {})
+    return rows_of(
+        counts, metadata=lambda d: {"f": VALUES[int(d[1:])], "a \"b'; --": d} if d != "v03" else {}
+    )
 
 
 def test_filters_keep_what_matches_keeps(store: VectorStore, varied: Rows) -> None:
@@ -504,27 +604,41 @@ def test_filters_keep_what_matches_keeps(store: VectorStore, varied: Rows) -> No
     store.write(SPACE, varied)
     asked_for: list[Metadata] = [{"f": value} for value in VALUES]
     asked_for += [{"f": [a, b]} for a, b in zip(VALUES, VALUES[3:], strict=False)]
-    asked_for += [{"absent": 1}, {}, {"a \"b'; --": ["V01", "v02"], "f": "java"}, {"f": "Java", "absent": None}]
+    asked_for += [
+        {"absent": 1},
+        {},
+        {"a \"b'; --": ["V01", "v02"], "f": "java"},
+        {"f": "Java", "absent": None},
+    ]
     kept = []
     for wanted in asked_for:
-        expected = brute_force(SPACE, varied, asked(2), lambda metadata, wanted=wanted: matches(wanted, metadata))
+        expected = brute_force(
+            SPACE, varied, asked(2), lambda metadata, wanted=wanted: matches(wanted, metadata)
+        )
         same(store.search(SPACE, asked(2), 100, filter=wanted), expected, 100)
         kept.append(len(expected[0]))
     assert min(kept) == 0 < sorted(kept)[len(kept) // 2] < max(kept) == len(VALUES)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_narrow_filter_loses_no_document(store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_filter_loses_no_document(
+    store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(common.Store, "exact_below", 1000)
     space = replace(SPACE, dtype=dtype)
     if refused(store, space):
         return
-    rows = rows_of([f"d{i:04}" for i in range(3000)], metadata=lambda d: {"tenant": int(d[1:]) // 3, "even": int(d[1:]) % 2 == 0})
+    rows = rows_of(
+        [f"d{i:04}" for i in range(3000)],
+        metadata=lambda d: {"tenant": int(d[1:]) // 3, "even": int(d[1:]) % 2 == 0},
+    )
     store.write(space, rows)
     store.build_index(space)
     for tenant in (0, 999):  # one in a thousand
         wanted = {"tenant": str(tenant), "even": [True, False]}
-        expected = brute_force(space, rows, asked(2), lambda metadata, wanted=wanted: matches(wanted, metadata))
+        expected = brute_force(
+            space, rows, asked(2), lambda metadata, wanted=wanted: matches(wanted, metadata)
+        )
         assert len(expected[0]) == 3
         same(store.search(space, asked(2), 50, filter=wanted), expected, 50)
 
@@ -533,12 +647,16 @@ def test_a_narrow_filter_loses_no_document(store: VectorStore, dtype: Dtype, mon
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8", "binary"])
-def test_an_index_is_tuned_to_find_what_exact_search_finds(store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_is_tuned_to_find_what_exact_search_finds(
+    store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(common.Store, "exact_below", 1000)
     space = Space("wide", WIDE_MODEL, WIDE, dtype)
     vectors, queries = alike(2250, seed=5), Vectors(alike(50, seed=6), WIDE_MODEL)
     nearest = np.argsort(-(vectors @ queries.array.T).max(axis=1))
-    rows = rows_of({f"d{i:04}": 1 + i % 2 for i in range(1500)}, vectors=vectors, fingerprint=WIDE_MODEL)
+    rows = rows_of(
+        {f"d{i:04}": 1 + i % 2 for i in range(1500)}, vectors=vectors, fingerprint=WIDE_MODEL
+    )
     close = {rows.doc_ids[i] for i in nearest[:500]}
     rows = replace(rows, metadata=[{"far": doc_id not in close} for doc_id in rows.doc_ids])
     if refused(store, space):
@@ -552,14 +670,24 @@ def test_an_index_is_tuned_to_find_what_exact_search_finds(store: VectorStore, d
     exact = store.search(space, queries, 10, exact=True)
     same(exact, brute_force(space, rows, queries), 10)
     found = store.search(space, queries, 10)
-    assert np.mean([len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, exact, strict=True)]) >= 0.95
+    assert (
+        np.mean(
+            [len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, exact, strict=True)]
+        )
+        >= 0.95
+    )
     # a filter that leaves enough for the index, but nothing near the queries
     wide = {"far": True}
     assert sum(metadata["far"] for metadata in rows.metadata) > 1000
     wanted = store.search(space, queries, 10, filter=wide, exact=True)
     same(wanted, brute_force(space, rows, queries, lambda metadata: matches(wide, metadata)), 10)
     found = store.search(space, queries, 10, filter=wide)
-    assert np.mean([len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, wanted, strict=True)]) >= 0.95
+    assert (
+        np.mean(
+            [len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, wanted, strict=True)]
+        )
+        >= 0.95
+    )
     # what is written later is found, what is deleted is not
     fresh = Vectors(queries.array[:1], WIDE_MODEL)
     store.write(space, replace(rows_of(["fresh"], fingerprint=WIDE_MODEL), vectors=fresh))
@@ -570,18 +698,27 @@ def test_an_index_is_tuned_to_find_what_exact_search_finds(store: VectorStore, d
     assert store.build_index(space)["kind"] == made["kind"]
 
 
-def test_tuning_raises_the_effort_where_the_first_partitions_are_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_raises_the_effort_where_the_first_partitions_are_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(common.Store, "exact_below", 1000)
     store, space = LanceStore(tmp_path), Space("wide", WIDE_MODEL, WIDE)
-    rows = rows_of([f"d{i}" for i in range(2000)], fingerprint=WIDE_MODEL)  # no structure: neighbours are in every partition
+    rows = rows_of(
+        [f"d{i}" for i in range(2000)], fingerprint=WIDE_MODEL
+    )  # no structure: neighbours are in every partition
     store.create(space)
     store.write(space, rows)
     made = store.build_index(space)
     queries = asked(50, fingerprint=WIDE_MODEL)
     exact = store.search(space, queries, 10, exact=True)
     recall = {
-        name: np.mean([len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, exact, strict=True)])
-        for name, found in {"first": store._gather(space, queries.array, 10, [], 0), "tuned": store.search(space, queries, 10)}.items()
+        name: np.mean(
+            [len(dict(a).keys() & dict(b).keys()) / 10 for a, b in zip(found, exact, strict=True)]
+        )
+        for name, found in {
+            "first": store._gather(space, queries.array, 10, [], 0),
+            "tuned": store.search(space, queries, 10),
+        }.items()
     }
     assert made["effort"] > 0
     assert recall["first"] < 0.8
@@ -593,7 +730,11 @@ def test_tuning_raises_the_effort_where_the_first_partitions_are_not_enough(tmp_
 
 def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) -> None:
     store.create(SPACE)
-    texts = {"fox": "the quick brown fox", "dog": "a lazy dog and a quick cat", "code": "error 0x80070005 in C:\\Windows: it's denied"}
+    texts = {
+        "fox": "the quick brown fox",
+        "dog": "a lazy dog and a quick cat",
+        "code": "error 0x80070005 in C:\\Windows: it's denied",
+    }
     rows = rows_of(dict.fromkeys(texts, 2), metadata=lambda doc_id: {"kind": doc_id})
     store.write(SPACE, replace(rows, texts=[texts[doc_id] for doc_id in rows.doc_ids]))
     if store.kind != "lancedb":
@@ -603,7 +744,9 @@ def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) 
     assert [doc_id for doc_id, _ in store.text_search(SPACE, "Fox", 3)] == ["fox"]
     assert {doc_id for doc_id, _ in store.text_search(SPACE, "quick dog", 3)} == {"dog", "fox"}
     assert store.text_search(SPACE, "quick dog", 3)[0][0] == "dog"
-    assert [doc_id for doc_id, _ in store.text_search(SPACE, "quick", 3, filter={"kind": "FOX"})] == ["fox"]
+    assert [
+        doc_id for doc_id, _ in store.text_search(SPACE, "quick", 3, filter={"kind": "FOX"})
+    ] == ["fox"]
     assert [doc_id for doc_id, _ in store.text_search(SPACE, "what is 0x80070005?", 3)] == ["code"]
     for odd in ("", "  ", "'\"", "& | ! ( ) : *", "it's", "a <-> b"):
         assert len(store.text_search(SPACE, odd, 3)) <= 3
@@ -621,20 +764,39 @@ class Spelling:
     fingerprint, similarity = MODEL, "cosine"
 
     def encode(self, texts: Sequence[str], kind: str) -> np.ndarray:
-        return np.stack([unit(np.random.default_rng(zlib.crc32(text.encode())).normal(size=(1, DIMENSION)))[0] for text in texts])
+        return np.stack(
+            [
+                unit(np.random.default_rng(zlib.crc32(text.encode())).normal(size=(1, DIMENSION)))[
+                    0
+                ]
+                for text in texts
+            ]
+        )
 
 
-def test_existing_vectors_are_adopted_when_the_declared_model_reproduces_them(store: VectorStore) -> None:
+def test_existing_vectors_are_adopted_when_the_declared_model_reproduces_them(
+    store: VectorStore,
+) -> None:
     batches = [rows_of([f"{name}{i}" for i in range(20)]) for name in "abc"]
-    made = [replace(rows, vectors=Vectors(3 * Spelling().encode(rows.texts, "document"), MODEL)) for rows in batches]
+    made = [
+        replace(rows, vectors=Vectors(3 * Spelling().encode(rows.texts, "document"), MODEL))
+        for rows in batches
+    ]
     assert adopt(store, SPACE, iter(made), Spelling()) == 60
     assert store.count(SPACE) == (60, 60)
     query = Vectors(Spelling().encode(["text 0 of b7"], "query"), MODEL)
     assert store.search(SPACE, query, 1)[0] == [("b7", 1.0)]
-    with pytest.raises(FingerprintError, match=r"'a\d+#0' is not what this model gives for its text \(cosine"):
+    with pytest.raises(
+        FingerprintError, match=r"'a\d+#0' is not what this model gives for its text \(cosine"
+    ):
         adopt(store, SPACE, iter(batches), Spelling())
     with pytest.raises(FingerprintError, match="weights"):
-        adopt(store, SPACE, [replace(made[0], vectors=Vectors(made[0].vectors.array, OTHER))], Spelling())
+        adopt(
+            store,
+            SPACE,
+            [replace(made[0], vectors=Vectors(made[0].vectors.array, OTHER))],
+            Spelling(),
+        )
     assert store.count(SPACE) == (60, 60)
 
 
@@ -663,7 +825,9 @@ def test_qdrant_keeps_its_collections_and_alias_on_disk(tmp_path: Path) -> None:
     again._client.close()
 
 
-def test_qdrant_shows_a_write_that_died_between_new_and_old_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qdrant_shows_a_write_that_died_between_new_and_old_chunks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from qdrant_client import QdrantClient
 
     client = QdrantClient(":memory:")
@@ -671,7 +835,11 @@ def test_qdrant_shows_a_write_that_died_between_new_and_old_chunks(monkeypatch: 
     store.create(SPACE)
     store.write(SPACE, rows_of({"a": 3, "b": 1}))
     whole = client.batch_update_points
-    monkeypatch.setattr(client, "batch_update_points", lambda name, operations, wait: whole(name, operations[:1], wait=wait))
+    monkeypatch.setattr(
+        client,
+        "batch_update_points",
+        lambda name, operations, wait: whole(name, operations[:1], wait=wait),
+    )
     store.write(SPACE, rows_of({"a": 1}, version="2"))
     assert store.hashes(SPACE) == {"a": "", "b": "hash b 1"}
     monkeypatch.undo()
@@ -684,12 +852,22 @@ def test_qdrant_shows_a_write_that_died_between_new_and_old_chunks(monkeypatch: 
 
 
 @pytest.mark.parametrize("kind", ["numpy", "lancedb"])
-def test_a_second_writer_waits_then_says_that_another_writes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, lock = STORES[kind](tmp_path), {"numpy": f"{SPACE.generation}/.lock", "lancedb": f".{SPACE.generation}.lock"}[kind]
+def test_a_second_writer_waits_then_says_that_another_writes(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, lock = (
+        STORES[kind](tmp_path),
+        {"numpy": f"{SPACE.generation}/.lock", "lancedb": f".{SPACE.generation}.lock"}[kind],
+    )
     store.create(SPACE)
-    monkeypatch.setattr(sys.modules[type(store).__module__], "locked", partial(common.locked, patience=0.05))
+    monkeypatch.setattr(
+        sys.modules[type(store).__module__], "locked", partial(common.locked, patience=0.05)
+    )
     with common.locked(tmp_path / lock):
-        for attempt in (lambda: store.write(SPACE, rows_of(["a"])), lambda: store.delete(SPACE, ["a"])):
+        for attempt in (
+            lambda: store.write(SPACE, rows_of(["a"])),
+            lambda: store.delete(SPACE, ["a"]),
+        ):
             with pytest.raises(BusyError, match="another process is writing"):
                 attempt()
         assert store.count(SPACE) == (0, 0)  # readers go on
@@ -704,8 +882,12 @@ def test_writers_and_readers_at_once_lose_and_double_nothing(kind: str, tmp_path
     def work(worker: int) -> None:
         store = STORES[kind](tmp_path)
         for turn in range(5):
-            store.write(SPACE, rows_of({"shared": 1 + worker % 2, f"own {worker} {turn}": 1}, seed=worker))
-            assert {"shared", f"own {worker} {turn}"} <= dict(store.search(SPACE, asked(1), 50)[0]).keys()
+            store.write(
+                SPACE, rows_of({"shared": 1 + worker % 2, f"own {worker} {turn}": 1}, seed=worker)
+            )
+            assert {"shared", f"own {worker} {turn}"} <= dict(
+                store.search(SPACE, asked(1), 50)[0]
+            ).keys()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
@@ -735,7 +917,9 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new_one(kind: str, tmp_path
     version, states = 0, set()
     for turn in range(int(os.environ.get("NEARER_KILLS", "2"))):
         command = [sys.executable, "-c", WRITER, kind, str(tmp_path), str(version)]
-        with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True) as writer:
+        with subprocess.Popen(
+            command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
+        ) as writer:
             assert writer.stdout is not None
             version = int(writer.stdout.readline())
             time.sleep(np.random.default_rng(turn).uniform(0, 0.1))
@@ -746,7 +930,12 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new_one(kind: str, tmp_path
         (last,) = {content.split()[-1] for content in hashes.values()}
         assert int(last) in (version, version + 1)
         assert set(hashes) in ({f"d{i}" for i in range(20)}, {f"d{i}" for i in range(2, 20)})
-        chunks = {f"d{i}#{j}" for i in range(20) for j in range(1 + (int(last) + i) % 3) if f"d{i}" in hashes}
+        chunks = {
+            f"d{i}#{j}"
+            for i in range(20)
+            for j in range(1 + (int(last) + i) % 3)
+            if f"d{i}" in hashes
+        }
         assert sorted(store.fetch(SPACE, sorted(hashes)).chunk_ids) == sorted(chunks)
         states.add((int(last) - version, len(hashes)))
         version = int(last) + 1
@@ -770,7 +959,10 @@ def test_generations_stand_side_by_side(full: VectorStore) -> None:
     tuned = Space("2026-b", OTHER, DIMENSION, "float16")
     full.create(tuned)
     full.write(tuned, rows_of(["only"], fingerprint=OTHER))
-    assert {space.generation: space for space in full.spaces()} == {"2026-a": SPACE, "2026-b": tuned}
+    assert {space.generation: space for space in full.spaces()} == {
+        "2026-a": SPACE,
+        "2026-b": tuned,
+    }
     assert full.search(tuned, asked(1, fingerprint=OTHER), 5)[0][0][0] == "only"
     full.drop("2026-b")
     full.drop("2026-b")
@@ -778,7 +970,9 @@ def test_generations_stand_side_by_side(full: VectorStore) -> None:
     assert full.count(SPACE) == (200, len(CORPUS))
 
 
-def test_a_dropped_generation_can_be_made_anew_by_another_model(full: VectorStore, reopen: Open) -> None:
+def test_a_dropped_generation_can_be_made_anew_by_another_model(
+    full: VectorStore, reopen: Open
+) -> None:
     other = reopen()
     assert other.count(SPACE)[0] == 200
     full.drop(SPACE.generation)

@@ -28,7 +28,9 @@ def told(*words: str | Path) -> Any:
     return json.loads(result.stdout)
 
 
-def test_run_build_shadow_cutover_drift_alert_rollback(tmp_path: Path, write_project: Any, small_data: Path) -> None:
+def test_run_build_shadow_cutover_drift_alert_rollback(
+    tmp_path: Path, write_project: Any, small_data: Path
+) -> None:
     here = tmp_path / "weaknesses"
     data = here / "data"
     for file in (path for path in small_data.rglob("*") if path.is_file()):
@@ -59,12 +61,18 @@ def test_run_build_shadow_cutover_drift_alert_rollback(tmp_path: Path, write_pro
     assert told("index", "verify", new, *at)["passed"]
 
     # shadow: yesterday's log, imported from another system, asked again of both
-    queries = [query.text for name in ("train", "dev") for query in read_split(here / "runs/default/check/split", name).queries]
+    queries = [
+        query.text
+        for name in ("train", "dev")
+        for query in read_split(here / "runs/default/check/split", name).queries
+    ]
     with (here / "old.csv").open("w", newline="") as handle:
         rows = csv.writer(handle)
         rows.writerow(["timestamp", "query", "doc_id", "rank", "clicked"])
         for number, text in enumerate(queries):
-            rows.writerow([f"2026-03-01T10:{number // 60:02}:{number % 60:02}", text, "CWE-79", 1, 0])
+            rows.writerow(
+                [f"2026-03-01T10:{number // 60:02}:{number % 60:02}", text, "CWE-79", 1, 0]
+            )
     assert told("log", "import", here / "old.csv", *at)["requests"] == len(queries)
     refused = nearer("index", "cutover", new, *at)
     assert refused.exit_code == 2
@@ -80,12 +88,16 @@ def test_run_build_shadow_cutover_drift_alert_rollback(tmp_path: Path, write_pro
         assert client.post("/search", json={"query": queries[0]}).json()["generation"] == today
 
         # cut-over: the decision ships it, the shadow record passes
-        moved = client.post("/admin/cutover", json={"generation": new}, headers={"Authorization": "Bearer secret"})
+        moved = client.post(
+            "/admin/cutover", json={"generation": new}, headers={"Authorization": "Bearer secret"}
+        )
         assert moved.json() == {"active": new, "previous": today}
         answer = client.post("/search", json={"query": queries[0], "k": 5}).json()
         assert answer["generation"] == new
         served = service.searcher.current()
-        recommended = next(one for one in decision["candidates"] if one["name"] == decision["recommended"])
+        recommended = next(
+            one for one in decision["candidates"] if one["name"] == decision["recommended"]
+        )
         assert served.pipeline.system == recommended["system"]
         assert replace(served.manifest.fingerprint, chunker=None).id == recommended["fingerprint"]
 
@@ -94,8 +106,13 @@ def test_run_build_shadow_cutover_drift_alert_rollback(tmp_path: Path, write_pro
         settings = config.load(path)
         encoder = for_chunks(served.generation.encoder, None)
         systems = Systems(settings, here, load_corpus(settings.data, here), encoder=encoder)  # type: ignore[arg-type]
-        wanted, found = systems.run(served.pipeline, dev), served.search(served.as_judged(dev.queries), 10)
-        assert [[d for d, _ in found.results[q.id]] for q in dev.queries] == [wanted.top(q.id, 10) for q in dev.queries]
+        wanted, found = (
+            systems.run(served.pipeline, dev),
+            served.search(served.as_judged(dev.queries), 10),
+        )
+        assert [[d for d, _ in found.results[q.id]] for q in dev.queries] == [
+            wanted.top(q.id, 10) for q in dev.queries
+        ]
 
         # monitor: all is well
         for text in queries:
@@ -108,23 +125,44 @@ def test_run_build_shadow_cutover_drift_alert_rollback(tmp_path: Path, write_pro
         split = read_split(here / "runs/default/check/split", "dev")
         gone = {doc_id for judged in split.judgments.values() for doc_id in sorted(judged)[:1]}
         lines = (data / "corpus.jsonl").read_text().splitlines(keepends=True)
-        (data / "corpus.jsonl").write_text("".join(line for line in lines if json.loads(line)["_id"] not in gone))
+        (data / "corpus.jsonl").write_text(
+            "".join(line for line in lines if json.loads(line)["_id"] not in gone)
+        )
         told("index", "sync", *at)
         alarm = nearer("monitor", "--gate", *at, "--json")
         assert alarm.exit_code == 1, alarm.output
         alerts = {one["condition"]: one for one in json.loads(alarm.stdout)["alerts"]}
-        assert alerts["quality_canary"]["diagnosis"]["answer"] == "missing documents", alerts["quality_canary"]
+        assert alerts["quality_canary"]["diagnosis"]["answer"] == "missing documents", alerts[
+            "quality_canary"
+        ]
         assert len(alerts["quality_canary"]["examples"]) > 0
         assert "quality_canary" in client.get("/dashboard").text.replace(" ", "_")
 
         # rollback at once, then the documents back, and all is well again
-        back = client.post("/admin/rollback", json={"why": "alert quality_canary"}, headers={"Authorization": "Bearer secret"})
+        back = client.post(
+            "/admin/rollback",
+            json={"why": "alert quality_canary"},
+            headers={"Authorization": "Bearer secret"},
+        )
         assert back.json()["active"] == today
         assert client.post("/search", json={"query": queries[0]}).json()["generation"] == today
         (data / "corpus.jsonl").write_text("".join(lines))
         told("index", "sync", *at)
-        wait_for(lambda: service.searcher.refresh().manifest.content == generations.manifest(today).content)
-        found = [hit["id"] for hit in client.post("/search", json={"query": split.queries[0].text, "k": 100}).json()["results"]]
+        wait_for(
+            lambda: (
+                service.searcher.refresh().manifest.content == generations.manifest(today).content
+            )
+        )
+        found = [
+            hit["id"]
+            for hit in client.post(
+                "/search", json={"query": split.queries[0].text, "k": 100}
+            ).json()["results"]
+        ]
         assert gone & set(found)
     actions = [line["action"] for line in generations.history()]
-    assert [one for one in actions if one in ("cutover", "rollback")] == ["cutover", "cutover", "rollback"]
+    assert [one for one in actions if one in ("cutover", "rollback")] == [
+        "cutover",
+        "cutover",
+        "rollback",
+    ]

@@ -23,16 +23,34 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def request(number: int = 1, **more: Any) -> Request:
-    return Request(NOON, f"r{number}", f"query {number} – ü", "1a2b3c4d-1", (("d1", 0.9), ("d2", 0.5)), 12.5, **more)
+    return Request(
+        NOON,
+        f"r{number}",
+        f"query {number} – ü",
+        "1a2b3c4d-1",
+        (("d1", 0.9), ("d2", 0.5)),
+        12.5,
+        **more,
+    )
 
 
 def test_what_is_logged_is_read_back(tmp_path: Path) -> None:
     log = TrafficLog(tmp_path)
     asked = request(filter={"team": "t1"}, user="u", arm="canary", error="none")
     log.append(asked.as_dict())
-    log.append({"time": NOON.isoformat(), "request_id": "r1", "feedback": [{"kind": "click", "id": "d2"}]})
-    log.append({"time": NOON.isoformat(), "request_id": "r1", "shadow": {"generation": "x", "rbo": 0.5}})
-    log.append({"time": NOON.isoformat(), "request_id": "unknown", "feedback": [{"kind": "click", "id": "d2"}]})
+    log.append(
+        {"time": NOON.isoformat(), "request_id": "r1", "feedback": [{"kind": "click", "id": "d2"}]}
+    )
+    log.append(
+        {"time": NOON.isoformat(), "request_id": "r1", "shadow": {"generation": "x", "rbo": 0.5}}
+    )
+    log.append(
+        {
+            "time": NOON.isoformat(),
+            "request_id": "unknown",
+            "feedback": [{"kind": "click", "id": "d2"}],
+        }
+    )
     log.close()
     (found,) = read_traffic(tmp_path)
     assert found.as_dict() == asked.as_dict()
@@ -60,9 +78,17 @@ def test_the_format_of_the_contract_is_read(tmp_path: Path) -> None:
 def test_days_are_chosen(tmp_path: Path) -> None:
     for day in (1, 2, 3):
         time = NOON.replace(day=day)
-        append_whole(tmp_path / f"{time.date()}.jsonl", json.dumps(request(day).as_dict() | {"time": time.isoformat()}).encode() + b"\n")
-    assert [one.request_id for one in read_traffic(tmp_path, date(2026, 3, 2), date(2026, 3, 2))] == ["r2"]
-    assert [one.request_id for one in read_traffic(tmp_path, since=date(2026, 3, 2))] == ["r2", "r3"]
+        append_whole(
+            tmp_path / f"{time.date()}.jsonl",
+            json.dumps(request(day).as_dict() | {"time": time.isoformat()}).encode() + b"\n",
+        )
+    assert [
+        one.request_id for one in read_traffic(tmp_path, date(2026, 3, 2), date(2026, 3, 2))
+    ] == ["r2"]
+    assert [one.request_id for one in read_traffic(tmp_path, since=date(2026, 3, 2))] == [
+        "r2",
+        "r3",
+    ]
 
 
 def test_a_line_that_a_power_cut_tore_costs_that_line_only(tmp_path: Path) -> None:
@@ -78,7 +104,9 @@ def test_a_line_that_is_no_request_says_where(tmp_path: Path) -> None:
         read_traffic(tmp_path)
 
 
-def test_a_full_disk_tears_nothing_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_tears_nothing_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, full = os.write, threading.Event()
     monkeypatch.setattr(traffic, "_RETRY", 0.02)
 
@@ -98,15 +126,21 @@ def test_a_full_disk_tears_nothing_and_loses_nothing(tmp_path: Path, monkeypatch
     assert not log.flush(0.2)
     assert "space" in log.error
     path = tmp_path / "2026-03-01.jsonl"
-    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == ["r1"]  # nothing torn while it is full
+    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == [
+        "r1"
+    ]  # nothing torn while it is full
     full.clear()
     assert log.flush()
     log.close()
-    assert sorted(one.request_id for one in read_traffic(tmp_path)) == sorted(f"r{n}" for n in range(1, 30))
+    assert sorted(one.request_id for one in read_traffic(tmp_path)) == sorted(
+        f"r{n}" for n in range(1, 30)
+    )
     assert (log.lost, log.error) == (0, "")
 
 
-def test_memory_is_bounded_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(traffic, "_WAITING", 10)
     monkeypatch.setattr(traffic, "_RETRY", 0.02)
     blocked = tmp_path / "traffic"
@@ -148,7 +182,9 @@ def imported(folder: Path, lines: Any) -> list[Request]:
     return read_traffic(folder)
 
 
-@pytest.mark.parametrize("wrap", [lambda line: line, lambda line: {"_index": "ubi", "_id": "1", "_source": line}])
+@pytest.mark.parametrize(
+    "wrap", [lambda line: line, lambda line: {"_index": "ubi", "_id": "1", "_source": line}]
+)
 def test_ubi_logs_come_in(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
     queries = [
         {
@@ -158,18 +194,48 @@ def test_ubi_logs_come_in(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
             "user_query": "pump",
             "query_response_hit_ids": ["a", "b"],
         },
-        {"timestamp": 1772366400000, "query_id": "q2", "user_query": "seal", "query_response_hit_ids": []},
+        {
+            "timestamp": 1772366400000,
+            "query_id": "q2",
+            "user_query": "seal",
+            "query_response_hit_ids": [],
+        },
     ]
     clicked = {"object": {"object_id": "b"}, "position": {"ordinal": 2}}
     events = [
-        {"timestamp": "2026-03-01T12:00:05Z", "action_name": "click", "query_id": "q1", "event_attributes": clicked},
-        {"timestamp": "2026-03-01T12:00:06Z", "action_name": "product_hover", "query_id": "q1", "event_attributes": clicked},
-        {"timestamp": "2026-03-01T12:00:09Z", "action_name": "purchase", "query_id": "q1", "event_attributes": clicked},
+        {
+            "timestamp": "2026-03-01T12:00:05Z",
+            "action_name": "click",
+            "query_id": "q1",
+            "event_attributes": clicked,
+        },
+        {
+            "timestamp": "2026-03-01T12:00:06Z",
+            "action_name": "product_hover",
+            "query_id": "q1",
+            "event_attributes": clicked,
+        },
+        {
+            "timestamp": "2026-03-01T12:00:09Z",
+            "action_name": "purchase",
+            "query_id": "q1",
+            "event_attributes": clicked,
+        },
     ]
-    files = [written(tmp_path / f"{name}.jsonl", [wrap(one) for one in lines]) for name, lines in (("q", queries), ("e", events))]
+    files = [
+        written(tmp_path / f"{name}.jsonl", [wrap(one) for one in lines])
+        for name, lines in (("q", queries), ("e", events))
+    ]
     first, second = imported(tmp_path / "traffic", import_ubi(files[0], files[1], "old"))
-    assert (first.query, first.results, first.generation) == ("pump", (("a", 1.0), ("b", 0.5)), "old")
-    assert [(one.kind, one.doc_id) for one in first.feedback] == [("click", "b"), ("conversion", "b")]
+    assert (first.query, first.results, first.generation) == (
+        "pump",
+        (("a", 1.0), ("b", 0.5)),
+        "old",
+    )
+    assert [(one.kind, one.doc_id) for one in first.feedback] == [
+        ("click", "b"),
+        ("conversion", "b"),
+    ]
     assert (second.query, second.results, second.time) == ("seal", (), NOON)
 
 
@@ -180,7 +246,10 @@ def test_csv_logs_come_in(tmp_path: Path) -> None:
         "2026-03-01 12:00:00,pump,a,1,0,s1\n2026-03-01 12:00:00,pump,b,2,1,s1\n2026-03-01 12:00:00,pump,a,1,0,s2\n"
     )
     found = imported(tmp_path / "traffic", import_csv(path, "old"))
-    assert sorted((one.query, [hit[0] for hit in one.results]) for one in found) == [("pump", ["a"]), ("pump", ["a", "b"])]
+    assert sorted((one.query, [hit[0] for hit in one.results]) for one in found) == [
+        ("pump", ["a"]),
+        ("pump", ["a", "b"]),
+    ]
     assert sorted(one.feedback[0].doc_id for one in found if one.feedback) == ["b"]
 
 
@@ -207,10 +276,18 @@ def test_clicks_drawn_out_of_the_log_become_judgments(tmp_path: Path) -> None:
     log = TrafficLog(tmp_path / "traffic")
     for number in range(4):
         log.append(request(number, user=f"u{number}").as_dict() | {"query": "the same"})
-        log.append({"time": NOON.isoformat(), "request_id": f"r{number}", "feedback": [{"kind": "click", "id": "d2"}]})
+        log.append(
+            {
+                "time": NOON.isoformat(),
+                "request_id": f"r{number}",
+                "feedback": [{"kind": "click", "id": "d2"}],
+            }
+        )
     log.close()
     out = tmp_path / "clicks.jsonl"
-    result = CliRunner().invoke(app, ["log", "clicks", "-c", str(tmp_path / "nearer.yaml"), "--out", str(out), "--json"])
+    result = CliRunner().invoke(
+        app, ["log", "clicks", "-c", str(tmp_path / "nearer.yaml"), "--out", str(out), "--json"]
+    )
     assert result.exit_code == 0, result.output
     found = read_clicks(out)
     assert [list(grades) for grades in found.judgments.values()] == [["d2"]]
@@ -223,9 +300,18 @@ def test_an_export_that_overlaps_the_last_one_adds_what_is_new(tmp_path: Path) -
 
     (tmp_path / "nearer.yaml").write_text("data: {corpus: corpus.jsonl}\n")
     path = tmp_path / "log.csv"
-    lines = ["time,query,doc_id,clicked", "2026-03-01T12:00:00,pump,a,1", "2026-03-01T12:00:01,seal,b,1"]
+    lines = [
+        "time,query,doc_id,clicked",
+        "2026-03-01T12:00:00,pump,a,1",
+        "2026-03-01T12:00:01,seal,b,1",
+    ]
     for count in (2, 3, 3):
         path.write_text("\n".join(lines[:count]) + "\n")
-        assert CliRunner().invoke(app, ["log", "import", str(path), "-c", str(tmp_path / "nearer.yaml")]).exit_code == 0
+        assert (
+            CliRunner()
+            .invoke(app, ["log", "import", str(path), "-c", str(tmp_path / "nearer.yaml")])
+            .exit_code
+            == 0
+        )
     found = read_traffic(tmp_path / "traffic")
     assert [(one.query, len(one.feedback)) for one in found] == [("pump", 1), ("seal", 1)]

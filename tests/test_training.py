@@ -24,29 +24,72 @@ from nearer.training.examples import Duplicates, TrainingSet, build_training_set
 from nearer.training.trainer import Trained, train
 from nearer.types import Document, Example, Query, Run, Split
 
-WORDS = ["buffer", "overflow", "path", "traversal", "script", "injection", "memory", "leak", "race", "weak", "password", "redirect", "null"]
+WORDS = [
+    "buffer",
+    "overflow",
+    "path",
+    "traversal",
+    "script",
+    "injection",
+    "memory",
+    "leak",
+    "race",
+    "weak",
+    "password",
+    "redirect",
+    "null",
+]
 
 
 def toy(n: int = 24) -> TrainingSet:
     """Queries and documents that share two words each, so that there is something to learn."""
     rng = np.random.default_rng(0)
-    documents = tuple(f"{WORDS[i % len(WORDS)]} {WORDS[(3 * i + 1) % len(WORDS)]} weakness {i}" for i in range(n))
-    queries = tuple(f"report {i} about {WORDS[i % len(WORDS)]} {' '.join(rng.choice(WORDS, 2))}" for i in range(n))
-    return TrainingSet(queries, documents, tuple((i, i, ()) for i in range(n)), tuple(frozenset({i}) for i in range(n)))
+    documents = tuple(
+        f"{WORDS[i % len(WORDS)]} {WORDS[(3 * i + 1) % len(WORDS)]} weakness {i}" for i in range(n)
+    )
+    queries = tuple(
+        f"report {i} about {WORDS[i % len(WORDS)]} {' '.join(rng.choice(WORDS, 2))}"
+        for i in range(n)
+    )
+    return TrainingSet(
+        queries,
+        documents,
+        tuple((i, i, ()) for i in range(n)),
+        tuple(frozenset({i}) for i in range(n)),
+    )
 
 
 @st.composite
 def training_sets(draw: st.DrawFn) -> TrainingSet:
     n_queries, n_documents = draw(st.integers(1, 25)), draw(st.integers(2, 20))
-    pairs = draw(st.sets(st.tuples(st.integers(0, n_queries - 1), st.integers(0, n_documents - 1)), min_size=1, max_size=80))
-    extra = draw(st.sets(st.tuples(st.integers(0, n_queries - 1), st.integers(0, n_documents - 1)), max_size=20))
+    pairs = draw(
+        st.sets(
+            st.tuples(st.integers(0, n_queries - 1), st.integers(0, n_documents - 1)),
+            min_size=1,
+            max_size=80,
+        )
+    )
+    extra = draw(
+        st.sets(
+            st.tuples(st.integers(0, n_queries - 1), st.integers(0, n_documents - 1)), max_size=20
+        )
+    )
     rows = tuple((q, d, tuple({(d + 1) % n_documents} - {d})) for q, d in sorted(pairs))
-    blocked = tuple(frozenset(d for q, d in pairs | extra if q == query) for query in range(n_queries))
-    return TrainingSet(tuple(f"q{i}" for i in range(n_queries)), tuple("d" * (1 + i) for i in range(n_documents)), rows, blocked)
+    blocked = tuple(
+        frozenset(d for q, d in pairs | extra if q == query) for query in range(n_queries)
+    )
+    return TrainingSet(
+        tuple(f"q{i}" for i in range(n_queries)),
+        tuple("d" * (1 + i) for i in range(n_documents)),
+        rows,
+        blocked,
+    )
 
 
 @given(training_sets(), st.integers(2, 8), st.integers(1, 5), st.integers(0, 3))
-def test_every_row_comes_once_an_epoch_and_the_order_is_seeded(rows: TrainingSet, batch: int, share: int, epoch: int) -> None:
+def test_every_row_comes_once_an_epoch_and_the_order_is_seeded(
+    rows: TrainingSet, batch: int, share: int, epoch: int
+) -> None:
     sampler, again = (DocumentBatches(rows, batch, share, seed=1) for _ in range(2))
     sampler.set_epoch(epoch)
     again.set_epoch(epoch)
@@ -57,7 +100,9 @@ def test_every_row_comes_once_an_epoch_and_the_order_is_seeded(rows: TrainingSet
 
 
 @given(training_sets(), st.integers(2, 8))
-def test_what_must_not_be_a_negative_is_masked_and_nothing_else(rows: TrainingSet, batch: int) -> None:
+def test_what_must_not_be_a_negative_is_masked_and_nothing_else(
+    rows: TrainingSet, batch: int
+) -> None:
     seen: list[list[str]] = []
 
     def tokenize(texts: list[str], kind: str) -> dict[str, Any]:
@@ -76,7 +121,9 @@ def test_what_must_not_be_a_negative_is_masked_and_nothing_else(rows: TrainingSe
             assert encoded[label["target"][row]] == rows.documents[positive]
             for column, text in enumerate(encoded):
                 document = rows.documents.index(text)
-                assert bool(label["blocked"][row, column]) == (document in rows.blocked[query] and document != positive)
+                assert bool(label["blocked"][row, column]) == (
+                    document in rows.blocked[query] and document != positive
+                )
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=100))
@@ -89,7 +136,14 @@ def loss_of(model: Any, rows: TrainingSet, positions: list[int]) -> torch.Tensor
     encoder = SentenceEncoder(model)
     batch = Collator(rows, encoder.features)([{"row": i} for i in positions])
     names = list(dict.fromkeys(key.split("_")[0] for key in batch if key != "label"))
-    features = [{key.removeprefix(f"{name}_"): value for key, value in batch.items() if key.startswith(f"{name}_")} for name in names]
+    features = [
+        {
+            key.removeprefix(f"{name}_"): value
+            for key, value in batch.items()
+            if key.startswith(f"{name}_")
+        }
+        for name in names
+    ]
     return RankingLoss(model)(features, batch["label"])
 
 
@@ -98,7 +152,9 @@ def test_the_loss_is_that_of_sentence_transformers_on_a_clean_batch(tiny_model: 
     ours, theirs = (SentenceTransformer(str(tiny_model), device="cpu").eval() for _ in range(2))
     loss = loss_of(ours, rows, list(range(20)))
     loss.backward()
-    reference = MultipleNegativesRankingLoss(theirs)([theirs.preprocess(list(rows.queries)), theirs.preprocess(list(rows.documents))], None)
+    reference = MultipleNegativesRankingLoss(theirs)(
+        [theirs.preprocess(list(rows.queries)), theirs.preprocess(list(rows.documents))], None
+    )
     reference.backward()
     assert loss.item() == pytest.approx(reference.item(), abs=1e-5)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -108,22 +164,44 @@ def test_the_loss_is_that_of_sentence_transformers_on_a_clean_batch(tiny_model: 
 
 def test_a_masked_document_does_not_change_the_loss(tiny_model: Path) -> None:
     texts = ("one thing", "another thing", "a third")
-    masked = TrainingSet(("q1", "q2"), texts, ((0, 0, (2,)), (1, 1, ())), (frozenset({0, 2}), frozenset({1, 2})))
-    without = TrainingSet(("q1", "q2"), texts, ((0, 0, ()), (1, 1, ())), (frozenset({0}), frozenset({1})))
+    masked = TrainingSet(
+        ("q1", "q2"), texts, ((0, 0, (2,)), (1, 1, ())), (frozenset({0, 2}), frozenset({1, 2}))
+    )
+    without = TrainingSet(
+        ("q1", "q2"), texts, ((0, 0, ()), (1, 1, ())), (frozenset({0}), frozenset({1}))
+    )
     model = SentenceTransformer(str(tiny_model), device="cpu").eval()
-    assert loss_of(model, masked, [0, 1]).item() == pytest.approx(loss_of(model, without, [0, 1]).item(), abs=1e-6)
+    assert loss_of(model, masked, [0, 1]).item() == pytest.approx(
+        loss_of(model, without, [0, 1]).item(), abs=1e-6
+    )
 
 
 def quick(**changes: Any) -> config.Train:
-    return config.Train(**{"epochs": 3, "batch_size": 4, "learning_rate": 1e-4, "patience": 9, "merge_tolerance": 0, **changes})
+    return config.Train(
+        **{
+            "epochs": 3,
+            "batch_size": 4,
+            "learning_rate": 1e-4,
+            "patience": 9,
+            "merge_tolerance": 0,
+            **changes,
+        }
+    )
 
 
-def train_toy(folder: Path, tiny_model: Path, settings: config.Train, judged: list[float] | None = None) -> tuple[SentenceEncoder, Trained]:
+def train_toy(
+    folder: Path, tiny_model: Path, settings: config.Train, judged: list[float] | None = None
+) -> tuple[SentenceEncoder, Trained]:
     """Train on the toy set; dev is how well the toy's own queries find their documents."""
-    encoder, rows = load_encoder(config.Model(name=str(tiny_model), precision="fp32"), Path()), toy()
+    encoder, rows = (
+        load_encoder(config.Model(name=str(tiny_model), precision="fp32"), Path()),
+        toy(),
+    )
 
     def dev(current: SentenceEncoder) -> float:
-        scores = current.encode(rows.queries, "query") @ current.encode(rows.documents, "document").T
+        scores = (
+            current.encode(rows.queries, "query") @ current.encode(rows.documents, "document").T
+        )
         value = float(np.mean(np.log(np.exp(5 * np.diag(scores)) / np.exp(5 * scores).sum(axis=1))))
         if judged is not None:
             judged.append(value)
@@ -149,7 +227,9 @@ def test_training_helps_and_reports_itself(tiny_model: Path, tmp_path: Path) -> 
     assert trained.summary["pairs_per_second"] > 0
 
 
-def test_a_killed_training_goes_on_to_the_very_same_model(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_training_goes_on_to_the_very_same_model(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, _ = train_toy(tmp_path / "whole", tiny_model, quick())
     real = module._judge
     calls = []
@@ -171,7 +251,9 @@ def test_a_killed_training_goes_on_to_the_very_same_model(tiny_model: Path, tmp_
     assert equal(weights(resumed), weights(whole))
 
 
-def test_the_best_checkpoint_is_restored_whole(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_checkpoint_is_restored_whole(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = []
 
     def worse_and_worse(encoder: SentenceEncoder, dev_score: Any) -> float:
@@ -186,19 +268,27 @@ def test_the_best_checkpoint_is_restored_whole(tiny_model: Path, tmp_path: Path,
 
 def test_merging_goes_back_as_far_as_dev_allows(tiny_model: Path, tmp_path: Path) -> None:
     base = SentenceTransformer(str(tiny_model), device="cpu").state_dict()
-    free, merged = (train_toy(tmp_path / str(t), tiny_model, quick(merge_tolerance=t)) for t in (0, 1))
+    free, merged = (
+        train_toy(tmp_path / str(t), tiny_model, quick(merge_tolerance=t)) for t in (0, 1)
+    )
     assert merged[1].summary["merge"]["weight"] == module.MERGE_WEIGHTS[-1]
     tuned, halfway = weights(free[0]), weights(merged[0])
     name = next(n for n in tuned if n.endswith("attention.self.query.weight"))
     assert torch.allclose(halfway[name], base[name] + 0.5 * (tuned[name] - base[name]), atol=1e-6)
 
 
-def test_training_leaves_length_dropout_and_gradients_as_they_were(tiny_model: Path, tmp_path: Path) -> None:
+def test_training_leaves_length_dropout_and_gradients_as_they_were(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     encoder = load_encoder(config.Model(name=str(tiny_model), precision="fp32"), Path())
-    dropouts = [module.p for module in encoder.model.modules() if isinstance(module, torch.nn.Dropout)]
+    dropouts = [
+        module.p for module in encoder.model.modules() if isinstance(module, torch.nn.Dropout)
+    ]
     train(encoder, toy(), None, quick(epochs=1, max_seq_length=16), checkpoints=tmp_path)
     assert encoder.model.max_seq_length == 64
-    assert [module.p for module in encoder.model.modules() if isinstance(module, torch.nn.Dropout)] == dropouts
+    assert [
+        module.p for module in encoder.model.modules() if isinstance(module, torch.nn.Dropout)
+    ] == dropouts
     assert all(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
@@ -209,8 +299,16 @@ def test_training_runs_in_bf16_when_asked(tiny_model: Path, tmp_path: Path) -> N
     assert np.isfinite(trained.summary["train_loss"])
 
 
-def test_the_saved_model_loads_anywhere_with_prompts_pooling_and_length(tiny_model: Path, tmp_path: Path) -> None:
-    settings = config.Model(name=str(tiny_model), query_prompt="query: ", document_prompt="passage: ", max_seq_length=48, precision="fp32")
+def test_the_saved_model_loads_anywhere_with_prompts_pooling_and_length(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = config.Model(
+        name=str(tiny_model),
+        query_prompt="query: ",
+        document_prompt="passage: ",
+        max_seq_length=48,
+        precision="fp32",
+    )
     encoder = load_encoder(settings, Path())
     train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path / "checkpoints")
     save_model(encoder, tmp_path / "model", settings, Path())
@@ -224,16 +322,33 @@ def test_the_saved_model_loads_anywhere_with_prompts_pooling_and_length(tiny_mod
 def test_the_dev_pool_holds_judged_hard_and_random_documents() -> None:
     corpus = Corpus.from_documents(Document(f"d{i}", f"text {i}") for i in range(100))
     dev = Split("dev", (Query("q", "text"),), {"q": {"d99": 1}})
-    pool = dev_pool(corpus, dev, [Run("bm25", {"q": [("d50", 2.0), ("d51", 1.0)]})], 10, np.random.default_rng(0))
+    pool = dev_pool(
+        corpus,
+        dev,
+        [Run("bm25", {"q": [("d50", 2.0), ("d51", 1.0)]})],
+        10,
+        np.random.default_rng(0),
+    )
     assert {"d99", "d50", "d51"} <= set(pool.ids)
     assert len(pool) == 10
     assert dev_pool(corpus, dev, [], 100, np.random.default_rng(0)) is corpus
 
 
 def test_examples_by_id_and_by_text_train_together() -> None:
-    corpus = Corpus.from_documents([Document("d1", "first"), Document("d2", "second"), Document("d3", "first")])
-    examples = [Example("d1", query_id="q1", negatives=("d2",)), Example("plain positive", query="plain query", negatives=("second",))]
-    rows = build_training_set(examples, corpus, {"q1": Query("q1", "asked")}, {"q1": {"d1": 1}}, Duplicates.of([["d1", "d3"]]))
+    corpus = Corpus.from_documents(
+        [Document("d1", "first"), Document("d2", "second"), Document("d3", "first")]
+    )
+    examples = [
+        Example("d1", query_id="q1", negatives=("d2",)),
+        Example("plain positive", query="plain query", negatives=("second",)),
+    ]
+    rows = build_training_set(
+        examples,
+        corpus,
+        {"q1": Query("q1", "asked")},
+        {"q1": {"d1": 1}},
+        Duplicates.of([["d1", "d3"]]),
+    )
     assert rows.queries == ("asked", "plain query")
     assert rows.documents == ("first", "second", "plain positive")
     assert rows.rows == ((0, 0, (1,)), (1, 2, (1,)))

@@ -21,7 +21,11 @@ def candidate(name: str, role: str, values: np.ndarray, dev: float = 0.5) -> Can
 
 
 def evidence(
-    tuned_gain: float | None, simple_gain: float, guardrails: tuple[dict[str, Any], ...] = (), sd: float = 0.1, n: int = N
+    tuned_gain: float | None,
+    simple_gain: float,
+    guardrails: tuple[dict[str, Any], ...] = (),
+    sd: float = 0.1,
+    n: int = N,
 ) -> Evidence:
     """Systems whose paired differences have exactly the given mean and about the given spread."""
     rng = np.random.default_rng(3)
@@ -33,10 +37,15 @@ def evidence(
 
     today = candidate("dense", "today", base)
     simple = candidate("bm25", "baseline", shifted(simple_gain))
-    tuned = None if tuned_gain is None else candidate("fine-tuned", "candidate", shifted(tuned_gain))
+    tuned = (
+        None if tuned_gain is None else candidate("fine-tuned", "candidate", shifted(tuned_gain))
+    )
     pairs = [(today, simple)] + ([(today, tuned), (simple, tuned)] if tuned else [])
     results = {
-        (a.name, b.name): compare(a.scores.column("nDCG@10"), b.scores.column("nDCG@10"), np.random.default_rng(1), 2000) for a, b in pairs
+        (a.name, b.name): compare(
+            a.scores.column("nDCG@10"), b.scores.column("nDCG@10"), np.random.default_rng(1), 2000
+        )
+        for a, b in pairs
     }
     return Evidence(today, tuned, simple, results, guardrails, "nDCG@10", 0.01, 0.05)
 
@@ -62,7 +71,9 @@ OPEN = {"name": "general ability", "status": "inconclusive"}
         (0.10, 0.00, (OPEN,), "inconclusive", "dense"),
     ],
 )
-def test_each_case_has_its_verdict(tuned: float | None, simple: float, guardrails: Any, verdict: str, recommended: str) -> None:
+def test_each_case_has_its_verdict(
+    tuned: float | None, simple: float, guardrails: Any, verdict: str, recommended: str
+) -> None:
     sd = 0.02 if tuned == 0.002 else 0.1
     result = judge(evidence(tuned, simple, guardrails, sd=sd))
     assert (result.verdict, result.recommended) == (verdict, recommended)
@@ -87,7 +98,19 @@ def test_candidates_are_chosen_on_dev_and_not_on_test() -> None:
 
 
 def test_the_checklist_answers_six_questions() -> None:
-    answers = checklist(evidence(0.10, 0.0, (PASS,)), {"examples": 12, "queries": 10, "documents": 4}, {"documents": 9, "seconds": 3.0}, {})
+    answers = checklist(
+        evidence(0.10, 0.0, (PASS,)),
+        {"examples": 12, "queries": 10, "documents": 4},
+        {"documents": 9, "seconds": 3.0},
+        {},
+    )
     assert [row["answer"] for row in answers] == ["yes", "unknown", "yes", "yes", "yes", "yes"]
     untrained = checklist(evidence(None, 0.0), {}, {}, {})
-    assert [row["answer"] for row in untrained] == ["yes", "unknown", "unknown", "no", "unknown", "unknown"]
+    assert [row["answer"] for row in untrained] == [
+        "yes",
+        "unknown",
+        "unknown",
+        "no",
+        "unknown",
+        "unknown",
+    ]

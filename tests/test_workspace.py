@@ -29,7 +29,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def step(context: StepContext) -> dict[str, Any]:
         ran.append(context.stage.name)
-        source = context.root / "corpus.jsonl" if context.stage is FIRST else context.earlier("first/out.txt")
+        source = (
+            context.root / "corpus.jsonl"
+            if context.stage is FIRST
+            else context.earlier("first/out.txt")
+        )
         (context.out / "out.txt").write_text(source.read_text().upper())
         return {"by": context.stage.name}
 
@@ -37,7 +41,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(workspace, "BY_NAME", {stage.name: stage for stage in STAGES})
     real = __import__("importlib").import_module
     fake = SimpleNamespace(step=step)
-    monkeypatch.setattr("importlib.import_module", lambda name, *a: fake if name.startswith("nearer.stages.") else real(name, *a))
+    monkeypatch.setattr(
+        "importlib.import_module",
+        lambda name, *a: fake if name.startswith("nearer.stages.") else real(name, *a),
+    )
     return ran
 
 
@@ -61,7 +68,9 @@ def test_a_second_run_computes_nothing(root: Path, calls: list[str]) -> None:
     assert calls == ["first", "second"]
 
 
-def test_touching_a_file_changes_nothing_and_changing_its_content_does(root: Path, calls: list[str]) -> None:
+def test_touching_a_file_changes_nothing_and_changing_its_content_does(
+    root: Path, calls: list[str]
+) -> None:
     space(root).run(STAGES)
     os.utime(root / "corpus.jsonl")
     assert states(space(root).run(STAGES)) == ["fresh", "fresh"]
@@ -72,9 +81,15 @@ def test_touching_a_file_changes_nothing_and_changing_its_content_does(root: Pat
 def test_a_setting_recomputes_only_what_depends_on_it(root: Path, calls: list[str]) -> None:
     space(root).run(STAGES)
     assert states(space(root, train={"epochs": 1}).run(STAGES)) == ["fresh", "done"]
-    assert states(space(root, decide={"min_gain": 0.2}, train={"epochs": 1}).run(STAGES)) == ["fresh", "fresh"]
+    assert states(space(root, decide={"min_gain": 0.2}, train={"epochs": 1}).run(STAGES)) == [
+        "fresh",
+        "fresh",
+    ]
     # `first` runs again, but what it wrote is the same: nothing below it needs to
-    assert states(space(root, mine={"negatives": 3}, train={"epochs": 1}).run(STAGES)) == ["done", "fresh"]
+    assert states(space(root, mine={"negatives": 3}, train={"epochs": 1}).run(STAGES)) == [
+        "done",
+        "fresh",
+    ]
 
 
 def test_force_recomputes(root: Path, calls: list[str]) -> None:
@@ -91,7 +106,9 @@ class Heard(progress.Silent):
         self.said.append(text)
 
 
-def test_a_file_replaced_by_hand_is_used_and_never_overwritten_unasked(root: Path, calls: list[str]) -> None:
+def test_a_file_replaced_by_hand_is_used_and_never_overwritten_unasked(
+    root: Path, calls: list[str]
+) -> None:
     space(root).run(STAGES)
     mine = root / "runs" / "default" / "first" / "out.txt"
     mine.write_text("by hand")
@@ -118,7 +135,9 @@ def test_a_lost_output_is_made_again(root: Path, calls: list[str]) -> None:
     assert states(space(root).run(STAGES)) == ["fresh", "done"]
 
 
-def test_a_step_that_fails_leaves_the_old_result_whole(root: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_fails_leaves_the_old_result_whole(
+    root: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     space(root).run(STAGES)
     before = (root / "runs" / "default" / "first" / "step.json").read_text()
 
@@ -130,7 +149,9 @@ def test_a_step_that_fails_leaves_the_old_result_whole(root: Path, calls: list[s
     with pytest.raises(OSError, match="No space"):
         space(root, mine={"negatives": 9}).run(STAGES)
     assert (root / "runs" / "default" / "first" / "step.json").read_text() == before
-    assert (root / "runs" / "default" / "first" / "out.txt").read_text() == '{"_ID": "D1", "TEXT": "ONE"}\n'
+    assert (
+        root / "runs" / "default" / "first" / "out.txt"
+    ).read_text() == '{"_ID": "D1", "TEXT": "ONE"}\n'
 
 
 def test_a_kill_between_the_two_renames_is_mended(root: Path, calls: list[str]) -> None:
@@ -148,7 +169,9 @@ def test_a_second_writer_is_told_who_holds_the_run(root: Path, calls: list[str])
     )
     here = space(root)
     here.run_dir.mkdir(parents=True)
-    holder = subprocess.Popen([sys.executable, "-c", code, str(here.run_dir / ".lock")], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(here.run_dir / ".lock")], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline().strip() == "held"
@@ -169,7 +192,10 @@ def test_status_tells_fresh_from_stale_and_waiting(root: Path, calls: list[str])
     assert [row["state"] for row in space(root).status()] == ["missing", "waiting"]
     space(root).run(STAGES)
     assert [row["state"] for row in space(root).status()] == ["fresh", "fresh"]
-    assert [row["state"] for row in space(root, mine={"negatives": 5}).status()] == ["stale", "stale"]
+    assert [row["state"] for row in space(root, mine={"negatives": 5}).status()] == [
+        "stale",
+        "stale",
+    ]
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

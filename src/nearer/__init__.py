@@ -25,7 +25,20 @@ if TYPE_CHECKING:
     from nearer.index.searcher import Searcher
 
 __version__ = "0.1.0"
-__all__ = ["NearerError", "Project", "Searcher", "__version__", "check", "decide", "diagnose", "evaluate", "fix", "load", "mine", "train"]
+__all__ = [
+    "NearerError",
+    "Project",
+    "Searcher",
+    "__version__",
+    "check",
+    "decide",
+    "diagnose",
+    "evaluate",
+    "fix",
+    "load",
+    "mine",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -72,7 +72,9 @@ class Project:
     def reranking(self) -> Systems:
         """The same systems with the reranker that the settings name, trained now if they say so."""
         systems, checked = self.systems, self.checked
-        systems.reranker = shared.reranker_over(systems, checked.splits["train"], self.duplicates, checked.held_out)
+        systems.reranker = shared.reranker_over(
+            systems, checked.splits["train"], self.duplicates, checked.held_out
+        )
         return systems
 
     @property
@@ -84,7 +86,11 @@ class Project:
 
 
 def load(
-    folder: str | Path | None = None, *, model: str | None = None, cache: str | Path | None = None, **sections: Mapping[str, Any]
+    folder: str | Path | None = None,
+    *,
+    model: str | None = None,
+    cache: str | Path | None = None,
+    **sections: Mapping[str, Any],
 ) -> Project:
     """Read data and settings.
 
@@ -98,7 +104,9 @@ def load(
     if model is not None:
         values.setdefault("model", {})["name"] = model
     settings = config.build(values, where="nearer.load")
-    return Project(settings, Path.cwd(), load_data(settings.data, Path.cwd()), Path(cache) if cache else None)
+    return Project(
+        settings, Path.cwd(), load_data(settings.data, Path.cwd()), Path(cache) if cache else None
+    )
 
 
 def check(project: Project) -> check_stage.CheckResult:
@@ -129,24 +137,40 @@ def diagnose(project: Project) -> diagnose_stage.Diagnoses:
         for name in project.settings.diagnose.splits
         if splits[name].queries and (name == "dev" or project.systems.today != "run")
     ]
-    return diagnose_stage.diagnose(project.reranking, wanted, project.settings, project.rng("diagnose"))
+    return diagnose_stage.diagnose(
+        project.reranking, wanted, project.settings, project.rng("diagnose")
+    )
 
 
 def fix(project: Project, diagnoses: diagnose_stage.Diagnoses | None = None) -> fix_stage.Fixes:
     """How far do simpler fixes go?  Each measured on dev, then combined; `.best` is the pipeline at the end."""
     failures = diagnoses.failures if diagnoses else ()
-    return fix_stage.try_fixes(project.reranking, project.checked.splits["dev"], project.settings, project.rng("fix"), failures)
+    return fix_stage.try_fixes(
+        project.reranking,
+        project.checked.splits["dev"],
+        project.settings,
+        project.rng("fix"),
+        failures,
+    )
 
 
 def mine(project: Project) -> Mined:
     """Training examples with hard negatives that are really negative, and what was dropped."""
     checked = project.checked
     return mine_stage.mine_examples(
-        project.systems, checked.splits["train"], project.settings, checked.held_out, project.duplicates, project.rng("mine"), project.root
+        project.systems,
+        checked.splits["train"],
+        project.settings,
+        checked.held_out,
+        project.duplicates,
+        project.rng("mine"),
+        project.root,
     )
 
 
-def train(project: Project, examples: Sequence[Example], *, checkpoints: str | Path | None = None) -> Trained:
+def train(
+    project: Project, examples: Sequence[Example], *, checkpoints: str | Path | None = None
+) -> Trained:
     """Fine-tune on `examples`; `.model` of the result is a SentenceTransformer.
 
     `checkpoints` is a folder to resume from after an interruption (None: a temporary one).
@@ -154,10 +178,23 @@ def train(project: Project, examples: Sequence[Example], *, checkpoints: str | P
     checked, settings = project.checked, project.settings
     training = checked.splits["train"]
     queries = {query.id: query for query in training.queries}
-    rows = build_training_set(examples, project.loaded.corpus, queries, training.judgments, project.duplicates, settings.data.min_grade)
+    rows = build_training_set(
+        examples,
+        project.loaded.corpus,
+        queries,
+        training.judgments,
+        project.duplicates,
+        settings.data.min_grade,
+    )
     with tempfile.TemporaryDirectory() as temporary:
         return train_stage.fine_tune(
-            project.systems, checked.splits["dev"], rows, settings, project.root, Path(checkpoints or temporary), project.rng("train")
+            project.systems,
+            checked.splits["dev"],
+            rows,
+            settings,
+            project.root,
+            Path(checkpoints or temporary),
+            project.rng("train"),
         )[1]
 
 
@@ -190,10 +227,19 @@ def decide(
             )
         else:
             encoder = load_encoder(
-                decide_stage.saved_settings(settings.model), project.root, cache=project.cache, path=Path(trained), name=TUNED
+                decide_stage.saved_settings(settings.model),
+                project.root,
+                cache=project.cache,
+                path=Path(trained),
+                name=TUNED,
             )
         tuned = Systems(
-            settings, project.root, project.loaded.corpus, item_to_item=checked.item_to_item, encoder=encoder, bm25=project.systems.bm25
+            settings,
+            project.root,
+            project.loaded.corpus,
+            item_to_item=checked.item_to_item,
+            encoder=encoder,
+            bm25=project.systems.bm25,
         )
     if tuned is not None:
         tuned.reranker = project.systems.reranker

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nearer import cli_index, cli_monitor, cli_serve
-from nearer.cli_shared import HERE, AsJson, ConfigPath, Force, Overrides, Quiet, RunName, Verbose, boundary, emit, open_workspace
+from nearer.cli_shared import (
+    HERE,
+    AsJson,
+    ConfigPath,
+    Force,
+    Overrides,
+    Quiet,
+    RunName,
+    Verbose,
+    boundary,
+    emit,
+    open_workspace,
+)
 
 if TYPE_CHECKING:
     from nearer.workspace import StepResult
@@ -64,7 +76,13 @@ def _run_stages(
 
 
 def _as_json(result: StepResult) -> dict[str, Any]:
-    return {"stage": result.stage, "status": result.status, "seconds": round(result.seconds, 3), "path": str(result.path), **result.summary}
+    return {
+        "stage": result.stage,
+        "status": result.status,
+        "seconds": round(result.seconds, 3),
+        "path": str(result.path),
+        **result.summary,
+    }
 
 
 def _stage_command(name: str, help_text: str) -> None:
@@ -98,7 +116,10 @@ _stage_command(
 
 @app.command("diagnose", rich_help_panel=_STAGES)
 def diagnose(
-    query: Annotated[str | None, typer.Option("--query", metavar="ID", help="Tell the story of one query instead.")] = None,
+    query: Annotated[
+        str | None,
+        typer.Option("--query", metavar="ID", help="Tell the story of one query instead."),
+    ] = None,
     config: ConfigPath = HERE,
     overrides: Overrides = None,
     run: RunName = None,
@@ -140,8 +161,12 @@ _stage_command(
 
 @app.command("why")
 def why(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Id of a train or dev query, or a text.")],
-    document: Annotated[str, typer.Argument(metavar="DOC", help="Id of the document that should have been found.")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="Id of a train or dev query, or a text.")
+    ],
+    document: Annotated[
+        str, typer.Argument(metavar="DOC", help="Id of the document that should have been found.")
+    ],
     config: ConfigPath = HERE,
     overrides: Overrides = None,
     run: RunName = None,
@@ -157,7 +182,14 @@ def why(
         _tell_story(query, [document], config, overrides, run, as_json)
 
 
-def _tell_story(query: str, documents: list[str], config: Path, overrides: list[str] | None, run: str | None, as_json: bool) -> None:
+def _tell_story(
+    query: str,
+    documents: list[str],
+    config: Path,
+    overrides: list[str] | None,
+    run: str | None,
+    as_json: bool,
+) -> None:
     from nearer import show
     from nearer.lifecycle import BY_NAME
     from nearer.stages import diagnose as stage
@@ -178,7 +210,9 @@ def decide(
     overrides: Overrides = None,
     run: RunName = None,
     force: Force = False,
-    gate: Annotated[bool, typer.Option("--gate", help="Exit with 1 unless the verdict is ship.")] = False,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit with 1 unless the verdict is ship.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -195,12 +229,17 @@ def decide(
             raise typer.Exit(1)
 
 
-_stage_command("report", "What do we show the people who must agree?\n\nWrites report.html and report.md.\n\nExample: nearer report")
+_stage_command(
+    "report",
+    "What do we show the people who must agree?\n\nWrites report.html and report.md.\n\nExample: nearer report",
+)
 
 
 @app.command("run")
 def run_all(
-    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="First stage.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="First stage.")
+    ] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="Last stage.")] = None,
     config: ConfigPath = HERE,
     overrides: Overrides = None,
@@ -221,13 +260,19 @@ def run_all(
             if name is not None and name not in BY_NAME:
                 from nearer.errors import ConfigError
 
-                raise ConfigError(f"no stage called {name!r}", next_step=f"use one of {', '.join(BY_NAME)}")
+                raise ConfigError(
+                    f"no stage called {name!r}", next_step=f"use one of {', '.join(BY_NAME)}"
+                )
         _run_stages(first, last, config, overrides, run, force, as_json)
 
 
 @app.command()
 def status(
-    config: ConfigPath = HERE, overrides: Overrides = None, run: RunName = None, as_json: AsJson = False, verbose: Verbose = False
+    config: ConfigPath = HERE,
+    overrides: Overrides = None,
+    run: RunName = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """What is done, what is stale, what comes next.
 
@@ -246,15 +291,30 @@ def status(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where nearer.yaml goes.")],
-    data: Annotated[Path | None, typer.Option(help="Folder with corpus, queries and qrels (BEIR layout).")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Documents: .jsonl, .csv, .tsv, .parquet, also .gz.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with corpus, queries and qrels (BEIR layout).")
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Documents: .jsonl, .csv, .tsv, .parquet, also .gz.")
+    ] = None,
     queries: Annotated[Path | None, typer.Option(help="Queries.")] = None,
-    judgments: Annotated[Path | None, typer.Option(help="Judgments: TSV, CSV, JSONL or TREC qrels.")] = None,
-    clicks: Annotated[Path | None, typer.Option(help="Click log, when there are no judgments.")] = None,
-    training: Annotated[Path | None, typer.Option(help="Plain training file: pairs, triplets or scored pairs.")] = None,
+    judgments: Annotated[
+        Path | None, typer.Option(help="Judgments: TSV, CSV, JSONL or TREC qrels.")
+    ] = None,
+    clicks: Annotated[
+        Path | None, typer.Option(help="Click log, when there are no judgments.")
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Plain training file: pairs, triplets or scored pairs.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Embedding model: a folder, or a name.")] = None,
-    columns: Annotated[list[str] | None, typer.Option(metavar="NAME=COLUMN", help="Your column names: --columns doc_id=product")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing nearer.yaml.")] = False,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN", help="Your column names: --columns doc_id=product"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing nearer.yaml.")
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -266,8 +326,21 @@ def init(
         from nearer import show
         from nearer.start import initialise
 
-        named = {"folder": data, "corpus": corpus, "queries": queries, "judgments": judgments, "clicks": clicks, "training": training}
-        path, seen, lines = initialise(folder, {key: value for key, value in named.items() if value}, model, columns or (), force)
+        named = {
+            "folder": data,
+            "corpus": corpus,
+            "queries": queries,
+            "judgments": judgments,
+            "clicks": clicks,
+            "training": training,
+        }
+        path, seen, lines = initialise(
+            folder,
+            {key: value for key, value in named.items() if value},
+            model,
+            columns or (),
+            force,
+        )
         if as_json:
             emit({"config": str(path), **seen})
         else:
@@ -276,7 +349,9 @@ def init(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the demo works.")] = Path("nearer-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the demo works.")] = Path(
+        "nearer-demo"
+    ),
     overrides: Overrides = None,
     force: Force = False,
     as_json: AsJson = False,

@@ -13,12 +13,33 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from nearer.cli_shared import HERE, AsJson, ConfigPath, Overrides, Quiet, RunName, Verbose, boundary, emit, open_workspace
+from nearer.cli_shared import (
+    HERE,
+    AsJson,
+    ConfigPath,
+    Overrides,
+    Quiet,
+    RunName,
+    Verbose,
+    boundary,
+    emit,
+    open_workspace,
+)
 
-app = typer.Typer(help="Re-embed, verify, cut over, roll back: generations of vectors that never mix.", no_args_is_help=True)
+app = typer.Typer(
+    help="Re-embed, verify, cut over, roll back: generations of vectors that never mix.",
+    no_args_is_help=True,
+)
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="A generation, as `nearer index list` names it.")]
-Who = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who does this, for the history (default: the user).")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="A generation, as `nearer index list` names it.")
+]
+Who = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="NAME", help="Who does this, for the history (default: the user)."
+    ),
+]
 Told = tuple[Any, str]
 
 
@@ -28,18 +49,24 @@ def _shared(*, config: ConfigPath = HERE, overrides: Overrides = None, run: RunN
 # fmt: on
 
 
-def command_of(typer_app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Told | Iterable[Told]]], None]:
+def command_of(
+    typer_app: typer.Typer, name: str | None = None
+) -> Callable[[Callable[..., Told | Iterable[Told]]], None]:
     """Make a function of the generations a command of `typer_app`."""
 
     def register(function: Callable[..., Told | Iterable[Told]]) -> None:
-        typer_app.command(name or function.__name__.rstrip("_"), help=function.__doc__)(_wrapped(function))
+        typer_app.command(name or function.__name__.rstrip("_"), help=function.__doc__)(
+            _wrapped(function)
+        )
 
     return register
 
 
 def _wrapped(function: Callable[..., Told | Iterable[Told]]) -> Callable[..., None]:
     def run(**given: Any) -> None:
-        config, overrides, name, as_json, quiet, verbose = (given.pop(one) for one in inspect.signature(_shared).parameters)
+        config, overrides, name, as_json, quiet, verbose = (
+            given.pop(one) for one in inspect.signature(_shared).parameters
+        )
         with boundary(as_json, verbose, quiet):
             from nearer import show
             from nearer.index.generations import Generations
@@ -54,7 +81,11 @@ def _wrapped(function: Callable[..., Told | Iterable[Told]]) -> Callable[..., No
                 if isinstance(value, dict) and value.get("passed") is False:
                     raise typer.Exit(2)
 
-    options = [one for each in (function, _shared) for one in inspect.signature(each, eval_str=True).parameters.values()][1:]
+    options = [
+        one
+        for each in (function, _shared)
+        for one in inspect.signature(each, eval_str=True).parameters.values()
+    ][1:]
     run.__signature__ = inspect.Signature([one.replace(kind=one.KEYWORD_ONLY) for one in options])  # type: ignore[attr-defined]
     return run
 
@@ -74,21 +105,43 @@ def _encoder(generations: Any, model: str | None, documents: int) -> Any:
 
     settings = generations.config.model
     if model is not None:
-        settings = settings.model_copy(update={"name": model, "query_prompt": None, "document_prompt": None})
+        settings = settings.model_copy(
+            update={"name": model, "query_prompt": None, "document_prompt": None}
+        )
     cache = generations.root / "runs" / ".cache"
     encoder = load_encoder(settings, generations.root, cache=cache)
     keys = cache / "embeddings" / encoder.fingerprint.id / "keys.bin"
-    return encoder if keys.is_file() and keys.stat().st_size >= 16 * documents else encoder.without_cache()
+    return (
+        encoder
+        if keys.is_file() and keys.stat().st_size >= 16 * documents
+        else encoder.without_cache()
+    )
 
 
 @_command
 def build(
     generations: Any,
-    model: Annotated[str | None, typer.Option(metavar="PATH", help="A model folder or name (default: the configured model).")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, size and price, from a measured sample.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="A new generation, even where this model has one.")] = False,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: many machines, see docs/scale.md.")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="Of ray (default: one a GPU, or one for four CPUs).")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="A model folder or name (default: the configured model)."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only estimate time, size and price, from a measured sample."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="A new generation, even where this model has one.")
+    ] = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="ray: many machines, see docs/scale.md.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of ray (default: one a GPU, or one for four CPUs).")
+    ] = None,
 ) -> Told:
     """Embed the corpus into a generation, or go on with it.
 
@@ -104,9 +157,13 @@ def build(
     encoder = _encoder(generations, model, len(corpus))
     if dry_run:
         figures = building.estimate(corpus, encoder, generations.config, generations.root)
-        return figures, "\n".join(f"  {name.replace('_', ' ')}: {value:,}" for name, value in figures.items())
+        return figures, "\n".join(
+            f"  {name.replace('_', ' ')}: {value:,}" for name, value in figures.items()
+        )
     name, today = model or generations.config.model.name, model is None
-    filled = building.build(generations, corpus, encoder, name, today=today, force=force, engine=using)
+    filled = building.build(
+        generations, corpus, encoder, name, today=today, force=force, engine=using
+    )
     return filled.as_dict(), f"{_filled(filled)}\n  → nearer index verify {filled.manifest.id}"
 
 
@@ -116,9 +173,14 @@ def bridge(
     model: Annotated[str, typer.Option(metavar="PATH", help="The new model.")],
     kind: Annotated[
         Literal["procrustes", "low_rank", "mlp"],
-        typer.Option(help="procrustes: a rotation; low_rank: with an affine correction; mlp: with a hidden layer."),
+        typer.Option(
+            help="procrustes: a rotation; low_rank: with an affine correction; mlp: with a hidden layer."
+        ),
     ] = "procrustes",
-    sample: Annotated[int, typer.Option(min=100, help="Documents and training queries it learns from, at most each.")] = 5000,
+    sample: Annotated[
+        int,
+        typer.Option(min=100, help="Documents and training queries it learns from, at most each."),
+    ] = 5000,
 ) -> Told:
     """Carry a new model's queries into the active generation's table, where re-embedding must wait.
 
@@ -130,17 +192,29 @@ def bridge(
     from nearer.index.bridging import build_bridge
 
     corpus = _corpus(generations)
-    queries = [query.text for query in frozen_split(generations.root, generations.config.run, "train").queries]
-    made = build_bridge(generations, _encoder(generations, model, len(corpus)), model, kind, corpus, queries, sample)
+    queries = [
+        query.text
+        for query in frozen_split(generations.root, generations.config.run, "train").queries
+    ]
+    made = build_bridge(
+        generations, _encoder(generations, model, len(corpus)), model, kind, corpus, queries, sample
+    )
     bridge = dict(made.bridge or {})
     kept = bridge["kept"]
     told = f"  {made.id}: its queries find {kept['recall@10']:.3f} of the new model's ten nearest (the old model's {kept['without']:.3f})"
     mend = f"  → nearer index verify {made.id}, then nearer run --from decide --set decide.bridge={made.id}"
-    return {"id": made.id, "state": made.state, **bridge, "fingerprint": made.fingerprint.id}, f"{told}\n{mend}"
+    return {
+        "id": made.id,
+        "state": made.state,
+        **bridge,
+        "fingerprint": made.fingerprint.id,
+    }, f"{told}\n{mend}"
 
 
 def _filled(filled: Any) -> str:
-    done = f"{filled.embedded:,} embedded, {filled.loaded:,} loaded again, {filled.deleted:,} deleted"
+    done = (
+        f"{filled.embedded:,} embedded, {filled.loaded:,} loaded again, {filled.deleted:,} deleted"
+    )
     return f"  {filled.manifest.id}: {filled.manifest.counts['documents']:,} documents ({done}) in {filled.seconds:,.1f} s"
 
 
@@ -155,8 +229,15 @@ def verify(generations: Any, generation: Id) -> Told:
     canaries = canary_queries(generations.config, generations.root)
     manifest = verify(generations, generation, _corpus(generations), canaries)
     report = dict(manifest.verified or {})
-    lines = [f"  {'✓' if one['passed'] else '✗'} {one['check']}: {one['found']}" for one in report["checks"]]
-    mend = f"nearer index cutover {generation}" if report["passed"] else "nearer index sync, or drop it and build again"
+    lines = [
+        f"  {'✓' if one['passed'] else '✗'} {one['check']}: {one['found']}"
+        for one in report["checks"]
+    ]
+    mend = (
+        f"nearer index cutover {generation}"
+        if report["passed"]
+        else "nearer index sync, or drop it and build again"
+    )
     return {"id": generation, "state": manifest.state, **report}, "\n".join([*lines, f"  → {mend}"])
 
 
@@ -167,11 +248,20 @@ def list_(generations: Any) -> Told:
     Example: nearer index list --json
     """
     rows = [
-        {"id": one.id, "state": one.state, "model": one.model["name"], "fingerprint": one.fingerprint.id, **one.counts}
+        {
+            "id": one.id,
+            "state": one.state,
+            "model": one.model["name"],
+            "fingerprint": one.fingerprint.id,
+            **one.counts,
+        }
         for one in generations.manifests()
     ]
     rows = [{"documents": 0, **row} for row in rows]
-    lines = [f"  {row['id']:<16}{row['state']:<10}{row['documents']:>12,} documents  {row['model']}" for row in rows]
+    lines = [
+        f"  {row['id']:<16}{row['state']:<10}{row['documents']:>12,} documents  {row['model']}"
+        for row in rows
+    ]
     return {"generations": rows}, "\n".join(lines) or "  there is none yet\n  → nearer index build"
 
 
@@ -183,7 +273,9 @@ def show(generations: Any, generation: Id) -> Told:
     """
     values = generations.manifest(generation).as_dict()
     values["fingerprint"].pop("probes")
-    values["history"] = [line for line in generations.history() if generation in (line["from"], line["to"])]
+    values["history"] = [
+        line for line in generations.history() if generation in (line["from"], line["to"])
+    ]
     import json
 
     return values, json.dumps(values, ensure_ascii=False, indent=2)
@@ -191,14 +283,21 @@ def show(generations: Any, generation: Id) -> Told:
 
 def _moved(pointer: Any) -> Told:
     back = f"  → nearer index rollback goes back to {pointer.previous}" if pointer.previous else ""
-    return {"active": pointer.id, "previous": pointer.previous, **pointer.entry}, f"  {pointer.id} is active\n{back}".rstrip()
+    return {
+        "active": pointer.id,
+        "previous": pointer.previous,
+        **pointer.entry,
+    }, f"  {pointer.id} is active\n{back}".rstrip()
 
 
 @_command
 def cutover(
     generations: Any,
     generation: Id,
-    override: Annotated[str | None, typer.Option(metavar="WHY", help="Without a decision to ship; the reason is logged.")] = None,
+    override: Annotated[
+        str | None,
+        typer.Option(metavar="WHY", help="Without a decision to ship; the reason is logged."),
+    ] = None,
     who: Who = None,
 ) -> Told:
     """Make a verified generation answer, at once, where a decision ships its model.
@@ -210,7 +309,9 @@ def cutover(
 
 @_command
 def rollback(
-    generations: Any, why: Annotated[str | None, typer.Option(metavar="WHY", help="For the history.")] = None, who: Who = None
+    generations: Any,
+    why: Annotated[str | None, typer.Option(metavar="WHY", help="For the history.")] = None,
+    who: Who = None,
 ) -> Told:
     """Make the generation before the last cut-over answer again, at once.
 
@@ -221,7 +322,9 @@ def rollback(
 
 @_command
 def rehearse(
-    generations: Any, generation: Id, query: Annotated[str | None, typer.Option(help="Asked before, between and after.")] = None
+    generations: Any,
+    generation: Id,
+    query: Annotated[str | None, typer.Option(help="Asked before, between and after.")] = None,
 ) -> Told:
     """Cut over and roll back on a copy of the pointer, and time both.
 
@@ -231,14 +334,23 @@ def rehearse(
     from nearer.retrieve.fingerprint import PROBES
 
     told = rehearse(generations, generation, query or PROBES[3])
-    asked = "".join(f"\n  {one['generation']} answered in {one['ms']:.1f} ms with {one['results']} results" for one in told["searches"])
-    return told, f"  cut-over {told['cutover_ms']:.1f} ms, rollback {told['rollback_ms']:.1f} ms{asked}"
+    asked = "".join(
+        f"\n  {one['generation']} answered in {one['ms']:.1f} ms with {one['results']} results"
+        for one in told["searches"]
+    )
+    return (
+        told,
+        f"  cut-over {told['cutover_ms']:.1f} ms, rollback {told['rollback_ms']:.1f} ms{asked}",
+    )
 
 
 @_command
 def sync(
     generations: Any,
-    watch: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.1, help="Look for changes for ever, so often.")] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0.1, help="Look for changes for ever, so often."),
+    ] = None,
 ) -> Iterable[Told]:
     """Bring generations up to date with the corpus: added, changed and deleted documents.
 
@@ -249,8 +361,13 @@ def sync(
 
     path: Path = sources.corpus_file(generations.config.data, generations.root)
     rounds = [syncing.sync(generations, _corpus(generations))] if watch is None else None
-    for done in rounds or syncing.watch(generations, lambda: _corpus(generations), path, float(watch or 0)):
-        told = "\n".join(_filled(one) for one in done) or "  there is no generation yet\n  → nearer index build"
+    for done in rounds or syncing.watch(
+        generations, lambda: _corpus(generations), path, float(watch or 0)
+    ):
+        told = (
+            "\n".join(_filled(one) for one in done)
+            or "  there is no generation yet\n  → nearer index build"
+        )
         yield {"synced": [one.as_dict() for one in done]}, told
 
 
@@ -271,4 +388,7 @@ def gc(generations: Any, who: Who = None) -> Told:
     Example: nearer index gc
     """
     gone, chunks = generations.gc(who=who)
-    return {"dropped": gone, "chunks": chunks}, f"  {len(gone)} generations and {chunks:,} old chunks are gone"
+    return {
+        "dropped": gone,
+        "chunks": chunks,
+    }, f"  {len(gone)} generations and {chunks:,} old chunks are gone"

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearer.cli_shared import HERE, AsJson, ConfigPath, Overrides, Quiet, RunName, Verbose, boundary, emit, open_workspace
+from nearer.cli_shared import (
+    HERE,
+    AsJson,
+    ConfigPath,
+    Overrides,
+    Quiet,
+    RunName,
+    Verbose,
+    boundary,
+    emit,
+    open_workspace,
+)
 
 if TYPE_CHECKING:
     from nearer.stages.monitor import Report
@@ -18,12 +29,27 @@ _TIMEOUT = 10.0  # seconds a webhook may take
 
 def monitor(  # noqa: PLR0913, PLR0917 - a command has a parameter an option
     since: Annotated[
-        datetime | None, typer.Option(metavar="DATE", formats=["%Y-%m-%d"], help="Judge every day from DATE on (default: the newest).")
+        datetime | None,
+        typer.Option(
+            metavar="DATE",
+            formats=["%Y-%m-%d"],
+            help="Judge every day from DATE on (default: the newest).",
+        ),
     ] = None,
     watch: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=1, help="Look for ever, so often; a day is judged as a whole once it is over.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=1,
+            help="Look for ever, so often; a day is judged as a whole once it is over.",
+        ),
     ] = None,
-    webhook: Annotated[str | None, typer.Option(metavar="URL", help="Post the report there when an alert fires (monitor.webhook).")] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Post the report there when an alert fires (monitor.webhook)."
+        ),
+    ] = None,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with 1 when an alert fires.")] = False,
     config: ConfigPath = HERE,
     overrides: Overrides = None,
@@ -47,7 +73,9 @@ def monitor(  # noqa: PLR0913, PLR0917 - a command has a parameter an option
             _checked(address)
         while True:
             day = since.date() if since else None
-            reports = look(Generations(workspace.root, workspace.config), day, watching=watch is not None)
+            reports = look(
+                Generations(workspace.root, workspace.config), day, watching=watch is not None
+            )
             for report in reports:
                 if as_json:
                     emit(report.as_dict())
@@ -70,7 +98,9 @@ def _checked(address: str) -> None:
 
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("not an http or https address", where="monitor.webhook", next_step="give https://…")
+        raise ConfigError(
+            "not an http or https address", where="monitor.webhook", next_step="give https://…"
+        )
 
 
 def _post(address: str, report: Report) -> None:
@@ -83,9 +113,12 @@ def _post(address: str, report: Report) -> None:
     from nearer import progress
 
     body = json.dumps(report.as_dict(), ensure_ascii=False, default=str).encode()
-    request = urllib.request.Request(address, body, {"Content-Type": "application/json", "User-Agent": "nearer"}, method="POST")  # noqa: S310 - see _checked
+    headers = {"Content-Type": "application/json", "User-Agent": "nearer"}
+    request = urllib.request.Request(address, body, headers, method="POST")  # noqa: S310 - see _checked
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310
             pass
     except (OSError, HTTPException, ValueError) as error:
-        progress.warn(f"the webhook at {urlsplit(address).hostname} did not take the report ({type(error).__name__})")
+        progress.warn(
+            f"the webhook at {urlsplit(address).hostname} did not take the report ({type(error).__name__})"
+        )

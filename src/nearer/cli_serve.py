@@ -11,14 +11,21 @@ import typer
 from nearer.cli_index import Id, Told, Who, command_of
 from nearer.cli_shared import HERE, ConfigPath, Overrides, boundary, open_workspace
 
-shadow = typer.Typer(help="Try a generation on live traffic before everybody gets it.", no_args_is_help=True)
-log = typer.Typer(help="The traffic log: import it from other systems, or draw clicks out of it.", no_args_is_help=True)
+shadow = typer.Typer(
+    help="Try a generation on live traffic before everybody gets it.", no_args_is_help=True
+)
+log = typer.Typer(
+    help="The traffic log: import it from other systems, or draw clicks out of it.",
+    no_args_is_help=True,
+)
 
 
 def serve(
     config: ConfigPath = HERE,
     overrides: Overrides = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on (default: serve.host, loopback).")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (default: serve.host, loopback).")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port (default: serve.port).")] = None,
 ) -> None:
     """Search over HTTP with the active generation and the pipeline that was judged; /dashboard shows it.
@@ -31,9 +38,16 @@ def serve(
         from nearer.index.generations import Generations
         from nearer.web.service import Tokens, run
 
-        more = [f"serve.{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None]
+        more = [
+            f"serve.{name}={value}"
+            for name, value in (("host", host), ("port", port))
+            if value is not None
+        ]
         workspace = open_workspace(config, [*(overrides or ()), *more], None)
-        tokens = Tokens(os.environ.get("NEARER_ADMIN_TOKEN") or None, os.environ.get("NEARER_SEARCH_TOKEN") or None)
+        tokens = Tokens(
+            os.environ.get("NEARER_ADMIN_TOKEN") or None,
+            os.environ.get("NEARER_SEARCH_TOKEN") or None,
+        )
         run(Generations(workspace.root, workspace.config), tokens)
 
 
@@ -43,9 +57,13 @@ def start(
     generation: Id,
     mode: Annotated[
         Literal["shadow", "interleave", "canary"],
-        typer.Option(help="shadow: out of sight; interleave: its results among the live ones; canary: alone, for some users."),
+        typer.Option(
+            help="shadow: out of sight; interleave: its results among the live ones; canary: alone, for some users."
+        ),
     ] = "shadow",
-    share: Annotated[float, typer.Option(min=0.0001, max=1.0, help="Of the queries (canary: of the users).")] = 0.1,
+    share: Annotated[
+        float, typer.Option(min=0.0001, max=1.0, help="Of the queries (canary: of the users).")
+    ] = 0.1,
     who: Who = None,
 ) -> Told:
     """Begin; a running service follows within a second, and stops it by itself when it does harm.
@@ -53,26 +71,40 @@ def start(
     Example: nearer shadow start 1a2b3c4d-1 --share 0.2
     """
     made = generations.start_rollout(generation, mode, share, who=who)
-    told = {"generation": made.generation, "mode": made.mode, "share": made.share, "since": made.since}
-    return told, f"  {mode} of {generation} on {share:.1%} of the {'users' if mode == 'canary' else 'queries'}\n  → nearer shadow report"
+    told = {
+        "generation": made.generation,
+        "mode": made.mode,
+        "share": made.share,
+        "since": made.since,
+    }
+    return (
+        told,
+        f"  {mode} of {generation} on {share:.1%} of the {'users' if mode == 'canary' else 'queries'}\n  → nearer shadow report",
+    )
 
 
 @command_of(shadow)
 def stop(
-    generations: Any, why: Annotated[str | None, typer.Option(metavar="WHY", help="For the history.")] = None, who: Who = None
+    generations: Any,
+    why: Annotated[str | None, typer.Option(metavar="WHY", help="For the history.")] = None,
+    who: Who = None,
 ) -> Told:
     """End what is tried.
 
     Example: nearer shadow stop --why "enough seen"
     """
     stopped = generations.stop_rollout(why=why, who=who)
-    return {"stopped": stopped}, f"  {stopped} is tried no longer" if stopped else "  nothing is tried"
+    return {
+        "stopped": stopped
+    }, f"  {stopped} is tried no longer" if stopped else "  nothing is tried"
 
 
 @command_of(shadow)
 def report(
     generations: Any,
-    generation: Annotated[str | None, typer.Argument(metavar="[ID]", help="The candidate (default: what is tried).")] = None,
+    generation: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The candidate (default: what is tried).")
+    ] = None,
 ) -> Told:
     """Agreement, latency, empty answers and judged quality of a candidate on the queries of the traffic log.
 
@@ -90,15 +122,22 @@ def report(
     running, active = generations.rollout(), generations.pointer().id
     chosen = generation or (running.generation if running else None)
     if chosen is None or active is None:
-        raise StoreError("nothing is tried", where=str(generations.folder), next_step="nearer shadow start ID, or nearer shadow report ID")
+        raise StoreError(
+            "nothing is tried",
+            where=str(generations.folder),
+            next_step="nearer shadow start ID, or nearer shadow report ID",
+        )
     generations.path(chosen)
     requests = read_traffic(generations.root / "traffic")
     if running and running.generation == chosen and running.mode != "shadow":
         found = guard(requests, running, generations.config.shadow, datetime.now(UTC))
         lines = [
-            f"  {row['guard']:<18}{row['candidate']:.3f} against {row['live']:.3f} live, p {row['p_worse']:.3f}" for row in found["rows"]
+            f"  {row['guard']:<18}{row['candidate']:.3f} against {row['live']:.3f} live, p {row['p_worse']:.3f}"
+            for row in found["rows"]
         ]
-        return {"generation": chosen, "mode": running.mode, **found}, "\n".join([*lines, f"  harm: {found['harm'] or 'none shown'}"])
+        return {"generation": chosen, "mode": running.mode, **found}, "\n".join(
+            [*lines, f"  harm: {found['harm'] or 'none shown'}"]
+        )
     told = write_report(generations, chosen, requests, active)
     return told, _told(told)
 
@@ -107,7 +146,10 @@ def report(
 def replay(
     generations: Any,
     generation: Id,
-    against: Annotated[str | None, typer.Option(metavar="ID", help="The other side (default: the active generation).")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The other side (default: the active generation)."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Queries, the latest ones.")] = None,
 ) -> Told:
     """Ask the queries of the traffic log again, of any two generations, and report as a shadow does.
@@ -119,21 +161,41 @@ def replay(
 
     other = against or generations.pointer().id
     if other is None:
-        raise StoreError("no generation is active", where=str(generations.folder), next_step="nearer shadow replay ID --against ID")
+        raise StoreError(
+            "no generation is active",
+            where=str(generations.folder),
+            next_step="nearer shadow replay ID --against ID",
+        )
     told = replay_log(generations, generation, other, limit)
     return told, _told(told)
 
 
 def _told(record: dict[str, Any]) -> str:
-    lines = [f"  {record['candidate']} against {record['live']}: {record['verdict']} ({'; '.join(record['reasons'])})"]
-    names = {"overlap": "results in common", "rbo": "rank-biased overlap", "top1_changed": "another first result"}
+    lines = [
+        f"  {record['candidate']} against {record['live']}: {record['verdict']} ({'; '.join(record['reasons'])})"
+    ]
+    names = {
+        "overlap": "results in common",
+        "rbo": "rank-biased overlap",
+        "top1_changed": "another first result",
+    }
     for name, one in record.get("agreement", {}).items():
-        lines.append(f"  {names[name]:<22}{one['mean']:.3f}  ({one['ci'][0]:.3f} to {one['ci'][1]:.3f})")
+        lines.append(
+            f"  {names[name]:<22}{one['mean']:.3f}  ({one['ci'][0]:.3f} to {one['ci'][1]:.3f})"
+        )
     if "latency_ms" in record:
         live, own = record["latency_ms"]["live"], record["latency_ms"]["candidate"]
-        aside = "" if record["timed"] else "; a shadow gives way to users: time it with nearer shadow replay"
-        lines.append(f"  {'p50 / p95, ms':<22}{own['p50']:.1f} / {own['p95']:.1f}, live {live['p50']:.1f} / {live['p95']:.1f}{aside}")
-        lines.append(f"  {'empty':<22}{record['empty']['candidate']}, live {record['empty']['live']}")
+        aside = (
+            ""
+            if record["timed"]
+            else "; a shadow gives way to users: time it with nearer shadow replay"
+        )
+        lines.append(
+            f"  {'p50 / p95, ms':<22}{own['p50']:.1f} / {own['p95']:.1f}, live {live['p50']:.1f} / {live['p95']:.1f}{aside}"
+        )
+        lines.append(
+            f"  {'empty':<22}{record['empty']['candidate']}, live {record['empty']['live']}"
+        )
     if judged := record.get("judged"):
         ci = f"{judged['ci'][0]:+.3f} to {judged['ci'][1]:+.3f}"
         lines.append(
@@ -162,25 +224,41 @@ def import_(
     from nearer.data.imports import import_csv, import_ubi
     from nearer.data.traffic import append_whole
 
-    lines = import_csv(queries, generation) if queries.suffix.lower() == ".csv" else import_ubi(queries, events, generation)
+    lines = (
+        import_csv(queries, generation)
+        if queries.suffix.lower() == ".csv"
+        else import_ubi(queries, events, generation)
+    )
     days: dict[str, list[bytes]] = {}
     count = {"requests": 0, "feedback": 0}
-    for line in lines:  # all of it is read before anything is written: a bad line leaves no half import
+    for (
+        line
+    ) in lines:  # all of it is read before anything is written: a bad line leaves no half import
         count["requests" if "query" in line else "feedback"] += 1
-        days.setdefault(line["time"][:10], []).append(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        days.setdefault(line["time"][:10], []).append(
+            json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        )
     for day, texts in days.items():
         path = generations.root / "traffic" / f"{day}.jsonl"
-        there = set(path.read_bytes().splitlines(keepends=True)) if path.exists() else set()  # an export that overlaps adds what is new
+        there = (
+            set(path.read_bytes().splitlines(keepends=True)) if path.exists() else set()
+        )  # an export that overlaps adds what is new
         if new := [text for text in texts if text not in there]:
             append_whole(path, b"".join(new))
-    return {
-        **count,
-        "days": sorted(days),
-    }, f"  {count['requests']:,} requests and {count['feedback']:,} lines of feedback on {len(days)} days"
+    return (
+        {
+            **count,
+            "days": sorted(days),
+        },
+        f"  {count['requests']:,} requests and {count['feedback']:,} lines of feedback on {len(days)} days",
+    )
 
 
 @command_of(log)
-def clicks(generations: Any, out: Annotated[Path, typer.Option(help="The file to write.")] = Path("clicks.jsonl")) -> Told:
+def clicks(
+    generations: Any,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("clicks.jsonl"),
+) -> Told:
     """Write requests with their clicks as one click log, which data.clicks takes.
 
     Example: nearer log clicks --out clicks.jsonl
@@ -192,7 +270,14 @@ def clicks(generations: Any, out: Annotated[Path, typer.Option(help="The file to
         for one in read_traffic(generations.root / "traffic"):
             if one.query and one.results:
                 session = {"session": one.user} if one.user else {}
-                yield one.as_dict() | session | {"clicks": [f.doc_id for f in one.feedback if f.kind == "click"]}
+                yield (
+                    one.as_dict()
+                    | session
+                    | {"clicks": [f.doc_id for f in one.feedback if f.kind == "click"]}
+                )
 
     count = write_jsonl(out, lines())
-    return {"path": str(out), "requests": count}, f"  {count:,} requests in {out}\n  → nearer init DIR --corpus … --clicks {out}"
+    return {
+        "path": str(out),
+        "requests": count,
+    }, f"  {count:,} requests in {out}\n  → nearer init DIR --corpus … --clicks {out}"

@@ -12,13 +12,25 @@ from typing import Annotated, Any
 
 import typer
 
-ConfigPath = Annotated[Path, typer.Option("-c", "--config", help="Configuration file.", show_default=True)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.epochs=1")]
-RunName = Annotated[str | None, typer.Option("--run", metavar="NAME", help="Results go to runs/NAME/.")]
+ConfigPath = Annotated[
+    Path, typer.Option("-c", "--config", help="Configuration file.", show_default=True)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.epochs=1"),
+]
+RunName = Annotated[
+    str | None, typer.Option("--run", metavar="NAME", help="Results go to runs/NAME/.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Recompute even where nothing changed.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout, everything else on stderr.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Machine-readable result on stdout, everything else on stderr."),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also what the libraries say, and full tracebacks.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Also what the libraries say, and full tracebacks.")
+]
 HERE = Path("nearer.yaml")
 
 
@@ -39,12 +51,19 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
         raise typer.Exit(2) from None
     except OSError as error:
         said = NearerError(
-            f"{error.strerror or error}", where=str(error.filename or ""), next_step="free space or mend access, then run the same command"
+            f"{error.strerror or error}",
+            where=str(error.filename or ""),
+            next_step="free space or mend access, then run the same command",
         )
         say_error(said, as_json)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        say_error(NearerError("stopped; what was finished is kept", next_step="run the same command to go on"), as_json)
+        say_error(
+            NearerError(
+                "stopped; what was finished is kept", next_step="run the same command to go on"
+            ),
+            as_json,
+        )
         raise typer.Exit(130) from None
     except (typer.Exit, typer.Abort):
         raise
@@ -53,7 +72,10 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
 
         traceback.print_exc()
         say_error(
-            NearerError(f"this is a bug in nearer: {type(error).__name__}: {error}", next_step="please report it with the lines above"),
+            NearerError(
+                f"this is a bug in nearer: {type(error).__name__}: {error}",
+                next_step="please report it with the lines above",
+            ),
             as_json,
         )
         raise typer.Exit(3) from None

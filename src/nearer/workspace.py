@@ -45,7 +45,9 @@ class StepContext:
         path = self.run_dir / relative
         if not path.exists():
             stage = relative.split("/", 1)[0]
-            raise MissingStepError(f"{relative} is missing", where=str(self.run_dir), next_step=f"nearer {stage}")
+            raise MissingStepError(
+                f"{relative} is missing", where=str(self.run_dir), next_step=f"nearer {stage}"
+            )
         return path
 
 
@@ -99,13 +101,19 @@ class Workspace:
         record = self._record(stage)
         inputs = self.inputs(stage)
         settings = {name: self.config.section(name) for name in stage.settings}
-        fingerprint = files.value_hash({"stage": stage.name, "version": stage.version, "settings": settings, "inputs": inputs})
+        fingerprint = files.value_hash(
+            {"stage": stage.name, "version": stage.version, "settings": settings, "inputs": inputs}
+        )
         if not force:
             state = self._state(stage, fingerprint, record)
             if state in ("fresh", "kept"):
                 if state == "kept":
-                    progress.warn(f"{stage.name}: using {target} as it is (not what nearer wrote); --force replaces it")
-                return StepResult(stage.name, state, time.monotonic() - started, target, _summary(record))
+                    progress.warn(
+                        f"{stage.name}: using {target} as it is (not what nearer wrote); --force replaces it"
+                    )
+                return StepResult(
+                    stage.name, state, time.monotonic() - started, target, _summary(record)
+                )
         out = self.run_dir / ".work" / f"{stage.name}-{fingerprint[:16]}"
         if force or not stage.resumable:
             shutil.rmtree(out, ignore_errors=True)
@@ -133,7 +141,14 @@ class Workspace:
 
     def context(self, stage: Stage, out: Path | None = None) -> StepContext:
         """What a stage is given; without `out` for looking only, as nothing may be written then."""
-        return StepContext(stage, self.config, self.root, self.run_dir, out or self.run_dir / ".work" / "none", self.cache)
+        return StepContext(
+            stage,
+            self.config,
+            self.root,
+            self.run_dir,
+            out or self.run_dir / ".work" / "none",
+            self.cache,
+        )
 
     # -- what is fresh -------------------------------------------------------------------------
 
@@ -143,13 +158,18 @@ class Workspace:
         for name in stage.reads:
             external = sources.external_inputs(name, self.config, self.root)
             if external is not None:
-                hashes[name] = {key: files.content_hash(path) if isinstance(path, Path) else path for key, path in external.items()}
+                hashes[name] = {
+                    key: files.content_hash(path) if isinstance(path, Path) else path
+                    for key, path in external.items()
+                }
                 continue
             path = self.run_dir / name
             if not path.exists():
                 earlier = name.split("/", 1)[0]
                 raise MissingStepError(
-                    f"{stage.name} reads {name}, which is not there yet", where=str(self.run_dir), next_step=f"nearer {earlier}"
+                    f"{stage.name} reads {name}, which is not there yet",
+                    where=str(self.run_dir),
+                    next_step=f"nearer {earlier}",
                 )
             # The record of an earlier step holds times; only what it made counts.
             hashes[name] = _hash_outputs(path) if path.is_dir() else files.content_hash(path)
@@ -164,7 +184,14 @@ class Workspace:
             try:
                 settings = {name: self.config.section(name) for name in stage.settings}
                 inputs = self.inputs(stage)
-                fingerprint = files.value_hash({"stage": stage.name, "version": stage.version, "settings": settings, "inputs": inputs})
+                fingerprint = files.value_hash(
+                    {
+                        "stage": stage.name,
+                        "version": stage.version,
+                        "settings": settings,
+                        "inputs": inputs,
+                    }
+                )
                 state = self._state(stage, fingerprint, record)
             except MissingStepError:
                 state = "waiting"

@@ -64,9 +64,18 @@ def read_clicks(path: Path, columns: Columns = fields.DEFAULT) -> ClickLog:
         ranks, clicked = _results(row), set(_clicked(row))
         query = _query(row, columns)
         queries.setdefault(query.id, query)
-        session = next((str(row.values[name]) for name in ("session", "session_id", "request_id") if row.values.get(name)), str(row.number))
+        session = next(
+            (
+                str(row.values[name])
+                for name in ("session", "session_id", "request_id")
+                if row.values.get(name)
+            ),
+            str(row.number),
+        )
         dropped["clicks on documents that were not shown"] += len(clicked - ranks.keys())
-        first_skipped = min((rank for doc_id, rank in ranks.items() if doc_id not in clicked), default=math.inf)
+        first_skipped = min(
+            (rank for doc_id, rank in ranks.items() if doc_id not in clicked), default=math.inf
+        )
         for doc_id, rank in ranks.items():
             seen = evidence[query.id, doc_id]
             seen.shown[rank] += 1
@@ -89,16 +98,30 @@ def read_clicks(path: Path, columns: Columns = fields.DEFAULT) -> ClickLog:
             found.setdefault(query_id, {})[doc_id] = 1
     if not found:
         reasons = "; ".join(f"{n} {why}" for why, n in dropped.items() if n) or "no clicks"
-        raise bad(f"no judgment can be drawn from these clicks: {reasons}", path, "use a longer log, or set data.judgments")
+        raise bad(
+            f"no judgment can be drawn from these clicks: {reasons}",
+            path,
+            "use a longer log, or set data.judgments",
+        )
     dropped["queries without a judgment"] = len(queries) - len(found)
-    return ClickLog({query_id: queries[query_id] for query_id in found}, found, {why: n for why, n in dropped.items() if n})
+    return ClickLog(
+        {query_id: queries[query_id] for query_id in found},
+        found,
+        {why: n for why, n in dropped.items() if n},
+    )
 
 
 def _query(row: Row, columns: Columns) -> Query:
     """The row's query; its id is the log's own where it has one, else made from the normalised text."""
-    text, given, chosen = row.values.get("query"), row.values.get("query_id"), row.values.get("filter")
+    text, given, chosen = (
+        row.values.get("query"),
+        row.values.get("query_id"),
+        row.values.get("filter"),
+    )
     if given is None and not isinstance(text, str):
-        raise row.bad("a line needs `query` (text) or `query_id`", "see data.clicks in the documentation")
+        raise row.bad(
+            "a line needs `query` (text) or `query_id`", "see data.clicks in the documentation"
+        )
     text = text if isinstance(text, str) else ""
     made = f"click-{hashlib.sha256(normalise(text).encode('utf-8', 'replace')).hexdigest()[:12]}"
     stamp = columns.timestamp or "time"
@@ -117,7 +140,9 @@ def _results(row: Row) -> dict[str, int]:
         raise row.bad("a line needs `results`: [{id, rank}, …]")
     ranks: dict[str, int] = {}
     for place, hit in enumerate(results, start=1):
-        doc_id, rank = (hit.get("id"), hit.get("rank", place)) if isinstance(hit, Mapping) else (hit, place)
+        doc_id, rank = (
+            (hit.get("id"), hit.get("rank", place)) if isinstance(hit, Mapping) else (hit, place)
+        )
         if not isinstance(rank, int) or rank < 1:
             raise row.bad(f"the rank {rank!r} is not 1, 2, …")
         ranks.setdefault(fields.as_id(doc_id, row, "document"), rank)
@@ -125,11 +150,20 @@ def _results(row: Row) -> dict[str, int]:
 
 
 def _clicked(row: Row) -> Iterator[str]:
-    given: Any = next((row.values[name] for name in ("clicks", "clicked", "feedback") if row.values.get(name) is not None), [])
+    given: Any = next(
+        (
+            row.values[name]
+            for name in ("clicks", "clicked", "feedback")
+            if row.values.get(name) is not None
+        ),
+        [],
+    )
     if not isinstance(given, list):
         raise row.bad("`clicks` must be a list of document ids")
     for one in given:
         hit = one if isinstance(one, Mapping) else {"id": one}
-        kind = next((hit[name] for name in ("type", "event", "kind", "action") if name in hit), "click")
+        kind = next(
+            (hit[name] for name in ("type", "event", "kind", "action") if name in hit), "click"
+        )
         if str(kind).lower() in _CLICK_WORDS:
             yield fields.as_id(hit.get("id", hit.get("doc_id")), row, "document")

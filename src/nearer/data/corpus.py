@@ -30,7 +30,9 @@ class Corpus:
     corpus.  Reading is safe from several threads (`os.pread`).
     """
 
-    def __init__(self, source: Path, handle: int, columns: Columns, rows: Iterable[tuple[Document, Row]]) -> None:
+    def __init__(
+        self, source: Path, handle: int, columns: Columns, rows: Iterable[tuple[Document, Row]]
+    ) -> None:
         """Use `Corpus.open` or `Corpus.from_documents`; the corpus owns the file descriptor `handle`."""
         weakref.finalize(self, os.close, handle)
         self.source, self._handle, self._columns = source, handle, columns
@@ -41,7 +43,10 @@ class Corpus:
             for position, (one, row) in enumerate(rows):
                 if (first := self._positions.setdefault(one.id, position)) != position:
                     mend = "keep one of them: judgments would not say which is meant"
-                    raise row.bad(f"document id {one.id!r} stands on lines {numbers[first]} and {row.number}", mend)
+                    raise row.bad(
+                        f"document id {one.id!r} stands on lines {numbers[first]} and {row.number}",
+                        mend,
+                    )
                 self.ids.append(one.id)
                 spans.extend(row.span)
                 numbers.append(row.number)
@@ -68,7 +73,10 @@ class Corpus:
     def from_documents(cls, documents: Iterable[Document]) -> Corpus:
         """A corpus of documents made in Python.  Raises DataError for duplicate ids."""
         source = Path("from_documents")
-        return cls._spooled(((one, Row(source, number, {})) for number, one in enumerate(documents, start=1)), source)
+        return cls._spooled(
+            ((one, Row(source, number, {})) for number, one in enumerate(documents, start=1)),
+            source,
+        )
 
     @classmethod
     def _spooled(cls, rows: Iterable[tuple[Document, Row]], source: Path) -> Corpus:
@@ -77,7 +85,10 @@ class Corpus:
             for one, row in rows:
                 own = {"_id": one.id, "title": one.title, "text": one.text}
                 # A metadata field may not take the place of the id, title or text.
-                line = json.dumps(own | fields.plain(one.metadata) | own, ensure_ascii=False).encode() + b"\n"
+                line = (
+                    json.dumps(own | fields.plain(one.metadata) | own, ensure_ascii=False).encode()
+                    + b"\n"
+                )
                 spool.write(line)
                 yield one, row._replace(span=(start, len(line)))
                 start += len(line)
@@ -106,14 +117,23 @@ class Corpus:
         """The document at a position (from the end when negative).  Raises IndexError, and DataError when the file changed."""
         start, length = (int(n) for n in self._spans[position])
         try:
-            values = json.loads(os.pread(self._handle, length, start).decode("utf-8-sig" if start == 0 else "utf-8"))
+            values = json.loads(
+                os.pread(self._handle, length, start).decode("utf-8-sig" if start == 0 else "utf-8")
+            )
             one = fields.document(Row(self.source, 0, values), self._columns)
         except (ValueError, AttributeError, TypeError, DataError):
             one = None
         if one is None or one.id != self.ids[position]:
-            raise bad("the file changed while it was read", f"{self.source} (document {self.ids[position]})", "run it again")
+            raise bad(
+                "the file changed while it was read",
+                f"{self.source} (document {self.ids[position]})",
+                "run it again",
+            )
         return one
 
     def contents(self, positions: Sequence[int] | None = None) -> Iterator[str]:
         """Title and text of each document, in order of `positions` (default: all)."""
-        return (self[int(position)].content for position in (range(len(self)) if positions is None else positions))
+        return (
+            self[int(position)].content
+            for position in (range(len(self)) if positions is None else positions)
+        )

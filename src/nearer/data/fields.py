@@ -20,11 +20,24 @@ from nearer.types import Document, Query
 
 Aliases = Mapping[str, tuple[str, ...]]
 DOCUMENT_ALIASES: Aliases = {
-    "id": ("_id", "id", "doc_id", "docid", "doc-id", "document_id", "corpus-id", "corpus_id", "pid"),
+    "id": (
+        "_id",
+        "id",
+        "doc_id",
+        "docid",
+        "doc-id",
+        "document_id",
+        "corpus-id",
+        "corpus_id",
+        "pid",
+    ),
     "title": ("title",),
     "text": ("text", "contents", "content", "body", "passage", "document"),
 }
-QUERY_ALIASES: Aliases = {"id": ("_id", "id", "query_id", "query-id", "qid"), "text": ("text", "query", "question")}
+QUERY_ALIASES: Aliases = {
+    "id": ("_id", "id", "query_id", "query-id", "qid"),
+    "text": ("text", "query", "question"),
+}
 JUDGMENT_ALIASES: Aliases = {
     "query_id": ("query-id", "query_id", "qid", "query"),
     "doc_id": ("corpus-id", "corpus_id", "doc_id", "doc-id", "docid", "document_id", "pid"),
@@ -51,7 +64,9 @@ def _need(name: str, columns: Columns, aliases: Aliases, row: Row) -> tuple[str,
     column = column_of(name, columns, aliases, row)
     if column is None:
         what = f"no column {getattr(columns, name)!r}; the columns here: {', '.join(row.values) or 'none'}"
-        raise row.bad(what, f"set data.columns.{name} to the one that holds the {name.replace('_', ' ')}")
+        raise row.bad(
+            what, f"set data.columns.{name} to the one that holds the {name.replace('_', ' ')}"
+        )
     return column, row.values[column]
 
 
@@ -98,7 +113,11 @@ def document(row: Row, columns: Columns) -> Document:
     title_column = column_of("title", columns, DOCUMENT_ALIASES, row)
     if title_column is None and columns.title != DEFAULT.title:
         _need("title", columns, DOCUMENT_ALIASES, row)
-    metadata = {key: plain(value) for key, value in row.values.items() if key not in (id_column, text_column, title_column)}
+    metadata = {
+        key: plain(value)
+        for key, value in row.values.items()
+        if key not in (id_column, text_column, title_column)
+    }
     title = _as_text(title_column, row) if title_column else ""
     return Document(as_id(doc_id, row, "document"), _as_text(text_column, row), title, metadata)
 
@@ -114,7 +133,9 @@ def query(row: Row, columns: Columns) -> Query:
         raise row.bad("`filter` must be {field: value, …}")
     if not isinstance(tags or [], list):
         raise row.bad("`tags` must be a list of words")
-    if not isinstance(spans or [], list) or any(not isinstance(span, Mapping) for span in spans or ()):
+    if not isinstance(spans or [], list) or any(
+        not isinstance(span, Mapping) for span in spans or ()
+    ):
         raise row.bad("`gold_spans` must be a list of objects")
     return Query(
         as_id(query_id, row, "query"),
@@ -122,7 +143,11 @@ def query(row: Row, columns: Columns) -> Query:
         filter=plain(chosen) if chosen else None,
         tags=tuple(str(tag) for tag in tags or ()),
         gold_spans=tuple(plain(span) for span in spans or ()),
-        metadata={k: plain(v) for k, v in row.values.items() if k not in (id_column, text_column, "filter", "tags", "gold_spans")},
+        metadata={
+            k: plain(v)
+            for k, v in row.values.items()
+            if k not in (id_column, text_column, "filter", "tags", "gold_spans")
+        },
     )
 
 
@@ -144,7 +169,11 @@ def grade(value: Any, where: str) -> int:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not number.is_integer() or isinstance(value, bool):
-        raise bad(f"the grade {value!r} is not a whole number", where, "use 0 for not relevant and 1, 2, … for relevant")
+        raise bad(
+            f"the grade {value!r} is not a whole number",
+            where,
+            "use 0 for not relevant and 1, 2, … for relevant",
+        )
     return max(0, int(number))
 
 
@@ -156,7 +185,12 @@ def judgment(row: Row, columns: Columns) -> tuple[str, str, int]:
     query_column, query_id = _need("query_id", columns, JUDGMENT_ALIASES, row)
     doc_column, doc_id = _need("doc_id", columns, JUDGMENT_ALIASES, row)
     ids = as_id(query_id, row, "query"), as_id(doc_id, row, "document")
-    if columns.score == DEFAULT.score and row.values.keys() <= {query_column, doc_column, columns.split, columns.timestamp}:
+    if columns.score == DEFAULT.score and row.values.keys() <= {
+        query_column,
+        doc_column,
+        columns.split,
+        columns.timestamp,
+    }:
         return *ids, 1
     return *ids, grade(_need("score", columns, JUDGMENT_ALIASES, row)[1], row.where)
 
@@ -165,7 +199,11 @@ def split_name(value: Any, where: str) -> str:
     """train, dev or test, also from names such as `validation`.  Raises DataError."""
     split = SPLIT_NAMES.get(str(value).strip().lower())
     if split is None:
-        raise bad(f"{value!r} is no split", where, "use train, dev or test; or set data.columns.split to null")
+        raise bad(
+            f"{value!r} is no split",
+            where,
+            "use train, dev or test; or set data.columns.split to null",
+        )
     return split
 
 
@@ -176,7 +214,10 @@ def read_queries(path: Path, columns: Columns = DEFAULT) -> dict[str, Query]:
     for row in records.read(path):
         one = query(row, columns)
         if one.id in found:
-            raise row.bad(f"query id {one.id!r} stands on lines {places[one.id]} and {row.number}", "keep one of them")
+            raise row.bad(
+                f"query id {one.id!r} stands on lines {places[one.id]} and {row.number}",
+                "keep one of them",
+            )
         found[one.id], places[one.id] = one, row.number
     if not found:
         raise bad("the file holds no queries", path, "correct data.queries or data.folder")
@@ -185,6 +226,12 @@ def read_queries(path: Path, columns: Columns = DEFAULT) -> dict[str, Query]:
 
 def query_line(one: Query) -> dict[str, Any]:
     """The line of a `queries.jsonl`, as `read_queries` reads it back."""
-    special = {"filter": dict(one.filter or {}), "tags": list(one.tags), "gold_spans": [dict(span) for span in one.gold_spans]}
-    line = {"_id": one.id, "text": one.text} | {name: value for name, value in special.items() if value}
+    special = {
+        "filter": dict(one.filter or {}),
+        "tags": list(one.tags),
+        "gold_spans": [dict(span) for span in one.gold_spans],
+    }
+    line = {"_id": one.id, "text": one.text} | {
+        name: value for name, value in special.items() if value
+    }
     return line | {key: value for key, value in one.metadata.items() if key not in line}

@@ -23,20 +23,39 @@ class Found:
         self.examples = examples
         self.items: list[Finding] = []
 
-    def add(self, code: str, message: str, examples: Sequence[str] = (), count: int | None = None, **more: Any) -> None:
+    def add(
+        self,
+        code: str,
+        message: str,
+        examples: Sequence[str] = (),
+        count: int | None = None,
+        **more: Any,
+    ) -> None:
         """`count` is how many examples there are, where not all of them are given."""
         lines = (" ".join(example.split()) for example in examples[: self.examples])
         shown = tuple(line if len(line) <= 200 else f"{line[:199]}…" for line in lines)
-        self.items.append(Finding(code, message, len(examples) if count is None else count, examples=shown, **more))
+        self.items.append(
+            Finding(
+                code, message, len(examples) if count is None else count, examples=shown, **more
+            )
+        )
 
     def stop_if_fatal(self) -> None:
         """Raises DataError with a line for each fatal finding."""
         if fatal := [item for item in self.items if item.fatal]:
-            raise DataError("\n".join(item.message for item in fatal), where=fatal[0].where, next_step=fatal[0].next_step)
+            raise DataError(
+                "\n".join(item.message for item in fatal),
+                where=fatal[0].where,
+                next_step=fatal[0].next_step,
+            )
 
 
 def notice_item_to_item(
-    corpus: Corpus, queries: Mapping[str, Query], judgments: Mapping[str, Judgments], setting: bool | None, found: Found
+    corpus: Corpus,
+    queries: Mapping[str, Query],
+    judgments: Mapping[str, Judgments],
+    setting: bool | None,
+    found: Found,
 ) -> bool:
     """Whether queries are documents: their ids are, and their words too (small numbers may be ids of both by chance)."""
     if setting is not None:
@@ -47,20 +66,34 @@ def notice_item_to_item(
         return False
     overlaps = []
     for query_id in both[:: max(1, len(both) // 100)]:
-        asked, own = (set(near.normalise(t).split()) for t in (queries[query_id].text, corpus[corpus.position(query_id)].content))
+        asked, own = (
+            set(near.normalise(t).split())
+            for t in (queries[query_id].text, corpus[corpus.position(query_id)].content)
+        )
         overlaps.append(len(asked & own) / max(len(asked), 1))
     if np.median(overlaps) < 0.5:
         return False
     message = f"Item-to-item data: {len(both)} of {len(ids)} judged queries are documents. An item is left out of its own results."
-    found.add("item_to_item", message, count=len(both), next_step="set data.item_to_item: false if a query may find itself")
+    found.add(
+        "item_to_item",
+        message,
+        count=len(both),
+        next_step="set data.item_to_item: false if a query may find itself",
+    )
     return True
 
 
 def fitting_judgments(
-    corpus: Corpus, queries: Mapping[str, Query], judgments: Mapping[str, Judgments], item_to_item: bool, found: Found
+    corpus: Corpus,
+    queries: Mapping[str, Query],
+    judgments: Mapping[str, Judgments],
+    item_to_item: bool,
+    found: Found,
 ) -> Splits:
     """Judgments without those of unknown documents or queries, and of an item for itself."""
-    doc_ids = {doc_id for graded in judgments.values() for judged in graded.values() for doc_id in judged}
+    doc_ids = {
+        doc_id for graded in judgments.values() for judged in graded.values() for doc_id in judged
+    }
     query_ids = {query_id for graded in judgments.values() for query_id in graded}
     kinds: tuple[tuple[str, set[str], Any, Sequence[str]], ...] = (
         ("documents", doc_ids, corpus, corpus.ids), ("queries", query_ids, queries, list(queries))
@@ -71,16 +104,28 @@ def fitting_judgments(
         if lost and len(lost) >= _FOREIGN * len(ids):
             message += f", for example {lost[0]!r} (the data has {next(iter(own_ids), '')!r}): these judgments belong to another corpus."
             mend = "name the judgments that belong to this corpus, or the right id column in data.columns"
-            found.add(f"missing_{what}", message, lost, fatal=True, where="data.judgments", next_step=mend)
+            found.add(
+                f"missing_{what}", message, lost, fatal=True, where="data.judgments", next_step=mend
+            )
         elif lost:
             found.add(f"missing_{what}", f"{message}. Their judgments are left out.", lost)
-    if own := item_to_item and sum(q in docs for graded in judgments.values() for q, docs in graded.items() if q in queries):
-        found.add("self_judgments", f"{own} items are judged relevant to themselves; these judgments are left out.", count=own)
+    if own := item_to_item and sum(
+        q in docs for graded in judgments.values() for q, docs in graded.items() if q in queries
+    ):
+        found.add(
+            "self_judgments",
+            f"{own} items are judged relevant to themselves; these judgments are left out.",
+            count=own,
+        )
     if not query_ids:
         found.add("no_judgments", "There are no judgments.", fatal=True, where="data.judgments")
     return {
         name: {
-            q: {d: grade for d, grade in docs.items() if d in corpus and not (item_to_item and d == q)}
+            q: {
+                d: grade
+                for d, grade in docs.items()
+                if d in corpus and not (item_to_item and d == q)
+            }
             for q, docs in sorted(graded.items())
             if q in queries
         }
@@ -88,23 +133,46 @@ def fitting_judgments(
     }
 
 
-def usable_queries(queries: Mapping[str, Query], judgments: Mapping[str, Judgments], found: Found) -> Splits:
+def usable_queries(
+    queries: Mapping[str, Query], judgments: Mapping[str, Judgments], found: Found
+) -> Splits:
     """Judgments of queries that have a text and at least one relevant document."""
     judged = {query_id for graded in judgments.values() for query_id in graded}
-    unjudged = [f"{query_id}: {query.text}" for query_id, query in queries.items() if query_id not in judged]
+    unjudged = [
+        f"{query_id}: {query.text}" for query_id, query in queries.items() if query_id not in judged
+    ]
     if unjudged:
-        found.add("queries_without_judgments", f"{len(unjudged)} of {len(queries)} queries have no judgment and are not used.", unjudged)
+        found.add(
+            "queries_without_judgments",
+            f"{len(unjudged)} of {len(queries)} queries have no judgment and are not used.",
+            unjudged,
+        )
     blank = sorted(query_id for query_id in judged if not queries[query_id].text.strip())
     if blank:
-        found.add("empty_queries", f"{len(blank)} judged queries have no text and are left out.", blank)
-    barren = sorted({q for graded in judgments.values() for q, docs in graded.items() if not any(docs.values())} - set(blank))
+        found.add(
+            "empty_queries", f"{len(blank)} judged queries have no text and are left out.", blank
+        )
+    barren = sorted(
+        {q for graded in judgments.values() for q, docs in graded.items() if not any(docs.values())}
+        - set(blank)
+    )
     if barren:
         message = "judged queries have no relevant document in the corpus and are left out: no ranking could score above 0."
-        found.add("queries_without_relevant", f"{len(barren)} {message}", [f"{q}: {queries[q].text}" for q in barren])
+        found.add(
+            "queries_without_relevant",
+            f"{len(barren)} {message}",
+            [f"{q}: {queries[q].text}" for q in barren],
+        )
     useless = set(blank)
     usable = {
-        name: {q: docs for q, docs in graded.items() if q not in useless and any(docs.values())} for name, graded in judgments.items()
+        name: {q: docs for q, docs in graded.items() if q not in useless and any(docs.values())}
+        for name, graded in judgments.items()
     }
     if not any(usable.values()):
-        found.add("no_usable_query", "No query has both a text and a relevant document.", fatal=True, where="data.judgments")
+        found.add(
+            "no_usable_query",
+            "No query has both a text and a relevant document.",
+            fatal=True,
+            where="data.judgments",
+        )
     return usable

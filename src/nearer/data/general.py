@@ -29,6 +29,10 @@ def load_general() -> tuple[Corpus, Split]:
     packed = files("nearer.data").joinpath(FILE).read_bytes()
     lines = [json.loads(line) for line in gzip.decompress(packed).decode("utf-8").splitlines()]
     corpus = Corpus.from_documents(Document(line["_id"], line["text"]) for line in lines)
-    queries = tuple(Query(f"q-{line['_id']}", line["query"], tags=(line["topic"],)) for line in lines)
-    judgments = {f"q-{line['_id']}": dict.fromkeys([line["_id"], *line.get("also", ())], 1) for line in lines}
+    queries = tuple(
+        Query(f"q-{line['_id']}", line["query"], tags=(line["topic"],)) for line in lines
+    )
+    judgments = {
+        f"q-{line['_id']}": dict.fromkeys([line["_id"], *line.get("also", ())], 1) for line in lines
+    }
     return corpus, Split("general", queries, judgments)

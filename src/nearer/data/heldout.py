@@ -44,7 +44,16 @@ class HeldOut:
     def of(cls, texts: Iterable[str], near_duplicate: float) -> HeldOut:
         """Guard for the given texts; `near_duplicate` is the Jaccard similarity of word 3-grams that collides."""
         shingle = Shingler()
-        return cls(near_duplicate, dict(sorted((digest(normal), shingle(normal)) for normal in set(map(normalise, texts)) if normal)))
+        return cls(
+            near_duplicate,
+            dict(
+                sorted(
+                    (digest(normal), shingle(normal))
+                    for normal in set(map(normalise, texts))
+                    if normal
+                )
+            ),
+        )
 
     def collides(self, text: str) -> str | None:
         """`exact` (equal after normalisation), `near-duplicate`, or None."""
@@ -53,15 +62,23 @@ class HeldOut:
             return "exact"
         own = self._shingle(normal)
         shared = Counter(held for h in own.tolist() for held in self._holders.get(h, ()))
-        close = any(n / (own.size + self._sets[held].size - n) >= self.threshold for held, n in shared.items())
+        close = any(
+            n / (own.size + self._sets[held].size - n) >= self.threshold
+            for held, n in shared.items()
+        )
         return "near-duplicate" if close else None
 
     def save(self, path: Path) -> None:
         """Write an .npz (no pickle) whose bytes depend on the content alone."""
-        exact, lengths = np.array(list(self._sets), np.uint64), np.array([one.size for one in self._sets.values()], np.int64)
+        exact, lengths = (
+            np.array(list(self._sets), np.uint64),
+            np.array([one.size for one in self._sets.values()], np.int64),
+        )
         shingles = np.concatenate([np.empty(0, np.uint64), *self._sets.values()])
         with files.atomic(path, "wb") as handle:
-            np.savez(handle, threshold=self.threshold, exact=exact, lengths=lengths, shingles=shingles)
+            np.savez(
+                handle, threshold=self.threshold, exact=exact, lengths=lengths, shingles=shingles
+            )
 
     @classmethod
     def load(cls, path: Path) -> HeldOut:
@@ -69,9 +86,14 @@ class HeldOut:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 sets = np.split(stored["shingles"], np.cumsum(stored["lengths"])[:-1])
-                return cls(float(stored["threshold"]), dict(zip(stored["exact"].tolist(), sets, strict=False)))
+                return cls(
+                    float(stored["threshold"]),
+                    dict(zip(stored["exact"].tolist(), sets, strict=False)),
+                )
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise bad(f"not a guard of held-out queries: {error}", path, "nearer check --force") from None
+            raise bad(
+                f"not a guard of held-out queries: {error}", path, "nearer check --force"
+            ) from None
 
 
 def open_test(folder: Path, log: Path, reason: str) -> Split:
@@ -84,7 +106,12 @@ def open_test(folder: Path, log: Path, reason: str) -> Split:
     if not queries.is_file():
         raise bad("there is no test split", folder, "nearer check")
     n_queries = sum(1 for line in queries.read_bytes().splitlines() if line.strip())
-    look = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason, "pid": os.getpid(), "n_queries": n_queries}
+    look = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reason": reason,
+        "pid": os.getpid(),
+        "n_queries": n_queries,
+    }
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as out:
         out.write(json.dumps(look, ensure_ascii=False) + "\n")

@@ -46,10 +46,19 @@ def import_ubi(queries: Path, events: Path | None, generation: str) -> Iterator[
     for where, line in _json_lines(queries):
         query_id, text = line.get("query_id"), line.get("user_query")
         if not isinstance(query_id, str) or not isinstance(text, str):
-            raise bad("a line of ubi_queries needs query_id and user_query", where, "export the index ubi_queries")
+            raise bad(
+                "a line of ubi_queries needs query_id and user_query",
+                where,
+                "export the index ubi_queries",
+            )
         hits = line.get("query_response_hit_ids") or line.get("query_response_objects_ids") or []
         yield _request(
-            _time(line.get("timestamp"), where), query_id, text, [(str(hit), None) for hit in hits], generation, line.get("client_id")
+            _time(line.get("timestamp"), where),
+            query_id,
+            text,
+            [(str(hit), None) for hit in hits],
+            generation,
+            line.get("client_id"),
         )
     for where, line in _json_lines(events) if events else ():
         known = str(line.get("action_name", "")).lower()
@@ -73,27 +82,64 @@ def import_csv(path: Path, generation: str) -> Iterator[dict[str, Any]]:
     requests: dict[str, tuple[dict[str, str], list[tuple[int, str, float | None, bool]]]] = {}
     with open(path, encoding="utf-8-sig", newline="") as handle:
         rows = csv.DictReader(handle)
-        found = {name: next((one for one in aliases if one in (rows.fieldnames or ())), None) for name, aliases in _NAMES.items()}
+        found = {
+            name: next((one for one in aliases if one in (rows.fieldnames or ())), None)
+            for name, aliases in _NAMES.items()
+        }
         missing = [name for name in ("time", "query", "doc_id") if found[name] is None]
         if missing:
-            raise bad(f"no column for {', '.join(missing)}", f"{path}:1", f"name it {' or '.join(_NAMES[missing[0]])}")
+            raise bad(
+                f"no column for {', '.join(missing)}",
+                f"{path}:1",
+                f"name it {' or '.join(_NAMES[missing[0]])}",
+            )
         for number, row in enumerate(rows, start=2):
-            one = {name: (row.get(column) or "") if column else "" for name, column in found.items()}
-            key = one["request_id"] or hashlib.sha256("\0".join((one["time"], one["user"], one["query"])).encode()).hexdigest()[:24]
+            one = {
+                name: (row.get(column) or "") if column else "" for name, column in found.items()
+            }
+            key = (
+                one["request_id"]
+                or hashlib.sha256(
+                    "\0".join((one["time"], one["user"], one["query"])).encode()
+                ).hexdigest()[:24]
+            )
             values, hits = requests.setdefault(key, (one, []))
             try:
                 rank = int(one["rank"] or len(hits) + 1)
                 score = float(one["score"]) if one["score"] else None
                 values["time"] = _time(values["time"], f"{path}:{number}")
             except ValueError:
-                raise bad(f"rank {one['rank']!r} or score {one['score']!r} is not a number", f"{path}:{number}", "mend that row") from None
+                raise bad(
+                    f"rank {one['rank']!r} or score {one['score']!r} is not a number",
+                    f"{path}:{number}",
+                    "mend that row",
+                ) from None
             if one["doc_id"]:
-                hits.append((rank, one["doc_id"], score, one["clicked"].strip().lower() not in ("", "0", "false", "no")))
+                hits.append(
+                    (
+                        rank,
+                        one["doc_id"],
+                        score,
+                        one["clicked"].strip().lower() not in ("", "0", "false", "no"),
+                    )
+                )
     for key, (values, hits) in requests.items():
         ordered = sorted(hits)
         latency = float(values["latency_ms"] or 0)
-        yield _request(values["time"], key, values["query"], [(d, s) for _, d, s, _ in ordered], generation, values["user"], latency)
-        if feedback := [{"kind": "click", "id": d, "value": 1.0, "time": values["time"]} for _, d, _, clicked in ordered if clicked]:
+        yield _request(
+            values["time"],
+            key,
+            values["query"],
+            [(d, s) for _, d, s, _ in ordered],
+            generation,
+            values["user"],
+            latency,
+        )
+        if feedback := [
+            {"kind": "click", "id": d, "value": 1.0, "time": values["time"]}
+            for _, d, _, clicked in ordered
+            if clicked
+        ]:
             yield {"time": values["time"], "request_id": key, "feedback": feedback}
 
 
@@ -106,8 +152,18 @@ def _request(
     user: Any = None,
     latency: float = 0.0,
 ) -> dict[str, Any]:
-    scored = [(doc_id, 1.0 / rank if score is None else score) for rank, (doc_id, score) in enumerate(hits, start=1)]
-    line = {"time": time, "request_id": request_id, "query": query, "filter": None, "generation": generation, "results": ranked(scored)}
+    scored = [
+        (doc_id, 1.0 / rank if score is None else score)
+        for rank, (doc_id, score) in enumerate(hits, start=1)
+    ]
+    line = {
+        "time": time,
+        "request_id": request_id,
+        "query": query,
+        "filter": None,
+        "generation": generation,
+        "results": ranked(scored),
+    }
     person = {"user": hashlib.sha256(str(user).encode()).hexdigest()[:16]} if user else {}
     return line | {"latency_ms": latency} | person
 
@@ -131,5 +187,7 @@ def _time(value: Any, where: str) -> str:
             seconds = float(value)
             time = datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError):
-        raise bad(f"{value!r} is not a time", where, "use ISO 8601, or seconds or milliseconds since 1970") from None
+        raise bad(
+            f"{value!r} is not a time", where, "use ISO 8601, or seconds or milliseconds since 1970"
+        ) from None
     return time.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -34,7 +34,11 @@ def load(data: Data, root: Path) -> Loaded:
     if data.clicks and not paths:
         log = clicks.read_clicks(sources.named(root, data.clicks, "data.clicks"), data.columns)
         queries = log.queries | queries
-        if nameless := [query_id for query_id, query in log.queries.items() if not query.text and queries[query_id] is query]:
+        if nameless := [
+            query_id
+            for query_id, query in log.queries.items()
+            if not query.text and queries[query_id] is query
+        ]:
             what = f"the click log names query {nameless[0]!r} without its text"
             raise sources.bad(what, data.clicks, "log the query's text, or set data.queries")
         return Loaded(corpus, queries, {"all": log.judgments}, log.dropped)
@@ -48,10 +52,16 @@ def load_corpus(data: Data, root: Path) -> Corpus:
 
 def load_training(data: Data, root: Path) -> list[Example]:
     """Examples of the plain training file; empty when none is named.  Raises DataError."""
-    return pairs.read_training(sources.named(root, data.training, "data.training")) if data.training else []
+    return (
+        pairs.read_training(sources.named(root, data.training, "data.training"))
+        if data.training
+        else []
+    )
 
 
-def _judgments(data: Data, paths: Mapping[str, Path], queries: Mapping[str, Query]) -> dict[str, Judgments]:
+def _judgments(
+    data: Data, paths: Mapping[str, Path], queries: Mapping[str, Query]
+) -> dict[str, Judgments]:
     if set(paths) != {"all"}:
         return {split: trec.read_qrels(path, data.columns) for split, path in paths.items()}
     found = trec.read_judgments(paths["all"], data.columns)
@@ -59,12 +69,20 @@ def _judgments(data: Data, paths: Mapping[str, Path], queries: Mapping[str, Quer
     if not column or "all" not in found:
         return dict(found)
     if len(found) > 1:
-        raise sources.bad(f"some rows have a {column}, some have none", paths["all"], "fill the column")
+        raise sources.bad(
+            f"some rows have a {column}, some have none", paths["all"], "fill the column"
+        )
     divided: dict[str, dict[str, Mapping[str, int]]] = {}
     for query_id, graded in found["all"].items():
-        value = queries[query_id].metadata.get(column) if query_id in queries else "train"  # unknown ones are check's to report
+        value = (
+            queries[query_id].metadata.get(column) if query_id in queries else "train"
+        )  # unknown ones are check's to report
         if value is None:
             what = f"neither the judgments nor query {query_id!r} have the column {column!r}"
-            raise sources.bad(what, "data.columns.split", "correct data.columns.split, or set it to null to have a split made")
+            raise sources.bad(
+                what,
+                "data.columns.split",
+                "correct data.columns.split, or set it to null to have a split made",
+            )
         divided.setdefault(fields.split_name(value, f"query {query_id}"), {})[query_id] = graded
     return dict(divided)

@@ -40,7 +40,9 @@ def normalise(text: str) -> str:
 
 def digest(text: str) -> int:
     """64-bit hash, the same on every machine and in every process."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little"
+    )
 
 
 class Shingler:
@@ -53,13 +55,21 @@ class Shingler:
         """Distinct shingles of a normalised text, sorted uint64; empty for an empty text."""
         words = normal.split()
         if len(words) < 3:
-            return np.array([digest(" ".join(sorted(set(words))))] if words else [], dtype=np.uint64)
+            return np.array(
+                [digest(" ".join(sorted(set(words))))] if words else [], dtype=np.uint64
+            )
         known = self._words
         if len(known) > _VOCABULARY:
             known.clear()
-        hashed = np.fromiter((known[w] if w in known else known.setdefault(w, digest(w)) for w in words), np.uint64, len(words))
+        hashed = np.fromiter(
+            (known[w] if w in known else known.setdefault(w, digest(w)) for w in words),
+            np.uint64,
+            len(words),
+        )
         first, second, third = hashed[:-2], hashed[1:-1], hashed[2:]
-        mixed = (first * np.uint64(0x9E3779B97F4A7C15)) ^ (second * np.uint64(0xC2B2AE3D27D4EB4F) + (third >> np.uint64(7)))
+        mixed = (first * np.uint64(0x9E3779B97F4A7C15)) ^ (
+            second * np.uint64(0xC2B2AE3D27D4EB4F) + (third >> np.uint64(7))
+        )
         mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9) + third
         return np.unique(mixed)
 
@@ -109,7 +119,10 @@ def joined(n: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def near_duplicates(
-    texts: Iterable[str], threshold: float, what: str = "documents", reread: Callable[[Sequence[int]], Iterator[str]] | None = None
+    texts: Iterable[str],
+    threshold: float,
+    what: str = "documents",
+    reread: Callable[[Sequence[int]], Iterator[str]] | None = None,
 ) -> Groups:
     """Groups of texts that are equal after `normalise` or have Jaccard similarity ≥ `threshold`.
 
@@ -124,23 +137,32 @@ def near_duplicates(
     candidates = _candidates(positions, bands)
     wanted = sorted(set(itertools.chain.from_iterable(candidates)))
     shingle = Shingler()
-    shingles = {position: shingle(normalise(text)) for position, text in zip(wanted, reread(wanted), strict=True)}
+    shingles = {
+        position: shingle(normalise(text))
+        for position, text in zip(wanted, reread(wanted), strict=True)
+    }
     with progress.task(f"comparing {what}", len(candidates), "pairs") as task:
         for done, (a, b) in enumerate(candidates):
             if (similarity := jaccard(shingles[a], shingles[b])) >= threshold:
                 pairs.append(Pair(a, b, round(similarity, 4)))
             if done % _BATCH == 0:
                 task.reach(done)
-    groups = tuple(tuple(group) for group in joined(n_texts, (pair[:2] for pair in pairs)) if len(group) > 1)
+    groups = tuple(
+        tuple(group) for group in joined(n_texts, (pair[:2] for pair in pairs)) if len(group) > 1
+    )
     return Groups(groups, tuple(sorted(pairs)))
 
 
-def _scan(texts: Iterable[str], threshold: float, what: str) -> tuple[int, list[int], NDArray[np.uint64], list[Pair]]:
+def _scan(
+    texts: Iterable[str], threshold: float, what: str
+) -> tuple[int, list[int], NDArray[np.uint64], list[Pair]]:
     """How many texts; positions of the different ones, with the MinHash bands of each; pairs of equal ones."""
     from datasketch import MinHash
 
     # Signature values a band: as many as still find 99.5% of the pairs that are just at the threshold.
-    rows = max((r for r in range(1, 33) if (1 - threshold**r) ** (_PERMUTATIONS // r) <= 0.005), default=1)
+    rows = max(
+        (r for r in range(1, 33) if (1 - threshold**r) ** (_PERMUTATIONS // r) <= 0.005), default=1
+    )
     n_bands = _PERMUTATIONS // rows
     weights = np.random.default_rng(1).integers(1, 2**63, size=rows, dtype=np.uint64) | np.uint64(1)
     start = MinHash(_PERMUTATIONS, seed=1, hashfunc=int, scheme="affine64")
@@ -160,11 +182,22 @@ def _scan(texts: Iterable[str], threshold: float, what: str) -> tuple[int, list[
             if original != position:
                 equal.append(Pair(original, position, 1.0, exact=True))
                 continue
-            signature = MinHash(_PERMUTATIONS, hashfunc=int, scheme="affine64", seed=1, permutations=start.permutations)
+            signature = MinHash(
+                _PERMUTATIONS,
+                hashfunc=int,
+                scheme="affine64",
+                seed=1,
+                permutations=start.permutations,
+            )
             signature.update_batch(shingle(normal).tolist())
             values = signature.hashvalues[: n_bands * rows].reshape(n_bands, rows)
             bands.extend((values * weights).sum(axis=1, dtype=np.uint64).tolist())
-    return position + 1, list(first.values()), np.array(bands, dtype=np.uint64).reshape(-1, n_bands), equal
+    return (
+        position + 1,
+        list(first.values()),
+        np.array(bands, dtype=np.uint64).reshape(-1, n_bands),
+        equal,
+    )
 
 
 def _candidates(positions: list[int], bands: NDArray[np.uint64]) -> list[tuple[int, int]]:

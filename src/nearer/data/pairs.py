@@ -41,19 +41,28 @@ class Layout(NamedTuple):
 
 def layout(row: Row) -> Layout:
     """Parts of a training file from the columns of its first row.  Raises DataError when they are unclear."""
-    queries, positives, scores = ([name for name in row.values if name.lower() in known] for known in (QUERY, POSITIVE, SCORE))
+    queries, positives, scores = (
+        [name for name in row.values if name.lower() in known] for known in (QUERY, POSITIVE, SCORE)
+    )
     negatives = tuple(name for name in row.values if _NEGATIVE.fullmatch(name.lower()))
     parts = {"query": queries, "positive": positives}
     if missing := [part for part, found in parts.items() if not found]:
         what = f"no {' and no '.join(missing)} column; the columns here: {', '.join(row.values)}"
-        raise row.bad(what, "name the columns query, positive, and optionally negative_1, … or score")
+        raise row.bad(
+            what, "name the columns query, positive, and optionally negative_1, … or score"
+        )
     for part, found in parts.items():
         if len(found) > 1:
-            raise row.bad(f"{' and '.join(found)} could both be the {part}", "rename or drop one of them")
+            raise row.bad(
+                f"{' and '.join(found)} could both be the {part}", "rename or drop one of them"
+            )
     if len(scores) > 1:  # `label` beside a score is usually a class
         scores = [name for name in scores if name.lower() != "label"]
     if len(scores) > 1 or (scores and negatives):  # a score beside negatives has no meaning
-        raise row.bad(f"triplets or scored pairs? {' and '.join([*scores, *negatives])} are both here", "drop one of them")
+        raise row.bad(
+            f"triplets or scored pairs? {' and '.join([*scores, *negatives])} are both here",
+            "drop one of them",
+        )
     return Layout(queries[0], positives[0], negatives, scores[0] if scores else None)
 
 
@@ -81,7 +90,9 @@ def read_training(path: Path) -> list[Example]:
 
 def _examples(row: Row, parts: Layout) -> Iterable[Example]:
     (query,) = _texts(row, parts.query, single=True)
-    negatives = tuple(text for name in parts.negatives if row.values.get(name) for text in _texts(row, name))
+    negatives = tuple(
+        text for name in parts.negatives if row.values.get(name) for text in _texts(row, name)
+    )
     score = None
     if parts.score:
         try:
@@ -92,7 +103,10 @@ def _examples(row: Row, parts: Layout) -> Iterable[Example]:
             what = f"{parts.score} {row.values.get(parts.score)!r} is not a finite number"
             raise row.bad(what, "mend that line, or rename the column if it is no score")
     source = (f"{row.path.name}:{row.number}",)
-    return [Example(text, query=query, negatives=negatives, score=score, source=source) for text in _texts(row, parts.positive)]
+    return [
+        Example(text, query=query, negatives=negatives, score=score, source=source)
+        for text in _texts(row, parts.positive)
+    ]
 
 
 def _texts(row: Row, column: str, single: bool = False) -> list[str]:

@@ -44,7 +44,9 @@ class Row(NamedTuple):
 
 def ending(path: Path) -> str:
     """The ending that names the format, packing left out: `corpus.jsonl.gz` → `.jsonl`."""
-    return Path(path.stem).suffix.lower() if path.suffix.lower() in _OPENERS else path.suffix.lower()
+    return (
+        Path(path.stem).suffix.lower() if path.suffix.lower() in _OPENERS else path.suffix.lower()
+    )
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -66,16 +68,31 @@ def lines(path: Path) -> Iterator[tuple[int, str, int]]:
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8"), len(raw)
     except UnicodeDecodeError as error:
         what = f"not UTF-8 text: byte {error.start + 1} of the line is 0x{error.object[error.start]:02x}"
-        raise bad(what, f"{path}:{number}", f"convert the file, for example: iconv -f latin1 -t utf-8 {path.name}") from None
+        raise bad(
+            what,
+            f"{path}:{number}",
+            f"convert the file, for example: iconv -f latin1 -t utf-8 {path.name}",
+        ) from None
     except _BROKEN as error:
-        raise bad(f"cannot be read: {error or type(error).__name__}", f"{path}:{number + 1}", "copy or unpack the file anew") from None
+        raise bad(
+            f"cannot be read: {error or type(error).__name__}",
+            f"{path}:{number + 1}",
+            "copy or unpack the file anew",
+        ) from None
 
 
 def read(path: Path) -> Iterator[Row]:
     """All rows of a file.  Raises DataError, with file and line, for anything that cannot be read."""
     if path.is_dir():
         return _dataset(path)
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+    readers = {
+        ".jsonl": _jsonl,
+        ".ndjson": _jsonl,
+        ".json": _json,
+        ".csv": _csv,
+        ".tsv": _csv,
+        ".parquet": _parquet,
+    }
     if ending(path) not in readers:
         mend = "use .jsonl, .json, .csv, .tsv or .parquet (also .gz, .bz2, .xz), or a `datasets` folder"
         raise bad(f"the format {ending(path) or 'without an ending'} is not known", path, mend)
@@ -89,7 +106,9 @@ def _jsonl(path: Path) -> Iterator[Row]:
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
-                raise bad(f"not valid JSON: {error.msg} at character {error.pos + 1}", f"{path}:{number}") from None
+                raise bad(
+                    f"not valid JSON: {error.msg} at character {error.pos + 1}", f"{path}:{number}"
+                ) from None
             except RecursionError:
                 raise bad("the JSON is nested too deeply", f"{path}:{number}") from None
             yield Row(path, number, _object(value, f"{path}:{number}"), (start, length))
@@ -111,14 +130,22 @@ def _json(path: Path) -> Iterator[Row]:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise bad(f"not valid JSON: {error.msg}", f"{path}:{error.lineno}") from None
-    yield from (Row(path, number, _object(value, f"{path}, item {number}")) for number, value in enumerate(values, start=1))
+    yield from (
+        Row(path, number, _object(value, f"{path}, item {number}"))
+        for number, value in enumerate(values, start=1)
+    )
 
 
 def _csv(path: Path) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # documents are longer than csv's 131,072 characters
     texts = (line for _, line, _ in lines(path))
     tabs = ending(path) == ".tsv"  # BEIR's TSV does not quote
-    reader = csv.reader(texts, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL, strict=True)
+    reader = csv.reader(
+        texts,
+        delimiter="\t" if tabs else ",",
+        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
     header: list[str] = []
     started = 1
     try:
@@ -127,14 +154,20 @@ def _csv(path: Path) -> Iterator[Row]:
             if not header:
                 header = [name.strip() for name in cells]
                 if twice := [name for name in header if header.count(name) > 1]:
-                    raise bad(f"column {twice[0]!r} appears twice", f"{path}:{number}", "rename one of them")
+                    raise bad(
+                        f"column {twice[0]!r} appears twice",
+                        f"{path}:{number}",
+                        "rename one of them",
+                    )
             elif cells and len(cells) != len(header):
                 what = f"{len(cells)} cells, but the header names {len(header)} columns: {', '.join(header)}"
                 raise bad(what, f"{path}:{number}", "mend that line (a stray separator or quote?)")
             elif cells:
                 yield Row(path, number, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
-        raise bad(f"not valid CSV: {error}", f"{path}:{started}", "mend that line (an open quote?)") from None
+        raise bad(
+            f"not valid CSV: {error}", f"{path}:{started}", "mend that line (an open quote?)"
+        ) from None
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -144,17 +177,28 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         with _open(path) as handle:
             batches = pq.ParquetFile(pa.PythonFile(handle, mode="r")).iter_batches(batch_size=1024)
-            for number, values in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
+            for number, values in enumerate(
+                (row for batch in batches for row in batch.to_pylist()), start=1
+            ):
                 yield Row(path, number, values)
     except (pa.ArrowException, *_BROKEN) as error:
-        raise bad(f"not a readable parquet file: {str(error).splitlines()[0]}", path, "copy or write the file anew") from None
+        raise bad(
+            f"not a readable parquet file: {str(error).splitlines()[0]}",
+            path,
+            "copy or write the file anew",
+        ) from None
 
 
 def _dataset(path: Path) -> Iterator[Row]:
     if not is_dataset(path):
-        raise bad("a folder, but not one that datasets.load_from_disk reads", path, "name a file in it")
+        raise bad(
+            "a folder, but not one that datasets.load_from_disk reads", path, "name a file in it"
+        )
     import datasets
 
     loaded = datasets.load_from_disk(str(path))
     parts = loaded.values() if isinstance(loaded, dict) else (loaded,)
-    yield from (Row(path, number, dict(values)) for number, values in enumerate(chain.from_iterable(parts), start=1))
+    yield from (
+        Row(path, number, dict(values))
+        for number, values in enumerate(chain.from_iterable(parts), start=1)
+    )

@@ -39,43 +39,82 @@ class Series:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, day: str, rows: Iterable[Row], alerts: Iterable[Mapping[str, Any]] = (), judged: Collection[str] = ()) -> None:
+    def append(
+        self,
+        day: str,
+        rows: Iterable[Row],
+        alerts: Iterable[Mapping[str, Any]] = (),
+        judged: Collection[str] = (),
+    ) -> None:
         """Keep what was found about a day, all of it or nothing; conditions that are judged again replace their alerts."""
         with self._open() as database, database:
-            database.executemany("INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?, ?)", list(rows))
-            database.executemany("INSERT OR IGNORE INTO judged VALUES (?, ?)", [(day, one) for one in judged])
-            database.executemany("DELETE FROM alerts WHERE time = ? AND condition = ?", [(day, one) for one in judged])
-            told = [(day, one["condition"], one["slice"], json.dumps(one, ensure_ascii=False)) for one in alerts]
+            database.executemany(
+                "INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?, ?)", list(rows)
+            )
+            database.executemany(
+                "INSERT OR IGNORE INTO judged VALUES (?, ?)", [(day, one) for one in judged]
+            )
+            database.executemany(
+                "DELETE FROM alerts WHERE time = ? AND condition = ?",
+                [(day, one) for one in judged],
+            )
+            told = [
+                (day, one["condition"], one["slice"], json.dumps(one, ensure_ascii=False))
+                for one in alerts
+            ]
             database.executemany("INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)", told)
 
     def read(self, name: str | None = None, since: str | None = None) -> list[Row]:
         """Values in order of time, of one series or of all."""
-        return [Row(*one) for one in self._select("series", {"name = ?": name, "time >= ?": since}, "time, name, slice", "*")]
+        return [
+            Row(*one)
+            for one in self._select(
+                "series", {"name = ?": name, "time >= ?": since}, "time, name, slice", "*"
+            )
+        ]
 
     def alerts(self, since: str | None = None) -> list[dict[str, Any]]:
         """Alerts as they were given, in order of time, with `time`, the day that they speak of."""
-        found = self._select("alerts", {"time >= ?": since}, "time, condition, slice", "time, alert")
+        found = self._select(
+            "alerts", {"time >= ?": since}, "time, condition, slice", "time, alert"
+        )
         return [{"time": time, **json.loads(alert)} for time, alert in found]
 
     def judged(self, day: str) -> set[str]:
         """The conditions that were judged for a day."""
-        return {condition for (condition,) in self._select("judged", {"time = ?": day}, "condition", "condition")}
+        return {
+            condition
+            for (condition,) in self._select("judged", {"time = ?": day}, "condition", "condition")
+        }
 
     def firing(self, day: str) -> dict[str, str]:
         """Condition → `since` of the alert that it gave when it was last judged before `day`."""
-        last = self._select("judged", {"time < ?": day}, "condition", "condition, max(time)", "GROUP BY condition")
+        last = self._select(
+            "judged", {"time < ?": day}, "condition", "condition, max(time)", "GROUP BY condition"
+        )
         given = {(one["time"], one["condition"]): str(one["since"]) for one in self.alerts()}
-        return {condition: given[time, condition] for condition, time in last if (time, condition) in given}
+        return {
+            condition: given[time, condition]
+            for condition, time in last
+            if (time, condition) in given
+        }
 
-    def baseline(self, generation: str, measure: str, values: Mapping[str, float]) -> dict[str, float]:
+    def baseline(
+        self, generation: str, measure: str, values: Mapping[str, float]
+    ) -> dict[str, float]:
         """Query id → its value when this generation was first measured: what is there, and now also what was new."""
         with self._open() as database, database:
             rows = [(generation, measure, query_id, value) for query_id, value in values.items()]
             database.executemany("INSERT OR IGNORE INTO baseline VALUES (?, ?, ?, ?)", rows)
-            found = database.execute("SELECT query_id, value FROM baseline WHERE generation = ? AND measure = ?", (generation, measure))
+            found = database.execute(
+                "SELECT query_id, value FROM baseline WHERE generation = ? AND measure = ?",
+                (generation, measure),
+            )
             return {query_id: value for query_id, value in found if query_id in values}
 
-    def _select(self, table: str, where: Mapping[str, str | None], order: str, columns: str, group: str = "") -> list[tuple[Any, ...]]:
+    def _select(
+        self, table: str, where: Mapping[str, str | None], order: str, columns: str, group: str = ""
+    ) -> list[tuple[Any, ...]]:
         if not self.path.is_file():
             return []
         chosen = {clause: value for clause, value in where.items() if value is not None}
@@ -93,4 +132,6 @@ class Series:
                 yield database
         except sqlite3.DatabaseError as error:
             step = "free space or mend access; if the file is damaged, move it away: the series then begins anew"
-            raise DataError(f"the series cannot be used: {error}", where=str(self.path), next_step=step) from None
+            raise DataError(
+                f"the series cannot be used: {error}", where=str(self.path), next_step=step
+            ) from None

@@ -40,10 +40,19 @@ def is_dataset(path: Path) -> bool:
 
 def _locate(folder: Path, stem: str, formats: tuple[str, ...] = FORMATS) -> Path | None:
     """`folder/stem` with any known ending, or a `datasets` folder of that name."""
-    found = [path for ending in formats for packed in COMPRESSED if (path := folder / f"{stem}{ending}{packed}").is_file()]
+    found = [
+        path
+        for ending in formats
+        for packed in COMPRESSED
+        if (path := folder / f"{stem}{ending}{packed}").is_file()
+    ]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise bad(f"{names}: which one counts?", folder, f"name one with data.{stem}, or remove the others")
+        raise bad(
+            f"{names}: which one counts?",
+            folder,
+            f"name one with data.{stem}, or remove the others",
+        )
     if not found and is_dataset(folder / stem):
         return folder / stem
     return found[0] if found else None
@@ -55,7 +64,9 @@ def _locate_judgments(folder: Path) -> dict[str, Path]:
     for name, split in SPLIT_NAMES.items():
         path = _locate(inner, name, _JUDGMENT_FORMATS)
         if path and split in found:
-            raise bad(f"{found[split].name} and {path.name} are both {split}", inner, "keep one of them")
+            raise bad(
+                f"{found[split].name} and {path.name} are both {split}", inner, "keep one of them"
+            )
         found |= {split: path} if path else {}
     for where, stem in ((inner, "all"), (inner, "qrels"), (folder, "qrels")):
         if not found and (path := _locate(where, stem, _JUDGMENT_FORMATS)):
@@ -70,7 +81,11 @@ def corpus_file(data: Data, root: Path) -> Path:
 
 def queries_file(data: Data, root: Path) -> Path | None:
     """The file of queries; None when they come from the click log."""
-    if not data.queries and data.clicks and (not data.folder or _locate(resolve(root, data.folder), "queries") is None):
+    if (
+        not data.queries
+        and data.clicks
+        and (not data.folder or _locate(resolve(root, data.folder), "queries") is None)
+    ):
         return None
     return _file(data, root, "queries")
 
@@ -80,12 +95,20 @@ def _file(data: Data, root: Path, what: str) -> Path:
     if text:
         return named(root, text, f"data.{what}")
     if not data.folder:
-        raise bad(f"no {what} is named", f"data.{what}", f"set data.folder or data.{what} in nearer.yaml")
+        raise bad(
+            f"no {what} is named", f"data.{what}", f"set data.folder or data.{what} in nearer.yaml"
+        )
     folder = named(root, data.folder, "data.folder")
     found = _locate(folder, what)
     if found is None:
-        seen = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) if folder.is_dir() else "not a folder"
-        message = f"no {what}.jsonl (or .csv, .tsv, .parquet, also .gz) here: {seen or 'it is empty'}"
+        seen = (
+            ", ".join(sorted(path.name for path in folder.iterdir())[:12])
+            if folder.is_dir()
+            else "not a folder"
+        )
+        message = (
+            f"no {what}.jsonl (or .csv, .tsv, .parquet, also .gz) here: {seen or 'it is empty'}"
+        )
         raise bad(message, folder, f"name the file with data.{what}")
     return found
 
@@ -93,9 +116,14 @@ def _file(data: Data, root: Path, what: str) -> Path:
 def judgment_files(data: Data, root: Path) -> dict[str, Path]:
     """Judgment files by split (`all` when the split is not told by the file); empty when clicks stand in."""
     if isinstance(data.judgments, Mapping):
-        return {split: named(root, text, f"data.judgments.{split}") for split, text in data.judgments.items()}
+        return {
+            split: named(root, text, f"data.judgments.{split}")
+            for split, text in data.judgments.items()
+        }
     text = data.judgments or data.folder
-    where = named(root, text, "data.judgments" if data.judgments else "data.folder") if text else root
+    where = (
+        named(root, text, "data.judgments" if data.judgments else "data.folder") if text else root
+    )
     if data.judgments and (not where.is_dir() or is_dataset(where)):
         return {"all": where}
     found = _locate_judgments(where) if text else {}
@@ -122,18 +150,26 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
         case "corpus":
             return {"corpus": corpus_file(data, root)}
         case "training":
-            return {"training": named(root, data.training, "data.training")} if data.training else {}
+            return (
+                {"training": named(root, data.training, "data.training")} if data.training else {}
+            )
         case "model":
             return {"model": model_source(config.model.name, root)}
         case "other models":
-            named_ones = {*config.fix.models, *config.fix.rewriters, config.rerank.model} - {None, "train", "acronyms"}
+            named_ones = {*config.fix.models, *config.fix.rewriters, config.rerank.model} - {
+                None,
+                "train",
+                "acronyms",
+            }
             return {str(one): model_source(str(one), root) for one in sorted(map(str, named_ones))}
         case "system":
             return _system(config, root)
         case "guard" if guard in (None, "builtin"):
             return {"guard": guard or "none"}
         case "guard":
-            return _data(Data(folder=str(named(root, str(guard), "decide.guardrails.general"))), root)
+            return _data(
+                Data(folder=str(named(root, str(guard), "decide.guardrails.general"))), root
+            )
     return None
 
 
@@ -159,6 +195,10 @@ def _system(config: Config, root: Path) -> Mapping[str, Path | str]:
         return {f"run.{split}": named(root, text, "search.run") for split, text in runs.items()}
     if search.system == "function" and search.function:
         module = search.function.partition(":")[0].replace(".", "/")
-        files = [path for path in (root / f"{module}.py", root / module / "__init__.py") if path.is_file()]
+        files = [
+            path
+            for path in (root / f"{module}.py", root / module / "__init__.py")
+            if path.is_file()
+        ]
         return {"function": files[0] if files else search.function}
     return {"url": search.url} if search.system == "http" and search.url else {}

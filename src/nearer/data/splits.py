@@ -44,14 +44,27 @@ def make_splits(
     Raises DataError when shares leave nothing, and for missing or unreadable timestamps.
     """
     if settings.dev + settings.test > 1:
-        raise bad("dev and test together take more than all queries", "data.split", "lower data.split.test")
+        raise bad(
+            "dev and test together take more than all queries",
+            "data.split",
+            "lower data.split.test",
+        )
     ids = sorted(query_id for query_id in judgments if query_id in queries)
-    alike = near_duplicates([queries[query_id].text for query_id in ids], near_duplicate, what="queries").groups
+    alike = near_duplicates(
+        [queries[query_id].text for query_id in ids], near_duplicate, what="queries"
+    ).groups
     if settings.by == "time":
-        return _by_time([queries[query_id] for query_id in ids], alike, settings, timestamp or "time")
+        return _by_time(
+            [queries[query_id] for query_id in ids], alike, settings, timestamp or "time"
+        )
     twins = [(group[0], other) for group in alike for other in group[1:]]
     first: dict[str, int] = {}
-    shared = [(first.setdefault(d, i), i) for i, query_id in enumerate(ids) for d, grade in judgments[query_id].items() if grade > 0]
+    shared = [
+        (first.setdefault(d, i), i)
+        for i, query_id in enumerate(ids)
+        for d, grade in judgments[query_id].items()
+        if grade > 0
+    ]
     groups, notes = joined(len(ids), twins + shared), []
     largest = max(map(len, groups), default=0)
     if largest > len(ids) / 2:
@@ -61,7 +74,13 @@ def make_splits(
             "together: test queries may ask for documents that training queries asked for, as real traffic does."
         )
     divided = _deal([[ids[i] for i in group] for group in groups], settings, seed)
-    return Division(divided, (f"Split by group with seed {seed}: {_sizes(divided)} queries in {len(groups)} groups.", *notes))
+    return Division(
+        divided,
+        (
+            f"Split by group with seed {seed}: {_sizes(divided)} queries in {len(groups)} groups.",
+            *notes,
+        ),
+    )
 
 
 def _sizes(divided: Mapping[str, Sequence[str]]) -> str:
@@ -71,23 +90,34 @@ def _sizes(divided: Mapping[str, Sequence[str]]) -> str:
 def _deal(groups: list[list[str]], settings: SplitSettings, seed: int) -> dict[str, list[str]]:
     """Give each group, in seeded order, to the split that lacks most of its share and has room for it."""
     shares = {"train": 1 - settings.dev - settings.test, "dev": settings.dev, "test": settings.test}
-    wanted = {name: round(share * sum(map(len, groups))) for name, share in shares.items() if share > 0}
+    wanted = {
+        name: round(share * sum(map(len, groups))) for name, share in shares.items() if share > 0
+    }
     dealt: dict[str, list[str]] = {name: [] for name in SPLITS}
     random.Random(seed).shuffle(groups)  # noqa: S311 - a reproducible split, no secret
     for group in groups:
         lacking = {name: wanted[name] - len(dealt[name]) for name in wanted}
-        fitting = [name for name in wanted if lacking[name] >= len(group)] or [max(wanted, key=lambda name: lacking[name])]
+        fitting = [name for name in wanted if lacking[name] >= len(group)] or [
+            max(wanted, key=lambda name: lacking[name])
+        ]
         dealt[max(fitting, key=lambda name: lacking[name] / max(wanted[name], 1))].extend(group)
     return {name: sorted(ids) for name, ids in dealt.items()}
 
 
-def _by_time(queries: list[Query], alike: Sequence[Sequence[int]], settings: SplitSettings, timestamp: str) -> Division:
+def _by_time(
+    queries: list[Query], alike: Sequence[Sequence[int]], settings: SplitSettings, timestamp: str
+) -> Division:
     moments = [_moment(query, timestamp) for query in queries]
     order = sorted(range(len(queries)), key=lambda i: (moments[i], queries[i].id))
     n_test, n_dev = round(settings.test * len(order)), round(settings.dev * len(order))
-    part = dict(zip(order, [0] * (len(order) - n_test - n_dev) + [1] * n_dev + [2] * n_test, strict=False))
+    part = dict(
+        zip(order, [0] * (len(order) - n_test - n_dev) + [1] * n_dev + [2] * n_test, strict=False)
+    )
     dropped = {i for group in alike for i in group if part[i] < max(part[j] for j in group)}
-    divided = {name: sorted(queries[i].id for i in order if part[i] == k and i not in dropped) for k, name in enumerate(SPLITS)}
+    divided = {
+        name: sorted(queries[i].id for i in order if part[i] == k and i not in dropped)
+        for k, name in enumerate(SPLITS)
+    }
     notes = [f"Split by time ({timestamp}): {_sizes(divided)} queries, earliest first."]
     if dropped:
         notes.append(f"{len(dropped)} earlier near-duplicates of later queries were left out.")
@@ -105,7 +135,11 @@ def _moment(query: Query, timestamp: str) -> float:
     except (TypeError, ValueError):
         pass
     mend = "name the field that holds ISO 8601 or seconds, or set data.split.by: group"
-    raise bad(f"query {query.id!r} has no readable time in {timestamp!r}: {value!r}", "data.columns.timestamp", mend)
+    raise bad(
+        f"query {query.id!r} has no readable time in {timestamp!r}: {value!r}",
+        "data.columns.timestamp",
+        mend,
+    )
 
 
 def write_split(folder: Path, split: Split) -> None:
@@ -132,7 +166,9 @@ def read_split(folder: Path, name: str) -> Split:
     """
     if name not in ("train", "dev"):
         mend = "only `nearer decide` looks at test; use train or dev"
-        raise HeldOutError(f"the {name} split is not open to this stage", where=str(folder), next_step=mend)
+        raise HeldOutError(
+            f"the {name} split is not open to this stage", where=str(folder), next_step=mend
+        )
     return read_files(folder, name)
 
 
@@ -146,7 +182,15 @@ def read_files(folder: Path, name: str) -> Split:
     """What `write_split` wrote, unguarded: call `read_split` or `open_test` instead."""
     path = folder / name / "queries.jsonl"
     if not path.is_file():
-        raise bad(f"there is no {name} split", path.parent, "nearer check; it says which splits the data has")
+        raise bad(
+            f"there is no {name} split",
+            path.parent,
+            "nearer check; it says which splits the data has",
+        )
     if not path.stat().st_size:
         return Split(name, (), {})
-    return Split(name, tuple(fields.read_queries(path).values()), trec.read_qrels(folder / name / "qrels.tsv"))
+    return Split(
+        name,
+        tuple(fields.read_queries(path).values()),
+        trec.read_qrels(folder / name / "qrels.tsv"),
+    )

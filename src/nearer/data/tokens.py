@@ -32,7 +32,12 @@ def load_tokens(settings: config.Model, root: Path) -> Tokens | None:
         return None
 
     def count(texts: Sequence[str]) -> list[int]:
-        return [len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False, return_attention_mask=False)["input_ids"]]
+        return [
+            len(ids)
+            for ids in tokenizer(
+                list(texts), truncation=False, verbose=False, return_attention_mask=False
+            )["input_ids"]
+        ]
 
     return Tokens(count, limit)
 
@@ -43,5 +48,9 @@ def _own_limit(source: Path | str) -> int | None:
 
     name = "sentence_bert_config.json"
     path = try_to_load_from_cache(source, name) if isinstance(source, str) else source / name
-    limit = files.read_json(Path(path)).get("max_seq_length") if isinstance(path, str | Path) and Path(path).is_file() else None
+    limit = (
+        files.read_json(Path(path)).get("max_seq_length")
+        if isinstance(path, str | Path) and Path(path).is_file()
+        else None
+    )
     return limit if isinstance(limit, int) else None

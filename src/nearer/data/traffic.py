@@ -54,17 +54,26 @@ class Request:
     user: str | None = None
     error: str | None = None
     arm: str = "live"
-    teams: Mapping[str, str] | None = None  # interleaved: document id → generation that put it there
+    teams: Mapping[str, str] | None = (
+        None  # interleaved: document id → generation that put it there
+    )
     feedback: tuple[Feedback, ...] = ()
     shadow: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The line of the log, without what comes later."""
-        line: dict[str, Any] = {name: getattr(self, name) for name in ("request_id", "query", "filter", "generation")}
+        line: dict[str, Any] = {
+            name: getattr(self, name) for name in ("request_id", "query", "filter", "generation")
+        }
         line = {"time": self.time.isoformat(timespec="milliseconds"), **line}
         line["results"] = ranked(self.results)
         line["latency_ms"] = round(self.latency_ms, 3)
-        extra = {"user": self.user, "error": self.error, "arm": self.arm if self.arm != "live" else None, "teams": self.teams}
+        extra = {
+            "user": self.user,
+            "error": self.error,
+            "arm": self.arm if self.arm != "live" else None,
+            "teams": self.teams,
+        }
         return line | {name: value for name, value in extra.items() if value is not None}
 
 
@@ -85,7 +94,12 @@ class TrafficLog:
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Put a line on its way; `line["time"]` says to which day it belongs."""
-        text = json.dumps(line, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "replace") + b"\n"
+        text = (
+            json.dumps(line, ensure_ascii=False, allow_nan=False, default=str).encode(
+                "utf-8", "replace"
+            )
+            + b"\n"
+        )
         with self._written:
             if self._pending >= _WAITING:
                 self.lost += 1
@@ -107,7 +121,11 @@ class TrafficLog:
         stop = threading.Event()
         while (first := self._lines.get()) is not None:
             batch = [first]
-            while not self._lines.empty() and len(batch) < 256 and (more := self._lines.get()) is not None:
+            while (
+                not self._lines.empty()
+                and len(batch) < 256
+                and (more := self._lines.get()) is not None
+            ):
                 batch.append(more)
             for day in dict.fromkeys(day for day, _ in batch):
                 lines = b"".join(text for own, text in batch if own == day)
@@ -126,7 +144,10 @@ class TrafficLog:
 
 def ranked(hits: Iterable[Hit]) -> list[dict[str, Any]]:
     """Hits, best first, as the log writes them."""
-    return [{"id": doc_id, "score": score, "rank": rank} for rank, (doc_id, score) in enumerate(hits, start=1)]
+    return [
+        {"id": doc_id, "score": score, "rank": rank}
+        for rank, (doc_id, score) in enumerate(hits, start=1)
+    ]
 
 
 def append_whole(path: Path, lines: bytes) -> None:
@@ -149,7 +170,9 @@ def append_whole(path: Path, lines: bytes) -> None:
         os.close(handle)
 
 
-def read_traffic(folder: Path, since: date | None = None, until: date | None = None) -> list[Request]:
+def read_traffic(
+    folder: Path, since: date | None = None, until: date | None = None
+) -> list[Request]:
     """Requests in order of time, from the files of the days `since` to `until` (both included).
 
     Feedback and shadow lines are put to their request; those without one, and a last line that a
@@ -169,13 +192,19 @@ def read_traffic(folder: Path, since: date | None = None, until: date | None = N
                 else:
                     later.setdefault(str(line["request_id"]), []).append(line)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise bad(f"not a line of a traffic log ({error})", f"{path}:{number}", "mend or remove that line") from None
+                raise bad(
+                    f"not a line of a traffic log ({error})",
+                    f"{path}:{number}",
+                    "mend or remove that line",
+                ) from None
     for request_id, lines in later.items():
         if request_id in requests:
             feedback = [one for line in lines for one in _feedback(line)]
             shadow = next((line["shadow"] for line in reversed(lines) if line.get("shadow")), None)
             known = requests[request_id]
-            requests[request_id] = replace(known, feedback=(*known.feedback, *feedback), shadow=shadow or known.shadow)
+            requests[request_id] = replace(
+                known, feedback=(*known.feedback, *feedback), shadow=shadow or known.shadow
+            )
     return sorted(requests.values(), key=lambda one: (one.time, one.request_id))
 
 
@@ -201,13 +230,22 @@ def parse_request(line: Mapping[str, Any]) -> Request:
         results=tuple((str(hit["id"]), float(hit["score"])) for hit in results),
         latency_ms=float(line["latency_ms"]),
         feedback=tuple(_feedback(line)),
-        **{name: line[name] for name in ("filter", "user", "error", "arm", "teams", "shadow") if line.get(name) is not None},
+        **{
+            name: line[name]
+            for name in ("filter", "user", "error", "arm", "teams", "shadow")
+            if line.get(name) is not None
+        },
     )
 
 
 def _feedback(line: Mapping[str, Any]) -> Iterator[Feedback]:
     for one in line.get("feedback") or ():
-        yield Feedback(str(one["kind"]), str(one["id"]), float(one.get("value", 1.0)), _time(one.get("time", line["time"])))
+        yield Feedback(
+            str(one["kind"]),
+            str(one["id"]),
+            float(one.get("value", 1.0)),
+            _time(one.get("time", line["time"])),
+        )
 
 
 def _time(text: str) -> datetime:

@@ -32,14 +32,19 @@ def read_run(path: Path) -> Run:
             continue
         where = f"{path}:{number}"
         if len(cells) != 6:
-            raise bad(f"a run has 6 columns (query Q0 document rank score tag), this line {len(cells)}", where)
+            raise bad(
+                f"a run has 6 columns (query Q0 document rank score tag), this line {len(cells)}",
+                where,
+            )
         query_id, _, doc_id, _, text, tag = cells
         try:
             score = float(text)
         except ValueError:
             score = math.nan
         if not abs(score) <= _LARGEST:  # NaN included
-            raise bad(f"the score {text!r} is not a finite number", where, "mend the system that wrote it")
+            raise bad(
+                f"the score {text!r} is not a finite number", where, "mend the system that wrote it"
+            )
         if doc_id in results.setdefault(query_id, {}):
             mend = "keep one line a document (collapse chunks to documents)"
             raise bad(f"query {query_id!r} ranks document {doc_id!r} twice", where, mend)
@@ -60,7 +65,11 @@ def write_run(path: Path, run: Run) -> None:
         for query_id, given in run.results.items():
             for rank, (doc_id, score) in enumerate(rank_hits(given), start=1):
                 if not math.isfinite(score):
-                    raise bad(f"query {query_id!r} scores document {doc_id!r} as {score}", path, "mend the system that made the run")
+                    raise bad(
+                        f"query {query_id!r} scores document {doc_id!r} as {score}",
+                        path,
+                        "mend the system that made the run",
+                    )
                 if len(query_id.split()) != 1 or len(doc_id.split()) != 1:
                     what = f"a TREC run cannot hold white space in ids: {query_id!r}, {doc_id!r}"
                     raise bad(what, path, "replace the spaces in the ids of your data")
@@ -76,7 +85,9 @@ def read_qrels(path: Path, columns: Columns = fields.DEFAULT) -> dict[str, dict[
     return read_judgments(path, columns, by_split=False)["all"]
 
 
-def read_judgments(path: Path, columns: Columns, by_split: bool = True) -> dict[str, dict[str, dict[str, int]]]:
+def read_judgments(
+    path: Path, columns: Columns, by_split: bool = True
+) -> dict[str, dict[str, dict[str, int]]]:
     """Judgments by split, as column `columns.split` names it; `all` where it names none, or not `by_split`.
 
     Raises DataError for what cannot be read, when a pair gets two grades, and when there are none.
@@ -98,7 +109,11 @@ def _judgments(path: Path, columns: Columns) -> Iterator[tuple[str, str, int, st
     if width is None:
         for row in records.read(path):
             split = row.values.get(columns.split) if columns.split else None
-            yield *fields.judgment(row, columns), "all" if split is None else fields.split_name(split, row.where), row.where
+            yield (
+                *fields.judgment(row, columns),
+                "all" if split is None else fields.split_name(split, row.where),
+                row.where,
+            )
         return
     for number, line, _ in records.lines(path):
         where = f"{path}:{number}"
@@ -116,10 +131,16 @@ def _width(path: Path, columns: Columns) -> int | None:
     if path.is_dir() or ending not in _PLAIN:
         return None
     cells = next((line for _, line, _ in records.lines(path) if line.strip()), "").split()
-    names = {columns.query_id, columns.doc_id, columns.score}.union(*fields.JUDGMENT_ALIASES.values())
+    names = {columns.query_id, columns.doc_id, columns.score}.union(
+        *fields.JUDGMENT_ALIASES.values()
+    )
     if names.isdisjoint(cells) and len(cells) in (3, 4):
         return len(cells)
     if ending == ".tsv":
         return None
     mend = "mend the file, or save it as .tsv with the header: query-id, corpus-id, score"
-    raise bad("judgments have 4 columns (query 0 document grade) or 3, or a header in a .tsv file", f"{path}:1", mend)
+    raise bad(
+        "judgments have 4 columns (query 0 document grade) or 3, or a header in a .tsv file",
+        f"{path}:1",
+        mend,
+    )

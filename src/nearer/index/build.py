@@ -65,7 +65,13 @@ class Work:
     def embed(self, plan: Plan) -> Any:
         """The Arrow table of a plan: one row a chunk, at least one a document."""
         rows = [
-            (f"{one.id}#{number}", one.id, text, json.dumps(dict(one.metadata), ensure_ascii=False), digest)
+            (
+                f"{one.id}#{number}",
+                one.id,
+                text,
+                json.dumps(dict(one.metadata), ensure_ascii=False),
+                digest,
+            )
             for one, digest in zip(plan.documents, plan.hashes, strict=True)
             for number, text in enumerate(self.cut(one))
         ]
@@ -99,11 +105,24 @@ class Filled:
 
     def as_dict(self) -> dict[str, Any]:
         done = {name: getattr(self, name) for name in ("embedded", "loaded", "deleted")}
-        return {"id": self.manifest.id, "state": self.manifest.state, **self.manifest.counts, **done, "seconds": round(self.seconds, 3)}
+        return {
+            "id": self.manifest.id,
+            "state": self.manifest.state,
+            **self.manifest.counts,
+            **done,
+            "seconds": round(self.seconds, 3),
+        }
 
 
 def build(
-    generations: Generations, corpus: Corpus, encoder: Encoder, name: str, *, today: bool, force: bool = False, engine: Engine = local
+    generations: Generations,
+    corpus: Corpus,
+    encoder: Encoder,
+    name: str,
+    *,
+    today: bool,
+    force: bool = False,
+    engine: Engine = local,
 ) -> Filled:
     """The generation that `encoder` makes of the corpus: begun, gone on with, or brought up to date.
 
@@ -111,22 +130,37 @@ def build(
     """
     with generations.writing():
         manifest = generations.create(encoder, name, today=today, force=force)
-        return fill(generations, manifest, corpus, lambda: for_chunks(encoder, manifest.chunker), engine)
+        return fill(
+            generations, manifest, corpus, lambda: for_chunks(encoder, manifest.chunker), engine
+        )
 
 
-def fill(generations: Generations, manifest: Manifest, corpus: Corpus, load: Callable[[], Encoder], engine: Engine = local) -> Filled:
+def fill(
+    generations: Generations,
+    manifest: Manifest,
+    corpus: Corpus,
+    load: Callable[[], Encoder],
+    engine: Engine = local,
+) -> Filled:
     """Make a generation hold exactly the documents of the corpus.  Call it inside `generations.writing()`.
 
     `load` gives its encoder, and is called only where something must be embedded.
     """
     started, price = time.monotonic(), generations.config.decide.cost_per_hour
-    store, space, folder = generations.store(manifest.store), manifest.space, generations.path(manifest.id) / "parts"
+    store, space, folder = (
+        generations.store(manifest.store),
+        manifest.space,
+        generations.path(manifest.id) / "parts",
+    )
     store.create(space)
     survey = Survey(corpus, folder, manifest, store.hashes(space), generations.config.index.part)
     deleted = forget(generations, manifest, survey)
     embedded = 0
     # One thread saves and loads a part while the next one is embedded.
-    with progress.task(f"embed for {manifest.id}", len(corpus), "documents") as bar, ThreadPoolExecutor(1) as behind:
+    with (
+        progress.task(f"embed for {manifest.id}", len(corpus), "documents") as bar,
+        ThreadPoolExecutor(1) as behind,
+    ):
         last: Future[None] | None = None
         plans = survey.plans()
         if (first := next(plans, None)) is not None:
@@ -157,7 +191,10 @@ def fill(generations: Generations, manifest: Manifest, corpus: Corpus, load: Cal
     index = manifest.index
     if not index or embedded + loaded + deleted > _RETUNED * documents:
         index = store.build_index(space)
-    counts, content = {"documents": documents, "chunks": chunks}, {"documents": f"{survey.content % 2**64:016x}"}
+    counts, content = (
+        {"documents": documents, "chunks": chunks},
+        {"documents": f"{survey.content % 2**64:016x}"},
+    )
     changed = generations.update(manifest.id, counts=counts, content=content, index=index)
     return Filled(changed, embedded, loaded, deleted, time.monotonic() - started)
 
@@ -167,8 +204,14 @@ def forget(generations: Generations, manifest: Manifest, survey: Survey) -> int:
     if survey.orphans:
         nothing = np.zeros((0, manifest.fingerprint.dimension), np.float32)
         table = make_part(manifest.fingerprint, dict.fromkeys(COLUMNS, ()), nothing, survey.orphans)
-        write_part(survey.folder / f"{survey.name(survey.next_round, 0, survey.orphans)}.arrow", table)
-    return generations.store(manifest.store).delete(manifest.space, survey.leftover) if survey.leftover else 0
+        write_part(
+            survey.folder / f"{survey.name(survey.next_round, 0, survey.orphans)}.arrow", table
+        )
+    return (
+        generations.store(manifest.store).delete(manifest.space, survey.leftover)
+        if survey.leftover
+        else 0
+    )
 
 
 class Survey:
@@ -178,8 +221,15 @@ class Survey:
     ROUND-POSITION-KEY: the round orders them, the key is a hash of their documents and the fingerprint.
     """
 
-    def __init__(self, corpus: Corpus, folder: Path, manifest: Manifest, held: Mapping[str, str], size: int) -> None:
-        self._corpus, self._size, self._held, self._space = corpus, size, held, manifest.fingerprint.id
+    def __init__(
+        self, corpus: Corpus, folder: Path, manifest: Manifest, held: Mapping[str, str], size: int
+    ) -> None:
+        self._corpus, self._size, self._held, self._space = (
+            corpus,
+            size,
+            held,
+            manifest.fingerprint.id,
+        )
         self._hashes, self._parts = np.zeros(len(corpus), "S16"), np.zeros(len(corpus), np.int32)
         self.folder, self.names = folder, sorted(path.name for path in folder.glob("[0-9]*.arrow"))
         orphans: set[str] = set()
@@ -248,15 +298,29 @@ def cutter(spec: str, encoder: Encoder, root: Path) -> Callable[[Document], Sequ
     return lambda document: [chunk.text for chunk in chunker.chunk(document)] or [document.content]
 
 
-def estimate(corpus: Corpus, encoder: SentenceEncoder, config: Config, root: Path) -> dict[str, Any]:
+def estimate(
+    corpus: Corpus, encoder: SentenceEncoder, config: Config, root: Path
+) -> dict[str, Any]:
     """What a build takes, from a measured sample: {documents, chunks, tokens, seconds, hours, bytes, …}, and the price."""
     index, cut = config.index, cutter(config.index.chunker, encoder, root)
     sample = [corpus[i] for i in range(0, len(corpus), max(1, len(corpus) // _SAMPLE))][:_SAMPLE]
     texts = [text for document in sample for text in cut(document)]
-    measured, scale = embedding_cost(encoder, texts, config.decide.cost_per_hour), len(corpus) / len(sample)
-    row = Compression(index.dtype, index.dimension).row_bytes(encoder.dimension) + 4 * encoder.dimension
-    size = len(texts) * row + 2 * sum(len(text.encode()) for text in texts)  # in the store and in the parts
+    measured, scale = (
+        embedding_cost(encoder, texts, config.decide.cost_per_hour),
+        len(corpus) / len(sample),
+    )
+    row = (
+        Compression(index.dtype, index.dimension).row_bytes(encoder.dimension)
+        + 4 * encoder.dimension
+    )
+    size = len(texts) * row + 2 * sum(
+        len(text.encode()) for text in texts
+    )  # in the store and in the parts
     scaled = {"chunks": len(texts), "tokens": measured["tokens"], "bytes": size}
     whole: dict[str, Any] = {name: round(value * scale) for name, value in scaled.items()}
-    whole |= {name: round(measured[name] * scale, 4) for name in ("seconds", "hours", "price") if name in measured}
+    whole |= {
+        name: round(measured[name] * scale, 4)
+        for name in ("seconds", "hours", "price")
+        if name in measured
+    }
     return {"documents": len(corpus), "tokens_per_second": measured["tokens_per_second"], **whole}

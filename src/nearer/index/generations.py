@@ -44,7 +44,9 @@ from nearer.retrieve.fingerprint import Fingerprint, Vectors
 from nearer.retrieve.pipeline import Pipeline
 from nearer.types import Hit, Metadata
 
-_PATIENCE = 30.0  # seconds to wait for another process that moves the pointer: it takes milliseconds
+_PATIENCE = (
+    30.0  # seconds to wait for another process that moves the pointer: it takes milliseconds
+)
 
 
 @dataclass(frozen=True)
@@ -64,23 +66,42 @@ class Generation:
                 return asked  # across the bridge already
             # queries are never cut into chunks
             theirs = replace(asked.fingerprint, chunker=own.chunker) if asked.fingerprint else None
-            own.require(theirs, where, f"hand over texts, or encode them with its own model: nearer index show {self.manifest.id}")
+            own.require(
+                theirs,
+                where,
+                f"hand over texts, or encode them with its own model: nearer index show {self.manifest.id}",
+            )
             return self._across(asked.array)
-        if not isinstance(asked, str) and (isinstance(asked, np.ndarray) or not all(isinstance(one, str) for one in asked)):
+        if not isinstance(asked, str) and (
+            isinstance(asked, np.ndarray) or not all(isinstance(one, str) for one in asked)
+        ):
             mend = "hand over texts, or Vectors, which carry their fingerprint"
-            raise FingerprintError(f"these vectors do not say which model made them (this one: {own.id})", where=where, next_step=mend)
+            raise FingerprintError(
+                f"these vectors do not say which model made them (this one: {own.id})",
+                where=where,
+                next_step=mend,
+            )
         with self._lock:  # tokenizers are not safe to share between threads
-            return self._across(self.encoder.encode([asked] if isinstance(asked, str) else asked, "query"))
+            return self._across(
+                self.encoder.encode([asked] if isinstance(asked, str) else asked, "query")
+            )
 
     def _across(self, array: np.ndarray) -> Vectors:
         """Vectors that say in which space they are now: the table's, which for a bridge is another model's."""
         return Vectors(array, self.manifest.space.fingerprint)
 
     def search(
-        self, asked: str | Sequence[str] | Vectors, k: int = 10, *, filter: Metadata | None = None, exact: bool = False
+        self,
+        asked: str | Sequence[str] | Vectors,
+        k: int = 10,
+        *,
+        filter: Metadata | None = None,
+        exact: bool = False,
     ) -> list[list[Hit]]:
         """The `k` best documents of each query."""
-        return self.store.search(self.manifest.space, self.queries(asked), k, filter=filter, exact=exact)
+        return self.store.search(
+            self.manifest.space, self.queries(asked), k, filter=filter, exact=exact
+        )
 
 
 class Generations:
@@ -107,7 +128,11 @@ class Generations:
 
     def manifests(self) -> list[Manifest]:
         """All generations, oldest first."""
-        found = [self.manifest(path.parent.name) for path in self.folder.glob("*/manifest.json") if ID.fullmatch(path.parent.name)]
+        found = [
+            self.manifest(path.parent.name)
+            for path in self.folder.glob("*/manifest.json")
+            if ID.fullmatch(path.parent.name)
+        ]
         return sorted(found, key=lambda one: (one.created, one.id))
 
     def pointer(self) -> Pointer:
@@ -122,7 +147,10 @@ class Generations:
             found = Rollout(**read_json(self.folder / "ROLLOUT"))
         except FileNotFoundError:
             return None
-        gone = found.generation == self.pointer().id or not (self.folder / found.generation / "manifest.json").is_file()
+        gone = (
+            found.generation == self.pointer().id
+            or not (self.folder / found.generation / "manifest.json").is_file()
+        )
         return None if gone else found
 
     def history(self) -> Sequence[dict[str, Any]]:
@@ -134,7 +162,9 @@ class Generations:
     def store(self, kind: str) -> VectorStore:
         """The store of that kind, opened once."""
         if kind not in self._stores:
-            self._stores[kind] = open_store(self.config.index.model_copy(update={"store": kind}), self.root)
+            self._stores[kind] = open_store(
+                self.config.index.model_copy(update={"store": kind}), self.root
+            )
         return self._stores[kind]
 
     def encoder(self, manifest: Manifest, folder: Path | None = None) -> Encoder:
@@ -143,12 +173,27 @@ class Generations:
         kept = ("query_prompt", "document_prompt", "max_seq_length", "precision")
         settings = self.config.model.model_copy(update={name: getattr(own, name) for name in kept})
         path = (folder or self.path(manifest.id)) / "model"
-        encoder = for_chunks(load_encoder(settings, self.root, path=path, name=str(manifest.model["name"])), own.chunker)
+        encoder = for_chunks(
+            load_encoder(settings, self.root, path=path, name=str(manifest.model["name"])),
+            own.chunker,
+        )
         if manifest.bridge:
-            bridge, over = Bridge.load(path.parent / "bridge.safetensors"), str(manifest.bridge["over"])
-            joined = BridgedEncoder(encoder, bridge, manifest.space.fingerprint, lambda: self.encoder(self.manifest(over)))  # type: ignore[arg-type]
+            bridge, over = (
+                Bridge.load(path.parent / "bridge.safetensors"),
+                str(manifest.bridge["over"]),
+            )
+            joined = BridgedEncoder(
+                encoder,  # type: ignore[arg-type]
+                bridge,
+                manifest.space.fingerprint,
+                lambda: self.encoder(self.manifest(over)),
+            )
             encoder = for_chunks(joined, own.chunker)
-        own.require(encoder.fingerprint, str(path), f"restore this folder, or drop {manifest.id} and build again: nearer index build")
+        own.require(
+            encoder.fingerprint,
+            str(path),
+            f"restore this folder, or drop {manifest.id} and build again: nearer index build",
+        )
         return encoder
 
     def open(self, generation: str, encoder: Encoder | None = None) -> Generation:
@@ -171,7 +216,11 @@ class Generations:
             except BusyError:
                 pid = note.read_text() if note.exists() else "unknown"
                 what = f"another process (pid {pid}) is writing generations"
-                raise BusyError(what, where=str(self.folder), next_step="wait for it, or stop it and run this again") from None
+                raise BusyError(
+                    what,
+                    where=str(self.folder),
+                    next_step="wait for it, or stop it and run this again",
+                ) from None
             note.write_text(str(os.getpid()))
             with self._moving():
                 pass
@@ -225,22 +274,40 @@ class Generations:
         `today` says that it is the configured model.  Call it inside `writing()`.  Raises
         FingerprintError when the model no longer behaves as when the generation was begun.
         """
-        index, fingerprint = self.config.index, replace(encoder.fingerprint, chunker=self.config.index.chunker)
+        index, fingerprint = (
+            self.config.index,
+            replace(encoder.fingerprint, chunker=self.config.index.chunker),
+        )
         dimension = index.dimension or fingerprint.dimension
         known = self.manifests()
         made_of = (fingerprint.id, index.dtype, dimension, index.store)
         for manifest in reversed(known):
-            if manifest.made_of == made_of and manifest.state not in ("retired", "dropping") and not force:
+            if (
+                manifest.made_of == made_of
+                and manifest.state not in ("retired", "dropping")
+                and not force
+            ):
                 mend = "use the machine that began it, or `nearer index build --force` for a new generation"
                 manifest.fingerprint.require(fingerprint, f"generation {manifest.id}", mend)
                 return manifest
         model = {"name": name, "today": today}
-        made = Manifest(self.free_id(fingerprint), "building", fingerprint, model, index.dtype, dimension, index.store, _now())
+        made = Manifest(
+            self.free_id(fingerprint),
+            "building",
+            fingerprint,
+            model,
+            index.dtype,
+            dimension,
+            index.store,
+            _now(),
+        )
         fresh = self.folder / f".new-{made.id}"
         write_json(fresh / "manifest.json", made.as_dict())
         if save := getattr(getattr(encoder, "model", None), "save", None):
             save(str(fresh / "model"), create_model_card=False)
-            self.encoder(made, fresh)  # the copy must answer as the original does: better to learn it now than in hours
+            self.encoder(
+                made, fresh
+            )  # the copy must answer as the original does: better to learn it now than in hours
         (fresh / "parts").mkdir()
         return self.add(fresh, made)
 
@@ -270,17 +337,26 @@ class Generations:
 
     # -- the pointer -----------------------------------------------------------------------------
 
-    def cutover(self, generation: str, *, override: str | None = None, who: str | None = None) -> Pointer:
+    def cutover(
+        self, generation: str, *, override: str | None = None, who: str | None = None
+    ) -> Pointer:
         """Make a verified generation answer.  Raises StoreError without a decision for it; `override` says why none is needed."""
         with self._moving():
             manifest, pointer = self.manifest(generation), self.pointer()
             if pointer.id == generation:
                 raise self._refusal(f"{generation} is active already", "nearer index list")
             self._ready(manifest, pointer)
-            decision = {"override": override} if override else self._decision(manifest, first=pointer.id is None)
+            decision = (
+                {"override": override}
+                if override
+                else self._decision(manifest, first=pointer.id is None)
+            )
             if self.config.index.require_shadow and pointer.id and not override:
                 self._shadowed(generation, pointer.id)
-            write_json(self.path(generation) / "manifest.json", replace(manifest, decision=decision).as_dict())
+            write_json(
+                self.path(generation) / "manifest.json",
+                replace(manifest, decision=decision).as_dict(),
+            )
             entry = _entry("cutover", pointer.id, generation, who, why=override, decision=decision)
             return self._move(Pointer(generation, pointer.id, entry))
 
@@ -289,25 +365,38 @@ class Generations:
         with self._moving():
             pointer = self.pointer()
             if pointer.previous is None:
-                raise self._refusal("there is no generation to roll back to", "nearer index list, then nearer index cutover ID")
+                raise self._refusal(
+                    "there is no generation to roll back to",
+                    "nearer index list, then nearer index cutover ID",
+                )
             self.path(pointer.previous)
             entry = _entry("rollback", pointer.id, pointer.previous, who, why=why, decision=None)
             return self._move(Pointer(pointer.previous, None, entry))
 
-    def start_rollout(self, generation: str, mode: str, share: float, *, who: str | None = None) -> Rollout:
+    def start_rollout(
+        self, generation: str, mode: str, share: float, *, who: str | None = None
+    ) -> Rollout:
         """Try a verified generation on a share of live traffic.  Raises StoreError where it cannot stand beside the active one."""
         with self._moving():
             manifest, pointer = self.manifest(generation), self.pointer()
             if pointer.id in (None, generation):
-                what = "no generation is active" if pointer.id is None else f"{generation} is active already"
+                what = (
+                    "no generation is active"
+                    if pointer.id is None
+                    else f"{generation} is active already"
+                )
                 raise self._refusal(what, "nearer index list")
             if (running := self.rollout()) and running.generation != generation:
-                raise self._refusal(f"{running.generation} is being tried ({running.mode})", "nearer shadow stop")
+                raise self._refusal(
+                    f"{running.generation} is being tried ({running.mode})", "nearer shadow stop"
+                )
             self._ready(manifest, pointer)
             made = Rollout(generation, mode, share, _now(), who or _user())
             write_json(self.folder / "ROLLOUT", asdict(made))
             state = "shadow" if mode == "shadow" else "canary"
-            write_json(self.folder / generation / "manifest.json", replace(manifest, state=state).as_dict())
+            write_json(
+                self.folder / generation / "manifest.json", replace(manifest, state=state).as_dict()
+            )
             self._append(_entry(mode, pointer.id, generation, who, share=share))
             return made
 
@@ -319,24 +408,37 @@ class Generations:
             if running is None:
                 return None
             stored = Manifest.read(self.path(running.generation) / "manifest.json")
-            write_json(self.folder / running.generation / "manifest.json", replace(stored, state="verified").as_dict())
+            write_json(
+                self.folder / running.generation / "manifest.json",
+                replace(stored, state="verified").as_dict(),
+            )
             self._append(_entry("stop", None, running.generation, who, why=why))
             return running.generation
 
     def _ready(self, manifest: Manifest, pointer: Pointer) -> None:
         """Raise StoreError unless a generation may stand in for the active one."""
         if manifest.state not in READY:
-            raise self._refusal(f"{manifest.id} is {manifest.state}, not verified", f"nearer index verify {manifest.id}")
+            raise self._refusal(
+                f"{manifest.id} is {manifest.state}, not verified",
+                f"nearer index verify {manifest.id}",
+            )
         there = pointer.id is not None and (self.folder / pointer.id).is_dir()
         if there and self.manifest(str(pointer.id)).content != manifest.content:
-            raise self._refusal(f"{manifest.id} does not hold the documents that {pointer.id}, the active one, holds", "nearer index sync")
+            raise self._refusal(
+                f"{manifest.id} does not hold the documents that {pointer.id}, the active one, holds",
+                "nearer index sync",
+            )
 
     def _shadowed(self, generation: str, active: str) -> None:
         """Raise StoreError without a passing shadow record against the active generation."""
         path = self.root / "shadow" / f"{generation}.json"
         mend = "nearer shadow start, then nearer shadow report; or cut over with --override WHY"
         if not path.is_file():
-            raise StoreError(f"no shadow record speaks for {generation} (index.require_shadow)", where=str(path), next_step=mend)
+            raise StoreError(
+                f"no shadow record speaks for {generation} (index.require_shadow)",
+                where=str(path),
+                next_step=mend,
+            )
         record = read_json(path)
         if record["verdict"] != "pass" or record["live"] != active:
             what = f"the shadow record says {record['verdict']} against {record['live']}; {active} is active"
@@ -354,26 +456,57 @@ class Generations:
             return {"first": True}  # today's model is what everything is compared with
         mend = f"nearer decide --run {self.config.run}, or cut over with --override WHY"
         if not path.is_file():
-            raise StoreError(f"no decision speaks for {manifest.id}", where=str(path), next_step=mend)
+            raise StoreError(
+                f"no decision speaks for {manifest.id}", where=str(path), next_step=mend
+            )
         record = read_json(path)
         if record["verdict"] not in ("ship", "use_simpler_fix"):
-            raise StoreError(f"the verdict is {record['verdict']}: it ships nothing", where=str(path), next_step=mend)
-        own = {replace(manifest.fingerprint, chunker=None, precision=one).id for one in ("fp32", "bf16")}
-        chosen: Mapping[str, Any] = next((one for one in record["candidates"] if one["name"] == record["recommended"]), {})
+            raise StoreError(
+                f"the verdict is {record['verdict']}: it ships nothing",
+                where=str(path),
+                next_step=mend,
+            )
+        own = {
+            replace(manifest.fingerprint, chunker=None, precision=one).id
+            for one in ("fp32", "bf16")
+        }
+        chosen: Mapping[str, Any] = next(
+            (one for one in record["candidates"] if one["name"] == record["recommended"]), {}
+        )
         if chosen.get("fingerprint") not in own:
             what = f"the decision ships model {chosen.get('fingerprint')}, {manifest.id} was made by another: {manifest.model['name']}"
-            raise StoreError(what, where=str(path), next_step=f"nearer index build --model {_model_of(chosen, self.config.run)}")
+            raise StoreError(
+                what,
+                where=str(path),
+                next_step=f"nearer index build --model {_model_of(chosen, self.config.run)}",
+            )
         pipeline = Pipeline.from_dict(chosen.get("pipeline", {}))
         whole = manifest.dimension == manifest.fingerprint.dimension
         kept = str(Compression(manifest.dtype, None if whole else manifest.dimension))  # type: ignore[arg-type]  # validated by config
-        for what, judged, built in (("chunks", pipeline.chunker, manifest.chunker), ("vectors", pipeline.compression, kept)):
-            if judged not in (built, "float32"):  # smaller vectors than judged are the team's own choice: `fix` says what they cost
+        for what, judged, built in (
+            ("chunks", pipeline.chunker, manifest.chunker),
+            ("vectors", pipeline.compression, kept),
+        ):
+            if judged not in (
+                built,
+                "float32",
+            ):  # smaller vectors than judged are the team's own choice: `fix` says what they cost
                 mend = "set index.chunker, index.dtype and index.dimension in nearer.yaml as decided, then nearer index build"
                 raise StoreError(
-                    f"the decision judged {what} {judged}, {manifest.id} was built with {built}", where=str(path), next_step=mend
+                    f"the decision judged {what} {judged}, {manifest.id} was built with {built}",
+                    where=str(path),
+                    next_step=mend,
                 )
-        where = {"path": str(path.relative_to(self.root)), "hash": content_hash(path), "verdict": record["verdict"]}
-        return where | {"pipeline": pipeline.as_dict()} | ({"reranker": chosen["reranker"]} if "reranker" in chosen else {})
+        where = {
+            "path": str(path.relative_to(self.root)),
+            "hash": content_hash(path),
+            "verdict": record["verdict"],
+        }
+        return (
+            where
+            | {"pipeline": pipeline.as_dict()}
+            | ({"reranker": chosen["reranker"]} if "reranker" in chosen else {})
+        )
 
     # -- removing --------------------------------------------------------------------------------
 
@@ -390,28 +523,46 @@ class Generations:
         with self.writing():
             pointer = self.pointer()
             needed = {pointer.previous, *self.needed()}
-            retired = [one.id for one in self.manifests() if one.state == "retired" and one.id not in needed]
+            retired = [
+                one.id
+                for one in self.manifests()
+                if one.state == "retired" and one.id not in needed
+            ]
             gone = retired[: max(0, len(retired) - self.config.index.keep)]
             for generation in gone:
                 self._drop(generation, who)
             with self._moving():
                 for stray in self.folder.rglob(".*.tmp"):
                     stray.unlink()
-            return gone, sum(compact(self.path(one.id) / "parts", one.fingerprint) for one in self.manifests())
+            return gone, sum(
+                compact(self.path(one.id) / "parts", one.fingerprint) for one in self.manifests()
+            )
 
     def needed(self) -> set[str]:
         """Generations whose tables others answer from, across a bridge."""
-        return {str(one.bridge["over"]) for one in self.manifests() if one.bridge and one.state != "dropping"}
+        return {
+            str(one.bridge["over"])
+            for one in self.manifests()
+            if one.bridge and one.state != "dropping"
+        }
 
     def _drop(self, generation: str, who: str | None) -> None:
         with self._moving():
             manifest, pointer = self.manifest(generation), self.pointer()
             if generation in (pointer.id, pointer.previous):
                 role = "active" if generation == pointer.id else "what a rollback needs"
-                raise self._refusal(f"{generation} is {role}", "cut over to another generation first")
+                raise self._refusal(
+                    f"{generation} is {role}", "cut over to another generation first"
+                )
             if generation in self.needed():
-                raise self._refusal(f"a bridge answers from the table of {generation}", "drop the bridge first: nearer index list")
-            write_json(self.path(generation) / "manifest.json", replace(manifest, state="dropping").as_dict())
+                raise self._refusal(
+                    f"a bridge answers from the table of {generation}",
+                    "drop the bridge first: nearer index list",
+                )
+            write_json(
+                self.path(generation) / "manifest.json",
+                replace(manifest, state="dropping").as_dict(),
+            )
             self._append(_entry("drop", None, generation, who))
         self._remove(manifest)
 
@@ -432,12 +583,27 @@ def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
 def _model_of(candidate: Mapping[str, Any], run: str) -> str:
     """What `index build --model` takes for a candidate of a decision."""
     other = candidate.get("pipeline", {}).get("model")
-    return str(other) if other else f"runs/{run}/train/model" if candidate.get("role") == "candidate" else str(candidate.get("model"))
+    return (
+        str(other)
+        if other
+        else f"runs/{run}/train/model"
+        if candidate.get("role") == "candidate"
+        else str(candidate.get("model"))
+    )
 
 
-def _entry(action: str, before: str | None, generation: str, who: str | None, **more: Any) -> dict[str, Any]:
+def _entry(
+    action: str, before: str | None, generation: str, who: str | None, **more: Any
+) -> dict[str, Any]:
     """A line of history."""
-    return {"time": _now(), "who": who or _user(), "action": action, "from": before, "to": generation, **more}
+    return {
+        "time": _now(),
+        "who": who or _user(),
+        "action": action,
+        "from": before,
+        "to": generation,
+        **more,
+    }
 
 
 def _now() -> str:

@@ -32,11 +32,17 @@ class Manifest:
     store: str
     created: str
     counts: Mapping[str, int] = field(default_factory=dict)  # documents, chunks
-    content: Mapping[str, str] = field(default_factory=dict)  # documents: a hash of all of them, in any order
-    index: Mapping[str, Any] = field(default_factory=dict)  # the approximate index, as the store tells it
+    content: Mapping[str, str] = field(
+        default_factory=dict
+    )  # documents: a hash of all of them, in any order
+    index: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the approximate index, as the store tells it
     verified: Mapping[str, Any] | None = None
     decision: Mapping[str, Any] | None = None
-    bridge: Mapping[str, Any] | None = None  # without vectors of its own: over which generation, how, and what it keeps
+    bridge: Mapping[str, Any] | None = (
+        None  # without vectors of its own: over which generation, how, and what it keeps
+    )
 
     @property
     def chunker(self) -> str:
@@ -63,15 +69,25 @@ class Manifest:
     def read(cls, path: Path) -> Manifest:
         """Raises StoreError or FingerprintError for a manifest that is damaged, was edited or was moved."""
         values = read_json(path)
-        mend = f"restore {path.parent.name}, or remove the folder and build again: nearer index build"
+        mend = (
+            f"restore {path.parent.name}, or remove the folder and build again: nearer index build"
+        )
         try:
-            known = {one.name: values[one.name] for one in fields(cls) if one.name in values}  # older ones may lack what has a default
-            manifest = cls(**known | {"fingerprint": Fingerprint.from_dict(values["fingerprint"], str(path))})
+            known = {
+                one.name: values[one.name] for one in fields(cls) if one.name in values
+            }  # older ones may lack what has a default
+            manifest = cls(
+                **known | {"fingerprint": Fingerprint.from_dict(values["fingerprint"], str(path))}
+            )
         except (KeyError, TypeError):
             raise StoreError("the manifest is damaged", where=str(path), next_step=mend) from None
         if manifest.id != path.parent.name or manifest.state not in STATES:
             what = f"this folder is not generation {manifest.id}: it was renamed or copied"
-            raise StoreError(what if manifest.state in STATES else f"no state {manifest.state!r}", where=str(path), next_step=mend)
+            raise StoreError(
+                what if manifest.state in STATES else f"no state {manifest.state!r}",
+                where=str(path),
+                next_step=mend,
+            )
         return manifest
 
 
@@ -88,7 +104,9 @@ class Pointer:
         if manifest.id == self.id:
             return "active"
         if manifest.state == "active":
-            return "retired" if manifest.id == self.previous else "verified"  # rolled back: it may be tried again
+            return (
+                "retired" if manifest.id == self.previous else "verified"
+            )  # rolled back: it may be tried again
         return manifest.state
 
 

@@ -22,14 +22,23 @@ from nearer.retrieve.fingerprint import Fingerprint, Vectors
 COLUMNS = ("chunk_id", "doc_id", "text", "metadata", "hash")
 
 
-def make_part(fingerprint: Fingerprint, columns: Mapping[str, Sequence[str]], vectors: np.ndarray, gone: Sequence[str] = ()) -> Any:
+def make_part(
+    fingerprint: Fingerprint,
+    columns: Mapping[str, Sequence[str]],
+    vectors: np.ndarray,
+    gone: Sequence[str] = (),
+) -> Any:
     """The Arrow table of one part: a row a chunk, `columns` as in COLUMNS, vectors float32 (n_chunks, dimension)."""
     import pyarrow as pa
 
     flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
     arrays = {name: pa.array(columns[name], pa.string()) for name in COLUMNS}
-    table = pa.table(arrays | {"vector": pa.FixedSizeListArray.from_arrays(flat, fingerprint.dimension)})
-    return table.replace_schema_metadata({"fingerprint": _identity(fingerprint), "gone": json.dumps(list(gone))})
+    table = pa.table(
+        arrays | {"vector": pa.FixedSizeListArray.from_arrays(flat, fingerprint.dimension)}
+    )
+    return table.replace_schema_metadata(
+        {"fingerprint": _identity(fingerprint), "gone": json.dumps(list(gone))}
+    )
 
 
 @lru_cache(maxsize=8)
@@ -59,9 +68,15 @@ def read_part(path: Path, fingerprint: Fingerprint) -> tuple[Any, list[str]]:
         raise StoreError("this part is damaged", where=where, next_step=mend) from None
     meta = table.schema.metadata or {}
     if b"fingerprint" not in meta:
-        raise FingerprintError(f"this part does not say which model made it (this one: {fingerprint.id})", where=where, next_step=mend)
+        raise FingerprintError(
+            f"this part does not say which model made it (this one: {fingerprint.id})",
+            where=where,
+            next_step=mend,
+        )
     if meta[b"fingerprint"] != _identity(fingerprint):
-        fingerprint.require(Fingerprint.from_dict(json.loads(meta[b"fingerprint"]), where), where, mend)
+        fingerprint.require(
+            Fingerprint.from_dict(json.loads(meta[b"fingerprint"]), where), where, mend
+        )
     return table, json.loads(meta[b"gone"])
 
 
@@ -73,9 +88,22 @@ def read_rows(path: Path, space: Space, doc_ids: Sequence[str] | None = None) ->
     table, _ = read_part(path, space.fingerprint)
     if doc_ids is not None:
         table = table.filter(pc.is_in(table["doc_id"], pa.array(doc_ids, pa.string())))
-    vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, space.fingerprint.dimension)
+    vectors = (
+        table["vector"]
+        .combine_chunks()
+        .flatten()
+        .to_numpy()
+        .reshape(-1, space.fingerprint.dimension)
+    )
     chunk_ids, ids, texts, metadata, hashes = (table[name].to_pylist() for name in COLUMNS)
-    return Rows(chunk_ids, ids, texts, [json.loads(text) for text in metadata], hashes, Vectors(vectors, space.fingerprint))
+    return Rows(
+        chunk_ids,
+        ids,
+        texts,
+        [json.loads(text) for text in metadata],
+        hashes,
+        Vectors(vectors, space.fingerprint),
+    )
 
 
 def compact(folder: Path, fingerprint: Fingerprint) -> int:
@@ -93,6 +121,8 @@ def compact(folder: Path, fingerprint: Fingerprint) -> int:
             emptied.append(path)
         elif not all(keep):
             write_part(path, table.filter(pa.array(keep)))
-    for path in reversed(emptied):  # what says that a document is gone outlives the parts that held it
+    for path in reversed(
+        emptied
+    ):  # what says that a document is gone outlives the parts that held it
         path.unlink()
     return removed

@@ -41,7 +41,12 @@ def ray_engine(generations: Generations, workers: int | None = None) -> Engine:
     _ray()
 
     def engine(plans: Iterator[Plan], work: Work) -> Iterator[tuple[Plan, Any]]:
-        where = (generations.root.resolve(), generations.config, generations.folder.resolve(), work.folder.parent.name)
+        where = (
+            generations.root.resolve(),
+            generations.config,
+            generations.folder.resolve(),
+            work.folder.parent.name,
+        )
         with _cluster() as ray:
             size, share = _shares(ray.cluster_resources(), workers)
             tickets = 16 * size
@@ -53,10 +58,17 @@ def ray_engine(generations: Generations, workers: int | None = None) -> Engine:
 
 
 def _round(
-    ray: Any, plans: Iterator[Plan], tickets: int, size: int, share: Mapping[str, float], where: tuple[Any, ...]
+    ray: Any,
+    plans: Iterator[Plan],
+    tickets: int,
+    size: int,
+    share: Mapping[str, float],
+    where: tuple[Any, ...],
 ) -> Iterator[tuple[Plan, Any]]:
     """Exchange up to so many tickets for plans, and yield those whose parts are on disk."""
-    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
     desk = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
     waiting: dict[str, Plan] = {}
     plans = islice(plans, tickets)
@@ -64,10 +76,18 @@ def _round(
     def offer(number: int) -> None:
         for plan in islice(plans, number):
             waiting[plan.name] = plan
-            desk.offer.remote([ray.put(plan)])  # in a list it stays a reference: texts go straight from here to the actor
+            desk.offer.remote(
+                [ray.put(plan)]
+            )  # in a list it stays a reference: texts go straight from here to the actor
 
-    rows = ray.data.from_items([{"ticket": number} for number in range(tickets)], override_num_blocks=tickets).map_batches(
-        _Worker, fn_constructor_args=(desk, *where), batch_size=None, compute=ray.data.ActorPoolStrategy(size=size), **share
+    rows = ray.data.from_items(
+        [{"ticket": number} for number in range(tickets)], override_num_blocks=tickets
+    ).map_batches(
+        _Worker,
+        fn_constructor_args=(desk, *where),
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=size),
+        **share,
     )
     offer(2 * size)
     done = iter(rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
@@ -83,7 +103,11 @@ def _round(
     except ray.exceptions.RayError as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         mend = "mend that, then run the same command again: finished parts stay"
-        raise StoreError(f"the Ray cluster gave up: {reason}", where=os.environ.get("RAY_ADDRESS"), next_step=mend) from error
+        raise StoreError(
+            f"the Ray cluster gave up: {reason}",
+            where=os.environ.get("RAY_ADDRESS"),
+            next_step=mend,
+        ) from error
     finally:
         done.close()  # stops the pool, where tickets are left or the caller was interrupted
         ray.kill(desk)
@@ -108,9 +132,13 @@ class _Desk:
             self._taken[ticket] = asyncio.ensure_future(self._free.get())
         mine = self._taken[ticket]
         while not mine.done():
-            await asyncio.wait({mine}, timeout=_LONG)  # does not cancel: an actor may die while it waits
+            await asyncio.wait(
+                {mine}, timeout=_LONG
+            )  # does not cancel: an actor may die while it waits
             late = min(
-                (one for one, since in self._since.items() if time.monotonic() - since > _LONG), key=self._since.__getitem__, default=None
+                (one for one, since in self._since.items() if time.monotonic() - since > _LONG),
+                key=self._since.__getitem__,
+                default=None,
             )
             if not mine.done() and late is not None:
                 mine.cancel()
@@ -131,8 +159,14 @@ class _Worker:
     the way through Ray.
     """
 
-    def __init__(self, desk: Any, root: Path, config: Config, folder: Path, generation: str) -> None:
-        self._desk, self._generations, self._generation = desk, Generations(root, config, folder), generation
+    def __init__(
+        self, desk: Any, root: Path, config: Config, folder: Path, generation: str
+    ) -> None:
+        self._desk, self._generations, self._generation = (
+            desk,
+            Generations(root, config, folder),
+            generation,
+        )
         self._work: Work | None = None
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -150,7 +184,9 @@ class _Worker:
         if self._work is None:
             manifest = self._generations.manifest(self._generation)
             encoder = self._generations.encoder(manifest)
-            encoder.fingerprint = manifest.fingerprint  # it was held to it; parts say so in the same bytes on every machine
+            encoder.fingerprint = (
+                manifest.fingerprint
+            )  # it was held to it; parts say so in the same bytes on every machine
             self._work = Work.of(self._generations, manifest, encoder)
         if not self._work.path(plan).exists():  # else the actor that died had finished it
             self._work.save(plan, self._work.embed(plan))
@@ -169,7 +205,9 @@ def _ray() -> Any:
         import ray.data
         import ray.util.scheduling_strategies
     except ImportError:
-        raise StoreError("many machines need Ray", where="--engine ray", next_step="pip install 'nearer[ray]'") from None
+        raise StoreError(
+            "many machines need Ray", where="--engine ray", next_step="pip install 'nearer[ray]'"
+        ) from None
     return ray
 
 
@@ -177,13 +215,27 @@ def _ray() -> Any:
 def _cluster() -> Iterator[Any]:
     ray, address = _ray(), os.environ.get("RAY_ADDRESS")
     with ExitStack() as stack:
-        stack.enter_context(redirect_stdout(sys.stderr))  # Ray reports deaths on stdout, which belongs to --json
+        stack.enter_context(
+            redirect_stdout(sys.stderr)
+        )  # Ray reports deaths on stdout, which belongs to --json
         if not ray.is_initialized():
-            own = {} if address else {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            own = (
+                {}
+                if address
+                else {
+                    "address": "local",
+                    "include_dashboard": False,
+                    "_node_ip_address": "127.0.0.1",
+                }
+            )
             try:
                 ray.init(**own, log_to_driver=False, logging_level="ERROR")
             except ConnectionError:
-                raise StoreError("no Ray cluster answers", where=address, next_step="start it, or unset RAY_ADDRESS") from None
+                raise StoreError(
+                    "no Ray cluster answers",
+                    where=address,
+                    next_step="start it, or unset RAY_ADDRESS",
+                ) from None
             stack.callback(ray.shutdown)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False

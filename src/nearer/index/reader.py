@@ -40,7 +40,9 @@ class Reader:
         self._open: dict[str, Generation] = {}
         self._opening = threading.Lock()
 
-    def search(self, asked: str | Sequence[str] | Vectors, k: int = 10, filter: Metadata | None = None) -> Answer:
+    def search(
+        self, asked: str | Sequence[str] | Vectors, k: int = 10, filter: Metadata | None = None
+    ) -> Answer:
         """The `k` best documents of each query: one text, several, or Vectors, which say who made them.
 
         Raises FingerprintError for vectors of another model or of none, StoreError when nothing is active.
@@ -57,7 +59,11 @@ class Reader:
         """The active generation, opened once."""
         pointer = self._generations.pointer()
         if pointer.id is None:
-            raise StoreError("no generation is active", where=str(self._generations.folder), next_step="nearer index cutover ID")
+            raise StoreError(
+                "no generation is active",
+                where=str(self._generations.folder),
+                next_step="nearer index cutover ID",
+            )
         if pointer.id not in self._open:
             self.warm(pointer.id)
         return self._open[pointer.id]
@@ -68,13 +74,19 @@ class Reader:
             if generation not in self._open:
                 opened = self._generations.open(generation)
                 pointer = self._generations.pointer()
-                kept = {name: one for name, one in self._open.items() if name in (pointer.id, pointer.previous)}
+                kept = {
+                    name: one
+                    for name, one in self._open.items()
+                    if name in (pointer.id, pointer.previous)
+                }
                 self._open = kept | {generation: opened}
 
 
 def open_active(root: str | Path, settings: config.Config | None = None) -> Reader:
     """A reader over the generations beside `root/nearer.yaml`: what an application holds."""
-    return Reader(Generations(Path(root).resolve(), settings or config.load(Path(root) / "nearer.yaml")))
+    return Reader(
+        Generations(Path(root).resolve(), settings or config.load(Path(root) / "nearer.yaml"))
+    )
 
 
 class _Rehearsal(Generations):
@@ -92,7 +104,11 @@ def rehearse(generations: Generations, generation: str, query: str) -> dict[str,
     """
     active = generations.pointer().id
     if active is None:
-        raise StoreError("no generation is active yet", where=str(generations.folder), next_step=f"nearer index cutover {generation}")
+        raise StoreError(
+            "no generation is active yet",
+            where=str(generations.folder),
+            next_step=f"nearer index cutover {generation}",
+        )
     with tempfile.TemporaryDirectory(prefix="nearer-") as scratch:
         copy = _Rehearsal(generations.root, generations.config, Path(scratch))
         shutil.copy(generations.folder / "ACTIVE", copy.folder)
@@ -108,5 +124,7 @@ def rehearse(generations: Generations, generation: str, query: str) -> dict[str,
             started = time.perf_counter()
             answer = reader.search(query)
             took = round(1000 * (time.perf_counter() - started), 3)
-            searches.append({"generation": answer.generation, "ms": took, "results": len(answer.results[0])})
+            searches.append(
+                {"generation": answer.generation, "ms": took, "results": len(answer.results[0])}
+            )
     return {"id": generation, "cutover_ms": times[0], "rollback_ms": times[1], "searches": searches}

@@ -39,7 +39,9 @@ class QueryVectors:
         """float32 (n_texts, dimension) of a generation's model."""
         own, space = generation.manifest.fingerprint, generation.manifest.space.fingerprint
         with self._lock:
-            known = {text: self._kept[own.id, text] for text in texts if (own.id, text) in self._kept}
+            known = {
+                text: self._kept[own.id, text] for text in texts if (own.id, text) in self._kept
+            }
             self.hits += len(known)
             for text in known:
                 self._kept.move_to_end((own.id, text))
@@ -66,7 +68,9 @@ class _Table:
         vectors = self._vectors.of(self._served.generation, [query.text for query in queries])
         groups: dict[str, list[int]] = {}
         for place, query in enumerate(queries):
-            groups.setdefault(json.dumps(self._filter(query), sort_keys=True, default=str), []).append(place)
+            groups.setdefault(
+                json.dumps(self._filter(query), sort_keys=True, default=str), []
+            ).append(place)
         results: dict[str, list[tuple[str, float]]] = {query.id: [] for query in queries}
         for asked, places in groups.items():
             some = Vectors(vectors.array[places], vectors.fingerprint)
@@ -95,7 +99,11 @@ class _Systems(Systems):
     vectors: QueryVectors
 
     def scorer(self, pipeline: Pipeline, cached: bool = True) -> Any:
-        return super().scorer(pipeline, cached) if pipeline.system == "bm25" else _Table(self.served, pipeline, self.vectors)
+        return (
+            super().scorer(pipeline, cached)
+            if pipeline.system == "bm25"
+            else _Table(self.served, pipeline, self.vectors)
+        )
 
 
 class Served:
@@ -104,12 +112,16 @@ class Served:
     `identity` is a hash of everything that its answers depend on besides the documents.
     """
 
-    def __init__(self, generations: Generations, generation: Generation, vectors: QueryVectors) -> None:
+    def __init__(
+        self, generations: Generations, generation: Generation, vectors: QueryVectors
+    ) -> None:
         settings, manifest = generations.config, generation.manifest
         self.generation, self.manifest = generation, manifest
         self.pipeline, reranker = judged(generations, manifest)
         # a plain search of vectors needs the table alone
-        plain = replace(self.pipeline, filters="ignore") == Pipeline(chunker=manifest.chunker) and self.pipeline.filters in (
+        plain = replace(self.pipeline, filters="ignore") == Pipeline(
+            chunker=manifest.chunker
+        ) and self.pipeline.filters in (
             "ignore",
             "declared",
         )
@@ -123,10 +135,20 @@ class Served:
         self.systems.served, self.systems.vectors = self, vectors
         if reranker is not None:
             self.systems.reranker = _reranker(reranker, settings, generations.root)
-        made_of = [manifest.fingerprint.id, manifest.dtype, manifest.dimension, self.pipeline.as_dict(), reranker]
+        made_of = [
+            manifest.fingerprint.id,
+            manifest.dtype,
+            manifest.dimension,
+            self.pipeline.as_dict(),
+            reranker,
+        ]
         self.identity = value_hash(made_of)[:16]
         # a filter that is sent excludes: the data's queries, which may declare what the application ignores, go through `as_judged`
-        sent = replace(self.pipeline, filters="declared") if self.pipeline.filters == "ignore" else self.pipeline
+        sent = (
+            replace(self.pipeline, filters="declared")
+            if self.pipeline.filters == "ignore"
+            else self.pipeline
+        )
         self._retriever = self.systems.retriever(sent, cached=False)
 
     @property
@@ -139,7 +161,10 @@ class Served:
 
     def as_judged(self, queries: Sequence[Query]) -> list[Query]:
         """Queries of the data set as `decide` asked them: without their filter where the pipeline ignores it."""
-        return [replace(one, filter=None) if self.pipeline.filters == "ignore" else one for one in queries]
+        return [
+            replace(one, filter=None) if self.pipeline.filters == "ignore" else one
+            for one in queries
+        ]
 
 
 class Searcher:
@@ -150,7 +175,9 @@ class Searcher:
     is open until `refresh` (called from another thread) has opened the new one.
     """
 
-    def __init__(self, generations: Generations, generation: str | None = None, *, waiting: bool = True) -> None:
+    def __init__(
+        self, generations: Generations, generation: str | None = None, *, waiting: bool = True
+    ) -> None:
         self.generations, self._fixed, self._waiting = generations, generation, waiting
         self.vectors = QueryVectors(generations.config.serve.cache)
         self._open: dict[str, Served] = {}
@@ -192,7 +219,11 @@ class Searcher:
         pointer = self.generations.pointer()
         wanted = self._fixed or pointer.id
         if wanted is None:
-            raise StoreError("no generation is active", where=str(self.generations.folder), next_step="nearer index cutover ID")
+            raise StoreError(
+                "no generation is active",
+                where=str(self.generations.folder),
+                next_step="nearer index cutover ID",
+            )
         self._current = self.opened(wanted)
         return self._current
 
@@ -200,16 +231,28 @@ class Searcher:
         """A generation, opened once."""
         with self._opening:
             manifest, known = self.generations.manifest(generation), self._open.get(generation)
-            if known is None or (known.manifest.content, known.manifest.decision) != (manifest.content, manifest.decision):
+            if known is None or (known.manifest.content, known.manifest.decision) != (
+                manifest.content,
+                manifest.decision,
+            ):
                 encoder = known.generation.encoder if known else None
-                opened = Served(self.generations, self.generations.open(generation, encoder), self.vectors)
-                opened.search([Query("0", PROBES[0])], 10)  # so that no user waits for what loads at the first search
+                opened = Served(
+                    self.generations, self.generations.open(generation, encoder), self.vectors
+                )
+                opened.search(
+                    [Query("0", PROBES[0])], 10
+                )  # so that no user waits for what loads at the first search
                 self._open = {**self._kept(), generation: opened}
             return self._open[generation]
 
     def _kept(self) -> dict[str, Served]:
         pointer, rollout = self.generations.pointer(), self.generations.rollout()
-        wanted = {pointer.id, pointer.previous, self._fixed, rollout.generation if rollout else None}
+        wanted = {
+            pointer.id,
+            pointer.previous,
+            self._fixed,
+            rollout.generation if rollout else None,
+        }
         return {name: one for name, one in self._open.items() if name in wanted}
 
 
@@ -217,7 +260,9 @@ def judged(generations: Generations, manifest: Manifest) -> tuple[Pipeline, dict
     """The pipeline that the decision for a generation judged, and its reranker; without one today's system over its model."""
     decision, search = manifest.decision or {}, generations.config.search
     if "pipeline" in decision:
-        return replace(Pipeline.from_dict(decision["pipeline"]), model=None, compression="float32"), decision.get("reranker")
+        return replace(
+            Pipeline.from_dict(decision["pipeline"]), model=None, compression="float32"
+        ), decision.get("reranker")
     if search.system in OWN:
         return Pipeline(chunker=manifest.chunker), None
     weight = None
@@ -225,16 +270,24 @@ def judged(generations: Generations, manifest: Manifest) -> tuple[Pipeline, dict
         path = generations.root / "runs" / generations.config.run / "evaluate" / "summary.json"
         weight = read_json(path)["system"].get("dense_weight") if path.is_file() else None
         if weight is None:
-            raise StoreError("the convex hybrid has no weight yet", where=str(path), next_step="nearer evaluate, which tunes it on dev")
+            raise StoreError(
+                "the convex hybrid has no weight yet",
+                where=str(path),
+                next_step="nearer evaluate, which tunes it on dev",
+            )
     filters: Any = "declared" if search.filters == "apply" else "ignore"
     return Pipeline(search.system, chunker=manifest.chunker, filters=filters, weight=weight), None
 
 
 def _reranker(chosen: dict[str, Any], settings: config.Config, root: Path) -> Any:
-    made = load_reranker(chosen["source"], root, max_length=settings.rerank.max_length, device=settings.model.device)
+    made = load_reranker(
+        chosen["source"], root, max_length=settings.rerank.max_length, device=settings.model.device
+    )
     if made.fingerprint != chosen["fingerprint"]:
         what = f"the reranker at {chosen['source']} is not the one that was judged ({chosen['fingerprint'][:16]})"
-        raise FingerprintError(what, where="rerank", next_step="restore it, or run nearer decide again and cut over")
+        raise FingerprintError(
+            what, where="rerank", next_step="restore it, or run nearer decide again and cut over"
+        )
     return made
 
 

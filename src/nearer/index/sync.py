@@ -21,23 +21,48 @@ def sync(generations: Generations, corpus: Corpus, engine: Engine = local) -> li
     """
     with generations.writing():
         pointer, needed, done = generations.pointer(), generations.needed(), []
-        for manifest in sorted(generations.manifests(), key=lambda one: (bool(one.bridge), one.id != pointer.id)):
+        for manifest in sorted(
+            generations.manifests(), key=lambda one: (bool(one.bridge), one.id != pointer.id)
+        ):
             if manifest.bridge:  # has no vectors of its own, and holds what the one below it holds
                 below = generations.manifest(manifest.bridge["over"])
                 generations.update(manifest.id, counts=below.counts, content=below.content)
                 continue
             if manifest.state != "retired" or manifest.id in (pointer.previous, *needed):
-                done.append(fill(generations, manifest, corpus, lambda manifest=manifest: generations.encoder(manifest), engine))  # type: ignore[misc]
+                done.append(
+                    fill(
+                        generations,
+                        manifest,
+                        corpus,
+                        lambda manifest=manifest: generations.encoder(manifest),  # type: ignore[misc]
+                        engine,
+                    )
+                )
                 continue
-            store, folder = generations.store(manifest.store), generations.path(manifest.id) / "parts"
-            survey = Survey(corpus, folder, manifest, store.hashes(manifest.space), generations.config.index.part)
+            store, folder = (
+                generations.store(manifest.store),
+                generations.path(manifest.id) / "parts",
+            )
+            survey = Survey(
+                corpus,
+                folder,
+                manifest,
+                store.hashes(manifest.space),
+                generations.config.index.part,
+            )
             if forget(generations, manifest, survey):
                 documents, chunks = store.count(manifest.space)
-                generations.update(manifest.id, counts={"documents": documents, "chunks": chunks}, content={"documents": "outdated"})
+                generations.update(
+                    manifest.id,
+                    counts={"documents": documents, "chunks": chunks},
+                    content={"documents": "outdated"},
+                )
         return done
 
 
-def watch(generations: Generations, read: Callable[[], Corpus], source: Path, seconds: float) -> Iterator[list[Filled]]:
+def watch(
+    generations: Generations, read: Callable[[], Corpus], source: Path, seconds: float
+) -> Iterator[list[Filled]]:
     """Sync whenever `source`, the file or folder of the corpus, has changed and then rested for `seconds`; never ends.
 
     A file that cannot be read yet, or another writer, is waited for.
@@ -46,7 +71,9 @@ def watch(generations: Generations, read: Callable[[], Corpus], source: Path, se
     last = _stamp(source)
     while True:
         stamp = _stamp(source)
-        if stamp == last and stamp != synced:  # a file still being written must not look like deleted documents
+        if (
+            stamp == last and stamp != synced
+        ):  # a file still being written must not look like deleted documents
             try:
                 yield sync(generations, read())
                 synced = stamp
@@ -58,4 +85,9 @@ def watch(generations: Generations, read: Callable[[], Corpus], source: Path, se
 
 def _stamp(source: Path) -> list[tuple[str, int, int]]:
     paths = [source, *sorted(source.rglob("*"))] if source.is_dir() else [source]
-    return [(str(path), found.st_mtime_ns, found.st_size) for path in paths if path.exists() for found in [path.stat()]]
+    return [
+        (str(path), found.st_mtime_ns, found.st_size)
+        for path in paths
+        if path.exists()
+        for found in [path.stat()]
+    ]

@@ -46,12 +46,21 @@ class _Report:
 def canary_queries(settings: config.Config, root: Any) -> list[str]:
     """Texts of the canary file or, without one, of the dev queries; empty when there are none yet."""
     if settings.index.canaries:
-        return [query.text for query in read_queries(sources.named(root, settings.index.canaries, "index.canaries")).values()]
+        return [
+            query.text
+            for query in read_queries(
+                sources.named(root, settings.index.canaries, "index.canaries")
+            ).values()
+        ]
     return [query.text for query in frozen_split(root, settings.run, "dev").queries]
 
 
 def verify(
-    generations: Generations, generation: str, corpus: Corpus, canaries: Sequence[str] = (), encoder: Encoder | None = None
+    generations: Generations,
+    generation: str,
+    corpus: Corpus,
+    canaries: Sequence[str] = (),
+    encoder: Encoder | None = None,
 ) -> Manifest:
     """Check a generation against the corpus and write the report into its manifest; it is `verified` when all passes.
 
@@ -62,14 +71,21 @@ def verify(
     with generations.writing(), progress.task(f"verify {generation}", 5, "checks") as bar:
         manifest, report = generations.manifest(generation), _Report()
         rng = np.random.default_rng([generations.config.seed, *generation.encode()])
-        sample = [corpus[int(i)] for i in sorted(rng.choice(len(corpus), min(_SAMPLE, len(corpus)), replace=False))]
+        sample = [
+            corpus[int(i)]
+            for i in sorted(rng.choice(len(corpus), min(_SAMPLE, len(corpus)), replace=False))
+        ]
         wanted = _some_filters(sample)
         eligible = _content(generations, manifest, corpus, wanted, report)
         bar.advance()
         try:
             if encoder is not None:
                 encoder = for_chunks(encoder, manifest.chunker)
-                manifest.fingerprint.require(encoder.fingerprint, generation, f"nearer index drop {generation}, then build again")
+                manifest.fingerprint.require(
+                    encoder.fingerprint,
+                    generation,
+                    f"nearer index drop {generation}, then build again",
+                )
             opened = generations.open(generation, encoder)
             report.add("probes", True, "the model gives the probe vectors of the fingerprint")
         except (FingerprintError, ModelError) as error:
@@ -79,20 +95,44 @@ def verify(
             _sample(opened, sample, generations, report)
             bar.advance()
             texts = list(canaries) or [document.title or document.text for document in sample]
-            texts = [texts[int(i)] for i in sorted(rng.choice(len(texts), min(_QUERIES, len(texts)), replace=False))]
-            _search(opened, opened.queries(texts), "canary queries" if canaries else "queries made of documents", report)
+            texts = [
+                texts[int(i)]
+                for i in sorted(rng.choice(len(texts), min(_QUERIES, len(texts)), replace=False))
+            ]
+            _search(
+                opened,
+                opened.queries(texts),
+                "canary queries" if canaries else "queries made of documents",
+                report,
+            )
             bar.advance()
             _filters(opened, opened.queries(texts[:1]), wanted, eligible, corpus, report)
             manifest = opened.manifest
         passed = all(check["passed"] for check in report.checks)
-        state = manifest.state if passed and manifest.state in READY else "verified" if passed else "building"
+        state = (
+            manifest.state
+            if passed and manifest.state in READY
+            else "verified"
+            if passed
+            else "building"
+        )
         if not passed and manifest.state == "retired":
             state = "retired"
-        told = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "passed": passed, "checks": report.checks}
+        told = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "passed": passed,
+            "checks": report.checks,
+        }
         return generations.update(generation, verified=told, state=state)
 
 
-def _content(generations: Generations, manifest: Manifest, corpus: Corpus, wanted: list[tuple[str, Any]], report: _Report) -> list[int]:
+def _content(
+    generations: Generations,
+    manifest: Manifest,
+    corpus: Corpus,
+    wanted: list[tuple[str, Any]],
+    report: _Report,
+) -> list[int]:
     """Every document with its hash, and the counts; returns how many documents each filter leaves."""
     store = generations.store(manifest.store)
     held = store.hashes(manifest.space)
@@ -114,7 +154,9 @@ def _content(generations: Generations, manifest: Manifest, corpus: Corpus, wante
     return eligible
 
 
-def _sample(opened: Generation, sample: Sequence[Document], generations: Generations, report: _Report) -> None:
+def _sample(
+    opened: Generation, sample: Sequence[Document], generations: Generations, report: _Report
+) -> None:
     """Texts and vectors of some documents, cut and embedded again."""
     manifest, space = opened.manifest, opened.manifest.space
     cut = cutter(manifest.chunker, opened.encoder, generations.root)
@@ -123,26 +165,55 @@ def _sample(opened: Generation, sample: Sequence[Document], generations: Generat
     kept = dict(zip(rows.chunk_ids, rows.texts, strict=True))
     again = Vectors(opened.encoder.encode(list(texts.values()), "document"), space.fingerprint)
     similarity = space.fingerprint.similarity
-    exact = decode_rows(encode_rows(fit(space, again, manifest.id), spec(space), similarity), spec(space))
+    exact = decode_rows(
+        encode_rows(fit(space, again, manifest.id), spec(space), similarity), spec(space)
+    )
     place = {chunk_id: number for number, chunk_id in enumerate(rows.chunk_ids)}
-    pairs = [(exact[number], rows.vectors.array[place[chunk_id]]) for number, chunk_id in enumerate(texts) if chunk_id in place]
-    cosines = [float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12) for a, b in pairs if a.any() or b.any()]
+    pairs = [
+        (exact[number], rows.vectors.array[place[chunk_id]])
+        for number, chunk_id in enumerate(texts)
+        if chunk_id in place
+    ]
+    cosines = [
+        float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
+        for a, b in pairs
+        if a.any() or b.any()
+    ]
     worst = min(cosines, default=1.0)
     found = f"{len(texts)} chunks embedded again: smallest cosine {worst:.5f} (at least {MIN_COSINE[manifest.dtype]} is asked for)"
-    report.add("sample", kept == texts and worst >= MIN_COSINE[manifest.dtype], found if kept == texts else "other chunks are stored")
+    report.add(
+        "sample",
+        kept == texts and worst >= MIN_COSINE[manifest.dtype],
+        found if kept == texts else "other chunks are stored",
+    )
 
 
 def _search(opened: Generation, queries: Vectors, what: str, report: _Report) -> None:
     """The store's exact search against one in memory, and its approximate search against that."""
-    truth = exact_search(opened.store.scan(opened.manifest.space), fit(opened.manifest.space, queries, opened.manifest.id), K)
-    same = [_same(hits, true) for hits, true in zip(opened.search(queries, K, exact=True), truth, strict=True)]
-    report.add("canaries", all(same), f"{sum(same)} of {len(same)} {what} have the {K} results of an exact search in memory")
+    truth = exact_search(
+        opened.store.scan(opened.manifest.space),
+        fit(opened.manifest.space, queries, opened.manifest.id),
+        K,
+    )
+    same = [
+        _same(hits, true)
+        for hits, true in zip(opened.search(queries, K, exact=True), truth, strict=True)
+    ]
+    report.add(
+        "canaries",
+        all(same),
+        f"{sum(same)} of {len(same)} {what} have the {K} results of an exact search in memory",
+    )
     recall, rebuilt = _recall(opened.search(queries, K), truth), ""
     if recall < MIN_RECALL:
         opened.store.build_index(opened.manifest.space, queries)
         rebuilt = f" after the index was made anew (before: {recall:.4f})"
         recall = _recall(opened.search(queries, K), truth)
-    report.add("recall", recall >= MIN_RECALL, f"recall@{K} of the approximate search {recall:.4f}{rebuilt}")
+    report.add(
+        "recall",
+        recall >= MIN_RECALL,
+        f"recall@{K} of the approximate search {recall:.4f}{rebuilt}",
+    )
 
 
 def exact_search(batches: Iterable[Rows], queries: np.ndarray, k: int) -> list[list[Hit]]:
@@ -152,11 +223,15 @@ def exact_search(batches: Iterable[Rows], queries: np.ndarray, k: int) -> list[l
         ids = list(dict.fromkeys(rows.doc_ids))
         number = {doc_id: i for i, doc_id in enumerate(ids)}
         scores = np.full((len(ids), len(queries)), -np.inf, np.float32)
-        np.maximum.at(scores, [number[doc_id] for doc_id in rows.doc_ids], rows.vectors.array @ queries.T)
+        np.maximum.at(
+            scores, [number[doc_id] for doc_id in rows.doc_ids], rows.vectors.array @ queries.T
+        )
         for column, hits in enumerate(best):
             least = hits[-1][1] if len(hits) == k else -np.inf
             near = np.flatnonzero(scores[:, column] >= least)
-            best[column] = rank_hits([*hits, *((ids[i], float(scores[i, column])) for i in near)], k)
+            best[column] = rank_hits(
+                [*hits, *((ids[i], float(scores[i, column])) for i in near)], k
+            )
     return best
 
 
@@ -169,25 +244,53 @@ def _same(hits: list[Hit], truth: list[Hit]) -> bool:
 
 def _recall(found: list[list[Hit]], truth: list[list[Hit]]) -> float:
     """Mean share of the true results that were found, those that tie with the last one counting alike."""
-    shares = [sum(score >= true[-1][1] - _NEAR for _, score in hits) / len(true) for hits, true in zip(found, truth, strict=True) if true]
+    shares = [
+        sum(score >= true[-1][1] - _NEAR for _, score in hits) / len(true)
+        for hits, true in zip(found, truth, strict=True)
+        if true
+    ]
     return float(np.mean(shares)) if shares else 1.0
 
 
 def _some_filters(sample: Sequence[Document]) -> list[tuple[str, Any]]:
     """A few fields with values that documents have, different fields first."""
-    pairs = {(name, value): None for one in sample for name, value in one.metadata.items() if isinstance(value, str | int) and value != ""}
-    return sorted(pairs, key=lambda pair: [name for name, _ in pairs][: list(pairs).index(pair)].count(pair[0]))[:_FILTERS]
+    pairs = {
+        (name, value): None
+        for one in sample
+        for name, value in one.metadata.items()
+        if isinstance(value, str | int) and value != ""
+    }
+    return sorted(
+        pairs,
+        key=lambda pair: [name for name, _ in pairs][: list(pairs).index(pair)].count(pair[0]),
+    )[:_FILTERS]
 
 
 def _filters(
-    opened: Generation, query: Vectors, wanted: list[tuple[str, Any]], eligible: list[int], corpus: Corpus, report: _Report
+    opened: Generation,
+    query: Vectors,
+    wanted: list[tuple[str, Any]],
+    eligible: list[int],
+    corpus: Corpus,
+    report: _Report,
 ) -> None:
     """Filtered searches give eligible documents only, and as many as there are."""
     wrong = []
     for (name, value), count in zip(wanted, eligible, strict=True):
         asked = set(clauses({name: value})[0])
         (hits,) = opened.search(query, K, filter={name: value})
-        found = [document for doc_id, _ in hits if (document := corpus.get(doc_id)) is not None and asked & set(terms(document.metadata))]
+        found = [
+            document
+            for doc_id, _ in hits
+            if (document := corpus.get(doc_id)) is not None
+            and asked & set(terms(document.metadata))
+        ]
         if len(found) != len(hits) or len(hits) != min(K, count):
-            wrong.append(f"{name}={value}: {len(found)} of {len(hits)} results are eligible, {count} documents are")
-    report.add("filters", not wrong, "; ".join(wrong) or f"{len(wanted)} filters leave eligible documents only, and all of them")
+            wrong.append(
+                f"{name}={value}: {len(found)} of {len(hits)} results are eligible, {count} documents are"
+            )
+    report.add(
+        "filters",
+        not wrong,
+        "; ".join(wrong) or f"{len(wanted)} filters leave eligible documents only, and all of them",
+    )

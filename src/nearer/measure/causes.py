@@ -84,7 +84,9 @@ class Facts:
     filters_apply: bool = False  # does today's system honour declared filters?
     declared: bool = False  # does the query declare a filter?
     over_model: bool = True  # does today's system rank by the configured model's vectors?
-    identifiers: tuple[str, ...] = ()  # codes, names, quoted phrases and rare terms of the query that stand in the document
+    identifiers: tuple[
+        str, ...
+    ] = ()  # codes, names, quoted phrases and rare terms of the query that stand in the document
     identifier_share: float = 0.0  # of the query's terms, rare words not counted
     unread: str = ""  # the answer lies where the model does not read, or across a border of chunks
     mixed: str = ""  # a part of the document is much nearer to the query than the whole
@@ -112,12 +114,22 @@ def classify(probes: Mapping[str, Probe], facts: Facts, k: int) -> Diagnosis:
     `exact` is exact search with today's model, chunks and filters; where today's system is exact
     itself it equals `today`.
     """
-    suspect = f"{facts.duplicates[0]} above it is a near-duplicate and unjudged" if facts.duplicates else ""
-    preferred = f"every system puts {facts.preferred} first, which nobody judged" if facts.preferred else ""
+    suspect = (
+        f"{facts.duplicates[0]} above it is a near-duplicate and unjudged"
+        if facts.duplicates
+        else ""
+    )
+    preferred = (
+        f"every system puts {facts.preferred} first, which nobody judged" if facts.preferred else ""
+    )
     cause, kind, evidence = _cause(probes, facts, k)
     if cause in ("semantic", "unknown") and suspect:
         cause, kind, evidence = "label_suspect", "near-duplicate", suspect
-    also = ("label_suspect",) if (suspect or preferred) and cause not in ("label_suspect", "missing_document") else ()
+    also = (
+        ("label_suspect",)
+        if (suspect or preferred) and cause not in ("label_suspect", "missing_document")
+        else ()
+    )
     told = [evidence, *(text for text in (suspect, preferred) if text and also)]
     return Diagnosis(cause, kind, "; ".join(text for text in told if text), also)
 
@@ -129,13 +141,19 @@ def _cause(  # noqa: PLR0911 - one return a cause, in their order
 
     def lifts(name: str, sure: bool = False) -> bool:
         probe = probes.get(name, Probe())
-        return probe.found(k) and (sure or exact.rank is None or 2 * (probe.rank or 0) <= exact.rank)
+        return probe.found(k) and (
+            sure or exact.rank is None or 2 * (probe.rank or 0) <= exact.rank
+        )
 
     if facts.missing:
         return "missing_document", facts.missing, facts.missing
     if facts.excluded and (facts.filters_apply or lifts("ineligible")):
         kind = facts.excluded.partition(":")[0]
-        return "ineligible", kind, f"{facts.excluded}{_rank(probes, 'ineligible', '; were it eligible it would stand')}"
+        return (
+            "ineligible",
+            kind,
+            f"{facts.excluded}{_rank(probes, 'ineligible', '; were it eligible it would stand')}",
+        )
     if exact.found(k) and facts.over_model and not probes["today"].found(k):
         return _lost(probes, exact, k)
     if lifts("needs_metadata", sure=facts.declared):
@@ -145,13 +163,19 @@ def _cause(  # noqa: PLR0911 - one return a cause, in their order
             "declared filter" if variant == "declared" else "filter named in the query",
             f"{variant}: {_to(probes, 'needs_metadata')}",
         )
-    chunks = lifts("chunking", sure=bool(facts.unread)) and bool(facts.unread or (facts.mixed and facts.overlap > 0))
+    chunks = lifts("chunking", sure=bool(facts.unread)) and bool(
+        facts.unread or (facts.mixed and facts.overlap > 0)
+    )
     words = lifts("exact_match", sure=bool(facts.identifiers))
     if words and facts.identifiers and (not facts.unread or facts.identifier_share >= 0.5):
         chunks = False
     if chunks:
         told = facts.unread or facts.mixed
-        return "chunking", told.partition(":")[0], f"{told}; {_which(probes['chunking'])}: {_to(probes, 'chunking')}"
+        return (
+            "chunking",
+            told.partition(":")[0],
+            f"{told}; {_which(probes['chunking'])}: {_to(probes, 'chunking')}",
+        )
     if words:
         names = f"{', '.join(facts.identifiers[:4])} stand in it; " if facts.identifiers else ""
         return (
@@ -160,9 +184,17 @@ def _cause(  # noqa: PLR0911 - one return a cause, in their order
             f"{names}{_which(probes['exact_match'])}: {_to(probes, 'exact_match')}",
         )
     if lifts("ranking"):
-        return "ranking", "", f"among the candidates at {probes['today'].rank}; the reranker takes it {_to(probes, 'ranking')}"
+        return (
+            "ranking",
+            "",
+            f"among the candidates at {probes['today'].rank}; the reranker takes it {_to(probes, 'ranking')}",
+        )
     if lifts("base_model"):
-        return "base_model", _which(probes["base_model"]), f"{_which(probes['base_model'])}: {_to(probes, 'base_model')}"
+        return (
+            "base_model",
+            _which(probes["base_model"]),
+            f"{_which(probes['base_model'])}: {_to(probes, 'base_model')}",
+        )
     skipped = [f"{name}: {probe.skipped}" for name, probe in probes.items() if probe.skipped]
     if skipped:
         return "unknown", skipped[0].partition(":")[0], f"could not be tried: {'; '.join(skipped)}"
@@ -171,9 +203,21 @@ def _cause(  # noqa: PLR0911 - one return a cause, in their order
 
 def _lost(probes: Mapping[str, Probe], exact: Probe, k: int) -> tuple[str, str, str]:
     today = probes["today"]
-    if today.rank is not None and today.rank <= CANDIDATES and probes.get("ranking", Probe()).found(k):
-        return "ranking", "", f"among the candidates at {today.rank}; the reranker takes it {_to(probes, 'ranking')}"
-    place = f"today's index has it at {today.rank}" if today.rank else "today's index does not return it"
+    if (
+        today.rank is not None
+        and today.rank <= CANDIDATES
+        and probes.get("ranking", Probe()).found(k)
+    ):
+        return (
+            "ranking",
+            "",
+            f"among the candidates at {today.rank}; the reranker takes it {_to(probes, 'ranking')}",
+        )
+    place = (
+        f"today's index has it at {today.rank}"
+        if today.rank
+        else "today's index does not return it"
+    )
     return "index_loss", "", f"exact search has it at {exact.rank}; {place}"
 
 
@@ -185,15 +229,23 @@ def _meaning(facts: Facts) -> tuple[str, str]:
     if facts.fragments:
         return "unknown term", f"the tokenizer breaks up {', '.join(facts.fragments[:4])}"
     if facts.distractors:
-        return "near-identical distractors", f"{facts.distractors} results above it share most of its words"
+        return (
+            "near-identical distractors",
+            f"{facts.distractors} results above it share most of its words",
+        )
     if query and (document > 40 * query or query > 2 * document):
         return "length mismatch", f"{query} words ask for a document of {document}"
-    return "meaning", f"{facts.overlap:.0%} of the query's terms stand in it, and no cheaper repair finds it"
+    return (
+        "meaning",
+        f"{facts.overlap:.0%} of the query's terms stand in it, and no cheaper repair finds it",
+    )
 
 
 def _which(probe: Probe) -> str:
     """The variant that gave the best rank."""
-    return min(((rank, name) for name, rank in probe.variants.items() if rank is not None), default=(0, ""))[1]
+    return min(
+        ((rank, name) for name, rank in probe.variants.items() if rank is not None), default=(0, "")
+    )[1]
 
 
 def _to(probes: Mapping[str, Probe], name: str) -> str:
@@ -220,7 +272,9 @@ def promote(run: Run, found: Mapping[str, Sequence[str]]) -> Run:
     return Run(run.name, results)
 
 
-def waterfall(run: Run, split: Split, failures: Sequence[Mapping[str, Any]], measure: str) -> dict[str, Any]:
+def waterfall(
+    run: Run, split: Split, failures: Sequence[Mapping[str, Any]], measure: str
+) -> dict[str, Any]:
     """What each repair would give, cause by cause in order of cost, and what semantic failures hold.
 
     `failures` are lines of `failures.jsonl`.  Returns `steps` (each cause with its failures, the
@@ -238,7 +292,13 @@ def waterfall(run: Run, split: Split, failures: Sequence[Mapping[str, Any]], mea
             left -= {line["query_id"] for line in lines}
             mean = score(promote(run, found), split, [measure]).mean(measure)
             steps.append(
-                {"cause": cause, "failures": len(lines), "failing_queries_left": len(left), "measure": mean, "remedy": REMEDIES[cause]}
+                {
+                    "cause": cause,
+                    "failures": len(lines),
+                    "failing_queries_left": len(left),
+                    "measure": mean,
+                    "remedy": REMEDIES[cause],
+                }
             )
 
     def ceiling(causes: Iterable[str]) -> float:
@@ -263,7 +323,9 @@ def _gather(found: dict[str, list[str]], lines: Iterable[Mapping[str, Any]]) -> 
         found.setdefault(line["query_id"], []).append(line["doc_id"])
 
 
-def freshness(name: str, failed: Sequence[float], fine: Sequence[float], alpha: float = 0.01) -> dict[str, Any] | None:
+def freshness(
+    name: str, failed: Sequence[float], fine: Sequence[float], alpha: float = 0.01
+) -> dict[str, Any] | None:
     """Do failures concentrate on the newest quarter of the relevant documents?
 
     `failed` and `fine` are the dates (any increasing number) of relevant documents of failing and
@@ -280,7 +342,10 @@ def freshness(name: str, failed: Sequence[float], fine: Sequence[float], alpha: 
         return None
     border = float(np.quantile(values, 0.75))
     new = values > border if (values > border).sum() >= 10 else values >= border
-    table = [[int((bad & new).sum()), int((~bad & new).sum())], [int((bad & ~new).sum()), int((~bad & ~new).sum())]]
+    table = [
+        [int((bad & new).sum()), int((~bad & new).sum())],
+        [int((bad & ~new).sum()), int((~bad & ~new).sum())],
+    ]
     rates = [row[0] / max(1, sum(row)) for row in table]
     p = float(fisher_exact(table, alternative="greater").pvalue)
     if p >= alpha or rates[0] < 1.5 * rates[1]:

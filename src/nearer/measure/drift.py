@@ -40,7 +40,10 @@ class Shift:
 
     def within(self, share: float, unmoved: float = 0.0) -> Shift:
         """The shift of a whole of which only this share moved, and the rest is `unmoved`."""
-        moved = {name: unmoved + (getattr(self, name) - unmoved) * share for name in ("value", "low", "high", "before")}
+        moved = {
+            name: unmoved + (getattr(self, name) - unmoved) * share
+            for name in ("value", "low", "high", "before")
+        }
         return replace(self, size=self.size * share, **moved)
 
 
@@ -63,7 +66,10 @@ def psi(reference: np.ndarray, sample: np.ndarray, bins: int = 10) -> float:
     customarily called a moderate change, from .25 on a large one.
     """
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, bins + 1)[1:-1]))
-    counts = [np.bincount(np.searchsorted(edges, one, side="right"), minlength=len(edges) + 1) + 0.5 for one in (reference, sample)]
+    counts = [
+        np.bincount(np.searchsorted(edges, one, side="right"), minlength=len(edges) + 1) + 0.5
+        for one in (reference, sample)
+    ]
     before, now = (count / count.sum() for count in counts)
     return float(np.sum((now - before) * np.log(now / before)))
 
@@ -104,7 +110,9 @@ def mean_shift(before: Sequence[np.ndarray], now: np.ndarray, worse: Literal[1, 
             p = 0.0 if (value - was) * worse > 0 and min(n0, n1) > 1 else 1.0
         else:
             side = "greater" if worse > 0 else "less"
-            p = ttest_ind_from_stats(value, sd1, n1, was, sd0, n0, equal_var=False, alternative=side).pvalue
+            p = ttest_ind_from_stats(
+                value, sd1, n1, was, sd0, n0, equal_var=False, alternative=side
+            ).pvalue
     return Shift((value - was) * worse, float(p), value, low, high, was)
 
 
@@ -113,7 +121,12 @@ def _dispersion(days: Sequence[np.ndarray], pooled: np.ndarray) -> float:
     variance = float(pooled.var())
     if len(days) < 3 or not variance:
         return 1.0
-    return max(1.0, float(sum(len(day) * (day.mean() - pooled.mean()) ** 2 for day in days)) / variance / (len(days) - 1))
+    return max(
+        1.0,
+        float(sum(len(day) * (day.mean() - pooled.mean()) ** 2 for day in days))
+        / variance
+        / (len(days) - 1),
+    )
 
 
 # -- behaviour ------------------------------------------------------------------------------------------
@@ -127,10 +140,15 @@ def corrected_clicks(ranks: Sequence[Collection[int]], depth: int = 10) -> np.nd
     do not count, which bounds the weight.  Relevant documents that move down lower the plain click
     rate; those that are gone lower this as well.
     """
-    return np.array([sum(np.log2(rank + 1.0) for rank in one if rank <= depth) for one in ranks], dtype=np.float64)
+    return np.array(
+        [sum(np.log2(rank + 1.0) for rank in one if rank <= depth) for one in ranks],
+        dtype=np.float64,
+    )
 
 
-def reformulated(users: Sequence[str | None], seconds: np.ndarray, asked: Sequence[Collection[str]]) -> np.ndarray:
+def reformulated(
+    users: Sequence[str | None], seconds: np.ndarray, asked: Sequence[Collection[str]]
+) -> np.ndarray:
     """(n,) bool, in order of time: the same user next asks something else that shares a term, within five minutes.
 
     The term-overlap rule of Jansen, Booth and Spink (JASIST 2009).
@@ -153,11 +171,17 @@ def reformulated(users: Sequence[str | None], seconds: np.ndarray, asked: Sequen
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Rows of length 1, float32."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+    return np.asarray(
+        vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32
+    )
 
 
 def two_sample(
-    reference: np.ndarray, sample: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS, most: int = MOST
+    reference: np.ndarray,
+    sample: np.ndarray,
+    rng: np.random.Generator,
+    permutations: int = PERMUTATIONS,
+    most: int = MOST,
 ) -> tuple[Shift, Shift]:
     """Maximum mean discrepancy, and the AUC of a classifier that tells the two apart, with permutation p values.
 
@@ -167,15 +191,26 @@ def two_sample(
     one matrix product each, and both p values are exact: (k+1)/(B+1).
     """
     parts = [one[rng.permutation(len(one))[:most]] for one in (reference, sample)]
-    pooled, labels = unit(np.concatenate(parts)), np.repeat([False, True], [len(one) for one in parts])
+    pooled, labels = (
+        unit(np.concatenate(parts)),
+        np.repeat([False, True], [len(one) for one in parts]),
+    )
     order = rng.permutation(len(pooled))  # ties must not follow the labels
     pooled, labels = pooled[order], labels[order]
-    shuffled = np.stack([labels, *(rng.permutation(labels) for _ in range(permutations))], axis=1).astype(np.float32)
+    shuffled = np.stack(
+        [labels, *(rng.permutation(labels) for _ in range(permutations))], axis=1
+    ).astype(np.float32)
     shifts = []
-    for statistic, null in ((_mmd(pooled, shuffled), 0.0), (_auc(_out_of_fold(pooled, rng) @ (shuffled - labels.mean()), shuffled), 0.5)):
+    for statistic, null in (
+        (_mmd(pooled, shuffled), 0.0),
+        (_auc(_out_of_fold(pooled, rng) @ (shuffled - labels.mean()), shuffled), 0.5),
+    ):
         p = float((statistic >= statistic[0]).mean())  # the observed labels are among the columns
         half = 1.96 * float(statistic[1:].std())
-        value, low, high = (float(np.sqrt(max(0.0, one))) if null == 0 else float(one) for one in statistic[0] + np.array([0, -half, half]))
+        value, low, high = (
+            float(np.sqrt(max(0.0, one))) if null == 0 else float(one)
+            for one in statistic[0] + np.array([0, -half, half])
+        )
         shifts.append(Shift(value - null, p, value, low, high, null))
     return shifts[0], shifts[1]
 
@@ -209,7 +244,9 @@ def _out_of_fold(pooled: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _auc(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     ranks = scores.argsort(0).argsort(0) + 1.0
     m = float(labels[:, 0].sum())
-    return np.asarray((np.einsum("nc,nc->c", ranks, labels) - m * (m + 1) / 2) / (m * (len(labels) - m)))
+    return np.asarray(
+        (np.einsum("nc,nc->c", ranks, labels) - m * (m + 1) / 2) / (m * (len(labels) - m))
+    )
 
 
 def new_clusters(reference: np.ndarray, sample: np.ndarray, rng: np.random.Generator) -> Novelty:
@@ -227,16 +264,26 @@ def new_clusters(reference: np.ndarray, sample: np.ndarray, rng: np.random.Gener
     learned, held = reference[order[::2]], reference[order[1::2]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a cluster that loses its last query keeps its centre
-        centres = unit(kmeans2(learned, max(1, round((len(learned) / 2) ** 0.5)), minit="++", rng=rng)[0])
+        centres = unit(
+            kmeans2(learned, max(1, round((len(learned) / 2) ** 0.5)), minit="++", rng=rng)[0]
+        )
     border = float(np.quantile(_distance(held, centres), _EDGE))
     outside = _distance(sample, centres) > border
     shift = mean_shift([_distance(held, centres) > border], outside)
     places = np.flatnonzero(outside)[:_GROUPED]
     if len(places) < _SMALLEST:
         return Novelty(shift, outside, ())
-    numbers = fcluster(linkage(sample[places].astype(np.float64), "average", metric="cosine"), 1 - (1 - border) ** 2, "distance")
+    numbers = fcluster(
+        linkage(sample[places].astype(np.float64), "average", metric="cosine"),
+        1 - (1 - border) ** 2,
+        "distance",
+    )
     groups = [places[numbers == number] for number in np.unique(numbers)]
-    return Novelty(shift, outside, tuple(sorted((one for one in groups if len(one) >= _SMALLEST), key=len, reverse=True)))
+    return Novelty(
+        shift,
+        outside,
+        tuple(sorted((one for one in groups if len(one) >= _SMALLEST), key=len, reverse=True)),
+    )
 
 
 def _distance(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -247,13 +294,17 @@ def _distance(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
 # -- words ----------------------------------------------------------------------------------------------
 
 
-def telling_terms(reference: Sequence[Collection[str]], sample: Sequence[Collection[str]], most: int = 8) -> list[str]:
+def telling_terms(
+    reference: Sequence[Collection[str]], sample: Sequence[Collection[str]], most: int = 8
+) -> list[str]:
     """Terms that the sample uses more than the reference, the surest first; each text counts a term once.
 
     Log-odds ratio with an informative Dirichlet prior, the two sides together, as z scores from 2 on
     (Monroe, Colaresi and Quinn 2008, eq. 16 and 22).
     """
-    before, now = (Counter(term for text in texts for term in set(text)) for texts in (reference, sample))
+    before, now = (
+        Counter(term for text in texts for term in set(text)) for texts in (reference, sample)
+    )
     total = before + now
     n0, n1 = before.total(), now.total()
     prior = 0.1 * (n0 + n1)
@@ -266,13 +317,19 @@ def telling_terms(reference: Sequence[Collection[str]], sample: Sequence[Collect
     return [term for z, term in sorted(found, key=lambda one: (-one[0], one[1]))[:most] if z >= 2]
 
 
-def new_terms(reference: Sequence[Collection[str]], sample: Sequence[Collection[str]], known: Collection[str]) -> tuple[Shift, np.ndarray]:
+def new_terms(
+    reference: Sequence[Collection[str]], sample: Sequence[Collection[str]], known: Collection[str]
+) -> tuple[Shift, np.ndarray]:
     """Share of texts with a term that neither the reference nor `known` has, and which texts these are, (n,) bool.
 
     What is to be expected comes from the reference itself: a text is new in it when one of its terms
     stands in no other (Good 1953: as many are unseen as were seen once).
     """
     counts = Counter(term for text in reference for term in set(text))
-    before = np.array([any(counts[term] == 1 and term not in known for term in text) for text in reference], bool)
-    now = np.array([any(term not in counts and term not in known for term in text) for text in sample], bool)
+    before = np.array(
+        [any(counts[term] == 1 and term not in known for term in text) for text in reference], bool
+    )
+    now = np.array(
+        [any(term not in counts and term not in known for term in text) for text in sample], bool
+    )
     return mean_shift([before], now), now

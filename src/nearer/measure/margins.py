@@ -13,7 +13,9 @@ _BINS = 40
 _BLOCK = 256
 
 
-def margins(queries: np.ndarray, documents: np.ndarray, doc_ids: Sequence[str], split: Split) -> np.ndarray:
+def margins(
+    queries: np.ndarray, documents: np.ndarray, doc_ids: Sequence[str], split: Split
+) -> np.ndarray:
     """Similarity of the nearest relevant document minus that of the nearest other one, a query.
 
     queries (n, d) and documents (m, d) float32, in the order of `split.queries` and `doc_ids`.
@@ -39,7 +41,9 @@ def margins(queries: np.ndarray, documents: np.ndarray, doc_ids: Sequence[str], 
 Vectors = tuple[np.ndarray, np.ndarray]  # of queries, of documents
 
 
-def margin_histogram(before: Vectors, after: Vectors, doc_ids: Sequence[str], split: Split) -> dict[str, Any]:
+def margin_histogram(
+    before: Vectors, after: Vectors, doc_ids: Sequence[str], split: Split
+) -> dict[str, Any]:
     """Histograms of both on the same bins.
 
     A margin above 0 means that a relevant document is nearer than every other one.

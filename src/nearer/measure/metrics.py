@@ -21,7 +21,14 @@ from nearer.types import Hit, Run, Split
 
 _NAME = re.compile(r"^(?P<base>nDCG|R|P|RR|AP|Success|Judged)(?:@(?P<k>[1-9]\d{0,4}))?$")
 #: trec_eval's name of each measure; RR@k is derived from RR, Judged@k is counted here
-_TREC = {"nDCG": "ndcg_cut", "R": "recall", "P": "P", "Success": "success", "AP": "map_cut", "RR": "recip_rank"}
+_TREC = {
+    "nDCG": "ndcg_cut",
+    "R": "recall",
+    "P": "P",
+    "Success": "success",
+    "AP": "map_cut",
+    "RR": "recip_rank",
+}
 _WITHOUT_CUTOFF = {"AP": "map", "RR": "recip_rank"}
 
 
@@ -55,12 +62,16 @@ class Scores:
     def positions(self, query_ids: Iterable[str]) -> np.ndarray:
         """Ascending int64 positions of those queries that were scored."""
         wanted = set(query_ids)
-        return np.array([i for i, query_id in enumerate(self.query_ids) if query_id in wanted], dtype=np.int64)
+        return np.array(
+            [i for i, query_id in enumerate(self.query_ids) if query_id in wanted], dtype=np.int64
+        )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The lines of `scores.jsonl`: `{"query_id", measure: value, …}`."""
         for i, query_id in enumerate(self.query_ids):
-            yield {"query_id": query_id} | {name: float(column[i]) for name, column in self.values.items()}
+            yield {"query_id": query_id} | {
+                name: float(column[i]) for name, column in self.values.items()
+            }
 
 
 def score(run: Run, split: Split, measures: Sequence[str], item_to_item: bool = False) -> Scores:
@@ -82,7 +93,11 @@ def score(run: Run, split: Split, measures: Sequence[str], item_to_item: bool = 
     skipped = []
     for query in split.queries:
         # trec_eval counts a negative grade as not relevant; pytrec-eval cannot store one
-        grades = {d: max(int(g), 0) for d, g in split.judgments.get(query.id, {}).items() if not (item_to_item and d == query.id)}
+        grades = {
+            d: max(int(g), 0)
+            for d, g in split.judgments.get(query.id, {}).items()
+            if not (item_to_item and d == query.id)
+        }
         if any(grades.values()):
             judgments[query.id] = grades
         else:
@@ -91,13 +106,22 @@ def score(run: Run, split: Split, measures: Sequence[str], item_to_item: bool = 
     retrieved = {q: _retrieved(run, q) for q in query_ids if run.results.get(q)}
 
     wanted = {trec for _, _, trec in parsed.values() if trec}
-    evaluated = pytrec_eval.RelevanceEvaluator(judgments, wanted).evaluate(retrieved) if wanted and retrieved else {}
+    evaluated = (
+        pytrec_eval.RelevanceEvaluator(judgments, wanted).evaluate(retrieved)
+        if wanted and retrieved
+        else {}
+    )
     values = {}
     for name, (base, k, trec) in parsed.items():
         if base == "Judged":
-            column = np.array([_judged(run.results.get(q, ()), judgments[q], k or 1) for q in query_ids], dtype=np.float64)
+            column = np.array(
+                [_judged(run.results.get(q, ()), judgments[q], k or 1) for q in query_ids],
+                dtype=np.float64,
+            )
         else:
-            column = np.array([evaluated[q][trec] if q in evaluated else 0.0 for q in query_ids], dtype=np.float64)
+            column = np.array(
+                [evaluated[q][trec] if q in evaluated else 0.0 for q in query_ids], dtype=np.float64
+            )
             if base == "RR" and k:
                 column = np.where(column >= 1.0 / k, column, 0.0)
         values[name] = column
@@ -115,7 +139,9 @@ def _parse(name: str) -> tuple[str, int | None, str | None]:
     match = _NAME.match(name)
     base = match["base"] if match else ""
     if match is None or (match["k"] is None and base not in _WITHOUT_CUTOFF):
-        known = "use nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k or Judged@k, for example nDCG@10"
+        known = (
+            "use nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k or Judged@k, for example nDCG@10"
+        )
         raise ConfigError(f"unknown measure {name!r}", next_step=known)
     k = int(match["k"]) if match["k"] else None
     if base == "Judged":
@@ -142,8 +168,14 @@ def _retrieved(run: Run, query_id: str) -> dict[str, float]:
         problem = "a document appears twice"
     else:
         steps = np.diff(scores)
-        if (steps > 0).any() or any(hits[i][0] < hits[i + 1][0] for i in np.flatnonzero(steps == 0).tolist()):
+        if (steps > 0).any() or any(
+            hits[i][0] < hits[i + 1][0] for i in np.flatnonzero(steps == 0).tolist()
+        ):
             problem = "results are not in order of score, then id, both descending"
     if problem:
-        raise DataError(f"query {query_id!r}: {problem}", where=f"run {run.name!r}", next_step="order hits with nearer.types.rank_hits")
+        raise DataError(
+            f"query {query_id!r}: {problem}",
+            where=f"run {run.name!r}",
+            next_step="order hits with nearer.types.rank_hits",
+        )
     return retrieved

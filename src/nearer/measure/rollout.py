@@ -44,14 +44,19 @@ def rank_biased_overlap(a: Sequence[str], b: Sequence[str], p: float = PERSISTEN
     return float((1 - p) / p * total + ((common[n] - common[s]) / n + common[s] / s) * p**n)
 
 
-def team_draft(live: Sequence[Hit], candidate: Sequence[Hit], k: int, rng: np.random.Generator) -> tuple[list[Hit], dict[str, str]]:
+def team_draft(
+    live: Sequence[Hit], candidate: Sequence[Hit], k: int, rng: np.random.Generator
+) -> tuple[list[Hit], dict[str, str]]:
     """Two rankings dealt into one of `k` results, and who dealt each document: `live` or `candidate`.
 
     The side that has dealt less deals next, a coin decides when both have dealt alike.  Documents
     get the score 1 / rank: scores of two models do not compare.  Radlinski, Kurup and Joachims,
     *How does clickthrough data reflect retrieval quality?*, CIKM 2008.
     """
-    sides = {"live": [doc_id for doc_id, _ in live], "candidate": [doc_id for doc_id, _ in candidate]}
+    sides = {
+        "live": [doc_id for doc_id, _ in live],
+        "candidate": [doc_id for doc_id, _ in candidate],
+    }
     teams: dict[str, str] = {}
     dealt = {"live": 0, "candidate": 0}
     while len(teams) < k:

@@ -97,13 +97,31 @@ def mean_interval(
     if np.ptp(values) == 0.0 or len(sums) < 2:
         return Interval(mean, float(values.min()), float(values.max()))
     data, statistic = ((values,), np.mean) if clusters is None else ((sums, counts), _ratio)
-    options: dict[str, Any] = {"n_resamples": resamples, "batch": max(1, _BLOCK // len(sums)), "confidence_level": 1.0 - alpha}
+    options: dict[str, Any] = {
+        "n_resamples": resamples,
+        "batch": max(1, _BLOCK // len(sums)),
+        "confidence_level": 1.0 - alpha,
+    }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns where BCa is undefined; that case is handled below
-        result = bootstrap(data, statistic, paired=clusters is not None, vectorized=True, method="BCa", rng=rng, **options)
+        warnings.simplefilter(
+            "ignore"
+        )  # scipy warns where BCa is undefined; that case is handled below
+        result = bootstrap(
+            data,
+            statistic,
+            paired=clusters is not None,
+            vectorized=True,
+            method="BCa",
+            rng=rng,
+            **options,
+        )
     low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
-    if not (math.isfinite(low) and math.isfinite(high)):  # every resample fell on one side: no bias correction exists
-        low, high = (float(q) for q in np.quantile(result.bootstrap_distribution, [alpha / 2, 1 - alpha / 2]))
+    if not (
+        math.isfinite(low) and math.isfinite(high)
+    ):  # every resample fell on one side: no bias correction exists
+        low, high = (
+            float(q) for q in np.quantile(result.bootstrap_distribution, [alpha / 2, 1 - alpha / 2])
+        )
     return Interval(mean, low, high)
 
 
@@ -122,16 +140,34 @@ def compare(
     Raises ValueError for different shapes, DataError as `mean_interval` does.
     """
     if np.shape(baseline) != np.shape(candidate):
-        raise ValueError(f"baseline has shape {np.shape(baseline)}, candidate {np.shape(candidate)}")
-    diff = _checked(np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64))
+        raise ValueError(
+            f"baseline has shape {np.shape(baseline)}, candidate {np.shape(candidate)}"
+        )
+    diff = _checked(
+        np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
+    )
     interval = mean_interval(diff, rng, resamples, alpha, clusters)
     wins, losses = int((diff > _TIE).sum()), int((diff < -_TIE).sum())
     p = _sign_flip(_by_cluster(diff, clusters)[0], rng, resamples)
     counts = {"n": len(diff), "wins": wins, "ties": len(diff) - wins - losses, "losses": losses}
-    return Comparison(delta=interval.mean, low=interval.low, high=interval.high, p=p, sd=_sd(diff), alpha=alpha, **counts)
+    return Comparison(
+        delta=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        p=p,
+        sd=_sd(diff),
+        alpha=alpha,
+        **counts,
+    )
 
 
-def non_inferior(diff: np.ndarray, margin: float, rng: np.random.Generator, resamples: int = RESAMPLES, alpha: float = 0.05) -> Guard:
+def non_inferior(
+    diff: np.ndarray,
+    margin: float,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    alpha: float = 0.05,
+) -> Guard:
     """Is the candidate no worse than `margin` below the baseline?  `diff` is candidate - baseline, (n,).
 
     pass: the one-sided lower bound reaches -margin; fail: the one-sided upper bound lies below it
@@ -140,7 +176,9 @@ def non_inferior(diff: np.ndarray, margin: float, rng: np.random.Generator, resa
     the observed one where that is a loss, and none where it is a gain.
     """
     diff = _checked(diff)
-    interval = mean_interval(diff, rng, resamples, 2 * alpha)  # its ends are the two one-sided bounds
+    interval = mean_interval(
+        diff, rng, resamples, 2 * alpha
+    )  # its ends are the two one-sided bounds
     n, needed, distance = len(diff), None, abs(margin + min(interval.mean, 0.0))
     status: Literal["pass", "fail", "inconclusive"] = "inconclusive"
     if n >= MIN_QUERIES and interval.low >= -margin:
@@ -152,7 +190,9 @@ def non_inferior(diff: np.ndarray, margin: float, rng: np.random.Generator, resa
     return Guard(status, margin, interval.mean, interval.low, interval.high, n, needed)
 
 
-def queries_needed(sd: float, difference: float, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2) -> int:
+def queries_needed(
+    sd: float, difference: float, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2
+) -> int:
     """Queries for a paired test to find a true mean difference: ((z₁₋ₐ + z_power)·sd / difference)².
 
     `sd` is that of the paired differences; normal approximation (Cohen 1988, §2; Sakai,
@@ -163,7 +203,9 @@ def queries_needed(sd: float, difference: float, alpha: float = 0.05, power: flo
     return max(2, math.ceil((_z(alpha, power, sides) * sd / difference) ** 2 - 1e-9))
 
 
-def smallest_difference(n: int, sd: float = 0.25, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2) -> float:
+def smallest_difference(
+    n: int, sd: float = 0.25, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2
+) -> float:
     """The smallest true mean difference that `n` paired queries find; the inverse of `queries_needed`."""
     return _z(alpha, power, sides) * sd / math.sqrt(n) if n > 0 else math.inf
 
@@ -183,7 +225,9 @@ def _sign_flip(diff: np.ndarray, rng: np.random.Generator, resamples: int) -> fl
     if not len(moved):
         return 1.0
     total = moved.sum()
-    least = abs(total) - 1e-12 * np.abs(moved).sum()  # equal arrangements must count as equal despite rounding
+    least = (
+        abs(total) - 1e-12 * np.abs(moved).sum()
+    )  # equal arrangements must count as equal despite rounding
     block = max(1, _BLOCK // len(moved))
     extreme = 0
     for start in range(0, resamples, block):
@@ -195,13 +239,21 @@ def _sign_flip(diff: np.ndarray, rng: np.random.Generator, resamples: int) -> fl
 def _checked(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not len(values):
-        raise DataError("there are no judged queries to average", next_step="add judgments, or lower evaluate.min_slice")
+        raise DataError(
+            "there are no judged queries to average",
+            next_step="add judgments, or lower evaluate.min_slice",
+        )
     if not np.isfinite(values).all():
-        raise DataError("a per-query value is not a finite number", next_step="rerun the stage that wrote the scores with --force")
+        raise DataError(
+            "a per-query value is not a finite number",
+            next_step="rerun the stage that wrote the scores with --force",
+        )
     return values
 
 
-def _by_cluster(values: np.ndarray, clusters: Sequence[Any] | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _by_cluster(
+    values: np.ndarray, clusters: Sequence[Any] | np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Sum and count of each cluster; each value is its own where `clusters` is None."""
     if clusters is None:
         return values, np.ones(len(values))

@@ -100,7 +100,10 @@ def terms(text: str) -> list[str]:
 
 def find_identifiers(text: str) -> list[str]:
     """Codes, versions, addresses, paths, file and code names, and quoted phrases (without quotes), each once, in order."""
-    found = (match.group()[1:-1] if match["quoted"] else match.group() for match in _IDENTIFIER.finditer(text))
+    found = (
+        match.group()[1:-1] if match["quoted"] else match.group()
+        for match in _IDENTIFIER.finditer(text)
+    )
     return list(dict.fromkeys(found))
 
 
@@ -110,13 +113,21 @@ def automatic_slices(queries: Sequence[Query], evidence: SliceEvidence) -> dict[
     A query is in as many slices as fit.  The overlap with its *best* relevant document counts;
     queries without terms or without relevant documents are in no overlap slice.
     """
-    slices: dict[str, set[str]] = {f"tag:{tag}": set() for tag in sorted({t for q in queries for t in q.tags})}
+    slices: dict[str, set[str]] = {
+        f"tag:{tag}": set() for tag in sorted({t for q in queries for t in q.tags})
+    }
     slices |= {name: set() for name in DESCRIPTIONS}
     vocabulary: dict[str, frozenset[str]] = {}
     for query in queries:
-        relevant = [d for d, g in evidence.judgments.get(query.id, {}).items() if g >= evidence.min_grade]
+        relevant = [
+            d for d, g in evidence.judgments.get(query.id, {}).items() if g >= evidence.min_grade
+        ]
         for doc_id in relevant:
-            if evidence.relevant_texts is not None and doc_id not in vocabulary and doc_id in evidence.relevant_texts:
+            if (
+                evidence.relevant_texts is not None
+                and doc_id not in vocabulary
+                and doc_id in evidence.relevant_texts
+            ):
                 vocabulary[doc_id] = frozenset(terms(evidence.relevant_texts[doc_id]))
         names = [f"tag:{tag}" for tag in query.tags]
         names += _form(query.text)
@@ -126,7 +137,11 @@ def automatic_slices(queries: Sequence[Query], evidence: SliceEvidence) -> dict[
             names += ["rare term"] if any(0 < count <= RARE for count in counts) else []
             names += ["unknown term"] if 0 in counts else []
         if evidence.trained is not None and relevant:
-            names.append("seen documents" if any(d in evidence.trained for d in relevant) else "unseen documents")
+            names.append(
+                "seen documents"
+                if any(d in evidence.trained for d in relevant)
+                else "unseen documents"
+            )
         for name in names:
             slices[name].add(query.id)
     return {name: members for name, members in slices.items() if members}
@@ -170,20 +185,28 @@ def compare_slices(  # noqa: PLR0913 - two scores and what slice_table takes
     before, after = baseline.column(measure), candidate.column(measure)
     rows: list[dict[str, Any]] = []
     for name, at in _large_enough(baseline, slices, min_size):
-        means = {"slice": name, "baseline": float(before[at].mean()), "candidate": float(after[at].mean())}
+        means = {
+            "slice": name,
+            "baseline": float(before[at].mean()),
+            "candidate": float(after[at].mean()),
+        }
         rows.append(means | compare(before[at], after[at], rng, resamples, alpha).as_dict())
     adjusted = holm([row["p"] for row in rows])
     return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
 
 
-def _large_enough(scores: Scores, slices: Mapping[str, Collection[str]], min_size: int) -> list[tuple[str, np.ndarray]]:
+def _large_enough(
+    scores: Scores, slices: Mapping[str, Collection[str]], min_size: int
+) -> list[tuple[str, np.ndarray]]:
     positions = ((name, scores.positions(members)) for name, members in slices.items())
     return [(name, at) for name, at in positions if len(at) >= max(min_size, 1)]
 
 
 def _form(text: str) -> list[str]:
     words = len(text.split())
-    names = ["short query" if words <= _SHORT else "medium query" if words <= _MEDIUM else "long query"]
+    names = [
+        "short query" if words <= _SHORT else "medium query" if words <= _MEDIUM else "long query"
+    ]
     names += ["identifier"] if _IDENTIFIER.search(text) else []
     names += ["question"] if _QUESTION.search(text) else []
     return names

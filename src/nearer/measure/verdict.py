@@ -90,17 +90,25 @@ def judge(evidence: Evidence) -> Verdict:
     if tuned is None:
         why = "there is no training data to fine-tune on"
         return (
-            _simpler(evidence, why) if simple_helps else _nothing(evidence, "no model was fine-tuned and no simpler fix is shown to help")
+            _simpler(evidence, why)
+            if simple_helps
+            else _nothing(evidence, "no model was fine-tuned and no simpler fix is shown to help")
         )
     gain = evidence.gain(tuned, today)
     failed, open_ = evidence.guards("fail"), evidence.guards("inconclusive")
     if simple_helps and simple is not None and not evidence.shown(tuned, simple):
-        return _simpler(evidence, f"fine-tuning is not shown to add {evidence.min_gain:g} to that ({_span(evidence.gain(tuned, simple))})")
+        return _simpler(
+            evidence,
+            f"fine-tuning is not shown to add {evidence.min_gain:g} to that ({_span(evidence.gain(tuned, simple))})",
+        )
     if failed:
         why = f"the fine-tuned model fails its guardrails ({', '.join(failed)})"
         return _simpler(evidence, why) if simple_helps else _nothing(evidence, why)
     if gain.delta <= 0 or gain.high < evidence.min_gain:
-        return _nothing(evidence, f"fine-tuning changes {evidence.primary} by {_span(gain)}, less than the useful {evidence.min_gain:g}")
+        return _nothing(
+            evidence,
+            f"fine-tuning changes {evidence.primary} by {_span(gain)}, less than the useful {evidence.min_gain:g}",
+        )
     if not evidence.shown(tuned, today):
         needed = queries_needed(gain.sd, max(abs(gain.delta), evidence.min_gain), evidence.alpha)
         why = f"{evidence.primary} changes by {_span(gain)}; about {needed:,} judged test queries would settle it"
@@ -126,25 +134,39 @@ def _nothing(evidence: Evidence, why: str) -> Verdict:
 
 def _reasons(evidence: Evidence) -> tuple[str, ...]:
     told = [
-        f"{candidate} against {baseline}: {evidence.primary} {result}" for (baseline, candidate), result in evidence.comparisons.items()
+        f"{candidate} against {baseline}: {evidence.primary} {result}"
+        for (baseline, candidate), result in evidence.comparisons.items()
     ]
     told += [f"guardrail {name} fails" for name in evidence.guards("fail")]
-    told += [f"guardrail {name} is open: it may have lost more than its margin" for name in evidence.guards("inconclusive")]
+    told += [
+        f"guardrail {name} is open: it may have lost more than its margin"
+        for name in evidence.guards("inconclusive")
+    ]
     if evidence.guardrails and not evidence.guards("fail") and not evidence.guards("inconclusive"):
         told.append(f"all {len(evidence.guardrails)} guardrails pass")
     return tuple(told)
 
 
 def _rise(evidence: Evidence, other: Candidate) -> str:
-    before, after = evidence.today.scores.mean(evidence.primary), other.scores.mean(evidence.primary)
+    before, after = (
+        evidence.today.scores.mean(evidence.primary),
+        other.scores.mean(evidence.primary),
+    )
     return f"{evidence.primary} rises from {before:.3f} to {after:.3f} ({_span(evidence.gain(other, evidence.today))})"
 
 
 def _span(result: Comparison) -> str:
-    return f"{result.delta:+.3f}, {100 * (1 - result.alpha):g}% interval {result.low:+.3f} to {result.high:+.3f}".replace("-", "−")
+    return f"{result.delta:+.3f}, {100 * (1 - result.alpha):g}% interval {result.low:+.3f} to {result.high:+.3f}".replace(
+        "-", "−"
+    )
 
 
-def checklist(evidence: Evidence, mined: Mapping[str, Any], cost: Mapping[str, Any], diagnosis: Mapping[str, Any]) -> list[dict[str, str]]:
+def checklist(
+    evidence: Evidence,
+    mined: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    diagnosis: Mapping[str, Any],
+) -> list[dict[str, str]]:
     """The six questions that a decision must answer: `{"question", "answer": yes|no|unknown, "evidence"}`.
 
     `mined` is `mine/summary.json`; `cost` what re-embedding takes (empty when nothing was trained);
@@ -154,16 +176,32 @@ def checklist(evidence: Evidence, mined: Mapping[str, Any], cost: Mapping[str, A
     measured = f"today's {evidence.primary} is {today.scores.mean(evidence.primary):.3f} on {len(today.scores):,} held-out queries"
     data = f"{mined.get('examples', 0):,} examples from {mined.get('queries', 0):,} queries and {mined.get('documents', 0):,} documents"
     gain = evidence.gain(tuned, today) if tuned else None
-    over = f"{tuned.name} adds {_span(evidence.gain(tuned, simple))} to {simple.name}" if tuned and simple else "nothing to compare"
+    over = (
+        f"{tuned.name} adds {_span(evidence.gain(tuned, simple))} to {simple.name}"
+        if tuned and simple
+        else "nothing to compare"
+    )
     told = f"{_span(gain)}, p = {gain.p:.4f}" if gain else "no model was fine-tuned"
-    takes = f"re-embedding {cost['documents']:,} documents takes about {cost['seconds']:,.0f} s here" if cost else "nothing to re-embed"
+    takes = (
+        f"re-embedding {cost['documents']:,} documents takes about {cost['seconds']:,.0f} s here"
+        if cost
+        else "nothing to re-embed"
+    )
     return [
         _answer("Is the failure measured?", True, measured),
         _answer("Is it semantic?", *_semantic(diagnosis, evidence.min_gain)),
-        _answer("Are simpler fixes insufficient?", evidence.shown(tuned, simple) if tuned and simple else None, over),
+        _answer(
+            "Are simpler fixes insufficient?",
+            evidence.shown(tuned, simple) if tuned and simple else None,
+            over,
+        ),
         _answer("Is training data available?", mined.get("examples", 0) > 0, data),
         _answer("Does held-out evaluation improve?", gain.low > 0 if gain else None, told),
-        _answer("Does the gain justify re-indexing?", evidence.shown(tuned, today) if gain else None, f"{told}; {takes}"),
+        _answer(
+            "Does the gain justify re-indexing?",
+            evidence.shown(tuned, today) if gain else None,
+            f"{told}; {takes}",
+        ),
     ]
 
 
@@ -181,4 +219,8 @@ def _semantic(diagnosis: Mapping[str, Any], least: float) -> tuple[bool | None, 
 
 
 def _answer(question: str, yes: bool | None, evidence: str) -> dict[str, str]:
-    return {"question": question, "answer": "unknown" if yes is None else "yes" if yes else "no", "evidence": evidence}
+    return {
+        "question": question,
+        "answer": "unknown" if yes is None else "yes" if yes else "no",
+        "evidence": evidence,
+    }

@@ -23,7 +23,14 @@ VERDICTS = {
     "do_not_ship": ("Do not ship", "bad"),
     "inconclusive": ("Inconclusive", "warn"),
 }
-STATUS = {"pass": "good", "fail": "bad", "inconclusive": "warn", "yes": "good", "no": "bad", "kept": "good"}
+STATUS = {
+    "pass": "good",
+    "fail": "bad",
+    "inconclusive": "warn",
+    "yes": "good",
+    "no": "bad",
+    "kept": "good",
+}
 DASH = "–"
 MANY_QUERIES = 100_000  # nobody judges more than this: "needs more" is then all there is to say
 
@@ -50,7 +57,11 @@ class ReportData:
     @property
     def command(self) -> str:
         """What to type to do it all again."""
-        return f"nearer run --run {text(self.run, 80)}" if self.run not in ("", "default") else "nearer run"
+        return (
+            f"nearer run --run {text(self.run, 80)}"
+            if self.run not in ("", "default")
+            else "nearer run"
+        )
 
 
 # -- values out of JSON ----------------------------------------------------------------------------
@@ -103,7 +114,9 @@ def fixed(value: Any, places: int = 3, sign: str = "") -> str:
 
 def signed(value: Any, places: int = 3) -> str:
     shown = fixed(value, places, "+")
-    return shown if shown.strip("+−0.") else shown.lstrip("+−")  # nothing is neither gained nor lost
+    return (
+        shown if shown.strip("+−0.") else shown.lstrip("+−")
+    )  # nothing is neither gained nor lost
 
 
 def span(ci: Any, show: Any = fixed) -> str:
@@ -133,7 +146,11 @@ def duration(value: Any) -> str:
     if seconds is None or seconds < 60:
         return DASH if seconds is None else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
-    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s" if seconds < 3600 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+        if seconds < 3600
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
 
 
 def size(value: Any) -> str:
@@ -159,7 +176,12 @@ def figure(key: str, value: Any) -> str:
     number = num(value)
     if number is None:
         return ("yes" if value else "no") if isinstance(value, bool) else text(value, 160) or DASH
-    for ending, shown in (("bytes", size), ("seconds", duration), ("_ms", lambda v: f"{v:,.1f} ms"), ("hours", lambda v: f"{v:,.2f} h")):
+    for ending, shown in (
+        ("bytes", size),
+        ("seconds", duration),
+        ("_ms", lambda v: f"{v:,.1f} ms"),
+        ("hours", lambda v: f"{v:,.2f} h"),
+    ):
         if key.endswith(ending):
             return shown(number)
     if "share" in key and 0 <= number <= 1:
@@ -191,7 +213,10 @@ def _walk(node: Json, path: str) -> Iterator[tuple[str, str]]:
 
 def by_number(rows: Iterable[Json], key: str) -> list[Json]:
     """Rows with a number under `key`, the largest first, equal ones in their own order."""
-    return sorted((row for row in rows if num(row.get(key)) is not None), key=lambda row: -(num(row.get(key)) or 0.0))
+    return sorted(
+        (row for row in rows if num(row.get(key)) is not None),
+        key=lambda row: -(num(row.get(key)) or 0.0),
+    )
 
 
 def primary(decision: Json) -> str:
@@ -206,7 +231,9 @@ def level(decision: Json) -> int:
 
 def candidate(decision: Json, name: Any) -> Json:
     """The candidate of that name, or an empty mapping."""
-    return next((row for row in maps(decision.get("candidates")) if name and row.get("name") == name), {})
+    return next(
+        (row for row in maps(decision.get("candidates")) if name and row.get("name") == name), {}
+    )
 
 
 def mean(row: Json, measure: str) -> float | None:
@@ -222,13 +249,25 @@ def headline(decision: Json) -> Json:
     """The comparison with today's system that carries the verdict: of the recommended system, else of the one turned down."""
     recommended = decision.get("recommended")
     today = obj(decision.get("compared")).get("baseline")
-    return _comparison(decision, recommended) if recommended and recommended != today else compared(decision)
+    return (
+        _comparison(decision, recommended)
+        if recommended and recommended != today
+        else compared(decision)
+    )
 
 
 def _comparison(decision: Json, name: Any) -> Json:
     """Its comparison with today's on the primary measure, or nothing: another system's gain would mislead."""
-    wanted = {"candidate": name, "baseline": obj(decision.get("compared")).get("baseline"), "measure": primary(decision)}
-    rows = (row for row in maps(decision.get("comparisons")) if name and {key: row.get(key) for key in wanted} == wanted)
+    wanted = {
+        "candidate": name,
+        "baseline": obj(decision.get("compared")).get("baseline"),
+        "measure": primary(decision),
+    }
+    rows = (
+        row
+        for row in maps(decision.get("comparisons"))
+        if name and {key: row.get(key) for key in wanted} == wanted
+    )
     return next((row for row in rows if num(row.get("delta")) is not None), {})
 
 
@@ -236,7 +275,9 @@ def measure_names(decision: Json) -> list[str]:
     """Measures that any candidate has, the primary first."""
     rows = maps(decision.get("candidates"))
     names = [primary(decision), *(str(name) for row in rows for name in obj(row.get("measures")))]
-    return [name for name in dict.fromkeys(names) if any(mean(row, name) is not None for row in rows)]
+    return [
+        name for name in dict.fromkeys(names) if any(mean(row, name) is not None for row in rows)
+    ]
 
 
 def counted(counts: Any) -> list[str]:
@@ -247,10 +288,20 @@ def counted(counts: Any) -> list[str]:
 def causes(diagnosis: Json) -> list[Json]:
     """Steps of the waterfall that repair something, each with its failures, their share of all, and its kinds."""
     steps = [row for row in maps(diagnosis.get("steps")) if (num(row.get("failures")) or 0) > 0]
-    total, kinds, rows = sum(float(row["failures"]) for row in steps), obj(diagnosis.get("kinds")), list[Json]()
+    total, kinds, rows = (
+        sum(float(row["failures"]) for row in steps),
+        obj(diagnosis.get("kinds")),
+        list[Json](),
+    )
     for row in steps:
         cause, count = text(row.get("cause"), 60), float(row["failures"])
-        told = {"cause": cause, "name": words(cause), "failures": count, "share": count / total, "kinds": counted(kinds.get(cause))}
+        told = {
+            "cause": cause,
+            "name": words(cause),
+            "failures": count,
+            "share": count / total,
+            "kinds": counted(kinds.get(cause)),
+        }
         rows.append({**row, **told})
     return rows
 
@@ -259,17 +310,25 @@ def failing(diagnosis: Json) -> str:
     """How many queries fail, what share of the failures is semantic, and what fine-tuning can add at most."""
     failed, n, k = (whole(diagnosis.get(key)) for key in ("n_failing_queries", "n_queries", "k"))
     asked = " and ".join(text(name, 20) for name in listed(diagnosis.get("splits"))[:4])
-    told = f"{failed} of {n} {asked} queries find no relevant document among the first {k}".replace("  ", " ")
+    told = f"{failed} of {n} {asked} queries find no relevant document among the first {k}".replace(
+        "  ", " "
+    )
     if rows := causes(diagnosis):
         semantic = sum(row["share"] for row in rows if row["cause"] == "semantic")
         told += f", which leaves {whole(sum(row['failures'] for row in rows))} relevant documents unfound. {semantic:.0%} of these "
         told += "failures are semantic: only fine-tuning repairs those"
     ceiling = obj(diagnosis.get("fine_tuning_ceiling"))
-    today, reached, possible = (num(ceiling.get(key)) for key in ("today", "if_found", "if_unknown_were_semantic"))
+    today, reached, possible = (
+        num(ceiling.get(key)) for key in ("today", "if_found", "if_unknown_were_semantic")
+    )
     if rows and today is not None and reached is not None:
         told += f". Finding them first adds {signed(reached - today)} of {text(ceiling.get('measure'), 40)} "
         told += f"({fixed(today)} → {fixed(reached)}), the ceiling of fine-tuning"
-        told += f"; {signed(possible - today)} if the unknown ones were semantic too" if possible is not None and possible > reached else ""
+        told += (
+            f"; {signed(possible - today)} if the unknown ones were semantic too"
+            if possible is not None and possible > reached
+            else ""
+        )
     return f"{told}."
 
 
@@ -278,8 +337,19 @@ def rungs(ladder: Json) -> list[Json]:
     rows: list[Json] = []
     for row in maps(ladder.get("rungs")):
         delta = obj(row.get("delta"))
-        told = {"name": words(row.get("fix", "")), "gain": num(delta.get("mean")), "ci": delta.get("ci"), "share": repaired(row)}
-        rows.append({**row, **told, "kept": "kept" if row.get("kept") is True else "not kept" if delta else ""})
+        told = {
+            "name": words(row.get("fix", "")),
+            "gain": num(delta.get("mean")),
+            "ci": delta.get("ci"),
+            "share": repaired(row),
+        }
+        rows.append(
+            {
+                **row,
+                **told,
+                "kept": "kept" if row.get("kept") is True else "not kept" if delta else "",
+            }
+        )
     return rows
 
 
@@ -295,7 +365,9 @@ def climbed(ladder: Json, level: int) -> str:
     if not (rows := rungs(ladder)):
         return f"Not measured: {text(ladder['skipped'], 200)}." if ladder.get("skipped") else ""
     told = f"Today's system ({text(ladder.get('today_label'), 120) or DASH}) has {text(ladder.get('measure'), 40)} "
-    told += f"{fixed(ladder.get('today'))} on the {whole(ladder.get('n_queries'))} development queries"
+    told += (
+        f"{fixed(ladder.get('today'))} on the {whole(ladder.get('n_queries'))} development queries"
+    )
     if not (kept := [row["name"] for row in rows if row["kept"] == "kept"]):
         return f"{told}. None of the {sum(bool(row['kept']) for row in rows)} simpler fixes that apply brings a real gain: none was kept."
     delta, share = obj(ladder.get("delta")), repaired(ladder)
@@ -304,33 +376,60 @@ def climbed(ladder: Json, level: int) -> str:
 
 
 _SECRET_KEY = re.compile(r"(?i)(secret|token|password|api_?key|authorization)$")
-_SECRET_URL = re.compile(r"(?i)(://)[^/\s@]+@|([?&][^=&\s]*(?:key|token|secret|password|sig)[^=&\s]*=)[^&\s'\"]+")
+_SECRET_URL = re.compile(
+    r"(?i)(://)[^/\s@]+@|([?&][^=&\s]*(?:key|token|secret|password|sig)[^=&\s]*=)[^&\s'\"]+"
+)
 
 
 def blank(value: Any) -> Any:
     """JSON with passwords and keys blanked, in addresses too: reports travel further than their authors think."""
     if isinstance(value, Mapping):
-        return {str(key): "…" if item and _SECRET_KEY.search(str(key)) else blank(item) for key, item in value.items()}
+        return {
+            str(key): "…" if item and _SECRET_KEY.search(str(key)) else blank(item)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [blank(item) for item in value]
-    return _SECRET_URL.sub(lambda hit: f"{hit[1]}…@" if hit[1] else f"{hit[2]}…", text(value, 2000)) if isinstance(value, str) else value
+    return (
+        _SECRET_URL.sub(lambda hit: f"{hit[1]}…@" if hit[1] else f"{hit[2]}…", text(value, 2000))
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _sections(steps: Mapping[str, Json]) -> dict[str, Any]:
     """The settings of all steps in one; a setting outside all sections is recorded as `{"value": …}`."""
-    found = {str(name): section for record in steps.values() for name, section in obj(obj(record).get("settings")).items()}
+    found = {
+        str(name): section
+        for record in steps.values()
+        for name, section in obj(obj(record).get("settings")).items()
+    }
     return {
-        name: section["value"] if isinstance(section, Mapping) and set(section) == {"value"} else section for name, section in found.items()
+        name: section["value"]
+        if isinstance(section, Mapping) and set(section) == {"value"}
+        else section
+        for name, section in found.items()
     }
 
 
 def settings(steps: Mapping[str, Json]) -> str:
     """The settings of all steps as YAML that can be pasted into nearer.yaml."""
     sections = blank(_sections(steps))
-    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110).rstrip() if sections else ""
+    return (
+        yaml.safe_dump(sections, sort_keys=False, allow_unicode=True, width=110).rstrip()
+        if sections
+        else ""
+    )
 
 
 def seeds(data: ReportData) -> dict[str, str]:
     """Every seed that the run used, by where it was used."""
-    found = {name: section if name == "seed" else obj(section).get("seed") for name, section in _sections(data.steps).items()}
-    return {"run" if name == "seed" else text(name, 40): text(seed) for name, seed in found.items() if num(seed) is not None}
+    found = {
+        name: section if name == "seed" else obj(section).get("seed")
+        for name, section in _sections(data.steps).items()
+    }
+    return {
+        "run" if name == "seed" else text(name, 40): text(seed)
+        for name, seed in found.items()
+        if num(seed) is not None
+    }

@@ -39,14 +39,18 @@ class Bridge:
         y = x @ w["matrix"] + w["bias"]
         if "up" in w:
             inside = x @ w["up"] + w["shift"]
-            y = y + (inside / (1.0 + np.exp(-1.702 * inside))) @ w["down"]  # gelu by its sigmoid approximation
+            y = (
+                y + (inside / (1.0 + np.exp(-1.702 * inside))) @ w["down"]
+            )  # gelu by its sigmoid approximation
         if similarity == "cosine":
             y = y / np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12)
         return np.asarray(y, np.float32)
 
     @cached_property
     def hash(self) -> str:
-        return value_hash({name: value_hash(array.tobytes().hex()) for name, array in self.weights.items()})[:32]
+        return value_hash(
+            {name: value_hash(array.tobytes().hex()) for name, array in self.weights.items()}
+        )[:32]
 
     def save(self, path: Path) -> None:
         from safetensors.numpy import save
@@ -61,9 +65,13 @@ class Bridge:
 
         try:
             with safe_open(path, "numpy") as file:
-                return cls((file.metadata() or {})["kind"], {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                names = file.keys()  # a safetensors file cannot be iterated itself
+                tensors = {name: file.get_tensor(name) for name in names}
+                return cls((file.metadata() or {})["kind"], tensors)
         except (OSError, KeyError, SafetensorError):
-            raise ModelError("this file is no bridge", where=str(path), next_step="nearer index bridge makes one") from None
+            raise ModelError(
+                "this file is no bridge", where=str(path), next_step="nearer index bridge makes one"
+            ) from None
 
 
 def fit(kind: str, new: np.ndarray, old: np.ndarray, seed: int) -> Bridge:
@@ -74,20 +82,27 @@ def fit(kind: str, new: np.ndarray, old: np.ndarray, seed: int) -> Bridge:
     hidden layer.  How far the last two may go from the rotation is chosen on a tenth held out.
     """
     u, _, v = np.linalg.svd(new.T.astype(np.float64) @ old, full_matrices=False)
-    rotation = {"matrix": np.ascontiguousarray(u @ v, np.float32), "bias": np.zeros(old.shape[1], np.float32)}
+    rotation = {
+        "matrix": np.ascontiguousarray(u @ v, np.float32),
+        "bias": np.zeros(old.shape[1], np.float32),
+    }
     if kind == "procrustes":
         return Bridge(kind, rotation)
     order = np.random.default_rng(seed).permutation(len(new))
     held, seen = order[: max(1, len(new) // 10)], order[max(1, len(new) // 10) :]
     if kind == "mlp":
         return Bridge(kind, rotation | _hidden(new, old, rotation["matrix"], held, seen, seed))
-    tried = [Bridge(kind, _affine(new[seen], old[seen], rotation["matrix"], ridge)) for ridge in _RIDGES]
+    tried = [
+        Bridge(kind, _affine(new[seen], old[seen], rotation["matrix"], ridge)) for ridge in _RIDGES
+    ]
     cosines = [float(np.mean(np.sum(bridge(new[held]) * old[held], axis=1))) for bridge in tried]
     best = int(np.argmax(cosines))
     return Bridge(kind, _affine(new, old, rotation["matrix"], _RIDGES[best]))
 
 
-def _affine(new: np.ndarray, old: np.ndarray, rotation: np.ndarray, ridge: float) -> dict[str, np.ndarray]:
+def _affine(
+    new: np.ndarray, old: np.ndarray, rotation: np.ndarray, ridge: float
+) -> dict[str, np.ndarray]:
     """The rotation with a correction of rank `_RANK`; `ridge` is in units of the mean variance."""
     rest = old - new @ rotation
     x, y = new - new.mean(axis=0), rest - rest.mean(axis=0)
@@ -97,17 +112,32 @@ def _affine(new: np.ndarray, old: np.ndarray, rotation: np.ndarray, ridge: float
     _, _, v = np.linalg.svd(x @ matrix, full_matrices=False)
     matrix = matrix @ v[:_RANK].T @ v[:_RANK]
     bias = rest.mean(axis=0) - new.mean(axis=0) @ matrix
-    return {"matrix": np.ascontiguousarray(rotation + matrix, np.float32), "bias": np.asarray(bias, np.float32)}
+    return {
+        "matrix": np.ascontiguousarray(rotation + matrix, np.float32),
+        "bias": np.asarray(bias, np.float32),
+    }
 
 
-def _hidden(new: np.ndarray, old: np.ndarray, rotation: np.ndarray, held: np.ndarray, seen: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _hidden(
+    new: np.ndarray,
+    old: np.ndarray,
+    rotation: np.ndarray,
+    held: np.ndarray,
+    seen: np.ndarray,
+    seed: int,
+) -> dict[str, np.ndarray]:
     """The hidden layer: trained on the cosine with the old vectors, the best of its epochs on those held out."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     x, y, base = torch.from_numpy(new), torch.from_numpy(old), torch.from_numpy(new @ rotation)
-    up = torch.nn.Parameter(torch.randn(new.shape[1], _HIDDEN, generator=generator) / new.shape[1] ** 0.5)
-    shift, down = torch.nn.Parameter(torch.zeros(_HIDDEN)), torch.nn.Parameter(torch.zeros(_HIDDEN, old.shape[1]))
+    up = torch.nn.Parameter(
+        torch.randn(new.shape[1], _HIDDEN, generator=generator) / new.shape[1] ** 0.5
+    )
+    shift, down = (
+        torch.nn.Parameter(torch.zeros(_HIDDEN)),
+        torch.nn.Parameter(torch.zeros(_HIDDEN, old.shape[1])),
+    )
     optimizer = torch.optim.AdamW([up, shift, down], lr=_RATE, weight_decay=0.01)
 
     def loss(rows: Any) -> Any:
@@ -115,11 +145,17 @@ def _hidden(new: np.ndarray, old: np.ndarray, rotation: np.ndarray, held: np.nda
         found = base[rows] + (inside * torch.sigmoid(1.702 * inside)) @ down
         return (1 - torch.nn.functional.cosine_similarity(found, y[rows])).mean()
 
-    outside, inside_rows, kept = torch.from_numpy(held), torch.from_numpy(seen), [one.detach().clone() for one in (up, shift, down)]
+    outside, inside_rows, kept = (
+        torch.from_numpy(held),
+        torch.from_numpy(seen),
+        [one.detach().clone() for one in (up, shift, down)],
+    )
     with torch.no_grad():
         best = float(loss(outside))
     for _ in range(_EPOCHS):
-        for rows in torch.split(inside_rows[torch.randperm(len(inside_rows), generator=generator)], _BATCH):
+        for rows in torch.split(
+            inside_rows[torch.randperm(len(inside_rows), generator=generator)], _BATCH
+        ):
             optimizer.zero_grad()
             loss(rows).backward()
             optimizer.step()
@@ -132,20 +168,30 @@ def _hidden(new: np.ndarray, old: np.ndarray, rotation: np.ndarray, held: np.nda
 class BridgedEncoder(SentenceEncoder):
     """Queries of a new model, carried into the space of an old one; documents stay those of the old one."""
 
-    def __init__(self, new: SentenceEncoder, bridge: Bridge, over: Fingerprint, old: Callable[[], Encoder]) -> None:
+    def __init__(
+        self, new: SentenceEncoder, bridge: Bridge, over: Fingerprint, old: Callable[[], Encoder]
+    ) -> None:
         self.__dict__ |= new.__dict__
         self._new, self._bridge, self._old = new, bridge, old
         self.name = f"{new.name} through {bridge.kind}"
         self.similarity = over.similarity
         probes = np.array(new.fingerprint.probes, np.float32)
         if bridge.weights["matrix"].shape != (probes.shape[1], over.dimension):
-            raise FingerprintError("this bridge joins other models", where=new.name, next_step="nearer index bridge makes one for them")
+            raise FingerprintError(
+                "this bridge joins other models",
+                where=new.name,
+                next_step="nearer index bridge makes one for them",
+            )
         self.fingerprint = replace(
             new.fingerprint,
-            modules=value_hash([new.fingerprint.modules, bridge.hash, replace(over, chunker=None).id])[:32],
+            modules=value_hash(
+                [new.fingerprint.modules, bridge.hash, replace(over, chunker=None).id]
+            )[:32],
             dimension=over.dimension,
             similarity=over.similarity,
-            probes=tuple(tuple(round(float(x), 6) for x in row) for row in bridge(probes, over.similarity)),
+            probes=tuple(
+                tuple(round(float(x), 6) for x in row) for row in bridge(probes, over.similarity)
+            ),
         )
 
     def encode(self, texts: Sequence[str], kind: Any) -> np.ndarray:
@@ -164,4 +210,6 @@ def recall_kept(found: np.ndarray, wanted: np.ndarray, k: int = 10) -> float:
     """Mean share of the `k` best columns of `wanted`, (n_queries, n_documents), that are among the `k` best of `found`."""
     k = min(k, wanted.shape[1])
     best = [np.argpartition(-scores, k - 1, axis=1)[:, :k] for scores in (found, wanted)]
-    return float(np.mean([len(set(a.tolist()) & set(b.tolist())) / k for a, b in zip(*best, strict=True)]))
+    return float(
+        np.mean([len(set(a.tolist()) & set(b.tolist())) / k for a, b in zip(*best, strict=True)])
+    )

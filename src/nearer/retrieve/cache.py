@@ -43,7 +43,10 @@ class RowCache:
         `compute` gets the positions of missing names, each name once; their rows are on disk when
         this returns.
         """
-        keys = [hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest() for name in names]
+        keys = [
+            hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
+            for name in names
+        ]
         missing: dict[bytes, int] = {}
         for position, key in enumerate(keys):
             if key not in self._rows:
@@ -59,7 +62,10 @@ class RowCache:
         with self._writing() as size:
             if size != self._known:  # another process appended meanwhile
                 self._read_keys(size)
-            for name, payload in (("vectors.f32", np.ascontiguousarray(vectors, np.float32).tobytes()), ("keys.bin", b"".join(keys))):
+            for name, payload in (
+                ("vectors.f32", np.ascontiguousarray(vectors, np.float32).tobytes()),
+                ("keys.bin", b"".join(keys)),
+            ):
                 with open(self._folder / name, "ab") as handle:
                     handle.write(payload)
                     handle.flush()
@@ -88,12 +94,16 @@ class EmbeddingCache(RowCache):
         claim(own, fingerprint, "keys.bin")
         super().__init__(own, fingerprint.dimension)
 
-    def through(self, texts: Sequence[str], prefix: str, compute: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+    def through(
+        self, texts: Sequence[str], prefix: str, compute: Callable[[list[str]], np.ndarray]
+    ) -> np.ndarray:
         """Vectors of `texts`, float32 (n, dimension): from the cache, or from `compute` and then kept.
 
         `compute` gets the distinct missing texts; their vectors are on disk when this returns.
         """
-        return self.rows([prefix + text for text in texts], lambda missing: compute([texts[i] for i in missing]))
+        return self.rows(
+            [prefix + text for text in texts], lambda missing: compute([texts[i] for i in missing])
+        )
 
 
 def claim(folder: Path, fingerprint: Fingerprint, vectors: str) -> None:
@@ -108,7 +118,9 @@ def claim(folder: Path, fingerprint: Fingerprint, vectors: str) -> None:
         stored = Fingerprint.from_dict(read_json(identity), where=str(identity))
         fingerprint.require(stored, where=str(folder), next_step=mend)
     elif any(folder.glob(vectors)):
-        raise FingerprintError("cached vectors without a fingerprint", where=str(folder), next_step=mend)
+        raise FingerprintError(
+            "cached vectors without a fingerprint", where=str(folder), next_step=mend
+        )
     else:
         write_json(identity, fingerprint.as_dict())
 

@@ -101,14 +101,22 @@ def make_chunker(spec: str, spans: TokenSpans, root: Path | None = None) -> Chun
     if not found or (shared and (kind != "tokens" or overlap >= size)):
         raise ConfigError(f"no chunker called {spec!r}", where="chunker", next_step=f"use {KNOWN}")
     if kind == "tokens":
-        return _Cutter(f"tokens:{size}:{overlap}{title or ''}", lambda text: _windows(text, _starts(text, spans), size, overlap), title)
+        return _Cutter(
+            f"tokens:{size}:{overlap}{title or ''}",
+            lambda text: _windows(text, _starts(text, spans), size, overlap),
+            title,
+        )
     if kind == "semchunk":
         return _Cutter(spec, _semchunk(size, spans), title)
     if chonkie:
         return _Cutter(spec, _chonkie(f"{chonkie}Chunker", size, spans), title)
     levels = _structure if kind == "recursive" else _sentences
     return _Cutter(
-        spec, (lambda text: _packed(text, _starts(text, spans), size, levels)) if kind else (lambda text: [(0, len(text))]), title
+        spec,
+        (lambda text: _packed(text, _starts(text, spans), size, levels))
+        if kind
+        else (lambda text: [(0, len(text))]),
+        title,
     )
 
 
@@ -125,7 +133,10 @@ class _Cutter:
         if self.title and document.title.strip():
             base = len(document.title.lstrip()) + 1
         title, body = (content[:base], content[base:]) if base < len(content) else ("", content)
-        return [Chunk(title + body[start:end], len(title) + start, len(title) + end) for start, end in _trimmed(body, self.split(body))]
+        return [
+            Chunk(title + body[start:end], len(title) + start, len(title) + end)
+            for start, end in _trimmed(body, self.split(body))
+        ]
 
 
 class _Own:
@@ -140,8 +151,13 @@ class _Own:
             self._made = self._made or self._make()
             found = [_within(chunk, len(content)) for chunk in self._made.chunk(document)]
         except Exception as error:
-            problem, contract = f"{type(error).__name__}: {error}", "a class made without arguments; chunk(document) gives a list of Chunk"
-            raise ConfigError(f"document {document.id!r}: {problem}", where=self.name, next_step=contract) from error
+            problem, contract = (
+                f"{type(error).__name__}: {error}",
+                "a class made without arguments; chunk(document) gives a list of Chunk",
+            )
+            raise ConfigError(
+                f"document {document.id!r}: {problem}", where=self.name, next_step=contract
+            ) from error
         return found or [Chunk(content, 0, len(content))]
 
 
@@ -155,7 +171,9 @@ def _trimmed(text: str, spans: Iterable[Span]) -> list[Span]:
     """Spans without the space at their ends, empty ones left out; the whole text where it is not cut."""
     spans = list(spans)
     pieces = [(start, end, text[start:end]) for start, end in spans if text[start:end].strip()]
-    found = [(end - len(piece.lstrip()), start + len(piece.rstrip())) for start, end, piece in pieces]
+    found = [
+        (end - len(piece.lstrip()), start + len(piece.rstrip())) for start, end, piece in pieces
+    ]
     return found if found and len(spans) > 1 else [(0, len(text))]
 
 
@@ -166,7 +184,9 @@ def _starts(text: str, spans: TokenSpans) -> list[int]:
     return list(accumulate((start for start, _ in spans(text)), max))
 
 
-def _windows(text: str, starts: Sequence[int], size: int, overlap: int, piece: Span | None = None) -> Iterator[Span]:
+def _windows(
+    text: str, starts: Sequence[int], size: int, overlap: int, piece: Span | None = None
+) -> Iterator[Span]:
     """Windows of at most `size` tokens of a piece (or all), each sharing about `overlap` with the one before."""
     begin, end = piece or (0, len(text))
     first, last = bisect_left(starts, begin), bisect_left(starts, end)
@@ -179,12 +199,20 @@ def _windows(text: str, starts: Sequence[int], size: int, overlap: int, piece: S
 
 def _border(text: str, starts: Sequence[int], after: int, at: int) -> int:
     """The token before which to cut: at most `at`, near a space if possible, never inside a character."""
-    near = [i for token in range(at, max(after, at - _NEAR), -1) if (i := bisect_left(starts, starts[token])) > after]
+    near = [
+        i
+        for token in range(at, max(after, at - _NEAR), -1)
+        if (i := bisect_left(starts, starts[token])) > after
+    ]
     at_space = (i for i in near if any(map(str.isspace, text[starts[i] - 1 : starts[i] + 1])))
-    return next(at_space, near[0]) if near else bisect_right(starts, starts[at])  # one character may be many tokens
+    return (
+        next(at_space, near[0]) if near else bisect_right(starts, starts[at])
+    )  # one character may be many tokens
 
 
-def _packed(text: str, starts: Sequence[int], size: int, levels: Callable[[str], list[list[int]]]) -> list[Span]:
+def _packed(
+    text: str, starts: Sequence[int], size: int, levels: Callable[[str], list[list[int]]]
+) -> list[Span]:
     """Pieces cut no finer than needed, then neighbours joined up to `size` tokens."""
 
     def fits(start: int, end: int) -> bool:
@@ -192,11 +220,22 @@ def _packed(text: str, starts: Sequence[int], size: int, levels: Callable[[str],
 
     pieces: list[Span] = [(0, len(text))]
     for cuts in levels(text) if not fits(0, len(text)) else ():
-        inside = [() if fits(*piece) else cuts[bisect_right(cuts, piece[0]) : bisect_left(cuts, piece[1])] for piece in pieces]
-        pieces = [part for (start, end), places in zip(pieces, inside, strict=True) for part in pairwise((start, *places, end))]
+        inside = [
+            () if fits(*piece) else cuts[bisect_right(cuts, piece[0]) : bisect_left(cuts, piece[1])]
+            for piece in pieces
+        ]
+        pieces = [
+            part
+            for (start, end), places in zip(pieces, inside, strict=True)
+            for part in pairwise((start, *places, end))
+        ]
     packed: list[Span] = []
-    for start, end in (window for piece in pieces for window in _windows(text, starts, size, 0, piece)):
-        packed.append((packed.pop()[0], end) if packed and fits(packed[-1][0], end) else (start, end))
+    for start, end in (
+        window for piece in pieces for window in _windows(text, starts, size, 0, piece)
+    ):
+        packed.append(
+            (packed.pop()[0], end) if packed and fits(packed[-1][0], end) else (start, end)
+        )
     return packed
 
 
@@ -205,15 +244,26 @@ def _structure(text: str) -> list[list[int]]:
     headings = list(_HEADING.finditer(text))
     kept = {heading.end() for heading in headings}
     ends = [[match.end() for match in pattern.finditer(text)] for pattern in (_BLANK_LINE, _LINE)]
-    return [[cut for cut in cuts if cut not in kept] for cuts in ([heading.start() for heading in headings], *ends, *_sentences(text))]
+    return [
+        [cut for cut in cuts if cut not in kept]
+        for cuts in ([heading.start() for heading in headings], *ends, *_sentences(text))
+    ]
 
 
 def _sentences(text: str) -> list[list[int]]:
     def goes_on(match: re.Match[str]) -> bool:
         before = max(0, match.start() - 16), match.start() + 1
-        return match["stop"] is not None and (text[match.end()].islower() or bool(_ABBREVIATION.search(text, *before)))
+        return match["stop"] is not None and (
+            text[match.end()].islower() or bool(_ABBREVIATION.search(text, *before))
+        )
 
-    return [[match.end() for match in _SENTENCE.finditer(text) if match.end() < len(text) and not goes_on(match)]]
+    return [
+        [
+            match.end()
+            for match in _SENTENCE.finditer(text)
+            if match.end() < len(text) and not goes_on(match)
+        ]
+    ]
 
 
 # -- cutting by other libraries
@@ -223,7 +273,9 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise ConfigError(f"{name} is not installed", where="chunker", next_step="pip install 'nearer[chunkers]'") from None
+        raise ConfigError(
+            f"{name} is not installed", where="chunker", next_step="pip install 'nearer[chunkers]'"
+        ) from None
 
 
 def _semchunk(size: int, spans: TokenSpans) -> _Split:
@@ -239,7 +291,10 @@ def _chonkie(name: str, size: int, spans: TokenSpans) -> _Split:
         """Its tokens are pieces of the text itself: joined again they have the length that offsets are made of."""
 
         def encode(self, text: str) -> list[str]:
-            return [text[start:end] for start, end in pairwise([0, *_starts(text, spans)[1:], len(text)])]
+            return [
+                text[start:end]
+                for start, end in pairwise([0, *_starts(text, spans)[1:], len(text)])
+            ]
 
         def decode_batch(self, token_sequences: Sequence[Sequence[str]]) -> list[str]:
             return ["".join(tokens) for tokens in token_sequences]
@@ -274,7 +329,9 @@ class Chunked:
 class _Texts(Sequence[str]):
     """Texts of all chunks in order; `read` gives those of a document, and is asked once for neighbours."""
 
-    def __init__(self, owners: np.ndarray, starts: np.ndarray, read: Callable[[int], list[str]]) -> None:
+    def __init__(
+        self, owners: np.ndarray, starts: np.ndarray, read: Callable[[int], list[str]]
+    ) -> None:
         self._owners, self._starts, self._read = owners, starts, read
         self._last: tuple[int, list[str]] = -1, []
 
@@ -311,7 +368,10 @@ def chunk_corpus(corpus: Corpus, chunker: Chunker) -> Chunked:
         if not sliced:
             return [chunk.text for chunk in chunker.chunk(corpus[position])]
         content, first = corpus[position].content, int(starts[position])
-        return [content[:title] + content[start:end] for start, end, title in cuts[first : first + counts[position]].tolist()]
+        return [
+            content[:title] + content[start:end]
+            for start, end, title in cuts[first : first + counts[position]].tolist()
+        ]
 
     owners = np.repeat(np.arange(len(counts), dtype=np.int64), sizes)
     return Chunked(owners, starts, np.ascontiguousarray(cuts[:, :2]), _Texts(owners, starts, read))

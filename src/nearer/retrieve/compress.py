@@ -55,16 +55,27 @@ class Compression:
         kept = dimension if self.dimension is None else self.dimension
         if kept > dimension:
             raise ConfigError(
-                f"the vectors have {dimension} components", where=str(self), next_step=f"use {self.dtype}@{dimension} or less"
+                f"the vectors have {dimension} components",
+                where=str(self),
+                next_step=f"use {self.dtype}@{dimension} or less",
             )
         if self.dtype == "binary" and kept % 8:
-            raise ConfigError(f"{kept} bits do not fill bytes", where=str(self), next_step=f"use binary@{kept - kept % 8 or 8}")
+            raise ConfigError(
+                f"{kept} bits do not fill bytes",
+                where=str(self),
+                next_step=f"use binary@{kept - kept % 8 or 8}",
+            )
         return kept
 
     def row_bytes(self, dimension: int) -> int:
         """Bytes a stored row of vectors of `dimension`."""
         kept = self.width(dimension)
-        return {"float32": 4 * kept, "float16": 2 * kept, "int8": _SCALE + kept, "binary": kept // 8}[self.dtype]
+        return {
+            "float32": 4 * kept,
+            "float16": 2 * kept,
+            "int8": _SCALE + kept,
+            "binary": kept // 8,
+        }[self.dtype]
 
 
 def cut(vectors: np.ndarray, spec: Compression, similarity: str) -> np.ndarray:
@@ -91,7 +102,9 @@ def encode_rows(vectors: np.ndarray, spec: Compression, similarity: str) -> np.n
     if spec.dtype == "binary":
         return np.packbits(vectors > 0, axis=1)
     if spec.dtype == "int8":
-        scales = np.abs(vectors).max(axis=1, keepdims=True, initial=0).astype("<f4") / np.float32(127)
+        scales = np.abs(vectors).max(axis=1, keepdims=True, initial=0).astype("<f4") / np.float32(
+            127
+        )
         values = np.rint(vectors / np.where(scales > 0, scales, 1)).astype(np.int8)
         return np.hstack([scales.astype("<f4").view(np.int8), values])
     return vectors.astype(spec.dtype)
@@ -132,7 +145,9 @@ class Compressed:
         asked = cut(queries, self.spec, self.similarity)
         scores = np.empty((len(asked), len(self)), np.float32)
         for start in range(0, len(self), _BLOCK):
-            scores[:, start : start + _BLOCK] = asked @ decode_rows(self.stored[start : start + _BLOCK], self.spec).T
+            scores[:, start : start + _BLOCK] = (
+                asked @ decode_rows(self.stored[start : start + _BLOCK], self.spec).T
+            )
         return scores
 
     def top_k(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -145,7 +160,9 @@ class Compressed:
         if self.spec.dtype == "binary":
             return self._rescored(queries, k)
         size = max(1, _BLOCK_SCORES // max(1, len(self)))
-        blocks = (self.scores(queries[start : start + size]) for start in range(0, len(queries), size))
+        blocks = (
+            self.scores(queries[start : start + size]) for start in range(0, len(queries), size)
+        )
         return [_largest(np.round(row, _DECIMALS), k) for block in blocks for row in block]
 
     def _rescored(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -154,7 +171,9 @@ class Compressed:
         for query, bits in zip(asked, encode_rows(asked, self.spec, self.similarity), strict=True):
             agreeing = -np.bitwise_count(self.stored ^ bits).sum(axis=1, dtype=np.int32)
             near, _ = _largest(agreeing, OVERSAMPLING * k)
-            best, scores = _largest(np.round(decode_rows(self.stored[near], self.spec) @ query, _DECIMALS), k)
+            best, scores = _largest(
+                np.round(decode_rows(self.stored[near], self.spec) @ query, _DECIMALS), k
+            )
             found.append((near[best], scores))
         return found
 

@@ -13,7 +13,9 @@ from nearer.retrieve.encoder import SentenceEncoder
 _SAMPLE = 64
 
 
-def embedding_cost(encoder: SentenceEncoder, texts: Sequence[str], price: float | None = None) -> dict[str, Any]:
+def embedding_cost(
+    encoder: SentenceEncoder, texts: Sequence[str], price: float | None = None
+) -> dict[str, Any]:
     """What it takes to embed `texts` here: {documents, tokens, tokens_per_second, seconds, hours, bytes}, and the price.
 
     Throughput is measured on a sample spread over the texts, the cache left out.

@@ -42,7 +42,9 @@ class Dense:
         self.encoder = encoder
         self.order = Order(corpus.ids)
         self._texts: Sequence[str] = Contents(corpus) if chunked is None else chunked.texts
-        self._starts = None if chunked is None or len(chunked.owners) == len(corpus) else chunked.starts
+        self._starts = (
+            None if chunked is None or len(chunked.owners) == len(corpus) else chunked.starts
+        )
         self._vectors = vectors
         self._eligible = eligible
 
@@ -57,7 +59,9 @@ class Dense:
         """float32 (n_queries, n_documents), -inf where a document is not eligible."""
         documents = self.documents
         asked = self.encoder.encode([query.text for query in queries], "query")
-        scores = asked @ documents.T if isinstance(documents, np.ndarray) else documents.scores(asked)
+        scores = (
+            asked @ documents.T if isinstance(documents, np.ndarray) else documents.scores(asked)
+        )
         if self._starts is not None:
             scores = np.maximum.reduceat(scores, self._starts, axis=1)
         return ranking.restrict(np.round(scores, _DECIMALS), queries, self._eligible)

@@ -73,8 +73,12 @@ class SentenceEncoder:
         prompts = model.prompts or {}
         default = prompts.get(model.default_prompt_name or "", "") or ""
         self._prompts: dict[Kind, str] = {
-            "query": query_prompt if query_prompt is not None else (prompts.get("query") or default),
-            "document": document_prompt if document_prompt is not None else (_document_prompt(prompts) or default),
+            "query": query_prompt
+            if query_prompt is not None
+            else (prompts.get("query") or default),
+            "document": document_prompt
+            if document_prompt is not None
+            else (_document_prompt(prompts) or default),
         }
         self._batch_tokens = batch_tokens
         self._static = _tokens_per_text(model) is None
@@ -83,7 +87,9 @@ class SentenceEncoder:
         similarity = str(model.similarity_fn_name)
         if similarity not in ("cosine", "dot"):
             raise ModelError(
-                f"similarity {similarity!r} is not supported", where=name, next_step="use a model trained for cosine or dot similarity"
+                f"similarity {similarity!r} is not supported",
+                where=name,
+                next_step="use a model trained for cosine or dot similarity",
             )
         self.similarity = similarity
         self.fingerprint = fingerprint_model(
@@ -117,13 +123,17 @@ class SentenceEncoder:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         prefix = f"{kind}\0{self._prompts[kind]}\0"
         start = 0
-        with progress.task(f"encode {'queries' if kind == 'query' else 'documents'}", len(texts), "texts") as bar:
+        with progress.task(
+            f"encode {'queries' if kind == 'query' else 'documents'}", len(texts), "texts"
+        ) as bar:
             for block in _blocks(texts, _BLOCK):
                 stop = start + len(block)
                 if self._cache is None:
                     vectors[start:stop] = self.compute(block, kind, bar)
                 else:
-                    vectors[start:stop] = self._cache.through(block, prefix, lambda missing: self.compute(missing, kind, bar))
+                    vectors[start:stop] = self._cache.through(
+                        block, prefix, lambda missing: self.compute(missing, kind, bar)
+                    )
                     bar.reach(stop)
                 start = stop
         return vectors
@@ -134,7 +144,10 @@ class SentenceEncoder:
 
     def token_counts(self, texts: Iterable[str], kind: Kind = "document") -> np.ndarray:
         """Tokens a text as the model sees it, not cut, int64 (n_texts,); words for static models."""
-        return np.concatenate([self._lengths(chunk, kind, cut=False) for chunk in _blocks(texts, _BLOCK)] or [np.zeros(0, np.int64)])
+        return np.concatenate(
+            [self._lengths(chunk, kind, cut=False) for chunk in _blocks(texts, _BLOCK)]
+            or [np.zeros(0, np.int64)]
+        )
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Characters of each token of a text: no special tokens, nothing cut; words where the tokenizer cannot say."""
@@ -150,9 +163,15 @@ class SentenceEncoder:
             backend.enable_truncation(**truncation)
         return spans
 
-    def cached(self, names: Sequence[str], compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+    def cached(
+        self, names: Sequence[str], compute: Callable[[list[int]], np.ndarray]
+    ) -> np.ndarray:
         """Vectors called `names`, float32 (n, dimension); `compute` makes those (by position) that the cache lacks."""
-        return compute(list(range(len(names)))) if self._cache is None else self._cache.rows(names, compute)
+        return (
+            compute(list(range(len(names))))
+            if self._cache is None
+            else self._cache.rows(names, compute)
+        )
 
     # -- computing -------------------------------------------------------------------------------
 
@@ -166,7 +185,9 @@ class SentenceEncoder:
 
     def features(self, texts: list[str], kind: Kind) -> dict[str, Any]:
         """Model inputs of texts, the prompt of their kind applied: what training feeds the model."""
-        features: dict[str, Any] = self.model.preprocess(texts, prompt=self._prompts[kind] or None, task=kind)
+        features: dict[str, Any] = self.model.preprocess(
+            texts, prompt=self._prompts[kind] or None, task=kind
+        )
         return features
 
     def _forward(self, texts: list[str], kind: Kind, precision: str | None = None) -> np.ndarray:
@@ -174,22 +195,35 @@ class SentenceEncoder:
 
         model = self.model
         bf16 = (precision or self.precision.name) == "bf16"
-        features = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in self.features(texts, kind).items()}
-        with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        features = {
+            key: value.to(model.device) if hasattr(value, "to") else value
+            for key, value in self.features(texts, kind).items()
+        }
+        with (
+            torch.inference_mode(),
+            torch.autocast(model.device.type, torch.bfloat16, enabled=bf16),
+        ):
             vectors = model(features)["sentence_embedding"].float()
             if str(model.similarity_fn_name) == "cosine":
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
         result: np.ndarray = vectors.cpu().numpy()
         if not np.isfinite(result).all():
             raise ModelError(
-                "the model gives vectors that are not finite", where=self.name, next_step="try model.precision=fp32, or another model"
+                "the model gives vectors that are not finite",
+                where=self.name,
+                next_step="try model.precision=fp32, or another model",
             )
         return result
 
     def _fidelity(self) -> float:
         """Mean cosine of bf16 to fp32 vectors over texts of mixed length."""
-        sample = [" ".join([*PROBES[i % len(PROBES)].split()] * (1 + i % 8)) for i in range(_FIDELITY_SAMPLE)]
-        exact, fast = (self._forward(sample, "document", name).astype(np.float64) for name in ("fp32", "bf16"))
+        sample = [
+            " ".join([*PROBES[i % len(PROBES)].split()] * (1 + i % 8))
+            for i in range(_FIDELITY_SAMPLE)
+        ]
+        exact, fast = (
+            self._forward(sample, "document", name).astype(np.float64) for name in ("fp32", "bf16")
+        )
         norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(fast, axis=1)
         return float(np.mean(np.sum(exact * fast, axis=1) / np.maximum(norms, 1e-12)))
 
@@ -217,7 +251,9 @@ def token_batches(lengths: np.ndarray, budget: int, most: int = 1024) -> list[np
     return batches
 
 
-def choose_precision(asked: str, device: str, fidelity: Any, least: float = MIN_FIDELITY, what: str = "mean cosine") -> Precision:
+def choose_precision(
+    asked: str, device: str, fidelity: Any, least: float = MIN_FIDELITY, what: str = "mean cosine"
+) -> Precision:
     """bf16 where the hardware computes in it and the results stay faithful (`least` or more), fp32 otherwise.
 
     A CPU without bf16 units emulates it (measured: six times slower than fp32), hence the test of
@@ -239,26 +275,42 @@ def hardware_has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
-        flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private in torch: absent counts as no
+        flags = (
+            "_is_avx512_bf16_supported",
+            "_is_amx_tile_supported",
+        )  # private in torch: absent counts as no
         return any(bool(getattr(torch.cpu, flag, bool)()) for flag in flags)
     return False
 
 
-def load_model(settings: config.Model, root: Path, path: Path | None = None, *, sparse: bool = False) -> Any:
+def load_model(
+    settings: config.Model, root: Path, path: Path | None = None, *, sparse: bool = False
+) -> Any:
     """A SentenceTransformer (a SparseEncoder when `sparse`) from a local folder (`path`, or settings.name when it is one) or by name.
 
     Safetensors only, no remote code.  Raises ModelError with what to do.
     """
     kind = "SparseEncoder" if sparse else "SentenceTransformer"
-    model = open_model(kind, settings.name, path or local_folder(settings.name, root), device=settings.device)
+    model = open_model(
+        kind, settings.name, path or local_folder(settings.name, root), device=settings.device
+    )
     if settings.max_seq_length is not None:
         model.max_seq_length = settings.max_seq_length
     if sparse:
-        model.encode_document([""])  # its pooling layer learns the size of the vocabulary at the first pass
+        model.encode_document(
+            [""]
+        )  # its pooling layer learns the size of the vocabulary at the first pass
     return model
 
 
-def open_model(kind: str | Callable[..., Any], name: str, local: Path | None, *, setting: str = "model.name", **more: Any) -> Any:
+def open_model(
+    kind: str | Callable[..., Any],
+    name: str,
+    local: Path | None,
+    *,
+    setting: str = "model.name",
+    **more: Any,
+) -> Any:
     """A model of a class of sentence-transformers (or what `kind` makes), from the folder `local` or else by name.
 
     Safetensors only, no remote code; `more` goes to the class.  Raises ModelError with what to do.
@@ -271,13 +323,25 @@ def open_model(kind: str | Callable[..., Any], name: str, local: Path | None, *,
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    safely = {"trust_remote_code": False, "local_files_only": local is not None, "model_kwargs": {"use_safetensors": True}}
+    safely = {
+        "trust_remote_code": False,
+        "local_files_only": local is not None,
+        "model_kwargs": {"use_safetensors": True},
+    }
     try:
-        return (getattr(sentence_transformers, kind) if isinstance(kind, str) else kind)(source, **safely, **more)
+        return (getattr(sentence_transformers, kind) if isinstance(kind, str) else kind)(
+            source, **safely, **more
+        )
     except Exception as error:  # noqa: BLE001 - dozens of kinds come out of the loaders; all mean "cannot load"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        step = "check the folder" if local else f"check the name and the network, or give a local folder as {setting}"
-        raise ModelError(f"cannot load this model: {reason}", where=source, next_step=step) from None
+        step = (
+            "check the folder"
+            if local
+            else f"check the name and the network, or give a local folder as {setting}"
+        )
+        raise ModelError(
+            f"cannot load this model: {reason}", where=source, next_step=step
+        ) from None
 
 
 def load_encoder(
@@ -307,7 +371,11 @@ def local_folder(name: str, root: Path, setting: str = "model.name") -> Path | N
         if candidate.is_dir():
             return candidate
     if name.startswith((".", "/", "~")) or Path(name).suffix:
-        raise ModelError("no such model folder", where=name, next_step=f"set {setting} to a folder or a model's name")
+        raise ModelError(
+            "no such model folder",
+            where=name,
+            next_step=f"set {setting} to a folder or a model's name",
+        )
     return None
 
 
@@ -323,7 +391,11 @@ def _require_weights(folder: Path) -> None:
 
 
 def _document_prompt(prompts: dict[str, str]) -> str:
-    for name in ("document", "passage", "corpus"):  # the order SentenceTransformer.encode_document looks in
+    for name in (
+        "document",
+        "passage",
+        "corpus",
+    ):  # the order SentenceTransformer.encode_document looks in
         if prompts.get(name):
             return prompts[name]
     return ""
@@ -341,7 +413,9 @@ def _tokens_per_text(model: Any) -> Any:
             return np.array([len(ids) for ids in tokenizer(list(texts))["input_ids"]], np.int64)
         backend.no_truncation()  # the tokenizer sets both again at its next call
         backend.no_padding()
-        return np.array([len(encoding) for encoding in backend.encode_batch_fast(list(texts))], np.int64)
+        return np.array(
+            [len(encoding) for encoding in backend.encode_batch_fast(list(texts))], np.int64
+        )
 
     return count
 

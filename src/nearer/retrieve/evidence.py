@@ -23,7 +23,12 @@ _ALIKE = 0.5  # Jaccard similarity of words from which a result is a near-identi
 
 
 def diagnosed(
-    systems: Systems, failing: Split, wanted: Mapping[str, Sequence[str]], settings: Config, *, tried_only: bool = False
+    systems: Systems,
+    failing: Split,
+    wanted: Mapping[str, Sequence[str]],
+    settings: Config,
+    *,
+    tried_only: bool = False,
 ) -> tuple[dict[Pair, dict[str, Probe]], dict[Pair, Diagnosis]]:
     """Every probe of every pair of `wanted` (query id → document ids), and the cause of each.
 
@@ -32,9 +37,15 @@ def diagnosed(
     prober = Prober(systems, failing, wanted, settings.diagnose)
     found = prober.run()
     if tried_only:
-        found = {pair: {name: probe for name, probe in probes.items() if not probe.skipped} for pair, probes in found.items()}
+        found = {
+            pair: {name: probe for name, probe in probes.items() if not probe.skipped}
+            for pair, probes in found.items()
+        }
     evidence = Evidence(prober, settings.check.near_duplicate)
-    return found, {pair: classify(probes, evidence.of(pair, probes), settings.diagnose.k) for pair, probes in found.items()}
+    return found, {
+        pair: classify(probes, evidence.of(pair, probes), settings.diagnose.k)
+        for pair, probes in found.items()
+    }
 
 
 class Evidence:
@@ -42,12 +53,24 @@ class Evidence:
 
     def __init__(self, prober: Prober, near_duplicate: float) -> None:
         self._prober, self._near = prober, near_duplicate
-        self._systems, self._corpus, self._k = prober.systems, prober.systems.corpus, prober.settings.k
+        self._systems, self._corpus, self._k = (
+            prober.systems,
+            prober.systems.corpus,
+            prober.settings.k,
+        )
         queries = prober.queries.values()
-        self._counts = document_frequencies(self._corpus, {term for query in queries for term in terms(query.text)})
+        self._counts = document_frequencies(
+            self._corpus, {term for query in queries for term in terms(query.text)}
+        )
         self._dense = prober.plain
-        chunker = next((spec for spec in prober.settings.chunkers if spec.startswith("tokens:")), None)
-        self._chunker = chunker if chunker and self._dense.chunker == "document" and prober.today.system != "bm25" else None
+        chunker = next(
+            (spec for spec in prober.settings.chunkers if spec.startswith("tokens:")), None
+        )
+        self._chunker = (
+            chunker
+            if chunker and self._dense.chunker == "document" and prober.today.system != "bm25"
+            else None
+        )
         self._shingles = lru_cache(4096)(self._shingle)
         self._words = lru_cache(4096)(lambda doc_id: frozenset(terms(self._content(doc_id))))
         self._shingler = Shingler()
@@ -71,7 +94,11 @@ class Evidence:
             identifier_share=share,
             unread=self._unread(query, document),
             mixed=_mixed(probes, self._k),
-            duplicates=tuple(d for d in above if jaccard(self._shingles(d), self._shingles(document.id)) >= self._near),
+            duplicates=tuple(
+                d
+                for d in above
+                if jaccard(self._shingles(d), self._shingles(document.id)) >= self._near
+            ),
             preferred=self._preferred(query, today[0][0] if today else ""),
             overlap=len(asked & has) / len(asked) if asked else 0.0,
             fragments=self._fragments(query, document),
@@ -97,11 +124,20 @@ class Evidence:
 
     def _excluded(self, query: Query, document: Document) -> str:
         """How filter and metadata disagree: absent, wrong (the text speaks for the filter), or as asked."""
-        for name, wanted, found in mismatch(query.filter, self._systems.fields.read(document.metadata)) if query.filter else ():
+        for name, wanted, found in (
+            mismatch(query.filter, self._systems.fields.read(document.metadata))
+            if query.filter
+            else ()
+        ):
             if found in (None, "", [], ()):
-                return f"metadata absent: the filter asks {name} = {wanted!r}, the document has none"
+                return (
+                    f"metadata absent: the filter asks {name} = {wanted!r}, the document has none"
+                )
             known = self._systems.fields.selectivity({name: found}) * len(self._corpus) > 1
-            says = str(wanted).casefold() in document.content.casefold() and str(found).casefold() not in document.content.casefold()
+            says = (
+                str(wanted).casefold() in document.content.casefold()
+                and str(found).casefold() not in document.content.casefold()
+            )
             kind = "metadata wrong" if says or not known else "filter as asked"
             return f"{kind}: the filter asks {name} = {wanted!r}, the document has {found!r}"
         return ""
@@ -111,29 +147,66 @@ class Evidence:
         rare = max(RARE, int(_COMMON * len(self._corpus)))
         text, has, asked = document.content.casefold(), self._words(document.id), terms(query.text)
         named = [one for one in find_identifiers(query.text) if one.casefold() in text]
-        named = [one for one in named if min((self._counts.get(term, 0) for term in terms(one)), default=0) <= rare]
-        single = [term for term in dict.fromkeys(asked) if term in has and self._counts.get(term, 0) <= RARE]
+        named = [
+            one
+            for one in named
+            if min((self._counts.get(term, 0) for term in terms(one)), default=0) <= rare
+        ]
+        single = [
+            term
+            for term in dict.fromkeys(asked)
+            if term in has and self._counts.get(term, 0) <= RARE
+        ]
         covered = {term for one in named for term in terms(one)}
         share = sum(term in covered for term in asked) / len(asked) if asked else 0.0
-        return tuple(dict.fromkeys([*named, *(term for term in single if not any(term in one.casefold() for one in named))])), share
+        return tuple(
+            dict.fromkeys(
+                [
+                    *named,
+                    *(term for term in single if not any(term in one.casefold() for one in named)),
+                ]
+            )
+        ), share
 
     def _unread(self, query: Query, document: Document) -> str:
         """Does the answer lie where the model does not read, or across a border of today's chunks?"""
         content = document.content
         if self._dense.chunker != "document":
             chunked = self._systems.chunked(self._dense.chunker)
-            texts = [] if chunked is None else [normalise(text) for text in chunked.of(self._corpus.position(document.id))]
-            spans = [normalise(str(span["text"])) for span in _spans(query, document) if span.get("text")]
-            return "split: the answer lies across a border of chunks" if any(all(s not in t for t in texts) for s in spans) else ""
+            texts = (
+                []
+                if chunked is None
+                else [normalise(text) for text in chunked.of(self._corpus.position(document.id))]
+            )
+            spans = [
+                normalise(str(span["text"])) for span in _spans(query, document) if span.get("text")
+            ]
+            return (
+                "split: the answer lies across a border of chunks"
+                if any(all(s not in t for t in texts) for s in spans)
+                else ""
+            )
         limit = self._systems.encoder.fingerprint.max_seq_length
-        tokens = self._systems.encoder.token_spans(content) if limit and self._prober.today.system != "bm25" else []
+        tokens = (
+            self._systems.encoder.token_spans(content)
+            if limit and self._prober.today.system != "bm25"
+            else []
+        )
         if not limit or len(tokens) <= limit - 2:
             return ""
         border = tokens[limit - 3][1]  # two tokens are special ones
         title = len(document.content) - len(document.text)
         for span in _spans(query, document):
-            start = content.find(str(span["text"])) if span.get("text") else int(span.get("start", 0)) + title
-            return f"cut off: the answer starts at character {start}, the model reads {border}" if start >= border else ""
+            start = (
+                content.find(str(span["text"]))
+                if span.get("text")
+                else int(span.get("start", 0)) + title
+            )
+            return (
+                f"cut off: the answer starts at character {start}, the model reads {border}"
+                if start >= border
+                else ""
+            )
         nearest = self._nearest(query, document)
         if nearest is not None and nearest + 1 >= border:
             return f"cut off: the nearest part starts at character {nearest}, the model reads {border} of {len(content)}"
@@ -160,7 +233,9 @@ class Evidence:
             pieces = sum(start >= offset and end <= offset + len(word) for start, end in spans)
             bare = word.strip(".,;:!?()[]\"'")
             acronym = bare.isupper() and 2 <= len(bare) <= 6 and bare.isalpha() and pieces >= 2
-            if (acronym or (bare.isalpha() and pieces >= 3)) and bare.casefold() not in self._words(document.id):
+            if (acronym or (bare.isalpha() and pieces >= 3)) and bare.casefold() not in self._words(
+                document.id
+            ):
                 found.append(bare)
             offset += len(word)
         return tuple(dict.fromkeys(found))
@@ -179,7 +254,9 @@ class Evidence:
         chosen = self._prober.first_choice.get(query.id)
         if not chosen or chosen != first or first in self._prober.split.judgments.get(query.id, {}):
             return ""
-        lexical = self._systems.run(self._systems.base("bm25"), self._prober.split, self._prober.settings.depth)
+        lexical = self._systems.run(
+            self._systems.base("bm25"), self._prober.split, self._prober.settings.depth
+        )
         return first if lexical.top(query.id, 1) == [first] else ""
 
     def _content(self, doc_id: str) -> str:
@@ -194,14 +271,22 @@ def _mixed(probes: Mapping[str, Probe], k: int) -> str:
     """Most chunkings agree that a part of the document is much nearer than the whole."""
     exact = probes.get("exact", Probe()).rank
     variants = probes.get("chunking", Probe()).variants
-    agreed = [name for name, rank in variants.items() if name != "document" and rank and rank <= k and (not exact or 2 * rank <= exact)]
+    agreed = [
+        name
+        for name, rank in variants.items()
+        if name != "document" and rank and rank <= k and (not exact or 2 * rank <= exact)
+    ]
     most = len(agreed) > max(1, len(variants) / 2)
     return f"mixed topics: {len(agreed)} of {len(variants)} chunkings find it" if most else ""
 
 
 def _spans(query: Query, document: Document) -> Iterable[Mapping[str, Any]]:
     """Gold spans of the query that lie in the document."""
-    return [span for span in query.gold_spans if span.get("doc_id", span.get("corpus-id", document.id)) == document.id]
+    return [
+        span
+        for span in query.gold_spans
+        if span.get("doc_id", span.get("corpus-id", document.id)) == document.id
+    ]
 
 
 def _overlap(a: Sequence[str] | frozenset[str], b: frozenset[str]) -> float:

@@ -41,7 +41,11 @@ class RunFile:
         for path in paths:
             results = read_run(path).results
             if twice := [query_id for query_id in results if query_id in self._results]:
-                raise DataError(f"query {twice[0]!r} is in more than one run file", where=str(path), next_step="keep one answer a query")
+                raise DataError(
+                    f"query {twice[0]!r} is in more than one run file",
+                    where=str(path),
+                    next_step="keep one answer a query",
+                )
             self._results |= results
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
@@ -51,9 +55,15 @@ class RunFile:
         mention none of the queries (they belong to other data, or to another split).
         """
         if queries and not any(query.id in self._results for query in queries):
-            problem, next_step = f"none of the {len(queries)} queries is in the run", "give the run file of this split (search.run)"
+            problem, next_step = (
+                f"none of the {len(queries)} queries is in the run",
+                "give the run file of this split (search.run)",
+            )
             raise SearchSystemError(problem, where=self._where, next_step=next_step)
-        results = {query.id: _checked(self._results.get(query.id, ()), query, k, self._known, self._where) for query in queries}
+        results = {
+            query.id: _checked(self._results.get(query.id, ()), query, k, self._known, self._where)
+            for query in queries
+        }
         return Run(self.name, results)
 
 
@@ -81,10 +91,18 @@ class Function:
                     answers = self._function(block, k)
                 except Exception as error:
                     problem = f"the function raised {type(error).__name__}: {error}"
-                    raise SearchSystemError(problem, where=self._where, next_step="mend the function") from error
+                    raise SearchSystemError(
+                        problem, where=self._where, next_step="mend the function"
+                    ) from error
                 if not isinstance(answers, (list, tuple)) or len(answers) != len(block):
-                    got = f"{len(answers)} lists" if isinstance(answers, (list, tuple)) else type(answers).__name__
-                    raise SearchSystemError(f"{len(block)} queries got {got}", where=self._where, next_step=_CONTRACT)
+                    got = (
+                        f"{len(answers)} lists"
+                        if isinstance(answers, (list, tuple))
+                        else type(answers).__name__
+                    )
+                    raise SearchSystemError(
+                        f"{len(block)} queries got {got}", where=self._where, next_step=_CONTRACT
+                    )
                 for query, answer in zip(block, answers, strict=True):
                     results[query.id] = _checked(answer, query, k, self._known, self._where)
                 task.advance(len(block))
@@ -105,13 +123,27 @@ class Http:
     patience = 30.0
     largest_answer = 10_000_000  # bytes
 
-    def __init__(self, url: str, timeout: float = 10.0, known: Collection[str] | None = None, workers: int = 4) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 10.0,
+        known: Collection[str] | None = None,
+        workers: int = 4,
+    ) -> None:
         parts = _split_url(url)
         address = parts.netloc.rpartition("@")[2]
-        self.name, self._known, self._where = "http", known, urlunsplit((parts.scheme, address, parts.path, "", ""))
+        self.name, self._known, self._where = (
+            "http",
+            known,
+            urlunsplit((parts.scheme, address, parts.path, "", "")),
+        )
         self._url = urlunsplit((parts.scheme, address, parts.path or "/", parts.query, ""))
         self._timeout, self._workers = timeout, workers
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "nearer"}
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": "nearer",
+        }
         if parts.username is not None:
             secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
@@ -124,7 +156,9 @@ class Http:
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="nearer-http")
         try:
             with progress.task(f"{self._where}: searching", len(queries), "queries") as task:
-                for query, hits in zip(queries, pool.map(lambda query: self._ask(query, k), queries), strict=True):
+                for query, hits in zip(
+                    queries, pool.map(lambda query: self._ask(query, k), queries), strict=True
+                ):
                     results[query.id] = hits
                     task.advance()
         finally:
@@ -132,31 +166,52 @@ class Http:
         return Run(self.name, results, time.perf_counter() - started)
 
     def _ask(self, query: Query, k: int) -> list[Hit]:
-        body = {"id": query.id, "query": query.text, "k": k, "filter": dict(query.filter) if query.filter is not None else None}
-        request = urllib.request.Request(self._url, json.dumps(body, default=str).encode(), self._headers, method="POST")  # noqa: S310 - http(s) only, see _split_url
+        body = {
+            "id": query.id,
+            "query": query.text,
+            "k": k,
+            "filter": dict(query.filter) if query.filter is not None else None,
+        }
+        content = json.dumps(body, default=str).encode()
+        # http and https only, see _split_url
+        request = urllib.request.Request(self._url, content, self._headers, method="POST")  # noqa: S310
         for attempt in range(1, self.attempts + 1):
             try:
                 answer = self._read(request)
                 break
             except urllib.error.HTTPError as error:
                 error.close()
-                problem, again = f"answered {error.code} {error.reason}", error.code == 429 or error.code >= 500
+                problem, again = (
+                    f"answered {error.code} {error.reason}",
+                    error.code == 429 or error.code >= 500,
+                )
                 asked = str(error.headers.get("Retry-After")).strip()
                 wait = float(asked) if asked.isdecimal() else None
             except (OSError, HTTPException) as error:
                 cause = error.reason if isinstance(error, urllib.error.URLError) else error
                 slow = isinstance(cause, TimeoutError)
-                problem = f"did not answer within {self._timeout:g} s" if slow else f"{type(cause).__name__}: {cause}"
+                problem = (
+                    f"did not answer within {self._timeout:g} s"
+                    if slow
+                    else f"{type(cause).__name__}: {cause}"
+                )
                 again, wait = isinstance(cause, (ConnectionError, HTTPException)), None
             if not again or attempt == self.attempts:
                 tries = f" ({attempt} attempts)" if attempt > 1 else ""
-                raise _refuse(query, problem + tries, self._where, "see that the endpoint is up, or raise search.timeout")
+                raise _refuse(
+                    query,
+                    problem + tries,
+                    self._where,
+                    "see that the endpoint is up, or raise search.timeout",
+                )
             time.sleep(min(0.25 * 2 ** (attempt - 1) if wait is None else wait, self.patience))
         try:
             hits = [(hit["id"], hit["score"]) for hit in json.loads(answer)["results"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             problem = f"answered {answer[:80].decode('utf-8', 'replace')!r}"
-            raise _refuse(query, problem, self._where, 'answer {"results": [{"id": "…", "score": 1.0}, …]}') from None
+            raise _refuse(
+                query, problem, self._where, 'answer {"results": [{"id": "…", "score": 1.0}, …]}'
+            ) from None
         return _checked(hits, query, k, self._known, self._where)
 
     def _read(self, request: urllib.request.Request) -> bytes:
@@ -167,8 +222,12 @@ class Http:
                 answer += chunk
                 if len(answer) > self.largest_answer:
                     problem = f"an answer is larger than {self.largest_answer // 1_000_000} MB"
-                    raise SearchSystemError(problem, where=self._where, next_step="return ids and scores only")
-                if time.monotonic() > deadline:  # the socket's own time limit starts anew with every packet
+                    raise SearchSystemError(
+                        problem, where=self._where, next_step="return ids and scores only"
+                    )
+                if (
+                    time.monotonic() > deadline
+                ):  # the socket's own time limit starts anew with every packet
                     raise TimeoutError
         return bytes(answer)
 
@@ -183,11 +242,19 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _split_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        usable = (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigError("not an http or https address", where="search.url", next_step="for example http://localhost:8000/search")
+        raise ConfigError(
+            "not an http or https address",
+            where="search.url",
+            next_step="for example http://localhost:8000/search",
+        )
     return parts
 
 
@@ -202,27 +269,49 @@ def import_from(name: str, root: Path, setting: str, what: str = "Class") -> Any
     names = [*module_name.split("."), attribute]
     if not (colon and all(part.isidentifier() for part in names)) or module_name.endswith(".py"):
         raise ConfigError(
-            f"{name!r} is not module:{what}", where=setting, next_step="give the module's name, without .py, and a name in it"
+            f"{name!r} is not module:{what}",
+            where=setting,
+            next_step="give the module's name, without .py, and a name in it",
         )
     importlib.invalidate_caches()  # the file may be younger than the last look into its folder
     sys.path.insert(0, folder := str(root.resolve()))
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
             place = root / f"{module_name.replace('.', '/')}.py"
-            raise SearchSystemError("no such module", where=name, next_step=f"put it at {place}, or install it") from None
-        raise SearchSystemError(f"importing it raised {type(error).__name__}: {error}", where=name, next_step="mend the module") from error
+            raise SearchSystemError(
+                "no such module", where=name, next_step=f"put it at {place}, or install it"
+            ) from None
+        raise SearchSystemError(
+            f"importing it raised {type(error).__name__}: {error}",
+            where=name,
+            next_step="mend the module",
+        ) from error
     finally:
         sys.path.remove(folder)
-    mine = next((path for path in (root / f"{top}.py", root / top / "__init__.py") if path.is_file()), None)
+    mine = next(
+        (path for path in (root / f"{top}.py", root / top / "__init__.py") if path.is_file()), None
+    )
     loaded = getattr(sys.modules[top], "__file__", None)
     if mine is not None and (loaded is None or not mine.samefile(loaded)):
-        raise SearchSystemError(f"{top} was already imported, from {loaded or 'Python itself'}", where=name, next_step=f"rename {mine}")
+        raise SearchSystemError(
+            f"{top} was already imported, from {loaded or 'Python itself'}",
+            where=name,
+            next_step=f"rename {mine}",
+        )
     function = getattr(module, attribute, None)
     if not callable(function):
-        problem = f"{attribute} is not callable" if hasattr(module, attribute) else f"{module.__file__} has no {attribute}"
-        raise SearchSystemError(problem, where=name, next_step=f"define the {what.lower()} {attribute} there")
+        problem = (
+            f"{attribute} is not callable"
+            if hasattr(module, attribute)
+            else f"{module.__file__} has no {attribute}"
+        )
+        raise SearchSystemError(
+            problem, where=name, next_step=f"define the {what.lower()} {attribute} there"
+        )
     return function
 
 
@@ -230,23 +319,41 @@ def _refuse(query: Query, problem: str, where: str, next_step: str) -> SearchSys
     return SearchSystemError(f"query {query.id!r}: {problem}", where=where, next_step=next_step)
 
 
-def _checked(answer: Any, query: Query, k: int, known: Collection[str] | None, where: str) -> list[Hit]:
+def _checked(
+    answer: Any, query: Query, k: int, known: Collection[str] | None, where: str
+) -> list[Hit]:
     """The hits in canonical order, at most `k`.  Raises SearchSystemError for anything that cannot be measured."""
     if isinstance(answer, (str, bytes, Mapping)) or not hasattr(answer, "__iter__"):
-        raise _refuse(query, f"a list of results was expected, not {type(answer).__name__}", where, _CONTRACT)
+        raise _refuse(
+            query, f"a list of results was expected, not {type(answer).__name__}", where, _CONTRACT
+        )
     found: dict[str, float] = {}
     for hit in answer:
         if not isinstance(hit, (tuple, list)) or len(hit) != 2:
-            raise _refuse(query, f"{str(hit)[:60]!r} is not a pair of document id and score", where, _CONTRACT)
+            raise _refuse(
+                query, f"{str(hit)[:60]!r} is not a pair of document id and score", where, _CONTRACT
+            )
         doc_id, value = hit
         if not isinstance(doc_id, str):
-            problem, next_step = f"document id {str(doc_id)[:60]} is {type(doc_id).__name__}, not a string", "return ids as strings"
+            problem, next_step = (
+                f"document id {str(doc_id)[:60]} is {type(doc_id).__name__}, not a string",
+                "return ids as strings",
+            )
         elif not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-            problem, next_step = f"document {doc_id!r} has score {str(value)[:60]}", "return finite numbers as scores"
+            problem, next_step = (
+                f"document {doc_id!r} has score {str(value)[:60]}",
+                "return finite numbers as scores",
+            )
         elif doc_id in found:
-            problem, next_step = f"document {doc_id!r} is returned twice", "return each document once (of its chunks, the best)"
+            problem, next_step = (
+                f"document {doc_id!r} is returned twice",
+                "return each document once (of its chunks, the best)",
+            )
         elif known is not None and doc_id not in known:
-            problem, next_step = f"document {doc_id!r} is not in the corpus", "search the same documents that nearer.yaml names"
+            problem, next_step = (
+                f"document {doc_id!r} is not in the corpus",
+                "search the same documents that nearer.yaml names",
+            )
         else:
             found[doc_id] = float(value)
             continue

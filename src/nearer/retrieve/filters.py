@@ -37,7 +37,10 @@ from nearer.types import Document, Metadata
 
 SAMPLE = 5_000  # documents read to learn which values are named
 MIN_SHARE, MIN_LIFT, PRIOR, SILENCE = 0.5, 2.0, 2, 100  # of the rule above
-LARGEST, LONGEST = 100_000, 200  # values a field, characters a value: beyond, it is text and no category
+LARGEST, LONGEST = (
+    100_000,
+    200,
+)  # values a field, characters a value: beyond, it is text and no category
 SHOW = 1
 TAG_GAIN = 3.0  # how many times more often elements must repeat than the comma-separated strings they make up
 
@@ -46,7 +49,9 @@ _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d([T ].*)?)?", re.ASCII)
 _VERSION = re.compile(r"v?(\d{1,4})(?:\.(\d{1,4}))?(?:\.(\d{1,4}))?", re.ASCII)
 _CHANGE = re.compile(r"updat|modif|chang", re.IGNORECASE)
-_TIME_NAME = re.compile(r"date|time|epoch|stamp|modif|chang|creat|publish|releas|issued|_at$", re.IGNORECASE)
+_TIME_NAME = re.compile(
+    r"date|time|epoch|stamp|modif|chang|creat|publish|releas|issued|_at$", re.IGNORECASE
+)
 
 
 def words(text: str) -> list[str]:
@@ -77,7 +82,11 @@ class Phrases:
                 continue
             for stop in range(min(start + self._longest[word], len(folded)), start, -1):
                 known = self._table.get(tuple(folded[start:stop]), ())
-                if here := [phrase for phrase, cased in known if cased is None or cased == written[start:stop]]:
+                if here := [
+                    phrase
+                    for phrase, cased in known
+                    if cased is None or cased == written[start:stop]
+                ]:
                     found += here
                     end = stop
                     break
@@ -96,7 +105,11 @@ def matches(filter: Metadata, metadata: Metadata) -> bool:
 
 def mismatch(filter: Metadata, metadata: Metadata) -> list[tuple[str, Any, Any]]:
     """`(field, wanted, found)` of every field of the filter that the metadata does not satisfy; found is None where absent."""
-    return [(f, wanted, metadata.get(f)) for f, wanted in filter.items() if _wanted(wanted).isdisjoint(_held(metadata.get(f)))]
+    return [
+        (f, wanted, metadata.get(f))
+        for f, wanted in filter.items()
+        if _wanted(wanted).isdisjoint(_held(metadata.get(f)))
+    ]
 
 
 class Field(NamedTuple):
@@ -131,7 +144,9 @@ class Fields:
         strings: dict[str, list[str]] = {}
         for document in _sample(corpus):
             for name, value in document.metadata.items():
-                strings.setdefault(name, []).extend(one for one in _scalars(value) if isinstance(one, str) and one)
+                strings.setdefault(name, []).extend(
+                    one for one in _scalars(value) if isinstance(one, str) and one
+                )
         tags = {name for name, texts in strings.items() if _are_tags(texts)}
         columns: dict[str, _Column] = {}
         with progress.task("reading metadata", len(corpus), "documents") as task:
@@ -146,7 +161,10 @@ class Fields:
     def read(self, metadata: Metadata) -> dict[str, Any]:
         """Metadata as filters see it: tag strings become lists, of the string itself and its elements."""
         tags = {name for name, field in self.fields.items() if field.tags}
-        return {name: [[one, _split(one)] for one in _scalars(value)] if name in tags else value for name, value in metadata.items()}
+        return {
+            name: [[one, _split(one)] for one in _scalars(value)] if name in tags else value
+            for name, value in metadata.items()
+        }
 
     def eligible(self, filter: Metadata) -> np.ndarray:
         """(n_documents,) bool, not writeable: what `matches(filter, self.read(metadata))` says of each document."""
@@ -158,7 +176,10 @@ class Fields:
             held = np.zeros(len(mask), dtype=bool)
             if field := self.fields.get(name):
                 for key in _wanted(value):
-                    low, high = (np.searchsorted(field.keys, np.uint64(digest(key)), side) for side in ("left", "right"))
+                    low, high = (
+                        np.searchsorted(field.keys, np.uint64(digest(key)), side)
+                        for side in ("left", "right")
+                    )
                     held[field.rows[low:high]] = True
             mask &= held
         mask.flags.writeable = False
@@ -176,7 +197,11 @@ class Fields:
         year, are one filter: any of them.
         """
         written = words(text)
-        found = [{name: values[p]} for name, (phrases, values) in self._named.items() for p in dict.fromkeys(phrases.find(written))]
+        found = [
+            {name: values[p]}
+            for name, (phrases, values) in self._named.items()
+            for p in dict.fromkeys(phrases.find(written))
+        ]
         return sorted(found, key=self.selectivity)
 
     def recency(self) -> tuple[str, np.ndarray] | None:
@@ -186,7 +211,13 @@ class Fields:
         about changes.
         """
         ranked = [
-            (field.kind == "date", round(1 - float(np.isnan(field.years).mean()), 1), bool(_CHANGE.search(name)), name, field.years)
+            (
+                field.kind == "date",
+                round(1 - float(np.isnan(field.years).mean()), 1),
+                bool(_CHANGE.search(name)),
+                name,
+                field.years,
+            )
             for name, field in self.fields.items()
             if field.years is not None
         ]
@@ -200,20 +231,30 @@ class Fields:
         finders = {name: _finder(values) for name, values in asked.items()}
         said, carried = ({name: Counter[str]() for name in asked} for _ in range(2))
         heard = 0
-        with progress.task("learning which values texts name", min(len(self._corpus), SAMPLE), "documents") as task:
+        with progress.task(
+            "learning which values texts name", min(len(self._corpus), SAMPLE), "documents"
+        ) as task:
             for heard, document in enumerate(_sample(self._corpus), start=1):
                 written, metadata = words(document.content), self.read(document.metadata)
                 for name, finder in finders.items():
                     here = set(finder.find(written))
                     said[name].update(here)
-                    carried[name].update(p for p in here if matches({name: asked[name][p]}, metadata))
+                    carried[name].update(
+                        p for p in here if matches({name: asked[name][p]}, metadata)
+                    )
                 task.reach(heard)
         named: dict[str, tuple[Phrases, dict[str, Any]]] = {}
         for name, values in asked.items():
             least = {p: MIN_LIFT * self.selectivity({name: value}) for p, value in values.items()}
             shares = {p: carried[name][p] / n for p, n in said[name].items()}
-            usual = sum(share for p, share in shares.items() if share >= least[p]) / len(shares) if shares else float(heard >= SILENCE)
-            share = {p: (carried[name][p] + PRIOR * usual) / (said[name][p] + PRIOR) for p in values}
+            usual = (
+                sum(share for p, share in shares.items() if share >= least[p]) / len(shares)
+                if shares
+                else float(heard >= SILENCE)
+            )
+            share = {
+                p: (carried[name][p] + PRIOR * usual) / (said[name][p] + PRIOR) for p in values
+            }
             kept = {p: value for p, value in values.items() if share[p] >= max(MIN_SHARE, least[p])}
             named[name] = _finder(kept), kept
         return named
@@ -226,7 +267,9 @@ class _Column:
         self._name, self._n_documents, self._tags = name, n_documents, tags
         self._keys, self._rows = array.array("Q"), array.array("i")
         self._years, self._year_rows = array.array("d"), array.array("i")
-        self._values: dict[str, list[Any]] | None = {}  # key → value as it was first written, number of documents
+        self._values: (
+            dict[str, list[Any]] | None
+        ) = {}  # key → value as it was first written, number of documents
         self._total = self._numbers = 0
 
     def add(self, position: int, value: Any) -> None:
@@ -243,7 +286,10 @@ class _Column:
                 self._year_rows.append(position)
             if self._values is not None:
                 self._values.setdefault(key, [one, 0])[1] += 1
-                if len(self._values) > max(50, min(self._n_documents // 2, LARGEST)) or len(key) > LONGEST:
+                if (
+                    len(self._values) > max(50, min(self._n_documents // 2, LARGEST))
+                    or len(key) > LONGEST
+                ):
                     self._values = None
 
     def finish(self) -> Field:
@@ -260,7 +306,9 @@ class _Column:
         elif self._numbers >= enough:
             kind = "number"
         else:
-            kind = "category" if values else "text" if np.unique(keys).size < keys.size else "unique"
+            kind = (
+                "category" if values else "text" if np.unique(keys).size < keys.size else "unique"
+            )
         return Field(kind, values, self._tags, years, keys[order], rows[order])
 
 
@@ -273,7 +321,9 @@ def _sample(corpus: Corpus) -> Iterator[Document]:
 def _are_tags(texts: Sequence[str]) -> bool:
     """Whether texts are comma-separated elements: these repeat far more often than the texts do."""
     elements = [part for text in texts for part in _split(text)]
-    return bool(elements) and len(elements) / len(set(elements)) >= TAG_GAIN * len(texts) / len(set(texts))
+    return bool(elements) and len(elements) / len(set(elements)) >= TAG_GAIN * len(texts) / len(
+        set(texts)
+    )
 
 
 def _finder(phrases: Iterable[str]) -> Phrases:
@@ -307,7 +357,11 @@ def _scalars(value: Any) -> Iterator[Any]:
 
 
 def _split(one: Any) -> list[Any]:
-    return [part for part in map(str.strip, one.split(", ")) if part] if isinstance(one, str) else [one]
+    return (
+        [part for part in map(str.strip, one.split(", ")) if part]
+        if isinstance(one, str)
+        else [one]
+    )
 
 
 def _number(one: Any) -> int | float | None:
@@ -335,7 +389,9 @@ def _held(value: Any) -> set[str]:
 def _wanted(value: Any) -> set[str]:
     """The keys that a filter's value asks for.  Two texts never meet as numbers: version 1.10 is not 1.1."""
     held = _held(value)
-    return {key for key in held if key[0] != "t"} | {{"n": "t", "t": "n"}[key[0]] + key[1:] for key in held if key[0] != "s"}
+    return {key for key in held if key[0] != "t"} | {
+        {"n": "t", "t": "n"}[key[0]] + key[1:] for key in held if key[0] != "s"
+    }
 
 
 def _is_version(name: str) -> bool:
@@ -347,14 +403,22 @@ def _when(one: Any, name: str) -> float:
     """A year, date or time as decimal years, NaN if it is none.  `name` allows epochs (s, ms), or the order of versions."""
     if _is_version(name):
         parts = _VERSION.fullmatch(str(one))
-        return sum(int(part or 0) / 1e4**i for i, part in enumerate(parts.groups())) if parts else math.nan
+        return (
+            sum(int(part or 0) / 1e4**i for i, part in enumerate(parts.groups()))
+            if parts
+            else math.nan
+        )
     number = _number(one)
     if isinstance(number, int) and 1900 <= number <= 2100:
         return float(number)
     try:
         if isinstance(one, str) and _DATE.fullmatch(one):
             date = datetime.fromisoformat(one if len(one) > 7 else f"{one}-01")
-        elif number is not None and _TIME_NAME.search(name) and (1e8 < number < 4.2e9 or 1e11 < number < 4.2e12):
+        elif (
+            number is not None
+            and _TIME_NAME.search(name)
+            and (1e8 < number < 4.2e9 or 1e11 < number < 4.2e12)
+        ):
             date = datetime.fromtimestamp(number / (1000 if number > 1e10 else 1), UTC)
         else:
             return math.nan

@@ -52,7 +52,9 @@ class Fingerprint:
     @property
     def id(self) -> str:
         """16 hexadecimal digits over everything declared (not over the probe vectors)."""
-        return value_hash({name: getattr(self, name) for name in self.__dataclass_fields__ if name != "probes"})[:16]
+        return value_hash(
+            {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "probes"}
+        )[:16]
 
     def differences(self, other: Fingerprint) -> list[str]:
         """What tells two fingerprints apart, in words; empty when vectors may be compared."""
@@ -66,13 +68,17 @@ class Fingerprint:
         if not found:
             cosine = _worst_cosine(self.probes, other.probes)
             if cosine < MIN_COSINE[self.precision]:
-                found.append(f"the same declared model gives other vectors (probe cosine {cosine:.5f})")
+                found.append(
+                    f"the same declared model gives other vectors (probe cosine {cosine:.5f})"
+                )
         return found
 
     def require(self, other: Fingerprint | None, where: str, next_step: str) -> None:
         """Raise FingerprintError unless `other` is the same space; an absent one is refused too."""
         if other is None:
-            raise FingerprintError("these vectors do not say which model made them", where=where, next_step=next_step)
+            raise FingerprintError(
+                "these vectors do not say which model made them", where=where, next_step=next_step
+            )
         differences = self.differences(other)
         if differences:
             raise FingerprintError(
@@ -92,9 +98,17 @@ class Fingerprint:
             fields["probes"] = tuple(tuple(float(x) for x in probe) for probe in values["probes"])
             fingerprint = cls(**fields)
         except (KeyError, TypeError, ValueError):
-            raise FingerprintError("the fingerprint is damaged", where=where, next_step="delete this folder and embed again") from None
+            raise FingerprintError(
+                "the fingerprint is damaged",
+                where=where,
+                next_step="delete this folder and embed again",
+            ) from None
         if values.get("id") != fingerprint.id:
-            raise FingerprintError("the fingerprint was edited", where=where, next_step="delete this folder and embed again")
+            raise FingerprintError(
+                "the fingerprint was edited",
+                where=where,
+                next_step="delete this folder and embed again",
+            )
         return fingerprint
 
 
@@ -113,7 +127,13 @@ class Vectors:
 
 
 def fingerprint_model(
-    model: Any, *, query_prompt: str, document_prompt: str, precision: str, probes: np.ndarray, chunker: str | None = None
+    model: Any,
+    *,
+    query_prompt: str,
+    document_prompt: str,
+    precision: str,
+    probes: np.ndarray,
+    chunker: str | None = None,
 ) -> Fingerprint:
     """Fingerprint of a SentenceTransformer as it stands in memory.
 
@@ -134,7 +154,11 @@ def fingerprint_model(
 
 def declared(model: Any) -> dict[str, str]:
     """Hashes of a model's `weights`, `tokenizer` and `modules`, as it stands in memory."""
-    return {"weights": _weights_hash(model), "tokenizer": _tokenizer_hash(model), "modules": _modules_hash(model)}
+    return {
+        "weights": _weights_hash(model),
+        "tokenizer": _tokenizer_hash(model),
+        "modules": _modules_hash(model),
+    }
 
 
 def max_length(model: Any) -> int | None:
@@ -174,7 +198,11 @@ def _modules_hash(model: Any) -> str:
     for module in model:
         settings = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
         # The maximum length is declared on its own; files written before v6 call classes otherwise.
-        settings = {k: v for k, v in settings.items() if k not in ("max_seq_length", "do_lower_case") and v is not None}
+        settings = {
+            k: v
+            for k, v in settings.items()
+            if k not in ("max_seq_length", "do_lower_case") and v is not None
+        }
         chain.append({"class": type(module).__name__, "settings": settings})
     return value_hash(chain)[:32]
 

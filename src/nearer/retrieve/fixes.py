@@ -46,7 +46,11 @@ class Metadata:
         named = any(systems.fields.infer(query.text) for query in dev.queries)
         names: list[Filters] = ["declared"] if declared and base.filters == "ignore" else []
         names += ["inferred", "boost"] if named else ["boost"] if declared else []
-        return [replace(base, filters=name) for name in names if name == "boost" or base.system not in OWN]
+        return [
+            replace(base, filters=name)
+            for name in names
+            if name == "boost" or base.system not in OWN
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,11 @@ class Rewriting:
     def variants(self, base: Pipeline, systems: Systems, dev: Split) -> list[Pipeline]:
         if base.rewrite or base.system == "run":
             return []
-        return [replace(base, rewrite=spec) for spec in self.specs if systems.rewriter(spec)(dev.queries) != list(dev.queries)]
+        return [
+            replace(base, rewrite=spec)
+            for spec in self.specs
+            if systems.rewriter(spec)(dev.queries) != list(dev.queries)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +81,17 @@ class Hybrid:
 
     def variants(self, base: Pipeline, systems: Systems, dev: Split) -> list[Pipeline]:
         systems_tried = [name for name in HYBRIDS if name != base.system]
-        tried = [replace(base, system=name, weight=None, title_weight=None) for name in systems_tried]
-        if any(systems.corpus[place].title for place in range(0, len(systems.corpus), max(1, len(systems.corpus) // 200))):
-            tried += [replace(base, system="convex", weight=None, title_weight=weight) for weight in self.title_weights]
+        tried = [
+            replace(base, system=name, weight=None, title_weight=None) for name in systems_tried
+        ]
+        if any(
+            systems.corpus[place].title
+            for place in range(0, len(systems.corpus), max(1, len(systems.corpus) // 200))
+        ):
+            tried += [
+                replace(base, system="convex", weight=None, title_weight=weight)
+                for weight in self.title_weights
+            ]
         return tried
 
 
@@ -90,7 +106,10 @@ class Reranking:
     def variants(self, base: Pipeline, systems: Systems, dev: Split) -> list[Pipeline]:
         if systems.reranker is None or base.rerank:
             return []
-        return [replace(base, rerank=depth) for depth in sorted({max(1, self.depth // 5), max(1, self.depth // 2), self.depth})]
+        return [
+            replace(base, rerank=depth)
+            for depth in sorted({max(1, self.depth // 5), max(1, self.depth // 2), self.depth})
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +123,9 @@ class Chunking:
     def variants(self, base: Pipeline, systems: Systems, dev: Split) -> list[Pipeline]:
         if not base.dense or base.model is not None:
             return []
-        able = [spec for spec in self.specs if not spec.startswith(LATE) or allows_late(systems.encoder)]
+        able = [
+            spec for spec in self.specs if not spec.startswith(LATE) or allows_late(systems.encoder)
+        ]
         return [_again(base, chunker=spec) for spec in able if spec != base.chunker]
 
 
@@ -120,8 +141,15 @@ class BaseModel:
     def variants(self, base: Pipeline, systems: Systems, dev: Split) -> list[Pipeline]:
         if not base.dense or base.model is not None:
             return []
-        others = [replace(base.over(model), chunker="document" if _sparse(systems, model) else base.chunker) for model in self.models]
-        return others + [_again(base, compression=spec) for spec in self.compressions if spec != base.compression]
+        others = [
+            replace(
+                base.over(model), chunker="document" if _sparse(systems, model) else base.chunker
+            )
+            for model in self.models
+        ]
+        return others + [
+            _again(base, compression=spec) for spec in self.compressions if spec != base.compression
+        ]
 
 
 def _again(base: Pipeline, **changes: str) -> Pipeline:

@@ -68,7 +68,10 @@ def tune_convex(
     for weight in weights:
         scores = score(pairs.fuse(weight), split, [measure], item_to_item)
         if not len(scores):
-            raise DataError(f"{split.name} has no judged query to tune the fusion on", next_step="add judgments, or use system: rrf")
+            raise DataError(
+                f"{split.name} has no judged query to tune the fusion on",
+                next_step="add judgments, or use system: rrf",
+            )
         curve.append((float(weight), scores.mean(measure)))
     best = min(curve, key=lambda point: (-round(point[1], 9), abs(point[0] - 0.5), point[0]))
     return Tuned(best[0], tuple(curve))
@@ -77,7 +80,14 @@ def tune_convex(
 class Hybrid:
     """Retriever over two others: RRF, or the convex combination where `weight` (of the second) is given."""
 
-    def __init__(self, first: Retriever, second: Retriever, weight: float | None = None, rrf_k: int = 60, depth: int = DEPTH) -> None:
+    def __init__(
+        self,
+        first: Retriever,
+        second: Retriever,
+        weight: float | None = None,
+        rrf_k: int = 60,
+        depth: int = DEPTH,
+    ) -> None:
         self.name = "rrf" if weight is None else "convex"
         self._parts = (first, second)
         self._weight, self._rrf_k, self._depth = weight, rrf_k, depth
@@ -85,8 +95,14 @@ class Hybrid:
     def search(self, queries: Sequence[Query], k: int) -> Run:
         depth = max(k, self._depth)
         first, second = (part.search(queries, depth) for part in self._parts)
-        run = rrf((first, second), self._rrf_k, depth) if self._weight is None else convex(first, second, self._weight, depth)
-        return Run(self.name, {query_id: hits[:k] for query_id, hits in run.results.items()}, run.seconds)
+        run = (
+            rrf((first, second), self._rrf_k, depth)
+            if self._weight is None
+            else convex(first, second, self._weight, depth)
+        )
+        return Run(
+            self.name, {query_id: hits[:k] for query_id, hits in run.results.items()}, run.seconds
+        )
 
 
 class _Pairs:
@@ -100,13 +116,19 @@ class _Pairs:
             left, right = (_unit(run.results.get(query_id, ())[:depth]) for run in (a, b))
             # ids in descending order: a stable sort by score then leaves ties in canonical order
             ids = sorted(left.keys() | right.keys(), reverse=True)
-            self._rows[query_id] = (ids, np.array([left.get(d, 0.0) for d in ids]), np.array([right.get(d, 0.0) for d in ids]))
+            self._rows[query_id] = (
+                ids,
+                np.array([left.get(d, 0.0) for d in ids]),
+                np.array([right.get(d, 0.0) for d in ids]),
+            )
 
     def fuse(self, weight: float) -> Run:
         results: dict[str, list[Hit]] = {}
         for query_id, (ids, left, right) in self._rows.items():
             fused = ((1.0 - weight) * left + weight * right).astype(np.float32)
-            results[query_id] = [(ids[i], float(fused[i])) for i in np.argsort(-fused, kind="stable")[: self._depth]]
+            results[query_id] = [
+                (ids[i], float(fused[i])) for i in np.argsort(-fused, kind="stable")[: self._depth]
+            ]
         return Run("convex", results, self._seconds)
 
 

@@ -30,7 +30,10 @@ class PairSimilarity(Module):  # type: ignore[misc,unused-ignore]
         ends = ((features["input_ids"] == self.separator) & read).long()
         query = read & (ends.cumsum(1) - ends == 0)
         tokens = features["token_embeddings"].float()
-        u, v = (torch.nn.functional.normalize(half.float().unsqueeze(1) @ tokens, dim=-1).squeeze(1) for half in (query, read & ~query))
+        u, v = (
+            torch.nn.functional.normalize(half.float().unsqueeze(1) @ tokens, dim=-1).squeeze(1)
+            for half in (query, read & ~query)
+        )
         return features | {"scores": (u * v) @ self.weight.unsqueeze(1) + self.bias}
 
     def save(self, output_path: str, *_: Any, **__: Any) -> None:
@@ -39,6 +42,10 @@ class PairSimilarity(Module):  # type: ignore[misc,unused-ignore]
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **_: Any) -> PairSimilarity:
-        made = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, local_files_only=True))
-        cls.load_torch_weights(model_name_or_path, subfolder=subfolder, local_files_only=True, model=made)
+        made = cls(
+            **cls.load_config(model_name_or_path, subfolder=subfolder, local_files_only=True)
+        )
+        cls.load_torch_weights(
+            model_name_or_path, subfolder=subfolder, local_files_only=True, model=made
+        )
         return made

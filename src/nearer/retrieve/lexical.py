@@ -34,17 +34,31 @@ class BM25:
     Raises ConfigError for an unknown language, DataError for a corpus without a single word.
     """
 
-    def __init__(self, corpus: Corpus, stemmer: str | None = None, stopwords: str | None = "english", part: Part = "content") -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        stemmer: str | None = None,
+        stopwords: str | None = "english",
+        part: Part = "content",
+    ) -> None:
         import bm25s
 
         started = time.perf_counter()
         self.name = "bm25"
         self._prepare(corpus, stemmer, stopwords, part)
         # 4 bytes a word instead of a Python integer each
-        documents = [array.array("i", ids) for ids in self._tokenizer.streaming_tokenize(_announced(corpus, part), allow_empty=False)]
+        documents = [
+            array.array("i", ids)
+            for ids in self._tokenizer.streaming_tokenize(
+                _announced(corpus, part), allow_empty=False
+            )
+        ]
         vocabulary = self._tokenizer.get_vocab_dict()
         if not vocabulary:
-            raise DataError("no document has a word that BM25 could find", next_step="check data.columns, or set search.stopwords: null")
+            raise DataError(
+                "no document has a word that BM25 could find",
+                next_step="check data.columns, or set search.stopwords: null",
+            )
         self._index = bm25s.BM25(backend="numpy")
         self._index.index((documents, vocabulary), create_empty_token=False, show_progress=False)
         #: seconds that building took, kept with the index
@@ -54,7 +68,9 @@ class BM25:
         """float32 (n_queries, n_documents); -inf where a document shares no word with the query or is not eligible."""
         scores = np.full((len(queries), len(self._ids)), -np.inf, np.float32)
         # update_vocab=False: a query adds no word, though with a stemmer new forms of known stems are found
-        numbers = self._tokenizer.streaming_tokenize([q.text for q in queries], update_vocab=False, allow_empty=False)
+        numbers = self._tokenizer.streaming_tokenize(
+            [q.text for q in queries], update_vocab=False, allow_empty=False
+        )
         for row, words in zip(scores, numbers, strict=True):
             if words:
                 found = self._index.get_scores_from_ids(words)
@@ -82,7 +98,9 @@ class BM25:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         self._index.save(new, allow_pickle=False, show_progress=False)
-        files.write_json(new / _SETTINGS, self._settings | {"build_seconds": round(self.build_seconds, 3)})
+        files.write_json(
+            new / _SETTINGS, self._settings | {"build_seconds": round(self.build_seconds, 3)}
+        )
         files.swap_folder(new, folder, folder.with_name(f".{folder.name}.old"))
 
     @classmethod
@@ -95,13 +113,23 @@ class BM25:
 
         files.recover_folder(folder, folder.with_name(f".{folder.name}.old"))
         if not (folder / _SETTINGS).is_file():
-            raise DataError("no BM25 index here", where=str(folder), next_step="build it: BM25(corpus).save(folder)")
+            raise DataError(
+                "no BM25 index here",
+                where=str(folder),
+                next_step="build it: BM25(corpus).save(folder)",
+            )
         settings = files.read_json(folder / _SETTINGS)
         self = cls.__new__(cls)
         self.name, self.build_seconds = "bm25", float(settings.pop("build_seconds", 0.0))
-        self._prepare(corpus, settings["stemmer"], settings["stopwords"], settings.get("part", "content"))
+        self._prepare(
+            corpus, settings["stemmer"], settings["stopwords"], settings.get("part", "content")
+        )
         if settings != self._settings:
-            raise DataError("this BM25 index belongs to another corpus", where=str(folder), next_step="delete the folder; it is rebuilt")
+            raise DataError(
+                "this BM25 index belongs to another corpus",
+                where=str(folder),
+                next_step="delete the folder; it is rebuilt",
+            )
         self._index = bm25s.BM25.load(folder, allow_pickle=False, show_progress=False)
         vocabulary = self._index.vocab_dict
         if settings["stemmer"] is None:
@@ -110,14 +138,22 @@ class BM25:
             self._tokenizer.stem_to_sid = vocabulary
         return self
 
-    def _prepare(self, corpus: Corpus, stemmer: str | None, stopwords: str | None, part: Part) -> None:
+    def _prepare(
+        self, corpus: Corpus, stemmer: str | None, stopwords: str | None, part: Part
+    ) -> None:
         self._ids = corpus.ids
         if not self._ids:
             raise DataError("the corpus is empty", next_step="check data.corpus")
         self.order = Order(self._ids)
         self._tokenizer = _tokenizer(stemmer, stopwords)
         digest = hashlib.sha256("\n".join(self._ids).encode()).hexdigest()
-        self._settings = {"documents": len(self._ids), "ids": digest, "stemmer": stemmer, "stopwords": stopwords, "part": part}
+        self._settings = {
+            "documents": len(self._ids),
+            "ids": digest,
+            "stemmer": stemmer,
+            "stopwords": stopwords,
+            "part": part,
+        }
         self._eligible: Eligible | None = None
 
 
@@ -131,8 +167,12 @@ class Fielded:
     def score(self, queries: Sequence[Query]) -> np.ndarray:
         """float32 (n_queries, n_documents); -inf where neither field shares a word with the query."""
         title, text = self._title.score(queries), self._text.score(queries)
-        both = np.where(np.isinf(title), 0, self._weight * title) + np.where(np.isinf(text), 0, text)
-        scores: np.ndarray = np.where(np.isinf(title) & np.isinf(text), -np.inf, both).astype(np.float32)
+        both = np.where(np.isinf(title), 0, self._weight * title) + np.where(
+            np.isinf(text), 0, text
+        )
+        scores: np.ndarray = np.where(np.isinf(title) & np.isinf(text), -np.inf, both).astype(
+            np.float32
+        )
         return scores
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
@@ -140,7 +180,9 @@ class Fielded:
 
     def restricted(self, eligible: Eligible | None) -> Fielded:
         """The same indexes for queries that may find only some documents."""
-        return Fielded(self._title.restricted(eligible), self._text.restricted(eligible), self._weight)
+        return Fielded(
+            self._title.restricted(eligible), self._text.restricted(eligible), self._weight
+        )
 
     @property
     def nbytes(self) -> int:
@@ -169,11 +211,15 @@ def _tokenizer(stemmer: str | None, stopwords: str | None) -> Any:
             stem = Stemmer.Stemmer(stemmer)
         except KeyError:
             raise ConfigError(
-                f"no stemmer for {stemmer!r}", where="search.stemmer", next_step=f"use one of {', '.join(Stemmer.algorithms())}, or null"
+                f"no stemmer for {stemmer!r}",
+                where="search.stemmer",
+                next_step=f"use one of {', '.join(Stemmer.algorithms())}, or null",
             ) from None
     try:
         return Tokenizer(stopwords=stopwords, stemmer=stem)
     except ValueError:
         raise ConfigError(
-            f"no stop words for {stopwords!r}", where="search.stopwords", next_step="use english, another language, or null"
+            f"no stop words for {stopwords!r}",
+            where="search.stopwords",
+            next_step="use english, another language, or null",
         ) from None

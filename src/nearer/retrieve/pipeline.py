@@ -41,7 +41,12 @@ class Pipeline:
     @property
     def first(self) -> Pipeline:
         """The first stage alone: what is searched before rewriting, preferences and reranking."""
-        return replace(self, rerank=0, rewrite=None, filters="ignore" if self.filters == "boost" else self.filters)
+        return replace(
+            self,
+            rerank=0,
+            rewrite=None,
+            filters="ignore" if self.filters == "boost" else self.filters,
+        )
 
     @property
     def label(self) -> str:
@@ -51,7 +56,11 @@ class Pipeline:
             parts.append(self.model.rstrip("/").rpartition("/")[2])
         parts += [self.chunker] if self.dense and self.chunker != "document" else []
         parts += [self.compression] if self.dense and self.compression != "float32" else []
-        parts += [f"{self.filters} filters" if self.filters != "boost" else "boosted filters"] if self.filters != "ignore" else []
+        parts += (
+            [f"{self.filters} filters" if self.filters != "boost" else "boosted filters"]
+            if self.filters != "ignore"
+            else []
+        )
         parts += [f"title ×{self.title_weight:g}"] if self.title_weight is not None else []
         parts += [f"rewriting ({self.rewrite.rpartition('/')[2]})"] if self.rewrite else []
         parts += [f"reranking {self.rerank}"] if self.rerank else []
@@ -60,14 +69,18 @@ class Pipeline:
     def as_dict(self) -> dict[str, Any]:
         """What differs from the plain dense search, and the system."""
         plain = Pipeline()
-        return {"system": self.system} | {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
+        return {"system": self.system} | {
+            name: value for name, value in asdict(self).items() if value != getattr(plain, name)
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Pipeline:
         """Read what `as_dict` gave.  Raises DataError for keys that no pipeline has."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            raise DataError(f"not a search pipeline: {', '.join(unknown)}", next_step="nearer fix --force")
+            raise DataError(
+                f"not a search pipeline: {', '.join(unknown)}", next_step="nearer fix --force"
+            )
         return cls(**values)
 
     def over(self, model: str | None) -> Pipeline:
@@ -100,10 +113,14 @@ class PipelineRetriever:
             run = self._boost(run, queries)
         if self._reranker is not None:
             run = rerank(run, queries, self._corpus, self._reranker, self._depth)
-        return Run(self.name, {query_id: hits[:k] for query_id, hits in run.results.items()}, run.seconds)
+        return Run(
+            self.name, {query_id: hits[:k] for query_id, hits in run.results.items()}, run.seconds
+        )
 
 
-def boosted(run: Run, queries: Sequence[Query], corpus: Any, known: Fields, weight: float = 0.2) -> Run:
+def boosted(
+    run: Run, queries: Sequence[Query], corpus: Any, known: Fields, weight: float = 0.2
+) -> Run:
     """Hits that satisfy a filter which the query names move up, the others stay: score in 0..1 plus `weight`."""
     results = {}
     for query in queries:
@@ -115,8 +132,12 @@ def boosted(run: Run, queries: Sequence[Query], corpus: Any, known: Fields, weig
 
             def preferred(doc_id: str, wanted: Sequence[Mapping[str, Any]] = wanted) -> bool:
                 document = corpus.get(doc_id)
-                return document is not None and any(matches(one, known.read(document.metadata)) for one in wanted)
+                return document is not None and any(
+                    matches(one, known.read(document.metadata)) for one in wanted
+                )
 
-            hits = rank_hits((d, (s - low) / scale + (weight if preferred(d) else 0.0)) for d, s in hits)
+            hits = rank_hits(
+                (d, (s - low) / scale + (weight if preferred(d) else 0.0)) for d, s in hits
+            )
         results[query.id] = hits
     return Run(run.name, results, run.seconds)

@@ -30,13 +30,25 @@ _SAMPLE = 50
 class Prober:
     """Runs the probes over failing queries; `wanted` are their relevant documents, query id → document ids."""
 
-    def __init__(self, systems: Systems, failing: Split, wanted: Mapping[str, Sequence[str]], settings: config.Diagnose) -> None:
+    def __init__(
+        self,
+        systems: Systems,
+        failing: Split,
+        wanted: Mapping[str, Sequence[str]],
+        settings: config.Diagnose,
+    ) -> None:
         self.systems, self.split, self.settings = systems, failing, settings
         self.today = systems.base(systems.today)
         self.queries, self._wanted = {query.id: query for query in failing.queries}, wanted
-        self.pairs: list[Pair] = [(query_id, doc_id) for query_id in self.queries for doc_id in wanted[query_id]]
+        self.pairs: list[Pair] = [
+            (query_id, doc_id) for query_id in self.queries for doc_id in wanted[query_id]
+        ]
         self.positions: dict[str, list[int]] = {
-            query_id: [systems.corpus.position(doc_id) for doc_id in wanted[query_id] if doc_id in systems.corpus]
+            query_id: [
+                systems.corpus.position(doc_id)
+                for doc_id in wanted[query_id]
+                if doc_id in systems.corpus
+            ]
             for query_id in self.queries
         }
         self.filters_apply = systems.config.search.filters == "apply"
@@ -49,7 +61,9 @@ class Prober:
     @property
     def plain(self) -> Pipeline:
         """Exact dense search with today's chunks and filters."""
-        return replace(self.systems.base("dense"), filters="declared" if self.filters_apply else "ignore")
+        return replace(
+            self.systems.base("dense"), filters="declared" if self.filters_apply else "ignore"
+        )
 
     @cached_property
     def over_model(self) -> bool:
@@ -57,7 +71,11 @@ class Prober:
         if self.today.system not in OWN:
             return self.today.system != "bm25"
         scorer, agree, pairs = self.systems.scorer(self.plain), 0, 0
-        answered = [query for query in self.split.queries if len(self.today_run.results.get(query.id, ())) > 1][:_SAMPLE]
+        answered = [
+            query
+            for query in self.split.queries
+            if len(self.today_run.results.get(query.id, ())) > 1
+        ][:_SAMPLE]
         for query, row in ranking.blocks(scorer, answered):
             hits = self.today_run.results[query.id][:CANDIDATES]
             scores = row[[self.systems.corpus.position(doc_id) for doc_id, _ in hits]]
@@ -67,9 +85,17 @@ class Prober:
 
     def run(self) -> dict[Pair, dict[str, Probe]]:
         """All probes of all pairs, by name; pairs whose document is missing have `today` alone."""
-        exact = self._simple(self.today if self.today.system not in OWN or not self.over_model else self.plain)
-        today = exact if self.today.system not in OWN else {pair: Probe(self.today_run.rank(*pair)) for pair in self.pairs}
-        found: dict[Pair, dict[str, Probe]] = {pair: {"today": today[pair], "exact": exact[pair]} for pair in self.pairs}
+        exact = self._simple(
+            self.today if self.today.system not in OWN or not self.over_model else self.plain
+        )
+        today = (
+            exact
+            if self.today.system not in OWN
+            else {pair: Probe(self.today_run.rank(*pair)) for pair in self.pairs}
+        )
+        found: dict[Pair, dict[str, Probe]] = {
+            pair: {"today": today[pair], "exact": exact[pair]} for pair in self.pairs
+        }
         steps: dict[str, Callable[[], Mapping[Pair, Probe]]] = {
             "ineligible": lambda: self._masked(self._mended()),
             "needs_metadata": lambda: self._masked(self._narrowed()),
@@ -94,9 +120,14 @@ class Prober:
         corpus = self.systems.corpus
         if pipeline.system in ("dense", "bm25") and pipeline == pipeline.first:
             exact = ranking.ranks(self.systems.scorer(pipeline), self.split.queries, self.positions)
-            return {(q, d): exact[q, corpus.position(d)] if d in corpus else None for q, d in self.pairs}
+            return {
+                (q, d): exact[q, corpus.position(d)] if d in corpus else None for q, d in self.pairs
+            }
         run = self.systems.run(pipeline, self.split, self.settings.depth)
-        places = {q: {d: rank for rank, (d, _) in enumerate(hits, start=1)} for q, hits in run.results.items()}
+        places = {
+            q: {d: rank for rank, (d, _) in enumerate(hits, start=1)}
+            for q, hits in run.results.items()
+        }
         return {(q, d): places.get(q, {}).get(d) for q, d in self.pairs}
 
     def _simple(self, pipeline: Pipeline) -> dict[Pair, Probe]:
@@ -115,7 +146,11 @@ class Prober:
         masks: dict[Pair, list[tuple[str, np.ndarray]]] = {}
         for query_id, doc_id in self.pairs:
             query, document = self.queries[query_id], self.systems.corpus.get(doc_id)
-            if query.filter and document is not None and mismatch(query.filter, self.systems.fields.read(document.metadata)):
+            if (
+                query.filter
+                and document is not None
+                and mismatch(query.filter, self.systems.fields.read(document.metadata))
+            ):
                 mask = self.systems.fields.eligible(query.filter).copy()
                 mask[self.systems.corpus.position(doc_id)] = True
                 masks[query_id, doc_id] = [("metadata mended", mask)]
@@ -127,10 +162,19 @@ class Prober:
         fields, corpus = self.systems.fields, self.systems.corpus
         for query in self.queries.values():
             named = [("declared", query.filter)] if query.filter and not self.filters_apply else []
-            named += [(", ".join(f"{k}={v}" for k, v in one.items()), one) for one in fields.infer(query.text)]
-            within = fields.eligible(query.filter) if query.filter and self.filters_apply else np.True_
+            named += [
+                (", ".join(f"{k}={v}" for k, v in one.items()), one)
+                for one in fields.infer(query.text)
+            ]
+            within = (
+                fields.eligible(query.filter) if query.filter and self.filters_apply else np.True_
+            )
             for position in self.positions[query.id]:
-                chosen = [(label, mask) for label, one in named if (mask := fields.eligible(one) & within)[position]]
+                chosen = [
+                    (label, mask)
+                    for label, one in named
+                    if (mask := fields.eligible(one) & within)[position]
+                ]
                 if chosen:
                     masks[query.id, corpus.ids[position]] = chosen
         return masks
@@ -140,16 +184,27 @@ class Prober:
         wanted = {query_id for query_id, _ in masks}
         queries = [query for query in self.split.queries if query.id in wanted]
         tried: dict[Pair, dict[str, int | None]] = defaultdict(dict)
-        listed, exactly = self.today.system in (*HYBRIDS, *OWN), self.today.system in ("dense", "bm25") or self.over_model
+        listed, exactly = (
+            self.today.system in (*HYBRIDS, *OWN),
+            self.today.system in ("dense", "bm25") or self.over_model,
+        )
         ids, position = self.systems.corpus.ids, self.systems.corpus.position
-        scorer = self.systems.scorer(replace(self.plain if listed else self.today, filters="ignore"))
+        scorer = self.systems.scorer(
+            replace(self.plain if listed else self.today, filters="ignore")
+        )
         for query, row in ranking.blocks(scorer, queries) if queries else ():
-            hits = [doc_id for doc_id, _ in self._unfiltered().results.get(query.id, ())] if listed else []
+            hits = (
+                [doc_id for doc_id, _ in self._unfiltered().results.get(query.id, ())]
+                if listed
+                else []
+            )
             for place in self.positions[query.id]:
                 for label, mask in masks.get((query.id, ids[place]), ()):
                     rank = None
                     if ids[place] in hits:
-                        rank = 1 + [doc_id for doc_id in hits if mask[position(doc_id)]].index(ids[place])
+                        rank = 1 + [doc_id for doc_id in hits if mask[position(doc_id)]].index(
+                            ids[place]
+                        )
                     elif exactly:
                         rank = scorer.order.rank(np.where(mask, row, -np.inf), place)
                     tried[query.id, ids[place]][label] = rank
@@ -159,24 +214,43 @@ class Prober:
         """Today's list without its filters, where we can have it."""
         if self.today.system in OWN:
             return self.today_run
-        return self.systems.run(replace(self.today, filters="ignore"), self.split, self.settings.depth)
+        return self.systems.run(
+            replace(self.today, filters="ignore"), self.split, self.settings.depth
+        )
 
     def _chunking(self) -> dict[Pair, Probe]:
         if self.today.system == "bm25":
             return {}
         base = self.plain if self.today.system in OWN else self.today
-        return self._variants({spec: replace(base, chunker=spec) for spec in self.settings.chunkers if spec != base.chunker})
+        return self._variants(
+            {
+                spec: replace(base, chunker=spec)
+                for spec in self.settings.chunkers
+                if spec != base.chunker
+            }
+        )
 
     def _words(self) -> dict[Pair, Probe]:
         filters = self.plain.filters
-        names = {"bm25": (), "rrf": ("bm25",), "convex": ("bm25",)}.get(self.today.system, ("bm25", "rrf"))
-        return self._variants({name: replace(self.systems.base(name), filters=filters) for name in names})
+        names = {"bm25": (), "rrf": ("bm25",), "convex": ("bm25",)}.get(
+            self.today.system, ("bm25", "rrf")
+        )
+        return self._variants(
+            {name: replace(self.systems.base(name), filters=filters) for name in names}
+        )
 
     def _models(self) -> dict[Pair, Probe]:
-        others = {model: replace(self.plain, model=model) for model in self.systems.config.fix.models}
+        others = {
+            model: replace(self.plain, model=model) for model in self.systems.config.fix.models
+        }
         if self.today.system == "bm25" or (self.today.system in OWN and not self.over_model):
             others = {"the configured model": self.plain} | others
-        return self._variants({name.rstrip("/").rpartition("/")[2] or name: pipeline for name, pipeline in others.items()})
+        return self._variants(
+            {
+                name.rstrip("/").rpartition("/")[2] or name: pipeline
+                for name, pipeline in others.items()
+            }
+        )
 
     def _ranking(self, found: Mapping[Pair, Mapping[str, Probe]]) -> dict[Pair, Probe]:
         """The reranker over today's candidates.
@@ -191,17 +265,32 @@ class Prober:
             for query in self.split.queries:
                 bar.advance()
                 hits = [doc_id for doc_id, _ in self.today_run.results.get(query.id, ())[:depth]]
-                asked = [d for d in self._wanted[query.id] if d in hits and not found[query.id, d]["today"].found(self.settings.k)]
+                asked = [
+                    d
+                    for d in self._wanted[query.id]
+                    if d in hits and not found[query.id, d]["today"].found(self.settings.k)
+                ]
                 if not asked:
                     continue
                 if reranker is None:
-                    probes |= {(query.id, d): Probe(skipped="there is no reranker (rerank.model)") for d in asked}
+                    probes |= {
+                        (query.id, d): Probe(skipped="there is no reranker (rerank.model)")
+                        for d in asked
+                    }
                     continue
                 scores: dict[str, float] = {}
                 for part in (hits[: 2 * self.settings.k], hits[2 * self.settings.k :]):
                     new = [d for d in [*asked, *part] if d not in scores and d in corpus]
-                    texts = [(query.text, document.content) for d in new if (document := corpus.get(d)) is not None]
-                    scores |= dict(zip(new, map(float, reranker.score(texts)), strict=True)) if new else {}
+                    texts = [
+                        (query.text, document.content)
+                        for d in new
+                        if (document := corpus.get(d)) is not None
+                    ]
+                    scores |= (
+                        dict(zip(new, map(float, reranker.score(texts)), strict=True))
+                        if new
+                        else {}
+                    )
                     best_asked = max(scores[d] for d in asked)
                     if sum(value > best_asked for value in scores.values()) >= self.settings.k:
                         break
@@ -209,5 +298,7 @@ class Prober:
                 # Where the reranker sees no difference the first stage's order stands: a tie is no repair.
                 order = sorted(scores, key=lambda d: (-scores[d], hits.index(d)))
                 self.first_choice[query.id] = order[0]
-                probes |= {(query.id, d): Probe(order.index(d) + 1, at_least=not complete) for d in asked}
+                probes |= {
+                    (query.id, d): Probe(order.index(d) + 1, at_least=not complete) for d in asked
+                }
         return probes

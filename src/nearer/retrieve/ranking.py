@@ -39,7 +39,9 @@ class Order:
         self.ids = ids
         # Rank of each id in ascending order, so that ties are broken by comparing integers.
         self._place = np.empty(len(ids), dtype=np.int64)
-        self._place[np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)] = np.arange(len(ids))
+        self._place[np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)] = (
+            np.arange(len(ids))
+        )
 
     def top(self, scores: np.ndarray, k: int) -> list[Hit]:
         """The `k` best documents of one row of scores; all that tie with the last one compete by id."""
@@ -55,7 +57,11 @@ class Order:
         if own == -np.inf:
             return None
         tied = np.flatnonzero(scores == own)
-        return int(1 + np.count_nonzero(scores > own) + np.count_nonzero(self._place[tied] > self._place[position]))
+        return int(
+            1
+            + np.count_nonzero(scores > own)
+            + np.count_nonzero(self._place[tied] > self._place[position])
+        )
 
 
 def restrict(scores: np.ndarray, queries: Sequence[Query], eligible: Eligible | None) -> np.ndarray:
@@ -85,7 +91,9 @@ def search(scorer: Scorer, queries: Sequence[Query], k: int) -> Run:
     return Run(scorer.name, results, time.perf_counter() - started)
 
 
-def ranks(scorer: Scorer, queries: Sequence[Query], wanted: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], int | None]:
+def ranks(
+    scorer: Scorer, queries: Sequence[Query], wanted: Mapping[str, Sequence[int]]
+) -> dict[tuple[str, int], int | None]:
     """Exact ranks: (query id, position) → rank, for the document positions wanted of each query."""
     return {
         (query.id, position): scorer.order.rank(row, position)

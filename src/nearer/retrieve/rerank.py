@@ -16,7 +16,13 @@ from nearer import progress
 from nearer.errors import DataError, ModelError, NearerError
 from nearer.files import content_hash, value_hash
 from nearer.retrieve.cache import RowCache
-from nearer.retrieve.encoder import Precision, choose_precision, local_folder, open_model, token_batches
+from nearer.retrieve.encoder import (
+    Precision,
+    choose_precision,
+    local_folder,
+    open_model,
+    token_batches,
+)
 from nearer.retrieve.external import import_from
 from nearer.retrieve.fingerprint import PROBES, declared
 from nearer.types import Query, Run, rank_hits
@@ -55,25 +61,47 @@ class CrossEncoderReranker:
     `max_length` tokens, the longer of the two texts first.  bf16 as in `SentenceEncoder`.
     """
 
-    def __init__(self, model: Any, *, max_length: int | None = None, precision: str = "auto", name: str = "reranker") -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        max_length: int | None = None,
+        precision: str = "auto",
+        name: str = "reranker",
+    ) -> None:
         if model.num_labels != 1:
             step = "give a cross-encoder with one output"
-            raise ModelError(f"this model gives {model.num_labels} scores a pair", where=name, next_step=step)
+            raise ModelError(
+                f"this model gives {model.num_labels} scores a pair", where=name, next_step=step
+            )
         self.name = name
         self.model = model.eval()
-        limits = (max_length, model.max_seq_length, getattr(model.config, "max_position_embeddings", None))
+        limits = (
+            max_length,
+            model.max_seq_length,
+            getattr(model.config, "max_position_embeddings", None),
+        )
         self.max_length = model.max_seq_length = min(int(limit) for limit in limits if limit)
         self._prompt = (model.prompts or {}).get(model.default_prompt_name or "")
         self.precision = Precision("fp32", "asked for")
-        self.precision = choose_precision(precision, model.device.type, self._fidelity, MIN_FIDELITY, "correlation of scores")
-        settings = {"max_length": self.max_length, "prompt": self._prompt, "precision": self.precision.name}
+        self.precision = choose_precision(
+            precision, model.device.type, self._fidelity, MIN_FIDELITY, "correlation of scores"
+        )
+        settings = {
+            "max_length": self.max_length,
+            "prompt": self._prompt,
+            "precision": self.precision.name,
+        }
         self.fingerprint = value_hash(declared(model) | settings)
 
     def score(self, pairs: Sequence[Pair]) -> np.ndarray:
         """float32 (n_pairs,), in the order of `pairs`; always computed."""
         scores = np.empty(len(pairs), np.float32)
         # about four bytes a token, in whatever script
-        tokens = [min(self.max_length, 3 + len("".join(pair).encode("utf-8", "replace")) // 4) for pair in pairs]
+        tokens = [
+            min(self.max_length, 3 + len("".join(pair).encode("utf-8", "replace")) // 4)
+            for pair in pairs
+        ]
         for batch in token_batches(np.array(tokens, np.int64), _BATCH_TOKENS):
             scores[batch] = self._forward([pairs[i] for i in batch], self.precision.name)
         return np.round(scores, _DECIMALS)
@@ -83,18 +111,30 @@ class CrossEncoderReranker:
 
         device = self.model.device
         features = self.model.preprocess(pairs, prompt=self._prompt)
-        features = {key: value.to(device) if hasattr(value, "to") else value for key, value in features.items()}
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        features = {
+            key: value.to(device) if hasattr(value, "to") else value
+            for key, value in features.items()
+        }
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
             scores: np.ndarray = self.model(features)["scores"].float().reshape(-1).cpu().numpy()
         return scores
 
     def _fidelity(self) -> float:
         """Correlation of bf16 with fp32 scores over pairs of mixed length and relevance."""
         pairs = [
-            (query[: len(query) // 2], " ".join([document] * (1 + i % 4))) for i, query in enumerate(PROBES * 4) for document in PROBES
+            (query[: len(query) // 2], " ".join([document] * (1 + i % 4)))
+            for i, query in enumerate(PROBES * 4)
+            for document in PROBES
         ]
-        with np.errstate(invalid="ignore", divide="ignore"):  # scores that are all the same correlate with nothing
-            return float(np.corrcoef(self._forward(pairs, "fp32"), self._forward(pairs, "bf16"))[0, 1])
+        with np.errstate(
+            invalid="ignore", divide="ignore"
+        ):  # scores that are all the same correlate with nothing
+            return float(
+                np.corrcoef(self._forward(pairs, "fp32"), self._forward(pairs, "bf16"))[0, 1]
+            )
 
 
 class CachedReranker:
@@ -104,13 +144,23 @@ class CachedReranker:
     """
 
     def __init__(
-        self, inner: Any, cache: Path | None = None, *, name: str | None = None, fingerprint: str | None = None, source: str = ""
+        self,
+        inner: Any,
+        cache: Path | None = None,
+        *,
+        name: str | None = None,
+        fingerprint: str | None = None,
+        source: str = "",
     ) -> None:
         self.name = name or inner.name
         self.fingerprint = fingerprint or inner.fingerprint
         self.source = source  # what `load_reranker` made it from
         self._inner = inner
-        self._cache = RowCache(cache / "rerank" / value_hash(self.fingerprint)[:16], 1) if cache is not None else None
+        self._cache = (
+            RowCache(cache / "rerank" / value_hash(self.fingerprint)[:16], 1)
+            if cache is not None
+            else None
+        )
 
     def without_cache(self) -> CachedReranker:
         """The same reranker, always computing: to time queries."""
@@ -123,7 +173,9 @@ class CachedReranker:
         if self._cache is None:
             return self._compute(pairs)
         names = [f"{len(query)}\0{query}{document}" for query, document in pairs]
-        return self._cache.rows(names, lambda missing: self._compute([pairs[i] for i in missing]))[:, 0]
+        return self._cache.rows(names, lambda missing: self._compute([pairs[i] for i in missing]))[
+            :, 0
+        ]
 
     def _compute(self, pairs: Sequence[Pair]) -> np.ndarray:
         try:
@@ -132,10 +184,18 @@ class CachedReranker:
         except NearerError:
             raise
         except Exception as error:
-            raise ModelError(f"it raised {type(error).__name__}: {error}", where=self.name, next_step="mend the reranker") from error
+            raise ModelError(
+                f"it raised {type(error).__name__}: {error}",
+                where=self.name,
+                next_step="mend the reranker",
+            ) from error
         if scores.shape != (len(pairs),) or not np.isfinite(scores).all():
             got = f"scores of shape {scores.shape}, or not finite ones"
-            raise ModelError(f"{len(pairs)} pairs got {got}", where=self.name, next_step="return one finite number a pair")
+            raise ModelError(
+                f"{len(pairs)} pairs got {got}",
+                where=self.name,
+                next_step="return one finite number a pair",
+            )
         return scores
 
 
@@ -150,20 +210,36 @@ def rerank(run: Run, queries: Sequence[Query], corpus: Any, reranker: Reranker, 
     results = dict(run.results)
     asked = [query for query in queries if results.get(query.id)]
     started = time.perf_counter()
-    with progress.task("rerank", sum(len(results[query.id][:depth]) for query in asked), "pairs") as bar:
+    with progress.task(
+        "rerank", sum(len(results[query.id][:depth]) for query in asked), "pairs"
+    ) as bar:
         for query in asked:
             head = [doc_id for doc_id, _ in results[query.id][:depth]]
             if missing := [doc_id for doc_id in head if doc_id not in corpus]:
                 step = "rerank results over the same documents"
-                raise DataError(f"document {missing[0]!r} is not in the corpus", where=f"{run.name}, query {query.id}", next_step=step)
+                raise DataError(
+                    f"document {missing[0]!r} is not in the corpus",
+                    where=f"{run.name}, query {query.id}",
+                    next_step=step,
+                )
             scores = scorer.score([(query.text, corpus.get(doc_id).content) for doc_id in head])
             best = rank_hits(zip(head, scores.tolist(), strict=True))
             floor = best[-1][1]
-            step_down = max(1.0, 4 * float(np.spacing(np.float32(abs(floor)))))  # seen by float32 at any height
+            step_down = max(
+                1.0, 4 * float(np.spacing(np.float32(abs(floor))))
+            )  # seen by float32 at any height
             tail = enumerate(results[query.id][depth:], start=1)
-            results[query.id] = best + [(doc_id, float(np.float32(floor - step_down * rank))) for rank, (doc_id, _) in tail]
+            results[query.id] = best + [
+                (doc_id, float(np.float32(floor - step_down * rank))) for rank, (doc_id, _) in tail
+            ]
             bar.advance(len(head))
-    return replace(run, name=f"{run.name}+rerank", results=results, seconds=run.seconds + time.perf_counter() - started, latencies=())
+    return replace(
+        run,
+        name=f"{run.name}+rerank",
+        results=results,
+        seconds=run.seconds + time.perf_counter() - started,
+        latencies=(),
+    )
 
 
 def open_cross_encoder(name: str, local: Path | None, **more: Any) -> Any:
@@ -172,7 +248,9 @@ def open_cross_encoder(name: str, local: Path | None, **more: Any) -> Any:
 
     logging.set_verbosity_error()
     ours = local is not None and (local / HEAD).is_dir()
-    return open_model(_trained_here if ours else "CrossEncoder", name, local, setting="rerank.model", **more)
+    return open_model(
+        _trained_here if ours else "CrossEncoder", name, local, setting="rerank.model", **more
+    )
 
 
 def _trained_here(folder: str, *, device: str | None = None, **safely: Any) -> Any:
@@ -182,11 +260,20 @@ def _trained_here(folder: str, *, device: str | None = None, **safely: Any) -> A
 
     from nearer.retrieve.joint import PairSimilarity
 
-    return CrossEncoder(modules=[Transformer.load(folder, **safely), PairSimilarity.load(folder, subfolder=HEAD)], device=device)
+    return CrossEncoder(
+        modules=[Transformer.load(folder, **safely), PairSimilarity.load(folder, subfolder=HEAD)],
+        device=device,
+    )
 
 
 def load_reranker(
-    spec: str, root: Path, *, cache: Path | None = None, max_length: int | None = None, device: str | None = None, name: str | None = None
+    spec: str,
+    root: Path,
+    *,
+    cache: Path | None = None,
+    max_length: int | None = None,
+    device: str | None = None,
+    name: str | None = None,
 ) -> CachedReranker:
     """A reranker from a folder or by a name, as CrossEncoder takes it, or the user's own `"module:Class"`.
 
@@ -198,19 +285,36 @@ def load_reranker(
         try:
             inner = made()
         except Exception as error:
-            raise ModelError(f"making it raised {type(error).__name__}: {error}", where=spec, next_step="mend the class") from error
+            raise ModelError(
+                f"making it raised {type(error).__name__}: {error}",
+                where=spec,
+                next_step="mend the class",
+            ) from error
         if not callable(getattr(inner, "score", None)):
-            raise ModelError("this class has no score(pairs)", where=spec, next_step="see nearer.retrieve.rerank.Reranker")
+            raise ModelError(
+                "this class has no score(pairs)",
+                where=spec,
+                next_step="see nearer.retrieve.rerank.Reranker",
+            )
         source = sys.modules[spec.partition(":")[0]].__file__
         own = getattr(inner, "fingerprint", None) or (content_hash(Path(source)) if source else "")
         return CachedReranker(
-            inner, cache, name=name or str(getattr(inner, "name", spec)), fingerprint=value_hash([spec, own]), source=spec
+            inner,
+            cache,
+            name=name or str(getattr(inner, "name", spec)),
+            fingerprint=value_hash([spec, own]),
+            source=spec,
         )
     local = local_folder(spec, root, "rerank.model")
     model = open_cross_encoder(spec, local, device=device)
     kinds = getattr(model.config, "architectures", None) or [""]
     if len(model) == 1 and not kinds[0].endswith("ForSequenceClassification"):
         # CrossEncoder would put an untrained layer on an embedding model
-        problem, step = "this model was not trained to score pairs", "give a cross-encoder, or set rerank.model to train"
+        problem, step = (
+            "this model was not trained to score pairs",
+            "give a cross-encoder, or set rerank.model to train",
+        )
         raise ModelError(problem, where=spec, next_step=step)
-    return CachedReranker(CrossEncoderReranker(model, max_length=max_length, name=name or spec), cache, source=spec)
+    return CachedReranker(
+        CrossEncoderReranker(model, max_length=max_length, name=name or spec), cache, source=spec
+    )

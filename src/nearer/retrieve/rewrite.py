@@ -37,16 +37,26 @@ def mine_acronyms(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     each acronym at most 2, each with 30% of its definitions.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    spelled: dict[str, Counter[str]] = defaultdict(Counter)  # form without case, hyphens and plural → as written
+    spelled: dict[str, Counter[str]] = defaultdict(
+        Counter
+    )  # form without case, hyphens and plural → as written
     for text in texts:
-        defined = {(short, " ".join(words(long)).casefold().removesuffix("s")): long for short, long in _definitions(text)}
+        defined = {
+            (short, " ".join(words(long)).casefold().removesuffix("s")): long
+            for short, long in _definitions(text)
+        }
         for (short, folded), long in defined.items():
             counts[short][folded] += 1
             spelled[folded][long] += 1
     found: dict[str, tuple[str, ...]] = {}
     for short, forms in sorted(counts.items()):
         ranked = sorted(forms, key=lambda form: (-forms[form], form))[:MOST_FORMS]
-        kept = [f for f in ranked if forms[f] >= MIN_SHARE * forms.total() and (forms[f] > 1 or short.casefold() in _initials(f))]
+        kept = [
+            f
+            for f in ranked
+            if forms[f] >= MIN_SHARE * forms.total()
+            and (forms[f] > 1 or short.casefold() in _initials(f))
+        ]
         if kept:
             found[short] = tuple(max(sorted(spelled[f]), key=spelled[f].__getitem__) for f in kept)
     return found
@@ -99,7 +109,10 @@ def _singular(acronym: str) -> str:
 def _initials(form: str) -> set[str]:
     """First letters of all its words, and of those that are no stop words."""
     said = words(form.casefold())
-    return {"".join(word[0] for word in said), "".join(word[0] for word in said if word not in STOP_WORDS)}
+    return {
+        "".join(word[0] for word in said),
+        "".join(word[0] for word in said if word not in STOP_WORDS),
+    }
 
 
 def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
@@ -109,9 +122,15 @@ def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
     with `#` are skipped; there is no header.  Raises DataError with file and line (JSON: and term).
     """
     found: dict[str, dict[str, None]] = defaultdict(dict)
-    for where, terms, others in _from_json(path) if path.suffix.lower() == ".json" else _from_lines(path):
+    for where, terms, others in (
+        _from_json(path) if path.suffix.lower() == ".json" else _from_lines(path)
+    ):
         if not others or not all(isinstance(one, str) and words(one) for one in (*terms, *others)):
-            raise DataError("a term and its synonyms are needed", where=where, next_step="for example: car, automobile")
+            raise DataError(
+                "a term and its synonyms are needed",
+                where=where,
+                next_step="for example: car, automobile",
+            )
         for term in terms:
             found[term] |= dict.fromkeys(other for other in others if other != term)
     return {term: tuple(others) for term, others in found.items() if others}
@@ -120,7 +139,11 @@ def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
 def _from_json(path: Path) -> Iterator[tuple[str, list[Any], list[Any]]]:
     values = read_json(path)
     if not isinstance(values, dict):
-        raise DataError("not a JSON object", where=str(path), next_step='for example: {"MRI": ["magnetic resonance imaging"]}')
+        raise DataError(
+            "not a JSON object",
+            where=str(path),
+            next_step='for example: {"MRI": ["magnetic resonance imaging"]}',
+        )
     for term, others in values.items():
         yield f"{path} ({term!r})", [term], others if isinstance(others, list) else [others]
 
@@ -130,7 +153,9 @@ def _from_lines(path: Path) -> Iterator[tuple[str, list[Any], list[Any]]]:
         left, arrow, right = line.strip().partition("=>")
         if left.startswith("#") or not (left or arrow):
             continue
-        terms, others = ([cell.strip().strip('"') for cell in re.split(r"[,\t]", side)] for side in (left, right))
+        terms, others = (
+            [cell.strip().strip('"') for cell in re.split(r"[,\t]", side)] for side in (left, right)
+        )
         if not arrow:
             others = terms if len(terms) > 1 else []
         yield f"{path}:{number}", terms, [] if "=>" in right else others
@@ -152,7 +177,9 @@ class Expander:
                 others[term][form] = others[form][term] = None
         self._others = {term: tuple(forms) for term, forms in others.items()}
         self._others |= {
-            f"{t}s": forms for t, forms in self._others.items() if _is_acronym(t) and t[-1].isupper() and f"{t}s" not in others
+            f"{t}s": forms
+            for t, forms in self._others.items()
+            if _is_acronym(t) and t[-1].isupper() and f"{t}s" not in others
         }
         self._phrases = Phrases((term, _is_acronym(term)) for term in self._others)
         self.fingerprint = value_hash({term: list(forms) for term, forms in synonyms.items()})
@@ -160,7 +187,9 @@ class Expander:
     def rewrite(self, query: Query) -> Query:
         """The query with at most 4 additions behind its text; the query itself when there is nothing to add."""
         text, added = query.text, 0
-        for other in (other for term in self._phrases.find(words(query.text)) for other in self._others[term]):
+        for other in (
+            other for term in self._phrases.find(words(query.text)) for other in self._others[term]
+        ):
             if added < MOST_ADDED and not Phrases([(other, _is_acronym(other))]).find(words(text)):
                 text, added = f"{text} {other}", added + 1
         return replace(query, text=text) if added else query
@@ -182,12 +211,23 @@ def query_rewriter(name: str, root: Path) -> Rewriter:
             texts = function(list(queries))
         except Exception as error:
             raise SearchSystemError(
-                f"the function raised {type(error).__name__}: {error}", where=name, next_step="mend the function"
+                f"the function raised {type(error).__name__}: {error}",
+                where=name,
+                next_step="mend the function",
             ) from error
-        if not isinstance(texts, list) or len(texts) != len(queries) or not all(isinstance(text, str) and text.strip() for text in texts):
+        if (
+            not isinstance(texts, list)
+            or len(texts) != len(queries)
+            or not all(isinstance(text, str) and text.strip() for text in texts)
+        ):
             raise SearchSystemError(
-                "one text a query is needed", where=name, next_step="return a list of texts, one a query, in their order"
+                "one text a query is needed",
+                where=name,
+                next_step="return a list of texts, one a query, in their order",
             )
-        return [query if text == query.text else replace(query, text=text) for query, text in zip(queries, texts, strict=True)]
+        return [
+            query if text == query.text else replace(query, text=text)
+            for query, text in zip(queries, texts, strict=True)
+        ]
 
     return rewrite

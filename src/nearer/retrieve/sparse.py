@@ -24,7 +24,9 @@ from nearer.retrieve.ranking import Eligible, Order
 from nearer.types import Query, Run
 
 _BLOCK = 512  # texts encoded and saved together; as dense rows they pass through memory once
-_BATCH_TOKENS = 2048  # at most: a token is a row of the whole vocabulary before pooling (BERT's: 120 KB)
+_BATCH_TOKENS = (
+    2048  # at most: a token is a row of the whole vocabulary before pooling (BERT's: 120 KB)
+)
 _PROBE = 256  # numbers a probe's vector is folded into: a fingerprint is a small file
 #: As in exact search equal texts should tie; these scores are some tens, with float32's last bits at 1e-6.
 _DECIMALS = 4
@@ -40,7 +42,9 @@ class SparseModel:
         """`engine` is the encoder of a SparseEncoder, without a cache of its own."""
         self._engine = engine
         self.name, self.similarity = engine.name, engine.similarity
-        self.fingerprint = replace(engine.fingerprint, probes=tuple(map(_folded, engine.fingerprint.probes)))
+        self.fingerprint = replace(
+            engine.fingerprint, probes=tuple(map(_folded, engine.fingerprint.probes))
+        )
         self._cache = _SparseCache(cache, self.fingerprint) if cache is not None else None
 
     @property
@@ -63,14 +67,20 @@ class SparseModel:
 
         prefix = f"{kind}\0{self._engine.prompt(kind)}\0"
         rows = [csr_matrix((0, self.dimension), dtype=np.float32)]
-        with progress.task(f"encode {'queries' if kind == 'query' else 'documents'}", len(texts), "texts") as bar:
+        with progress.task(
+            f"encode {'queries' if kind == 'query' else 'documents'}", len(texts), "texts"
+        ) as bar:
 
             def compute(missing: list[str]) -> Any:
                 return csr_matrix(self._engine.compute(missing, kind, bar))
 
             for start in range(0, len(texts), _BLOCK):
                 block = list(texts[start : start + _BLOCK])
-                rows.append(compute(block) if self._cache is None else self._cache.through(block, prefix, compute))
+                rows.append(
+                    compute(block)
+                    if self._cache is None
+                    else self._cache.through(block, prefix, compute)
+                )
                 bar.reach(start + len(block))
         return vstack(rows, format="csr")
 
@@ -78,7 +88,14 @@ class SparseModel:
 class SparseRetriever:
     """Retriever over a sparse model: documents are encoded when first searched, then held as postings."""
 
-    def __init__(self, model: SparseModel, corpus: Corpus, name: str = "sparse", *, eligible: Eligible | None = None) -> None:
+    def __init__(
+        self,
+        model: SparseModel,
+        corpus: Corpus,
+        name: str = "sparse",
+        *,
+        eligible: Eligible | None = None,
+    ) -> None:
         self.name = name
         self.model = model
         self.order = Order(corpus.ids)
@@ -101,12 +118,17 @@ class SparseRetriever:
     @property
     def nbytes(self) -> int:
         """Size of the postings in memory."""
-        return sum(int(part.nbytes) for part in (self.postings.data, self.postings.indices, self.postings.indptr))
+        return sum(
+            int(part.nbytes)
+            for part in (self.postings.data, self.postings.indices, self.postings.indptr)
+        )
 
     def score(self, queries: Sequence[Query]) -> np.ndarray:
         """float32 (n_queries, n_documents); -inf where a document shares no word with the query or is not eligible."""
         postings = self.postings
-        scores = (self.model.encode([query.text for query in queries], "query") @ postings).toarray()
+        scores = (
+            self.model.encode([query.text for query in queries], "query") @ postings
+        ).toarray()
         scores = np.where(scores > 0, np.round(scores, _DECIMALS), np.float32(-np.inf))
         return ranking.restrict(scores, queries, self._eligible)
 
@@ -122,26 +144,43 @@ class SparseRetriever:
 
 
 def load_sparse(
-    settings: config.Model, root: Path, *, cache: Path | None = None, path: Path | None = None, name: str | None = None
+    settings: config.Model,
+    root: Path,
+    *,
+    cache: Path | None = None,
+    path: Path | None = None,
+    name: str | None = None,
 ) -> SparseModel:
     """The sparse model of a config's model section, or of the folder `path` with the same settings.
 
     Safetensors only, no remote code.  Raises ModelError with what to do.
     """
     local = path or local_folder(settings.name, root)
-    if local is not None and not is_sparse(local):  # SparseEncoder would put an untrained layer on a dense model
-        raise ModelError("this folder holds no sparse model", where=str(local), next_step="give a folder that SparseEncoder.save wrote")
-    settings = settings.model_copy(update={"batch_tokens": min(settings.batch_tokens, _BATCH_TOKENS)})
+    if local is not None and not is_sparse(
+        local
+    ):  # SparseEncoder would put an untrained layer on a dense model
+        raise ModelError(
+            "this folder holds no sparse model",
+            where=str(local),
+            next_step="give a folder that SparseEncoder.save wrote",
+        )
+    settings = settings.model_copy(
+        update={"batch_tokens": min(settings.batch_tokens, _BATCH_TOKENS)}
+    )
     return SparseModel(load_encoder(settings, root, path=path, name=name, sparse=True), cache)
 
 
 def is_sparse(folder: Path) -> bool:
     """Whether a model folder holds a SparseEncoder.  Raises DataError when its description is not JSON."""
     described = folder / "config_sentence_transformers.json"
-    if described.is_file() and (kind := files.read_json(described).get("model_type")):  # older folders do not say it
+    if described.is_file() and (
+        kind := files.read_json(described).get("model_type")
+    ):  # older folders do not say it
         return bool(kind == "SparseEncoder")
     chain = folder / "modules.json"
-    return chain.is_file() and any(".sparse_encoder." in str(module.get("type")) for module in files.read_json(chain))
+    return chain.is_file() and any(
+        ".sparse_encoder." in str(module.get("type")) for module in files.read_json(chain)
+    )
 
 
 class _SparseCache:
@@ -163,24 +202,44 @@ class _SparseCache:
             except (BadZipFile, EOFError, KeyError, ValueError):
                 path.unlink()  # damaged: its texts are computed again
 
-    def through(self, texts: Sequence[str], prefix: str, compute: Callable[[list[str]], Any]) -> Any:
+    def through(
+        self, texts: Sequence[str], prefix: str, compute: Callable[[list[str]], Any]
+    ) -> Any:
         """Rows of `texts`, CSR (n, dimension): from the cache, or from `compute` and then kept."""
         from scipy.sparse import vstack
 
-        keys = [hashlib.blake2b((prefix + text).encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
+        keys = [
+            hashlib.blake2b(
+                (prefix + text).encode("utf-8", "surrogatepass"), digest_size=16
+            ).digest()
+            for text in texts
+        ]
+        missing = {
+            key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows
+        }
         if missing:
             self._append(b"".join(missing), compute(list(missing.values())))
         asked: dict[Path, list[int]] = {}
         for position, key in enumerate(keys):
             asked.setdefault(self._rows[key][0], []).append(position)
-        parts = [self._read(path)[[self._rows[keys[i]][1] for i in positions]] for path, positions in asked.items()]
-        return vstack(parts, format="csr")[np.argsort([i for positions in asked.values() for i in positions])]
+        parts = [
+            self._read(path)[[self._rows[keys[i]][1] for i in positions]]
+            for path, positions in asked.items()
+        ]
+        return vstack(parts, format="csr")[
+            np.argsort([i for positions in asked.values() for i in positions])
+        ]
 
     def _append(self, keys: bytes, rows: Any) -> None:
         path = self._folder / f"{hashlib.blake2b(keys, digest_size=16).hexdigest()}.npz"
         with files.atomic(path, "wb") as handle:
-            np.savez(handle, keys=np.frombuffer(keys, np.uint8), data=rows.data, indices=rows.indices, indptr=rows.indptr)
+            np.savez(
+                handle,
+                keys=np.frombuffer(keys, np.uint8),
+                data=rows.data,
+                indices=rows.indices,
+                indptr=rows.indptr,
+            )
         self._know(path, keys)
 
     def _know(self, path: Path, keys: bytes) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -82,10 +82,16 @@ class Systems:
         self.root = root
         self.cache = cache
         self._splits = splits
-        self._encoders: dict[str | None, SentenceEncoder] = {} if encoder is None else {None: encoder}
+        self._encoders: dict[str | None, SentenceEncoder] = (
+            {} if encoder is None else {None: encoder}
+        )
         self._bm25: dict[Part, BM25] = {} if bm25 is None else {"content": bm25}
         self._made: dict[Any, Any] = {}
-        cuts = [int(name.split("@")[1]) for name in (*config.evaluate.measures, config.evaluate.primary) if "@" in name]
+        cuts = [
+            int(name.split("@")[1])
+            for name in (*config.evaluate.measures, config.evaluate.primary)
+            if "@" in name
+        ]
         self.depth = max(config.evaluate.depth, *cuts, 10)
 
     # -- parts, each made once -------------------------------------------------------------------
@@ -102,7 +108,11 @@ class Systems:
     def encoder_of(self, model: str | None) -> SentenceEncoder:
         """The encoder of another model, or of the configured one (None)."""
         if model not in self._encoders:
-            settings = self.config.model if model is None else self.config.model.model_copy(update=_other(model))
+            settings = (
+                self.config.model
+                if model is None
+                else self.config.model.model_copy(update=_other(model))
+            )
             self._encoders[model] = load_encoder(settings, self.root, cache=self.cache)
         return self._encoders[model]
 
@@ -146,7 +156,9 @@ class Systems:
             return None
 
         def cut() -> Chunked:
-            return chunk_corpus(self.corpus, make_chunker(spec, self.encoder_of(model).token_spans, self.root))
+            return chunk_corpus(
+                self.corpus, make_chunker(spec, self.encoder_of(model).token_spans, self.root)
+            )
 
         chunked: Chunked = self._once(("chunks", spec, model), cut)
         return chunked
@@ -154,9 +166,12 @@ class Systems:
     def base(self, name: str) -> Pipeline:
         """The pipeline of a plain system: today's chunks and filters, the tuned weight."""
         search = self.config.search
-        filters = "declared" if search.filters == "apply" and name not in OWN else "ignore"
+        applied = search.filters == "apply" and name not in OWN
+        filters: Literal["declared", "ignore"] = "declared" if applied else "ignore"
         chunker = search.chunker if name in ("dense", *HYBRIDS) else "document"
-        return Pipeline(name, chunker=chunker, filters=filters, weight=self.weight if name == "convex" else None)  # type: ignore[arg-type]
+        return Pipeline(
+            name, chunker=chunker, filters=filters, weight=self.weight if name == "convex" else None
+        )
 
     # -- searching ---------------------------------------------------------------------------------
 
@@ -170,12 +185,16 @@ class Systems:
         key = ("run", pipeline, split.name, depth)
         if key not in self._made:
             if pipeline.first != pipeline and not pipeline.rewrite:
-                found = self._after(pipeline, _Known(self.run(pipeline.first, split, depth))).search(split.queries, depth)
+                found = self._after(
+                    pipeline, _Known(self.run(pipeline.first, split, depth))
+                ).search(split.queries, depth)
             elif pipeline.system in HYBRIDS and not pipeline.rewrite:
                 lexical, dense = (self.run(part, split, depth) for part in _parts(pipeline))
                 found = self._fuse(pipeline, lexical, dense, depth)
             else:
-                found = self.retriever(pipeline).search(split.queries, depth + int(self.item_to_item and pipeline.system in OWN))
+                found = self.retriever(pipeline).search(
+                    split.queries, depth + int(self.item_to_item and pipeline.system in OWN)
+                )
                 found = drop_self(found) if self.item_to_item and pipeline.system in OWN else found
             self._made[key] = Run(pipeline.label, found.results, found.seconds, found.latencies)
         run: Run = self._made[key]
@@ -189,7 +208,13 @@ class Systems:
             lexical, dense = _parts(pipeline)
             depth = max(self.depth, pipeline.rerank)
             weight = self._weight(pipeline) if pipeline.system == "convex" else None
-            first = fusion.Hybrid(self.scorer(lexical), self.scorer(dense, cached), weight, self.config.search.rrf_k, depth)
+            first = fusion.Hybrid(
+                self.scorer(lexical),
+                self.scorer(dense, cached),
+                weight,
+                self.config.search.rrf_k,
+                depth,
+            )
         else:
             first = self.scorer(pipeline, cached)
         return self._after(pipeline, first, cached)
@@ -199,7 +224,11 @@ class Systems:
         eligible = self.eligible(pipeline.filters)
         if pipeline.system == "bm25":
             weight = pipeline.title_weight
-            made = self.bm25 if weight is None else Fielded(self._index("title"), self._index("text"), weight)
+            made = (
+                self.bm25
+                if weight is None
+                else Fielded(self._index("title"), self._index("text"), weight)
+            )
             return made.restricted(eligible)
         if (sparse := self._sparse(pipeline.model)) is not None:
             twin = sparse.restricted(eligible)
@@ -208,10 +237,21 @@ class Systems:
         encoder = self.encoder_of(pipeline.model)
         vectors: Any = self._vectors(pipeline)
         if pipeline.compression != "float32":
-            key, spec = ("compressed", pipeline.model, pipeline.chunker, pipeline.compression), Compression.parse(pipeline.compression)
-            vectors = self._once(key, lambda: compress(self._vectors(pipeline), spec, encoder.similarity))
+            key, spec = (
+                ("compressed", pipeline.model, pipeline.chunker, pipeline.compression),
+                Compression.parse(pipeline.compression),
+            )
+            vectors = self._once(
+                key, lambda: compress(self._vectors(pipeline), spec, encoder.similarity)
+            )
         chunked = self.chunked(pipeline.chunker, pipeline.model)
-        return Dense(encoder if cached else encoder.without_cache(), self.corpus, chunked=chunked, vectors=vectors, eligible=eligible)
+        return Dense(
+            encoder if cached else encoder.without_cache(),
+            self.corpus,
+            chunked=chunked,
+            vectors=vectors,
+            eligible=eligible,
+        )
 
     def eligible(self, filters: str) -> Eligible | None:
         """Which documents may be results of a query: its filters, and never the query itself."""
@@ -219,9 +259,17 @@ class Systems:
             return None
 
         def mask(query: Query) -> np.ndarray | None:
-            chosen = self.fields.eligible(query.filter) if query.filter and filters in ("declared", "inferred") else None
+            chosen = (
+                self.fields.eligible(query.filter)
+                if query.filter and filters in ("declared", "inferred")
+                else None
+            )
             for named in self.fields.infer(query.text) if filters == "inferred" else ():
-                narrower = self.fields.eligible(named) if chosen is None else chosen & self.fields.eligible(named)
+                narrower = (
+                    self.fields.eligible(named)
+                    if chosen is None
+                    else chosen & self.fields.eligible(named)
+                )
                 chosen = narrower if narrower.any() else chosen
             if self.item_to_item and query.id in self.corpus:
                 chosen = np.ones(len(self.corpus), bool) if chosen is None else chosen.copy()
@@ -282,9 +330,15 @@ class Systems:
 
     def _vectors(self, pipeline: Pipeline) -> Any:
         """Vectors of the documents or chunks, float32."""
-        encoder, chunked = self.encoder_of(pipeline.model), self.chunked(pipeline.chunker, pipeline.model)
+        encoder, chunked = (
+            self.encoder_of(pipeline.model),
+            self.chunked(pipeline.chunker, pipeline.model),
+        )
         if chunked is not None and pipeline.chunker.startswith(LATE):
-            return self._once(("vectors", pipeline.model, pipeline.chunker), lambda: late_vectors(encoder, self.corpus, chunked))
+            return self._once(
+                ("vectors", pipeline.model, pipeline.chunker),
+                lambda: late_vectors(encoder, self.corpus, chunked),
+            )
         plain = Dense(encoder, self.corpus, chunked=chunked)
         return self._once(("vectors", pipeline.model, pipeline.chunker), lambda: plain.documents)
 
@@ -295,7 +349,10 @@ class Systems:
 
     def _weight(self, pipeline: Pipeline) -> float:
         if pipeline.weight is None:
-            raise ConfigError("the convex hybrid has no weight yet", next_step="call Systems.tune(dev, measure) first")
+            raise ConfigError(
+                "the convex hybrid has no weight yet",
+                next_step="call Systems.tune(dev, measure) first",
+            )
         return pipeline.weight
 
     def _after(self, pipeline: Pipeline, first: Retriever, cached: bool = True) -> Retriever:
@@ -305,14 +362,24 @@ class Systems:
         reranker = None
         if pipeline.rerank:
             if self.reranker is None:
-                raise ConfigError("this pipeline needs a reranker", where="rerank.model", next_step="set rerank.model, then nearer fix")
-            reranker = self.reranker.without_cache() if isinstance(self.reranker, CachedReranker) and not cached else self.reranker
+                raise ConfigError(
+                    "this pipeline needs a reranker",
+                    where="rerank.model",
+                    next_step="set rerank.model, then nearer fix",
+                )
+            reranker = (
+                self.reranker.without_cache()
+                if isinstance(self.reranker, CachedReranker) and not cached
+                else self.reranker
+            )
         return PipelineRetriever(
             first,
             corpus=self.corpus,
             name=pipeline.label,
             rewrite=self.rewriter(pipeline.rewrite) if pipeline.rewrite else None,
-            boost=partial(boosted, corpus=self.corpus, known=self.fields) if pipeline.filters == "boost" else None,
+            boost=partial(boosted, corpus=self.corpus, known=self.fields)
+            if pipeline.filters == "boost"
+            else None,
             reranker=reranker,
             depth=pipeline.rerank,
         )
@@ -324,7 +391,9 @@ class Systems:
             if spec == "acronyms":
                 return Expander(mine_acronyms(self.corpus.contents()))
             path = sources.resolve(self.root, spec)
-            return Expander(read_synonyms(path)) if path.is_file() else query_rewriter(spec, self.root)
+            return (
+                Expander(read_synonyms(path)) if path.is_file() else query_rewriter(spec, self.root)
+            )
 
         rewriter: Rewriter = self._once(("rewriter", spec), make)
         return rewriter
@@ -333,7 +402,9 @@ class Systems:
         search, known = self.config.search, frozenset(self.corpus.ids)
         makers: dict[str, Callable[[], Retriever]] = {
             "run": lambda: RunFile(_run_paths(search.run, self.root, self._splits), known=known),
-            "function": lambda: Function(_required(search.function, "search.function"), self.root, known=known),
+            "function": lambda: Function(
+                _required(search.function, "search.function"), self.root, known=known
+            ),
             "http": lambda: Http(_required(search.url, "search.url"), search.timeout, known=known),
         }
         retriever: Retriever = self._once(("own", name), makers[name])
@@ -346,7 +417,9 @@ class Systems:
         settings = self.config.model.model_copy(update=_other(model))
         made = ("sparse", model)
         if made not in self._made:
-            self._made[made] = SparseRetriever(load_sparse(settings, self.root, cache=self.cache), self.corpus)
+            self._made[made] = SparseRetriever(
+                load_sparse(settings, self.root, cache=self.cache), self.corpus
+            )
             self._made[made].postings  # noqa: B018 - twins share what is computed here
         sparse: SparseRetriever = self._made[made]
         return sparse
@@ -410,21 +483,48 @@ def document_frequencies(corpus: Corpus, wanted: Collection[str]) -> dict[str, i
     return frequencies
 
 
-def slices_of(split: Split, corpus: Corpus, min_grade: int, trained: Judgments | None = None) -> Mapping[str, set[str]]:
+def slices_of(
+    split: Split, corpus: Corpus, min_grade: int, trained: Judgments | None = None
+) -> Mapping[str, set[str]]:
     """Slices of a split by tags and by what its queries and relevant documents look like."""
-    frequencies = document_frequencies(corpus, {term for query in split.queries for term in terms(query.text)})
-    relevant = {doc_id for judged in split.judgments.values() for doc_id, grade in judged.items() if grade >= min_grade}
-    texts = {doc_id: document.content for doc_id in sorted(relevant) if (document := corpus.get(doc_id)) is not None}
+    frequencies = document_frequencies(
+        corpus, {term for query in split.queries for term in terms(query.text)}
+    )
+    relevant = {
+        doc_id
+        for judged in split.judgments.values()
+        for doc_id, grade in judged.items()
+        if grade >= min_grade
+    }
+    texts = {
+        doc_id: document.content
+        for doc_id in sorted(relevant)
+        if (document := corpus.get(doc_id)) is not None
+    }
     seen = None
     if trained is not None:
-        seen = {doc_id for judged in trained.values() for doc_id, grade in judged.items() if grade >= min_grade}
-    return automatic_slices(split.queries, SliceEvidence(split.judgments, texts, frequencies, seen, min_grade))
+        seen = {
+            doc_id
+            for judged in trained.values()
+            for doc_id, grade in judged.items()
+            if grade >= min_grade
+        }
+    return automatic_slices(
+        split.queries, SliceEvidence(split.judgments, texts, frequencies, seen, min_grade)
+    )
 
 
-def _run_paths(value: str | Mapping[Any, str] | None, root: Path, splits: Sequence[str]) -> list[Path]:
+def _run_paths(
+    value: str | Mapping[Any, str] | None, root: Path, splits: Sequence[str]
+) -> list[Path]:
     if value is None:
-        raise ConfigError("search.system is run, but search.run names no file", next_step="set search.run to a TREC run file")
-    names = [value] if isinstance(value, str) else [value[split] for split in splits if split in value]
+        raise ConfigError(
+            "search.system is run, but search.run names no file",
+            next_step="set search.run to a TREC run file",
+        )
+    names = (
+        [value] if isinstance(value, str) else [value[split] for split in splits if split in value]
+    )
     return [sources.named(root, name, "search.run") for name in names]
 
 

@@ -21,7 +21,13 @@ import numpy as np
 from nearer import config, files, progress
 from nearer.data import load, near, splits
 from nearer.data.corpus import Corpus
-from nearer.data.fitting import Found, Splits, fitting_judgments, notice_item_to_item, usable_queries
+from nearer.data.fitting import (
+    Found,
+    Splits,
+    fitting_judgments,
+    notice_item_to_item,
+    usable_queries,
+)
 from nearer.data.heldout import HeldOut
 from nearer.data.tokens import Tokens, load_tokens
 from nearer.measure.significance import smallest_difference
@@ -100,14 +106,25 @@ def check(
     _report_duplicates("documents", documents.pairs, corpus.ids, lambda i: corpus[i].content, found)
     divided, notes = _divide(queries, usable, data, seed, threshold, found)
     judged = sorted({query_id for graded in divided.values() for query_id in graded})
-    alike = near.near_duplicates([queries[query_id].text for query_id in judged], threshold, what="queries")
+    alike = near.near_duplicates(
+        [queries[query_id].text for query_id in judged], threshold, what="queries"
+    )
     _report_duplicates("queries", alike.pairs, judged, lambda i: queries[judged[i]].text, found)
     _shared_documents(divided, found)
     groups = [[judged[i] for i in group] for group in alike.groups]
-    kept = divided | {name: _without_repeats(name, queries, divided, groups, threshold, found) for name in ("dev", "train")}
-    frozen = {name: Split(name, tuple(queries[q] for q in sorted(kept[name])), kept[name]) for name in SPLITS}
+    kept = divided | {
+        name: _without_repeats(name, queries, divided, groups, threshold, found)
+        for name in ("dev", "train")
+    }
+    frozen = {
+        name: Split(name, tuple(queries[q] for q in sorted(kept[name])), kept[name])
+        for name in SPLITS
+    }
     if not len(frozen["train"]):
-        found.add("no_train", "There are no training queries: the data can be evaluated, but no model can be trained on it.")
+        found.add(
+            "no_train",
+            "There are no training queries: the data can be evaluated, but no model can be trained on it.",
+        )
     train_groups = (tuple(q for q in group if q in kept["train"]) for group in groups)
     return CheckResult(
         counts=_counts(corpus, queries, judgments, frozen),
@@ -116,15 +133,21 @@ def check(
         findings=tuple(found.items),
         split_notes=tuple(notes),
         splits=frozen,
-        held_out=HeldOut.of((queries[q].text for name in ("dev", "test") for q in divided[name]), threshold),
-        duplicate_documents=tuple(tuple(corpus.ids[i] for i in group) for group in documents.groups),
+        held_out=HeldOut.of(
+            (queries[q].text for name in ("dev", "test") for q in divided[name]), threshold
+        ),
+        duplicate_documents=tuple(
+            tuple(corpus.ids[i] for i in group) for group in documents.groups
+        ),
         duplicate_train_queries=tuple(group for group in train_groups if len(group) > 1),
         item_to_item=item_to_item,
         dropped={name: len(divided[name]) - len(kept[name]) for name in ("dev", "train")},
     )
 
 
-def _measure_texts(corpus: Corpus, queries: Mapping[str, Query], tokens: Tokens | None, found: Found) -> dict[str, Any]:
+def _measure_texts(
+    corpus: Corpus, queries: Mapping[str, Query], tokens: Tokens | None, found: Found
+) -> dict[str, Any]:
     """Lengths in words and tokens, what the model cuts off, and empty documents, in one pass."""
     stride = max(1, math.ceil(len(corpus) / _TOKENISED))
     words: list[int] = []
@@ -142,24 +165,43 @@ def _measure_texts(corpus: Corpus, queries: Mapping[str, Query], tokens: Tokens 
                 task.reach(position)
     if empty := [doc_id for doc_id, n in zip(corpus.ids, words, strict=True) if not n]:
         if len(empty) == len(corpus):
-            found.add("empty_documents", "Every document is empty.", empty, fatal=True, next_step="check data.columns.text")
+            found.add(
+                "empty_documents",
+                "Every document is empty.",
+                empty,
+                fatal=True,
+                next_step="check data.columns.text",
+            )
         else:
-            found.add("empty_documents", f"{len(empty)} documents are empty; nothing can find them.", empty)
+            found.add(
+                "empty_documents",
+                f"{len(empty)} documents are empty; nothing can find them.",
+                empty,
+            )
     asked = [len(query.text.split()) for query in queries.values()]
     lengths: dict[str, Any] = {"document_words": _spread(words), "query_words": _spread(asked)}
     if tokens is None or not counted:
-        found.add("truncation_unknown", "The model's tokenizer or its maximum length is not known: what it cuts off is unknown.")
+        found.add(
+            "truncation_unknown",
+            "The model's tokenizer or its maximum length is not known: what it cuts off is unknown.",
+        )
         return lengths | {"max_seq_length": None, "truncated_share": None}
     lost = [1 - tokens.limit / n for n in counted if n > tokens.limit]
     share, loss = len(lost) / len(counted), float(np.mean(lost or [0.0]))
     if lost:
-        message = (
-            f"The model reads {tokens.limit} tokens: {share:.1%} of the documents are longer, and lose {loss:.0%} of their text on average."
+        message = f"The model reads {tokens.limit} tokens: {share:.1%} of the documents are longer, and lose {loss:.0%} of their text on average."
+        mend = (
+            "raise model.max_seq_length where the model allows it, or split documents into chunks"
         )
-        mend = "raise model.max_seq_length where the model allows it, or split documents into chunks"
         figures = {"share": round(share, 4), "lost": round(loss, 4)}
-        found.add("truncation", message, count=round(share * len(corpus)), figures=figures, next_step=mend)
-    lengths |= {"max_seq_length": tokens.limit, "document_tokens": _spread(counted), "tokenised_documents": len(counted)}
+        found.add(
+            "truncation", message, count=round(share * len(corpus)), figures=figures, next_step=mend
+        )
+    lengths |= {
+        "max_seq_length": tokens.limit,
+        "document_tokens": _spread(counted),
+        "tokenised_documents": len(counted),
+    }
     return lengths | {"truncated_share": round(share, 4), "truncated_loss": round(loss, 4)}
 
 
@@ -168,41 +210,84 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
     return {"median": float(median), "p95": float(p95), "longest": float(longest)}
 
 
-def _report_duplicates(what: str, pairs: Sequence[near.Pair], ids: Sequence[str], text: Callable[[int], str], found: Found) -> None:
-    kinds = {"duplicate": "repeat another but for case, spacing and punctuation", "near_duplicate": "are near-duplicates of another"}
+def _report_duplicates(
+    what: str,
+    pairs: Sequence[near.Pair],
+    ids: Sequence[str],
+    text: Callable[[int], str],
+    found: Found,
+) -> None:
+    kinds = {
+        "duplicate": "repeat another but for case, spacing and punctuation",
+        "near_duplicate": "are near-duplicates of another",
+    }
     for code, kind in kinds.items():
         if alike := [pair for pair in pairs if pair.exact == (code == "duplicate")]:
             members = len({position for pair in alike for position in pair[:2]})
-            shown = [f"{ids[p.a]} {'=' if p.exact else '≈'} {ids[p.b]} ({p.similarity:.2f}): {text(p.a)}" for p in alike[: found.examples]]
-            found.add(f"{code}_{what}", f"{members} {what} {kind}.", shown, count=members, figures={"pairs": len(alike)})
+            shown = [
+                f"{ids[p.a]} {'=' if p.exact else '≈'} {ids[p.b]} ({p.similarity:.2f}): {text(p.a)}"
+                for p in alike[: found.examples]
+            ]
+            found.add(
+                f"{code}_{what}",
+                f"{members} {what} {kind}.",
+                shown,
+                count=members,
+                figures={"pairs": len(alike)},
+            )
 
 
 def _divide(
-    queries: Mapping[str, Query], usable: Mapping[str, Judgments], data: config.Data, seed: int, near_duplicate: float, found: Found
+    queries: Mapping[str, Query],
+    usable: Mapping[str, Judgments],
+    data: config.Data,
+    seed: int,
+    near_duplicate: float,
+    found: Found,
 ) -> tuple[Splits, list[str]]:
     """Judgments by train, dev and test, and how they came about."""
 
     def make(judged: Judgments, **shares: float) -> tuple[Splits, tuple[str, ...]]:
         settings = data.split.model_copy(update=shares)
-        ids, notes = splits.make_splits(queries, judged, settings, seed, near_duplicate, data.columns.timestamp)
-        return {name: {query_id: judged[query_id] for query_id in ids[name]} for name in SPLITS}, notes
+        ids, notes = splits.make_splits(
+            queries, judged, settings, seed, near_duplicate, data.columns.timestamp
+        )
+        return {
+            name: {query_id: judged[query_id] for query_id in ids[name]} for name in SPLITS
+        }, notes
 
     given = {name: dict(graded) for name, graded in usable.items() if graded}
     if len(given) == 1:
         ((name, judged),) = given.items()
         divided, made = make(judged)
         if not divided["test"]:
-            found.add("no_test", "data.split leaves no test queries: nothing can be decided.", next_step="raise data.split.test")
-        only = [] if name == "all" else [f"The data has judgments of {name} only: train, dev and test were made from them."]
+            found.add(
+                "no_test",
+                "data.split leaves no test queries: nothing can be decided.",
+                next_step="raise data.split.test",
+            )
+        only = (
+            []
+            if name == "all"
+            else [
+                f"The data has judgments of {name} only: train, dev and test were made from them."
+            ]
+        )
         return divided, [*only, *made]
-    notes = [f"Split as the data brings it: {', '.join(f'{name} {len(given[name])}' for name in SPLITS if name in given)} queries."]
+    notes = [
+        f"Split as the data brings it: {', '.join(f'{name} {len(given[name])}' for name in SPLITS if name in given)} queries."
+    ]
     divided = {name: given.get(name, {}) for name in SPLITS}
     for name in ("dev", "test"):
         if divided[name] or not divided["train"]:
             continue
-        parts, made = make(divided["train"], **({"dev": 0.0, "test": 0.0} | {name: getattr(data.split, name)}))
+        parts, made = make(
+            divided["train"], **({"dev": 0.0, "test": 0.0} | {name: getattr(data.split, name)})
+        )
         divided |= {"train": parts["train"], name: parts[name]}
-        message = f"The data has no {name} split: {len(divided[name])} queries were taken from train."
+        message = (
+            f"The data has no {name} split: {len(divided[name])} queries were taken from train."
+        )
         found.add(f"made_{name}", message, count=len(divided[name]))
         notes += [message, *made]
     return divided, notes
@@ -210,13 +295,19 @@ def _divide(
 
 def _shared_documents(divided: Mapping[str, Judgments], found: Found) -> None:
     """Relevant documents that stand in two splits."""
-    relevant = {name: {d for docs in graded.values() for d, grade in docs.items() if grade > 0} for name, graded in divided.items()}
+    relevant = {
+        name: {d for docs in graded.values() for d, grade in docs.items() if grade > 0}
+        for name, graded in divided.items()
+    }
     pairs = (("train", "test"), ("train", "dev"), ("dev", "test"))
     shared = {(a, b): sorted(relevant[a] & relevant[b]) for a, b in pairs}
     if not any(shared.values()):
         return
     asked = divided["test"]
-    familiar = sum(all(d in relevant["train"] for d, grade in docs.items() if grade > 0) for docs in asked.values())
+    familiar = sum(
+        all(d in relevant["train"] for d, grade in docs.items() if grade > 0)
+        for docs in asked.values()
+    )
     parts = "; ".join(f"{len(docs)} in both {a} and {b}" for (a, b), docs in shared.items() if docs)
     found.add(
         "shared_documents",
@@ -225,30 +316,51 @@ def _shared_documents(divided: Mapping[str, Judgments], found: Found) -> None:
         "documents apart); a leak where new documents are to be found.",
         [f"{d} ({a} and {b})" for (a, b), docs in shared.items() for d in docs],
         count=len(set().union(*shared.values())),
-        figures={f"{a}/{b}": len(docs) for (a, b), docs in shared.items()} | {"test_queries_with_seen_documents_only": familiar},
+        figures={f"{a}/{b}": len(docs) for (a, b), docs in shared.items()}
+        | {"test_queries_with_seen_documents_only": familiar},
         next_step="to keep documents apart, give all judgments as one file and data.split.by: group",
     )
 
 
 def _without_repeats(
-    name: str, queries: Mapping[str, Query], divided: Splits, groups: Sequence[Sequence[str]], near_duplicate: float, found: Found
+    name: str,
+    queries: Mapping[str, Query],
+    divided: Splits,
+    groups: Sequence[Sequence[str]],
+    near_duplicate: float,
+    found: Found,
 ) -> dict[str, Mapping[str, int]]:
     """A split without the queries that repeat one of a later split, in text or id."""
     split_of = {q: later for later in SPLITS[SPLITS.index(name) + 1 :] for q in divided[later]}
     held = HeldOut.of((queries[q].text for q in split_of), near_duplicate)
-    how = {q: "exact" if q in split_of else held.collides(queries[q].text) for q in sorted(divided[name])}
-    exact, nearly = ([q for q, kind in how.items() if kind == wanted] for wanted in ("exact", "near-duplicate"))
+    how = {
+        q: "exact" if q in split_of else held.collides(queries[q].text)
+        for q in sorted(divided[name])
+    }
+    exact, nearly = (
+        [q for q, kind in how.items() if kind == wanted] for wanted in ("exact", "near-duplicate")
+    )
     if exact or nearly:
-        partners = {q: next((p for p in group if p != q and p in split_of), q) for group in groups for q in group}
+        partners = {
+            q: next((p for p in group if p != q and p in split_of), q)
+            for group in groups
+            for q in group
+        }
         twins = {q: partners.get(q, q) for q in sorted(exact + nearly)}
         later = sorted(set(split_of.values()))
         found.add(
             f"repeated_queries_{name}",
             f"{len(twins)} {name} queries repeat a query of {' or '.join(later)} ({len(exact)} but for case and punctuation, "
             f"{len(nearly)} nearly) and were dropped from {name}.",
-            [f"{q} “{queries[q].text}” ({name}) and {p} “{queries[p].text}” ({split_of.get(p, name)})" for q, p in twins.items()],
+            [
+                f"{q} “{queries[q].text}” ({name}) and {p} “{queries[p].text}” ({split_of.get(p, name)})"
+                for q, p in twins.items()
+            ],
             figures={"exact": len(exact), "near": len(nearly)}
-            | {f"{name}/{other}": sum(split_of.get(p) == other for p in twins.values()) for other in later},
+            | {
+                f"{name}/{other}": sum(split_of.get(p) == other for p in twins.values())
+                for other in later
+            },
         )
     return {q: docs for q, docs in divided[name].items() if not how[q]}
 
@@ -257,25 +369,43 @@ def _power(n_queries: int, found: Found) -> dict[str, Any]:
     """The smallest difference that the test set can show; None without test queries."""
     smallest = smallest_difference(n_queries, ASSUMED_SD)
     if 0.05 < smallest < math.inf:
-        message = (
-            f"{n_queries} test queries can show differences of nDCG@10 from {smallest:.3f} on; smaller gains will come out inconclusive."
+        message = f"{n_queries} test queries can show differences of nDCG@10 from {smallest:.3f} on; smaller gains will come out inconclusive."
+        found.add(
+            "low_power",
+            message,
+            count=n_queries,
+            next_step="judge more test queries: about 200 show .05, about 1,225 show .02",
         )
-        found.add("low_power", message, count=n_queries, next_step="judge more test queries: about 200 show .05, about 1,225 show .02")
-    shown = {"measure": "nDCG@10", "n_queries": n_queries, "smallest_difference": round(smallest, 4) if n_queries else None}
+    shown = {
+        "measure": "nDCG@10",
+        "n_queries": n_queries,
+        "smallest_difference": round(smallest, 4) if n_queries else None,
+    }
     return shown | {"power": 0.8, "alpha": 0.05, "paired_sd": ASSUMED_SD, "assumed": True}
 
 
 def _counts(
-    corpus: Corpus, queries: Mapping[str, Query], judgments: Mapping[str, Judgments], frozen: Mapping[str, Split]
+    corpus: Corpus,
+    queries: Mapping[str, Query],
+    judgments: Mapping[str, Judgments],
+    frozen: Mapping[str, Split],
 ) -> dict[str, Any]:
-    judged = [(doc_id, grade) for split in frozen.values() for docs in split.judgments.values() for doc_id, grade in docs.items()]
+    judged = [
+        (doc_id, grade)
+        for split in frozen.values()
+        for docs in split.judgments.values()
+        for doc_id, grade in docs.items()
+    ]
     return {
         "documents": len(corpus),
         "queries": len(queries),
         "judgments": sum(len(docs) for graded in judgments.values() for docs in graded.values()),
         "relevant_documents": len({doc_id for doc_id, grade in judged if grade > 0}),
         **{f"{name}_queries": len(split) for name, split in frozen.items()},
-        **{f"{name}_judgments": sum(map(len, split.judgments.values())) for name, split in frozen.items()},
+        **{
+            f"{name}_judgments": sum(map(len, split.judgments.values()))
+            for name, split in frozen.items()
+        },
     }
 
 
@@ -284,13 +414,30 @@ def step(context: StepContext) -> dict[str, Any]:
     settings = context.config
     corpus, queries, judgments, dropped = load.load(settings.data, context.root)
     tokens = load_tokens(settings.model, context.root)
-    result = check(corpus, queries, judgments, data=settings.data, settings=settings.check, seed=settings.seed, tokens=tokens)
-    result = replace(result, split_notes=(*result.split_notes, *(f"Click log: {n} {why}." for why, n in dropped.items())))
+    result = check(
+        corpus,
+        queries,
+        judgments,
+        data=settings.data,
+        settings=settings.check,
+        seed=settings.seed,
+        tokens=tokens,
+    )
+    result = replace(
+        result,
+        split_notes=(
+            *result.split_notes,
+            *(f"Click log: {n} {why}." for why, n in dropped.items()),
+        ),
+    )
     out = context.out
     for split in result.splits.values():
         splits.write_split(out / "split", split)
     result.held_out.save(out / "heldout.npz")
-    files.write_json(out / "near_duplicates.json", {"documents": result.duplicate_documents, "queries": result.duplicate_train_queries})
+    files.write_json(
+        out / "near_duplicates.json",
+        {"documents": result.duplicate_documents, "queries": result.duplicate_train_queries},
+    )
     files.write_json(out / "findings.json", result.as_dict())
     files.write_text(out / "report.md", report(result))
     return result.summary()
@@ -300,8 +447,14 @@ def report(result: CheckResult) -> str:
     """The findings as Markdown, for people."""
     power, counts = result.power, result.counts
     lines = ["# Can this data be trusted?", "", "| | queries | judgments |", "|---|---:|---:|"]
-    lines += [f"| {name} | {counts[f'{name}_queries']:,} | {counts[f'{name}_judgments']:,} |" for name in SPLITS]
-    lines += ["", f"{counts['documents']:,} documents, {counts['relevant_documents']:,} of them relevant to some query."]
+    lines += [
+        f"| {name} | {counts[f'{name}_queries']:,} | {counts[f'{name}_judgments']:,} |"
+        for name in SPLITS
+    ]
+    lines += [
+        "",
+        f"{counts['documents']:,} documents, {counts['relevant_documents']:,} of them relevant to some query.",
+    ]
     lines += ["", "## Split", "", *(f"- {note}" for note in result.split_notes), ""]
     if power["n_queries"]:
         lines += [
@@ -313,9 +466,14 @@ def report(result: CheckResult) -> str:
     for name in ("document_words", "query_words", "document_tokens"):
         if spread := result.lengths.get(name):
             what = name.replace("_", ", in ")
-            lines.append(f"- {what}: median {spread['median']:.0f}, 95% up to {spread['p95']:.0f}, longest {spread['longest']:.0f}")
+            lines.append(
+                f"- {what}: median {spread['median']:.0f}, 95% up to {spread['p95']:.0f}, longest {spread['longest']:.0f}"
+            )
     lines += ["", f"## Findings: {len(result.findings) or 'none'}", ""]
     for finding in result.findings:
-        lines += [f"- **{finding.code}**: {finding.message}", *(f"  - {example}" for example in finding.examples)]
+        lines += [
+            f"- **{finding.code}**: {finding.message}",
+            *(f"  - {example}" for example in finding.examples),
+        ]
         lines += [f"  - → {finding.next_step}"] if finding.next_step else []
     return "\n".join(lines) + "\n"

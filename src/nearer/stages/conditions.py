@@ -149,8 +149,17 @@ class _Judge:
     def skip(self, why: str, *conditions: str) -> None:
         self.skipped |= dict.fromkeys(conditions, why)
 
-    def row(self, name: str, value: float, low: float | None = None, high: float | None = None, slice: str = "all") -> None:
-        self.rows.append(Row(self.seen.day, name, float(value), low, high, slice, self.seen.generation))
+    def row(
+        self,
+        name: str,
+        value: float,
+        low: float | None = None,
+        high: float | None = None,
+        slice: str = "all",
+    ) -> None:
+        self.rows.append(
+            Row(self.seen.day, name, float(value), low, high, slice, self.seen.generation)
+        )
 
     def outcome(
         self,
@@ -171,7 +180,12 @@ class _Judge:
             size, p = shift, None
             self.row(condition, shift)
         fires = size > 0 and size >= threshold and (p is None or p <= self.alpha)
-        told = {"size": size, "threshold": threshold, "p": p, "alpha": None if p is None else self.alpha}
+        told = {
+            "size": size,
+            "threshold": threshold,
+            "p": p,
+            "alpha": None if p is None else self.alpha,
+        }
         self.conditions[condition] = {**told, "fires": fires}
         if not fires:
             return
@@ -184,7 +198,8 @@ class _Judge:
                 "slice": slice,
                 "examples": list(dict.fromkeys(examples))[:_EXAMPLES],
                 "what": what,
-                "do": (diagnosis or {}).get("do") or CONDITIONS[condition].replace("ID", self.seen.generation or "ID"),
+                "do": (diagnosis or {}).get("do")
+                or CONDITIONS[condition].replace("ID", self.seen.generation or "ID"),
                 "diagnosis": diagnosis,
             }
         )
@@ -215,7 +230,15 @@ def monitor(
     else:
         judge.skip("the day is not over", *TESTED[2:])
     skipped = {name: why for name, why in judge.skipped.items() if name not in judge.conditions}
-    return Report(seen.day, seen.generation, len(seen.today), judge.alerts, judge.rows, judge.conditions, skipped)
+    return Report(
+        seen.day,
+        seen.generation,
+        len(seen.today),
+        judge.alerts,
+        judge.rows,
+        judge.conditions,
+        skipped,
+    )
 
 
 # -- facts ----------------------------------------------------------------------------------------------
@@ -229,32 +252,58 @@ def _facts(judge: _Judge, seen: Seen, settings: config.Monitor) -> None:
     if seen.fingerprint is None:
         judge.skip("no generation is active", "fingerprint")
     else:
-        judge.outcome("fingerprint", float(bool(seen.fingerprint)), 0.0, f"the active generation cannot be trusted: {seen.fingerprint}")
+        judge.outcome(
+            "fingerprint",
+            float(bool(seen.fingerprint)),
+            0.0,
+            f"the active generation cannot be trusted: {seen.fingerprint}",
+        )
     if not seen.moves or not seen.today:
-        judge.skip("no generation was ever active" if not seen.moves else "no requests", "generation")
+        judge.skip(
+            "no generation was ever active" if not seen.moves else "no requests", "generation"
+        )
         return
     times = [time for time, _ in seen.moves]
-    wrong = [one for one in seen.today if one.arm == "live" and one.generation not in _answering(seen.moves, times, one.time)]
+    wrong = [
+        one
+        for one in seen.today
+        if one.arm == "live" and one.generation not in _answering(seen.moves, times, one.time)
+    ]
     others = ", ".join(sorted({one.generation for one in wrong})[:4])
     what = f"{len(wrong)} requests were answered by {others}, which was not active then (active: {seen.generation})"
-    judge.outcome("generation", len(wrong) / len(seen.today), 0.0, what, examples=(one.query for one in wrong))
+    judge.outcome(
+        "generation", len(wrong) / len(seen.today), 0.0, what, examples=(one.query for one in wrong)
+    )
 
 
-def _answering(moves: Sequence[tuple[datetime, str]], times: Sequence[datetime], time: datetime) -> set[str]:
+def _answering(
+    moves: Sequence[tuple[datetime, str]], times: Sequence[datetime], time: datetime
+) -> set[str]:
     """The generations that may have answered at a time."""
     first, last = (bisect_right(times, time + shift) - 1 for shift in (-_GRACE, _GRACE))
     return {moves[place][1] for place in range(max(first, 0), last + 1)}
 
 
 def _documents(judge: _Judge, found: Freshness, settings: config.Monitor) -> None:
-    parts = {"missing": found.missing, "outdated": found.changed, "deleted but still there": found.extra}
+    parts = {
+        "missing": found.missing,
+        "outdated": found.changed,
+        "deleted but still there": found.extra,
+    }
     told = ", ".join(f"{len(ids)} {name}" for name, ids in parts.items())
     share = sum(map(len, parts.values())) / max(1, found.documents)
     for name, ids in parts.items():
         judge.row("documents", len(ids) / max(1, found.documents), slice=name)
     what = f"of {found.documents} documents the active generation has {told}"
     worst = max(parts, key=lambda name: len(parts[name]))
-    judge.outcome("documents", share, settings.stale, what, examples=(one for ids in parts.values() for one in ids), slice=worst)
+    judge.outcome(
+        "documents",
+        share,
+        settings.stale,
+        what,
+        examples=(one for ids in parts.values() for one in ids),
+        slice=worst,
+    )
     indexed, coming = found.terms
     if min(len(indexed), len(coming)) < MIN_QUERIES:
         judge.skip(f"fewer than {MIN_QUERIES} documents wait to be indexed", "document_terms")
@@ -268,13 +317,22 @@ def _documents(judge: _Judge, found: Freshness, settings: config.Monitor) -> Non
 # -- quality with labels --------------------------------------------------------------------------------
 
 
-def _quality(judge: _Judge, seen: Seen, settings: config.Monitor, rng: np.random.Generator, min_slice: int) -> None:
+def _quality(
+    judge: _Judge, seen: Seen, settings: config.Monitor, rng: np.random.Generator, min_slice: int
+) -> None:
     if seen.canaries is None or len(seen.canaries.now) < MIN_QUERIES:
-        judge.skip(f"fewer than {MIN_QUERIES} judged canary queries", "quality_canary", "quality_judged")
+        judge.skip(
+            f"fewer than {MIN_QUERIES} judged canary queries", "quality_canary", "quality_judged"
+        )
         return
     canaries = seen.canaries
-    change, level = compare(canaries.before, canaries.now, rng, 2000), mean_interval(canaries.now, rng, 1000)
-    shift = Shift(-change.delta, change.p, level.mean, level.low, level.high, float(canaries.before.mean()))
+    change, level = (
+        compare(canaries.before, canaries.now, rng, 2000),
+        mean_interval(canaries.now, rng, 1000),
+    )
+    shift = Shift(
+        -change.delta, change.p, level.mean, level.low, level.high, float(canaries.before.mean())
+    )
     worse = np.flatnonzero(canaries.now < canaries.before - 1e-9)
     lost = f"canary queries lost {-change.delta:.3f} ({shift.before:.3f} → {level.mean:.3f}); "
     what = f"{lost}{len(worse)} of {len(canaries.now)} became worse"
@@ -288,15 +346,41 @@ def _quality(judge: _Judge, seen: Seen, settings: config.Monitor, rng: np.random
         return
     fresh = seen.judged
     shift = drift.mean_shift([fresh.before], fresh.now, -1)
-    what = f"judged requests of these days reach {shift.value:.3f}, canary queries {shift.before:.3f}"
-    _labelled(judge, "quality_judged", shift, settings, what, fresh, np.flatnonzero(fresh.now < shift.before))
+    what = (
+        f"judged requests of these days reach {shift.value:.3f}, canary queries {shift.before:.3f}"
+    )
+    _labelled(
+        judge,
+        "quality_judged",
+        shift,
+        settings,
+        what,
+        fresh,
+        np.flatnonzero(fresh.now < shift.before),
+    )
 
 
-def _labelled(judge: _Judge, name: str, shift: Shift, settings: config.Monitor, what: str, labelled: Labelled, worse: np.ndarray) -> None:
+def _labelled(
+    judge: _Judge,
+    name: str,
+    shift: Shift,
+    settings: config.Monitor,
+    what: str,
+    labelled: Labelled,
+    worse: np.ndarray,
+) -> None:
     queries = [labelled.queries[place] for place in worse]
     ids = [one.id for one in queries]
     where = _slice(ids, labelled.queries)
-    judge.outcome(name, shift, settings.quality, what, examples=(one.text for one in queries), slice=where, affected=ids)
+    judge.outcome(
+        name,
+        shift,
+        settings.quality,
+        what,
+        examples=(one.text for one in queries),
+        slice=where,
+        affected=ids,
+    )
 
 
 def _slice(affected: Collection[str], queries: Sequence[Query]) -> str:
@@ -316,7 +400,11 @@ def _slice(affected: Collection[str], queries: Sequence[Query]) -> str:
 
 def clicked(request: Request) -> set[str]:
     """Documents that a person was content with: clicked, converted, thumbed up, or read for half a minute."""
-    return {one.doc_id for one in request.feedback if one.value > 0 and (one.kind != "dwell" or one.value >= _DWELL)}
+    return {
+        one.doc_id
+        for one in request.feedback
+        if one.value > 0 and (one.kind != "dwell" or one.value >= _DWELL)
+    }
 
 
 def _measures(requests: Sequence[Request]) -> dict[str, np.ndarray]:
@@ -328,7 +416,9 @@ def _measures(requests: Sequence[Request]) -> dict[str, np.ndarray]:
         for request, found in zip(requests, chosen, strict=True)
     ]
     seconds = np.array([one.time.timestamp() for one in requests])
-    again = drift.reformulated([one.user for one in requests], seconds, [terms(one.query) for one in requests])
+    again = drift.reformulated(
+        [one.user for one in requests], seconds, [terms(one.query) for one in requests]
+    )
     errors = np.array([one.error is not None for one in requests], bool)
     results = np.array([bool(one.results) for one in requests], bool)
     return {
@@ -346,7 +436,10 @@ _BEHAVIOUR = {
     "errors": (1, "{:.1%} of the requests failed ({:.1%} before)"),
     "empty": (1, "{:.1%} of the requests found nothing ({:.1%} before)"),
     "clicks": (-1, "{:.1%} of the requests got a click ({:.1%} before)"),
-    "click_success": (-1, "clicks, corrected for position, fell to {:.2f} a request ({:.2f} before)"),
+    "click_success": (
+        -1,
+        "clicks, corrected for position, fell to {:.2f} a request ({:.2f} before)",
+    ),
     "abandonment": (1, "{:.1%} of the requests were abandoned ({:.1%} before)"),
     "reformulation": (1, "{:.1%} of the requests were asked again in other words ({:.1%} before)"),
 }
@@ -367,40 +460,68 @@ def _behaviour(judge: _Judge, seen: Seen, settings: config.Monitor) -> None:
         if name in judge.skipped:
             continue
         shift = drift.mean_shift([one[name] for one in before], now[name], 1 if worse > 0 else -1)
-        threshold = {"errors": settings.errors, "click_success": _SUCCESS * shift.before}.get(name, settings.rate)
+        threshold = {"errors": settings.errors, "click_success": _SUCCESS * shift.before}.get(
+            name, settings.rate
+        )
         places = np.flatnonzero(now[name] if worse > 0 else ~now[name].astype(bool))
-        _about_requests(judge, name, shift, threshold, text.format(shift.value, shift.before), places)
+        _about_requests(
+            judge, name, shift, threshold, text.format(shift.value, shift.before), places
+        )
     _latency(judge, now["latency"], [one["latency"] for one in before], settings)
 
 
-def _latency(judge: _Judge, now: np.ndarray, before: Sequence[np.ndarray], settings: config.Monitor) -> None:
+def _latency(
+    judge: _Judge, now: np.ndarray, before: Sequence[np.ndarray], settings: config.Monitor
+) -> None:
     """How many requests are slower than nineteen of twenty were: that share can be tested, p95 itself is what people know."""
     timed = [day[day > 0] for day in before if (day > 0).any()]  # logs of other systems may not say
     if not timed or not (now > 0).any():
         judge.skip("no latency in the log of the day, or before it", "latency")
         return
-    before, was, value = timed, float(np.percentile(np.concatenate(timed), 95)), float(np.percentile(now[now > 0], 95))
+    before, was, value = (
+        timed,
+        float(np.percentile(np.concatenate(timed), 95)),
+        float(np.percentile(now[now > 0], 95)),
+    )
     slow = drift.mean_shift([day > was for day in before], now > was)
     shift = Shift(value / max(was, 1e-9), slow.p, value, value, value, was)
     what = f"p95 is {value:.0f} ms ({was:.0f} ms before); {slow.value:.0%} of the requests are slower than that"
     judge.row("latency_p50", float(np.median(now)))
-    _about_requests(judge, "latency", shift, settings.latency_ratio, what, np.flatnonzero(now > was))
+    _about_requests(
+        judge, "latency", shift, settings.latency_ratio, what, np.flatnonzero(now > was)
+    )
 
 
-def _about_requests(judge: _Judge, name: str, shift: Shift, threshold: float, what: str, places: np.ndarray) -> None:
+def _about_requests(
+    judge: _Judge, name: str, shift: Shift, threshold: float, what: str, places: np.ndarray
+) -> None:
     fires = shift.size >= threshold and shift.p <= judge.alpha
     where = "all"
     if fires:  # slicing thousands of texts is for alerts only
         queries = [Query(str(place), one.query) for place, one in enumerate(judge.seen.today)]
         where = _slice([str(place) for place in places], queries)
-    judge.outcome(name, shift, threshold, what, examples=(judge.seen.today[place].query for place in places), slice=where)
+    judge.outcome(
+        name,
+        shift,
+        threshold,
+        what,
+        examples=(judge.seen.today[place].query for place in places),
+        slice=where,
+    )
 
 
 def _scores(judge: _Judge, seen: Seen, settings: config.Monitor) -> None:
     """Distinct queries count once: within one generation the same query has the same score."""
-    now, before = _first_scores(seen.today, seen.generation), _first_scores((r for day in seen.before for r in day), seen.generation)
+    now, before = (
+        _first_scores(seen.today, seen.generation),
+        _first_scores((r for day in seen.before for r in day), seen.generation),
+    )
     if min(len(now), len(before)) < ENOUGH:
-        judge.skip(f"fewer than {ENOUGH} different queries of this generation on the day, or before it", "scores", "low_scores")
+        judge.skip(
+            f"fewer than {ENOUGH} different queries of this generation on the day, or before it",
+            "scores",
+            "low_scores",
+        )
         return
     a, b = (np.array(list(one.values()), np.float64) for one in (before, now))
     asked = [Query(str(place), text) for place, (text, _) in enumerate(now)]
@@ -408,17 +529,41 @@ def _scores(judge: _Judge, seen: Seen, settings: config.Monitor) -> None:
     order = np.argsort(b if b.mean() < a.mean() else -b)
     shift = drift.score_shift(a, b)
     judge.row("scores_psi", shift.size)
-    where = _slice([str(place) for place in np.flatnonzero(b < border)], asked) if shift.size >= settings.scores else "all"
+    where = (
+        _slice([str(place) for place in np.flatnonzero(b < border)], asked)
+        if shift.size >= settings.scores
+        else "all"
+    )
     what = f"first scores moved from {shift.before:.3f} to {shift.value:.3f} on average (stability index {shift.size:.2f})"
-    judge.outcome("scores", shift, settings.scores, what, examples=(asked[place].text for place in order), slice=where)
+    judge.outcome(
+        "scores",
+        shift,
+        settings.scores,
+        what,
+        examples=(asked[place].text for place in order),
+        slice=where,
+    )
     low = drift.mean_shift([a < border], b < border)
-    what = f"{low.value:.1%} of the queries score below {border:.3f} at best ({low.before:.1%} before)"
-    judge.outcome("low_scores", low, settings.rate, what, examples=(asked[place].text for place in np.argsort(b)), slice=where)
+    what = (
+        f"{low.value:.1%} of the queries score below {border:.3f} at best ({low.before:.1%} before)"
+    )
+    judge.outcome(
+        "low_scores",
+        low,
+        settings.rate,
+        what,
+        examples=(asked[place].text for place in np.argsort(b)),
+        slice=where,
+    )
 
 
 def _first_scores(requests: Iterable[Request], generation: str) -> dict[tuple[str, str], float]:
     """Score of the first result by query and filter."""
-    mine = (one for one in requests if one.generation == generation and one.arm == "live" and one.results)
+    mine = (
+        one
+        for one in requests
+        if one.generation == generation and one.arm == "live" and one.results
+    )
     return {(one.query, _key(one.filter)): one.results[0][1] for one in mine}
 
 
@@ -434,7 +579,10 @@ def _drift(judge: _Judge, seen: Seen, settings: config.Monitor, rng: np.random.G
     asked, reference = seen.asked, seen.reference
     names = ("query_distribution", "query_classifier", "new_terms", "new_clusters")
     if asked is None or reference is None or min(len(asked.texts), len(reference.texts)) < ENOUGH:
-        judge.skip(f"no model, or fewer than {ENOUGH} different queries on the day or in the reference", *names)
+        judge.skip(
+            f"no model, or fewer than {ENOUGH} different queries on the day or in the reference",
+            *names,
+        )
         return
     fresh, rest = asked.without(reference), reference.without(asked)
     share = len(fresh.texts) / len(asked.texts)
@@ -442,27 +590,60 @@ def _drift(judge: _Judge, seen: Seen, settings: config.Monitor, rng: np.random.G
     if min(len(fresh.texts), len(rest.texts)) < FEW:
         judge.skip(f"fewer than {FEW} queries of the day were not asked before", *names)
         return
-    mine, theirs = [set(terms(text)) for text in fresh.texts], [set(terms(text)) for text in reference.texts]
+    mine, theirs = (
+        [set(terms(text)) for text in fresh.texts],
+        [set(terms(text)) for text in reference.texts],
+    )
     words = drift.telling_terms(theirs, mine)
-    told, where = f"; they say more often: {', '.join(words)}" if words else "", ", ".join(words) or "all"
+    told, where = (
+        f"; they say more often: {', '.join(words)}" if words else "",
+        ", ".join(words) or "all",
+    )
     typical = np.argsort([-len(one & set(words)) for one in mine], kind="stable").tolist()
     examples = [fresh.texts[place] for place in typical[:_EXAMPLES]]
     mmd, auc = drift.two_sample(rest.vectors, fresh.vectors, rng)
     mmd, auc = mmd.within(share), auc.within(share, 0.5)
-    what = f"queries come from another distribution than the reference (√MMD² {mmd.value:.3f}){told}"
+    what = (
+        f"queries come from another distribution than the reference (√MMD² {mmd.value:.3f}){told}"
+    )
     judge.outcome("query_distribution", mmd, _MMD, what, examples=examples, slice=where)
     what = f"a classifier tells the queries from the reference (AUC {auc.value:.2f}){told}"
-    judge.outcome("query_classifier", auc, settings.apart - 0.5, what, examples=examples, slice=where)
+    judge.outcome(
+        "query_classifier", auc, settings.apart - 0.5, what, examples=examples, slice=where
+    )
     shift, new = drift.new_terms(theirs, mine, seen.known)
     shift, places = shift.within(share), np.flatnonzero(new).tolist()
-    where = ", ".join(drift.telling_terms(theirs, [mine[place] - seen.known for place in places])) or "all"
+    where = (
+        ", ".join(drift.telling_terms(theirs, [mine[place] - seen.known for place in places]))
+        or "all"
+    )
     what = f"{shift.value:.1%} of the queries have a word that is neither in the reference nor in a document ({shift.before:.1%} expected)"
-    judge.outcome("new_terms", shift, settings.rate, what, examples=(fresh.texts[place] for place in places), slice=where)
+    judge.outcome(
+        "new_terms",
+        shift,
+        settings.rate,
+        what,
+        examples=(fresh.texts[place] for place in places),
+        slice=where,
+    )
     novel = drift.new_clusters(reference.vectors, fresh.vectors, rng)
     shift = novel.shift.within(share)
     chosen = novel.groups[:5] or (np.flatnonzero(novel.outside),)
-    named = [(", ".join(drift.telling_terms(theirs, [mine[place] for place in group], 4)) or "mixed", group) for group in chosen]
+    named = [
+        (
+            ", ".join(drift.telling_terms(theirs, [mine[place] for place in group], 4)) or "mixed",
+            group,
+        )
+        for group in chosen
+    ]
     groups = "; ".join(f"{name} ({len(group)})" for name, group in named)
     what = f"{shift.value:.1%} of the queries lie outside every known topic ({shift.before:.1%} expected): {groups}"
     examples = [fresh.texts[place] for place in np.concatenate(chosen).tolist()]
-    judge.outcome("new_clusters", shift, settings.rate, what, examples=examples, slice=f"new topic: {named[0][0]}")
+    judge.outcome(
+        "new_clusters",
+        shift,
+        settings.rate,
+        what,
+        examples=examples,
+        slice=f"new topic: {named[0][0]}",
+    )

@@ -35,7 +35,10 @@ from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of
 from nearer.types import Judgments, Run, Split
 from nearer.workspace import StepContext
 
-_GUARDED = ("seen documents", "unseen documents")  # beside the slices that the data declares as tags
+_GUARDED = (
+    "seen documents",
+    "unseen documents",
+)  # beside the slices that the data declares as tags
 _SHOWN = 8  # wins and losses in the report
 
 
@@ -52,25 +55,43 @@ class _Planned:
     name: str
 
 
-def plan_candidates(base: Systems, tuned: Systems | None, dev: Split, settings: config.Evaluate, ladder: Pipeline | None) -> list[_Planned]:
+def plan_candidates(
+    base: Systems,
+    tuned: Systems | None,
+    dev: Split,
+    settings: config.Evaluate,
+    ladder: Pipeline | None,
+) -> list[_Planned]:
     """Today's system, the plain baselines, the best simple system of `fix`, and the same over the fine-tuned model."""
     base.tune(dev, settings.primary)
     names = dict.fromkeys([base.today, *settings.baselines])
-    plan = [_Planned(base, base.base(name), "today" if name == base.today else "baseline", name) for name in names]
+    plan = [
+        _Planned(base, base.base(name), "today" if name == base.today else "baseline", name)
+        for name in names
+    ]
     extra = ladder is not None and all(ladder != planned.pipeline for planned in plan)
     if ladder is not None and extra:
         plan.append(_Planned(base, ladder, "baseline", ladder.label))
     if tuned is not None:
         tuned.tune(dev, settings.primary)
-        plan += [_Planned(tuned, tuned.base(n), "candidate", TUNED if n == "dense" else f"{TUNED} {n}") for n in ("dense", *HYBRIDS)]
+        plan += [
+            _Planned(tuned, tuned.base(n), "candidate", TUNED if n == "dense" else f"{TUNED} {n}")
+            for n in ("dense", *HYBRIDS)
+        ]
         if ladder is not None and extra and ladder.dense:
-            same = tuned.tuned(replace(ladder, model=None, compression="float32", weight=None), dev, settings.primary)
+            same = tuned.tuned(
+                replace(ladder, model=None, compression="float32", weight=None),
+                dev,
+                settings.primary,
+            )
             if all(same != planned.pipeline for planned in plan if planned.role == "candidate"):
                 plan.append(_Planned(tuned, same, "candidate", f"{TUNED} {same.label}"))
     return plan
 
 
-def measure_candidates(plan: Sequence[_Planned], dev: Split, test: Split, settings: config.Evaluate) -> list[Candidate]:
+def measure_candidates(
+    plan: Sequence[_Planned], dev: Split, test: Split, settings: config.Evaluate
+) -> list[Candidate]:
     """Every planned system, searched on dev (for choices) and on test (for judgment)."""
     measures = list(dict.fromkeys([settings.primary, *settings.measures]))
     candidates = []
@@ -83,14 +104,29 @@ def measure_candidates(plan: Sequence[_Planned], dev: Split, test: Split, settin
             space = systems.space_of(pipeline.model)
             described |= {"model": space.name, "fingerprint": space.fingerprint.id}
         if pipeline.rerank and systems.reranker is not None:
-            described["reranker"] = {"source": getattr(systems.reranker, "source", ""), "fingerprint": systems.reranker.fingerprint}
+            described["reranker"] = {
+                "source": getattr(systems.reranker, "source", ""),
+                "fingerprint": systems.reranker.fingerprint,
+            }
         if pipeline.system == "convex":
             described["dense_weight"] = pipeline.weight
-        candidates.append(Candidate(planned.name, planned.role, pipeline.system, run, score(run, test, measures), on_dev, described))
+        candidates.append(
+            Candidate(
+                planned.name,
+                planned.role,
+                pipeline.system,
+                run,
+                score(run, test, measures),
+                on_dev,
+                described,
+            )
+        )
     return candidates
 
 
-def slice_guardrails(rows: Sequence[Mapping[str, Any]], before: Scores, after: Scores, slices: Any, how: _How) -> list[dict[str, Any]]:
+def slice_guardrails(
+    rows: Sequence[Mapping[str, Any]], before: Scores, after: Scores, slices: Any, how: _How
+) -> list[dict[str, Any]]:
     """A guardrail for each declared slice, and for any other that is shown to collapse."""
     guardrails = []
     margin = how.settings.guardrails.slice_margin
@@ -102,24 +138,56 @@ def slice_guardrails(rows: Sequence[Mapping[str, Any]], before: Scores, after: S
             guard = non_inferior(difference, margin, how.rng, how.resamples, how.settings.alpha)
             guardrails.append({"name": f"slice {name}", **guard.as_dict()})
         elif row["p_holm"] < how.settings.alpha and row["delta"] < -margin:
-            figures = {"margin": margin, "delta": row["delta"], "lower_bound": row["ci"][0], "n": row["n"], "queries_needed": None}
+            figures = {
+                "margin": margin,
+                "delta": row["delta"],
+                "lower_bound": row["ci"][0],
+                "n": row["n"],
+                "queries_needed": None,
+            }
             guardrails.append({"name": f"slice {name}", "status": "fail", **figures})
     return guardrails
 
 
-def general_guardrail(base: SentenceEncoder, tuned: SentenceEncoder, corpus: Corpus, split: Split, how: _How) -> dict[str, Any]:
+def general_guardrail(
+    base: SentenceEncoder, tuned: SentenceEncoder, corpus: Corpus, split: Split, how: _How
+) -> dict[str, Any]:
     """Has the fine-tuned model forgotten ordinary language?  Both models search the guard set exactly."""
-    scores = [score(Dense(encoder, corpus).search(split.queries, 10), split, ["nDCG@10"]).column("nDCG@10") for encoder in (base, tuned)]
-    guard = non_inferior(scores[1] - scores[0], how.settings.guardrails.general_margin, how.rng, how.resamples, how.settings.alpha)
-    return {"name": "general ability", **guard.as_dict(), "before": float(scores[0].mean()), "after": float(scores[1].mean())}
+    scores = [
+        score(Dense(encoder, corpus).search(split.queries, 10), split, ["nDCG@10"]).column(
+            "nDCG@10"
+        )
+        for encoder in (base, tuned)
+    ]
+    guard = non_inferior(
+        scores[1] - scores[0],
+        how.settings.guardrails.general_margin,
+        how.rng,
+        how.resamples,
+        how.settings.alpha,
+    )
+    return {
+        "name": "general ability",
+        **guard.as_dict(),
+        "before": float(scores[0].mean()),
+        "after": float(scores[1].mean()),
+    }
 
 
-def latency_guardrails(today: Latency | None, tuned: Latency | None, limit: float) -> list[dict[str, Any]]:
+def latency_guardrails(
+    today: Latency | None, tuned: Latency | None, limit: float
+) -> list[dict[str, Any]]:
     """Fails when median and tail are both slower than allowed: one alone is noise on a shared machine."""
     if today is None or tuned is None:
         return []
     ratio = min(tuned.p50_ms / max(today.p50_ms, 1e-9), tuned.p95_ms / max(today.p95_ms, 1e-9))
-    figures = {"margin": limit, "delta": round(ratio, 3), "lower_bound": None, "n": None, "queries_needed": None}
+    figures = {
+        "margin": limit,
+        "delta": round(ratio, 3),
+        "lower_bound": None,
+        "n": None,
+        "queries_needed": None,
+    }
     return [{"name": "latency", "status": "fail" if ratio > limit else "pass", **figures}]
 
 
@@ -136,14 +204,19 @@ class _How:
 # -- what the report shows ------------------------------------------------------------------------
 
 
-def worst_and_best(before: Candidate, after: Candidate, test: Split, corpus: Corpus, primary: str) -> dict[str, list[dict[str, Any]]]:
+def worst_and_best(
+    before: Candidate, after: Candidate, test: Split, corpus: Corpus, primary: str
+) -> dict[str, list[dict[str, Any]]]:
     """Queries that won and lost most, with both ranked lists, for people to read."""
     change = after.scores.column(primary) - before.scores.column(primary)
     queries = {query.id: query for query in test.queries}
 
     def shown(run: Run, query_id: str, relevant: Mapping[str, int]) -> list[dict[str, Any]]:
         hits = run.results.get(query_id, ())[:5]
-        return [{"id": d, "title": _label(corpus, d), "relevant": d in relevant, "score": round(s, 4)} for d, s in hits]
+        return [
+            {"id": d, "title": _label(corpus, d), "relevant": d in relevant, "score": round(s, 4)}
+            for d, s in hits
+        ]
 
     def example(position: int) -> dict[str, Any]:
         query_id = after.scores.query_ids[position]
@@ -171,11 +244,17 @@ def _label(corpus: Corpus, doc_id: str) -> str:
     return text if len(text) <= 120 else text[:119] + "…"
 
 
-def negative_flips(before: Scores, after: Scores, test: Split, primary: str) -> list[dict[str, str]]:
+def negative_flips(
+    before: Scores, after: Scores, test: Split, primary: str
+) -> list[dict[str, str]]:
     """Queries that had a relevant result where it counts and lost it altogether."""
     lost = (before.column(primary) > 0) & (after.column(primary) == 0)
     texts = {query.id: query.text for query in test.queries}
-    return [{"query_id": q, "text": texts[q]} for q, flip in zip(after.query_ids, lost, strict=True) if flip]
+    return [
+        {"query_id": q, "text": texts[q]}
+        for q, flip in zip(after.query_ids, lost, strict=True)
+        if flip
+    ]
 
 
 # -- deciding -------------------------------------------------------------------------------------
@@ -220,11 +299,25 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
     candidates = measure_candidates(plan, dev, test, settings.evaluate)
     today = next(c for c in candidates if c.role == "today")
     if not len(today.scores):
-        raise DataError("the test split has no judged query", where="check/split/test", next_step="add test judgments, then nearer check")
+        raise DataError(
+            "the test split has no judged query",
+            where="check/split/test",
+            next_step="add test judgments, then nearer check",
+        )
     winner, simple = best_on_dev(candidates, "candidate"), best_on_dev(candidates, "baseline")
-    pairs = [(a, b) for a, b in ((today, winner), (today, simple), (simple, winner)) if a is not None and b is not None]
+    pairs = [
+        (a, b)
+        for a, b in ((today, winner), (today, simple), (simple, winner))
+        if a is not None and b is not None
+    ]
     results = {
-        (a.name, b.name): compare(a.scores.column(how.primary), b.scores.column(how.primary), how.rng, how.resamples, how.settings.alpha)
+        (a.name, b.name): compare(
+            a.scores.column(how.primary),
+            b.scores.column(how.primary),
+            how.rng,
+            how.resamples,
+            how.settings.alpha,
+        )
         for a, b in pairs
     }
     latencies = {one.name: one.systems.latency(one.pipeline, dev.queries) for one in plan}
@@ -236,14 +329,29 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         slices = slices_of(test, base.corpus, settings.data.min_grade, trained)
         least = settings.evaluate.min_slice
         options: dict[str, Any] = {"resamples": how.resamples, "alpha": how.settings.alpha}
-        rows = compare_slices(today.scores, winner.scores, slices, how.primary, least, how.rng, **options)
+        rows = compare_slices(
+            today.scores, winner.scores, slices, how.primary, least, how.rng, **options
+        )
         guardrails = slice_guardrails(rows, today.scores, winner.scores, slices, how)
         if guard_set is not None:
             guardrails.append(general_guardrail(base.encoder, tuned.encoder, *guard_set, how))
-        guardrails += latency_guardrails(latencies[today.name], latencies[winner.name], how.settings.guardrails.latency_ratio)
+        guardrails += latency_guardrails(
+            latencies[today.name], latencies[winner.name], how.settings.guardrails.latency_ratio
+        )
         cost = embedding_cost(tuned.encoder, Contents(base.corpus), how.settings.cost_per_hour)
-        margins = margin_histogram(_vectors(base, test), _vectors(tuned, test), base.corpus.ids, test)
-    evidence = Evidence(today, winner, simple, results, guardrails, how.primary, how.settings.min_gain, how.settings.alpha)
+        margins = margin_histogram(
+            _vectors(base, test), _vectors(tuned, test), base.corpus.ids, test
+        )
+    evidence = Evidence(
+        today,
+        winner,
+        simple,
+        results,
+        guardrails,
+        how.primary,
+        how.settings.min_gain,
+        how.settings.alpha,
+    )
     verdict = judge(evidence)
     shown = winner or simple
     record = {
@@ -258,22 +366,39 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         "alpha": how.settings.alpha,
         "seeds": 1 if winner else 0,
         "checklist": checklist(evidence, mined or {}, cost, diagnosis or {}),
-        "candidates": [_as_dict(c, latencies[c.name], one, how) for c, one in zip(candidates, plan, strict=True)],
-        "comparisons": [{"baseline": a, "candidate": b, "measure": how.primary, **result.as_dict()} for (a, b), result in results.items()],
+        "candidates": [
+            _as_dict(c, latencies[c.name], one, how)
+            for c, one in zip(candidates, plan, strict=True)
+        ],
+        "comparisons": [
+            {"baseline": a, "candidate": b, "measure": how.primary, **result.as_dict()}
+            for (a, b), result in results.items()
+        ],
         "slices": rows,
         "guardrails": guardrails,
         "cost": cost,
-        "negative_flips": negative_flips(today.scores, shown.scores, test, how.primary) if shown else [],
+        "negative_flips": negative_flips(today.scores, shown.scores, test, how.primary)
+        if shown
+        else [],
         "test_looks": looks,
         "sign_off": None,
     }
-    examples = worst_and_best(today, shown, test, base.corpus, how.primary) if shown else {"wins": [], "losses": []}
+    examples = (
+        worst_and_best(today, shown, test, base.corpus, how.primary)
+        if shown
+        else {"wins": [], "losses": []}
+    )
     return Decision(record, examples, margins)
 
 
-def _as_dict(candidate: Candidate, latency: Latency | None, planned: _Planned, how: _How) -> dict[str, Any]:
+def _as_dict(
+    candidate: Candidate, latency: Latency | None, planned: _Planned, how: _How
+) -> dict[str, Any]:
     columns = candidate.scores.values
-    measures = {name: mean_interval(column, how.rng, how.resamples, how.settings.alpha).as_dict() for name, column in columns.items()}
+    measures = {
+        name: mean_interval(column, how.rng, how.resamples, how.settings.alpha).as_dict()
+        for name, column in columns.items()
+    }
     return {
         "name": candidate.name,
         "role": candidate.role,
@@ -287,7 +412,9 @@ def _as_dict(candidate: Candidate, latency: Latency | None, planned: _Planned, h
 
 
 def _vectors(systems: Systems, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    return systems.encoder.encode([query.text for query in split.queries], "query"), systems.document_vectors
+    return systems.encoder.encode(
+        [query.text for query in split.queries], "query"
+    ), systems.document_vectors
 
 
 def guard_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | None:
@@ -298,8 +425,14 @@ def guard_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | 
     if general == "builtin":
         return load_general()
     loaded = load(config.Data(folder=general), root)
-    judgments = loaded.judgments.get("test") or loaded.judgments.get("dev") or next(iter(loaded.judgments.values()))
-    return loaded.corpus, Split("general", tuple(loaded.queries[q] for q in judgments if q in loaded.queries), judgments)
+    judgments = (
+        loaded.judgments.get("test")
+        or loaded.judgments.get("dev")
+        or next(iter(loaded.judgments.values()))
+    )
+    return loaded.corpus, Split(
+        "general", tuple(loaded.queries[q] for q in judgments if q in loaded.queries), judgments
+    )
 
 
 def saved_settings(model: config.Model) -> config.Model:
@@ -327,7 +460,13 @@ def step(context: StepContext) -> dict[str, Any]:
         tuned = systems_of(context, corpus, encoder=bridged, bm25=base.bm25)
         tuned.reranker = base.reranker
     elif folder.is_dir():
-        encoder = load_encoder(saved_settings(settings.model), context.root, cache=context.cache, path=folder, name=TUNED)
+        encoder = load_encoder(
+            saved_settings(settings.model),
+            context.root,
+            cache=context.cache,
+            path=folder,
+            name=TUNED,
+        )
         tuned = systems_of(context, corpus, encoder=encoder, bm25=base.bm25)
         tuned.reranker = base.reranker
     decision = decide(
@@ -347,10 +486,23 @@ def step(context: StepContext) -> dict[str, Any]:
     if bridge is not None and bridge.bridge:
         kept = f"its queries find {bridge.bridge['kept']['recall@10']:.3f} of the new model's ten nearest"
         across = f"judged across the bridge {bridge.id} ({bridge.bridge['kind']}): {kept}"
-        decision.record["bridge"] = {"generation": bridge.id, **bridge.bridge, "fingerprint": bridge.fingerprint.id}
+        decision.record["bridge"] = {
+            "generation": bridge.id,
+            **bridge.bridge,
+            "fingerprint": bridge.fingerprint.id,
+        }
         decision.record["reasons"] = [*decision.record["reasons"], across]
     write_json(context.out / "decision.json", decision.record)
     write_json(context.out / "examples.json", decision.examples)
     write_json(context.out / "margins.json", decision.margins)
-    told = ("verdict", "recommended", "sentence", "primary", "n_queries", "test_looks", "candidates", "comparisons")
+    told = (
+        "verdict",
+        "recommended",
+        "sentence",
+        "primary",
+        "n_queries",
+        "test_looks",
+        "candidates",
+        "comparisons",
+    )
     return {key: decision.record[key] for key in told}

@@ -31,12 +31,18 @@ class Diagnoses:
     summary: Mapping[str, Any]
 
     def __str__(self) -> str:
-        lines = [f"{self.summary['n_failing_queries']} of {self.summary['n_queries']} queries fail, {self.summary['n_failures']} documents"]
-        lines += [f"{n:>6}  {cause:<16} {REMEDIES[cause]}" for cause, n in self.summary["causes"].items()]
+        lines = [
+            f"{self.summary['n_failing_queries']} of {self.summary['n_queries']} queries fail, {self.summary['n_failures']} documents"
+        ]
+        lines += [
+            f"{n:>6}  {cause:<16} {REMEDIES[cause]}" for cause, n in self.summary["causes"].items()
+        ]
         return "\n".join(lines)
 
 
-def diagnose(systems: Systems, splits: Sequence[Split], settings: config.Config, rng: np.random.Generator) -> Diagnoses:
+def diagnose(
+    systems: Systems, splits: Sequence[Split], settings: config.Config, rng: np.random.Generator
+) -> Diagnoses:
     """Name the cause of every failure by executing the repairs.
 
     `splits` are dev and train; a query fails when none of its relevant documents is among the first
@@ -50,7 +56,12 @@ def diagnose(systems: Systems, splits: Sequence[Split], settings: config.Config,
     run = systems.run(systems.base(systems.today), split, how.depth)
     counts = Counter(line["cause"] for line in failures)
     primary = settings.evaluate.primary
-    skipped = Counter(f"{name}: {probe.skipped}" for probes in found.values() for name, probe in probes.items() if probe.skipped)
+    skipped = Counter(
+        f"{name}: {probe.skipped}"
+        for probes in found.values()
+        for name, probe in probes.items()
+        if probe.skipped
+    )
     summary = {
         "n_failures": len(failures),
         "n_failing_queries": len(failing.queries),
@@ -59,16 +70,26 @@ def diagnose(systems: Systems, splits: Sequence[Split], settings: config.Config,
         "splits": list(how.splits),
         "causes": {cause: counts[cause] for cause in CAUSES if counts[cause]},
         "kinds": _kinds(failures),
-        "label_suspects": sum("label_suspect" in line["also"] or line["cause"] == "label_suspect" for line in failures),
+        "label_suspects": sum(
+            "label_suspect" in line["also"] or line["cause"] == "label_suspect" for line in failures
+        ),
         **waterfall(run, split, failures, primary),
         "freshness": _freshness(systems, split, {query.id for query in failing.queries}, grade),
         "not_run": dict(skipped),
-        "examples": _examples(systems, failures, {query.id: query for query in failing.queries}, run, how),
+        "examples": _examples(
+            systems, failures, {query.id: query for query in failing.queries}, run, how
+        ),
     }
     return Diagnoses(failures, summary)
 
 
-def _failing(systems: Systems, splits: Sequence[Split], how: config.Diagnose, grade: int, rng: np.random.Generator) -> tuple[Split, Split]:
+def _failing(
+    systems: Systems,
+    splits: Sequence[Split],
+    how: config.Diagnose,
+    grade: int,
+    rng: np.random.Generator,
+) -> tuple[Split, Split]:
     """The queries that are looked at, and those of them that fail."""
     today = systems.base(systems.today)
     queries: list[Query] = []
@@ -77,11 +98,18 @@ def _failing(systems: Systems, splits: Sequence[Split], how: config.Diagnose, gr
     for split in splits:
         run = systems.run(today, split, how.depth)
         answered = [
-            query for query in split.queries if split.relevant(query.id, grade) and (systems.today != "run" or query.id in run.results)
+            query
+            for query in split.queries
+            if split.relevant(query.id, grade)
+            and (systems.today != "run" or query.id in run.results)
         ]
         queries += answered
         judgments |= {query.id: split.judgments[query.id] for query in answered}
-        failed |= {query.id for query in answered if not set(run.top(query.id, how.k)) & set(split.relevant(query.id, grade))}
+        failed |= {
+            query.id
+            for query in answered
+            if not set(run.top(query.id, how.k)) & set(split.relevant(query.id, grade))
+        }
     if len(failed) > how.limit:
         chosen, count = [], 0
         for place in rng.permutation(len(queries)):
@@ -91,7 +119,9 @@ def _failing(systems: Systems, splits: Sequence[Split], how: config.Diagnose, gr
                 break
         queries = [queries[place] for place in sorted(chosen)]
     split = Split("diagnosed", tuple(queries), judgments)
-    return split, Split("failing", tuple(query for query in queries if query.id in failed), judgments)
+    return split, Split(
+        "failing", tuple(query for query in queries if query.id in failed), judgments
+    )
 
 
 def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Any], k: int) -> dict[str, Any]:
@@ -114,7 +144,9 @@ def _kinds(failures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     return {cause: dict(kinds.most_common()) for cause, kinds in counts.items()}
 
 
-def _freshness(systems: Systems, split: Split, failed: set[str], grade: int) -> dict[str, Any] | None:
+def _freshness(
+    systems: Systems, split: Split, failed: set[str], grade: int
+) -> dict[str, Any] | None:
     """Do failures concentrate on recent documents?"""
     recency = systems.fields.recency()
     if recency is None:
@@ -129,13 +161,19 @@ def _freshness(systems: Systems, split: Split, failed: set[str], grade: int) -> 
 
 
 def _examples(
-    systems: Systems, failures: Sequence[Mapping[str, Any]], queries: Mapping[str, Query], run: Run, how: config.Diagnose
+    systems: Systems,
+    failures: Sequence[Mapping[str, Any]],
+    queries: Mapping[str, Query],
+    run: Run,
+    how: config.Diagnose,
 ) -> dict[str, list[dict[str, Any]]]:
     """Readable examples a cause, one a query."""
     shown: dict[str, list[dict[str, Any]]] = {}
     for line in failures:
         examples = shown.setdefault(line["cause"], [])
-        if len(examples) < how.examples and all(example["query_id"] != line["query_id"] for example in examples):
+        if len(examples) < how.examples and all(
+            example["query_id"] != line["query_id"] for example in examples
+        ):
             above = run.top(line["query_id"], 1)
             examples.append(
                 {
@@ -160,21 +198,35 @@ def label(systems: Systems, doc_id: str, length: int = 120) -> str:
 # -- the story of one pair ----------------------------------------------------------------------------
 
 
-def why(systems: Systems, splits: Sequence[Split], query: str, documents: Sequence[str], settings: config.Config) -> list[dict[str, Any]]:
+def why(
+    systems: Systems,
+    splits: Sequence[Split],
+    query: str,
+    documents: Sequence[str],
+    settings: config.Config,
+) -> list[dict[str, Any]]:
     """The story of a query and each document: probes, cause, and today's list around the document.
 
     `query` is the id of a train or dev query, or any text; without `documents` its relevant ones are
     meant.  Raises DataError for unknown ids.
     """
-    known = next(((one, split) for split in splits for one in split.queries if one.id == query), None)
+    known = next(
+        ((one, split) for split in splits for one in split.queries if one.id == query), None
+    )
     if known is None and (not documents or " " not in query.strip()):
         step = "give the id of a train or dev query, or a text of several words with a document id"
         raise DataError(f"no train or dev query called {query!r}", where="query", next_step=step)
     asked = known[0] if known else Query("your query", query)
     judged = dict(known[1].judgments.get(asked.id, {})) if known else {}
     chosen = list(documents) or [d for d, g in judged.items() if g >= settings.data.min_grade]
-    if documents and (unknown := [d for d in documents if d not in systems.corpus and d not in judged]):
-        raise DataError(f"no document called {unknown[0]!r}", where="document", next_step="check the id in the corpus file")
+    if documents and (
+        unknown := [d for d in documents if d not in systems.corpus and d not in judged]
+    ):
+        raise DataError(
+            f"no document called {unknown[0]!r}",
+            where="document",
+            next_step="check the id in the corpus file",
+        )
     split = Split(f"why {asked.id}", (asked,), {asked.id: judged | dict.fromkeys(chosen, 1)})
     found, diagnoses = diagnosed(systems, split, {asked.id: chosen}, settings)
     run = systems.run(systems.base(systems.today), split, settings.diagnose.depth)
@@ -185,13 +237,28 @@ def why(systems: Systems, splits: Sequence[Split], query: str, documents: Sequen
         rank = run.rank(*pair)
         shown = {*range(1, _AROUND + 1), *(range(rank - 2, rank + 3) if rank else ())}
         rows = [
-            {"rank": place, "id": d, "score": s, "title": label(systems, d), "relevant": split.judgments[asked.id].get(d, 0) > 0}
+            {
+                "rank": place,
+                "id": d,
+                "score": s,
+                "title": label(systems, d),
+                "relevant": split.judgments[asked.id].get(d, 0) > 0,
+            }
             for place, (d, s) in enumerate(hits, start=1)
             if place in shown
         ]
         line = _line(pair, diagnoses[pair], found[pair], settings.diagnose.k)
         fails = rank is None or rank > settings.diagnose.k
-        told.append(line | {"query": asked.text, "document": label(systems, doc_id), "rank": rank, "fails": fails, "around": rows})
+        told.append(
+            line
+            | {
+                "query": asked.text,
+                "document": label(systems, doc_id),
+                "rank": rank,
+                "fails": fails,
+                "around": rows,
+            }
+        )
     return told
 
 
@@ -201,14 +268,23 @@ def step(context: StepContext) -> dict[str, Any]:
     result = diagnose(systems, splits, context.config, random_of(context))
     write_jsonl(context.out / "failures.jsonl", result.failures)
     write_json(context.out / "summary.json", result.summary)
-    told = ("n_failures", "n_failing_queries", "n_queries", "causes", "fine_tuning_ceiling", "label_suspects")
+    told = (
+        "n_failures",
+        "n_failing_queries",
+        "n_queries",
+        "causes",
+        "fine_tuning_ceiling",
+        "label_suspects",
+    )
     return {key: result.summary[key] for key in told}
 
 
 def prepared(context: StepContext) -> tuple[Systems, list[Split]]:
     """Systems with their reranker and the tuned hybrid, and the splits that are diagnosed."""
     systems = systems_of(context, corpus_of(context))
-    names = [name for name in context.config.diagnose.splits if name != "train" or systems.today != "run"]
+    names = [
+        name for name in context.config.diagnose.splits if name != "train" or systems.today != "run"
+    ]
     splits = [split for name in names if (split := split_of(context, name)).queries]
     if systems.today == "convex":
         systems.tune(split_of(context, "dev"), context.config.evaluate.primary)

@@ -33,8 +33,12 @@ class Evaluation:
     def __str__(self) -> str:
         lines = [f"{self.summary['n_queries']} {self.split} queries"]
         for row in self.summary["systems"]:
-            measures = "  ".join(f"{name} {value['mean']:.3f}" for name, value in row["measures"].items())
-            lines.append(f"{row['name']:>8}  {measures}{'   ← today' if row['name'] == self.today else ''}")
+            measures = "  ".join(
+                f"{name} {value['mean']:.3f}" for name, value in row["measures"].items()
+            )
+            lines.append(
+                f"{row['name']:>8}  {measures}{'   ← today' if row['name'] == self.today else ''}"
+            )
         return "\n".join(lines)
 
 
@@ -60,15 +64,25 @@ def evaluate(
     intervals = {name: _measures(scores[name], measures, settings, rng) for name in names}
     slices = slices_of(split, systems.corpus, min_grade, trained)
     today = scores[systems.today]
-    table = slice_table(today, slices, settings.primary, settings.min_slice, rng, settings.resamples)
+    table = slice_table(
+        today, slices, settings.primary, settings.min_slice, rng, settings.resamples
+    )
     summary = {
         "system": describe(systems, systems.today),
         "split": split.name,
         "n_queries": len(today),
         "skipped_queries": len(today.skipped),
         "measures": intervals[systems.today],
-        "slices": {row["slice"]: {"n": row["n"], "measures": {settings.primary: {"mean": row["mean"], "ci": row["ci"]}}} for row in table},
-        "systems": [{"name": name, **describe(systems, name), "measures": intervals[name]} for name in names],
+        "slices": {
+            row["slice"]: {
+                "n": row["n"],
+                "measures": {settings.primary: {"mean": row["mean"], "ci": row["ci"]}},
+            }
+            for row in table
+        },
+        "systems": [
+            {"name": name, **describe(systems, name), "measures": intervals[name]} for name in names
+        ],
     }
     return Evaluation(systems.today, split.name, runs, scores, summary)
 
@@ -85,7 +99,10 @@ def describe(systems: Systems, name: str) -> dict[str, Any]:
             "max_seq_length": systems.encoder.fingerprint.max_seq_length,
         }
     if name in ("bm25", "rrf", "convex"):
-        described |= {"stemmer": systems.config.search.stemmer, "stopwords": systems.config.search.stopwords}
+        described |= {
+            "stemmer": systems.config.search.stemmer,
+            "stopwords": systems.config.search.stopwords,
+        }
     if name == "rrf":
         described["rrf_k"] = systems.config.search.rrf_k
     if name == "convex":
@@ -93,8 +110,13 @@ def describe(systems: Systems, name: str) -> dict[str, Any]:
     return described
 
 
-def _measures(scores: Scores, measures: list[str], settings: config.Evaluate, rng: np.random.Generator) -> dict[str, Any]:
-    return {name: mean_interval(scores.column(name), rng, settings.resamples).as_dict() for name in measures}
+def _measures(
+    scores: Scores, measures: list[str], settings: config.Evaluate, rng: np.random.Generator
+) -> dict[str, Any]:
+    return {
+        name: mean_interval(scores.column(name), rng, settings.resamples).as_dict()
+        for name in measures
+    }
 
 
 def step(context: StepContext) -> dict[str, Any]:

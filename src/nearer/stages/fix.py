@@ -67,20 +67,31 @@ class Fixes:
         lines = [f"{self.ladder['measure']} today {self.ladder['today']:.3f}"]
         for rung in self.ladder["rungs"]:
             told = f"{rung['delta']['mean']:+.3f}" if rung["delta"] else "does not apply"
-            lines.append(f"{'✓' if rung['kept'] else '·'} {rung['fix']:<11} {told}  {rung['label']}")
+            lines.append(
+                f"{'✓' if rung['kept'] else '·'} {rung['fix']:<11} {told}  {rung['label']}"
+            )
         return "\n".join(lines)
 
 
 class Bench:
     """Measures pipelines on dev: the same queries, the same random numbers, each run once."""
 
-    def __init__(self, systems: Systems, dev: Split, settings: config.Config, failures: Sequence[Mapping[str, Any]], seed: int) -> None:
+    def __init__(
+        self,
+        systems: Systems,
+        dev: Split,
+        settings: config.Config,
+        failures: Sequence[Mapping[str, Any]],
+        seed: int,
+    ) -> None:
         self.systems, self.dev, self.settings, self._seed = systems, dev, settings, seed
         known = {query.id for query in dev.queries}
         self._failures = [line for line in failures if line["query_id"] in known]
         self._primary = settings.evaluate.primary
         self._measures = list(dict.fromkeys([self._primary, *settings.evaluate.measures]))
-        self._relevant = {query.id: set(dev.relevant(query.id, settings.data.min_grade)) for query in dev.queries}
+        self._relevant = {
+            query.id: set(dev.relevant(query.id, settings.data.min_grade)) for query in dev.queries
+        }
         self._costs: dict[Any, float | None] = {}
         self._scores: dict[Pipeline, Scores] = {}
 
@@ -102,36 +113,62 @@ class Bench:
         """Paired comparison; the error rate is shared among as many variants as were tried."""
         before, after = (self.scores(pipeline).column(self._primary) for pipeline in (base, other))
         alpha = self.settings.decide.alpha / max(1, tried)
-        return compare(before, after, np.random.default_rng(self._seed), self.settings.evaluate.resamples, alpha)
+        return compare(
+            before,
+            after,
+            np.random.default_rng(self._seed),
+            self.settings.evaluate.resamples,
+            alpha,
+        )
 
     def moved(self, base: Pipeline, other: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Queries repaired and broken: a relevant document enters the first k, or the last one leaves."""
-        before, after = ({query_id for query_id in self._relevant if self._finds(pipeline, query_id)} for pipeline in (base, other))
+        before, after = (
+            {query_id for query_id in self._relevant if self._finds(pipeline, query_id)}
+            for pipeline in (base, other)
+        )
         return tuple(sorted(after - before)), tuple(sorted(before - after))
 
     def _finds(self, pipeline: Pipeline, query_id: str) -> bool:
-        return bool(self._relevant[query_id].intersection(self.run(pipeline).top(query_id, self.settings.diagnose.k)))
+        return bool(
+            self._relevant[query_id].intersection(
+                self.run(pipeline).top(query_id, self.settings.diagnose.k)
+            )
+        )
 
     def failures_repaired(self, pipeline: Pipeline) -> dict[str, list[int]]:
         """Cause → [diagnosed failures whose document is among the first k now, all of them], on dev."""
         told: dict[str, list[int]] = {}
         for line in self._failures:
             counts = told.setdefault(line["cause"], [0, 0])
-            counts[0] += line["doc_id"] in self.run(pipeline).top(line["query_id"], self.settings.diagnose.k)
+            counts[0] += line["doc_id"] in self.run(pipeline).top(
+                line["query_id"], self.settings.diagnose.k
+            )
             counts[1] += 1
         return told
 
     def trial(self, fix: Fix, base: Pipeline, pipeline: Pipeline) -> Trial:
         scores, moved = self.scores(pipeline), self.moved(base, pipeline)
         means = {name: round(scores.mean(name), 6) for name in self._measures}
-        return Trial(fix.name, pipeline, means, self.gain(base, pipeline), *moved, fix.needs, self.cost(pipeline))
+        return Trial(
+            fix.name,
+            pipeline,
+            means,
+            self.gain(base, pipeline),
+            *moved,
+            fix.needs,
+            self.cost(pipeline),
+        )
 
     def cost(self, pipeline: Pipeline) -> dict[str, Any]:
         """Latency, size, time to build; and how much of the corpus a filter leaves."""
         timed = self.dev.queries[: _TIMED_RERANK if pipeline.rerank else _TIMED]
         latency = self.systems.latency(pipeline, timed)
         told: dict[str, Any] = latency.as_dict() if latency else {"p50_ms": None, "p95_ms": None}
-        told |= {"index_bytes": self.systems.index_bytes(pipeline), "build_seconds": self._build_seconds(pipeline)}
+        told |= {
+            "index_bytes": self.systems.index_bytes(pipeline),
+            "build_seconds": self._build_seconds(pipeline),
+        }
         if pipeline.filters != "ignore":
             told["selectivity"] = self._selectivity(pipeline)
         return told
@@ -149,13 +186,23 @@ class Bench:
 
     def _selectivity(self, pipeline: Pipeline) -> float:
         """Mean share of the documents that the filters leave, over the queries that have one."""
-        allowed = self.systems.eligible("inferred" if pipeline.filters == "boost" else pipeline.filters)
-        shares = [mask.mean() for query in self.dev.queries if allowed is not None and (mask := allowed(query)) is not None]
+        allowed = self.systems.eligible(
+            "inferred" if pipeline.filters == "boost" else pipeline.filters
+        )
+        shares = [
+            mask.mean()
+            for query in self.dev.queries
+            if allowed is not None and (mask := allowed(query)) is not None
+        ]
         return round(float(np.mean(shares)), 4) if shares else 1.0
 
 
 def try_fixes(
-    systems: Systems, dev: Split, settings: config.Config, rng: np.random.Generator, failures: Sequence[Mapping[str, Any]] = ()
+    systems: Systems,
+    dev: Split,
+    settings: config.Config,
+    rng: np.random.Generator,
+    failures: Sequence[Mapping[str, Any]] = (),
 ) -> Fixes:
     """Measure every simpler fix on dev, alone and then one on top of the other.
 
@@ -169,7 +216,9 @@ def try_fixes(
     with progress.task("fixes", len(fixes), "fixes") as bar:
         for fix in fixes:
             bar.note(fix.name)
-            tried[fix.name] = [bench.tuned(pipeline) for pipeline in fix.variants(today, systems, dev)]
+            tried[fix.name] = [
+                bench.tuned(pipeline) for pipeline in fix.variants(today, systems, dev)
+            ]
             for pipeline in tried[fix.name]:
                 bench.run(pipeline)
             bar.advance()
@@ -186,9 +235,19 @@ def _ladder(bench: Bench, fixes: Sequence[Fix], today: Pipeline) -> dict[str, An
     current, rungs = today, []
     least = bench.settings.decide.min_gain / 2
     for fix in fixes:
-        variants = [bench.tuned(pipeline) for pipeline in fix.variants(current, bench.systems, bench.dev)]
+        variants = [
+            bench.tuned(pipeline) for pipeline in fix.variants(current, bench.systems, bench.dev)
+        ]
         if not variants:
-            rungs.append({"fix": fix.name, "kept": False, "label": "does not apply here", "delta": None, "needs": fix.needs})
+            rungs.append(
+                {
+                    "fix": fix.name,
+                    "kept": False,
+                    "label": "does not apply here",
+                    "delta": None,
+                    "needs": fix.needs,
+                }
+            )
             continue
         best = max(variants, key=bench.mean)
         gain = bench.gain(current, best, len(variants))

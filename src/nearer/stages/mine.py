@@ -35,7 +35,9 @@ def similarity_of(systems: Systems, train: Split) -> Similarity:
     return similarity
 
 
-def mine_training_files(examples: Sequence[Example], held_out: HeldOut) -> tuple[list[Example], dict[str, int], dict[str, int]]:
+def mine_training_files(
+    examples: Sequence[Example], held_out: HeldOut
+) -> tuple[list[Example], dict[str, int], dict[str, int]]:
     """Examples of a plain training file, without those that meet a held-out query or repeat.
 
     Returns examples, dropped by reason, and collisions by kind.
@@ -50,7 +52,9 @@ def mine_training_files(examples: Sequence[Example], held_out: HeldOut) -> tuple
         pair = (" ".join(text.casefold().split()), " ".join(example.positive.casefold().split()))
         if collision:
             leakage[collision] = leakage.get(collision, 0) + 1
-        reason = "query also held out" if collision else "the same pair again" if pair in seen else None
+        reason = (
+            "query also held out" if collision else "the same pair again" if pair in seen else None
+        )
         reason = reason or ("query and positive are the same text" if pair[0] == pair[1] else None)
         if reason:
             dropped[reason] = dropped.get(reason, 0) + 1
@@ -87,8 +91,14 @@ def mine_examples(
     more, dropped, leakage = mine_training_files(load_training(settings.data, root), held_out)
     return Mined(
         (*mined.examples, *more),
-        {reason: mined.dropped.get(reason, 0) + dropped.get(reason, 0) for reason in {*mined.dropped, *dropped}},
-        {kind: mined.leakage.get(kind, 0) + leakage.get(kind, 0) for kind in {*mined.leakage, *leakage}},
+        {
+            reason: mined.dropped.get(reason, 0) + dropped.get(reason, 0)
+            for reason in {*mined.dropped, *dropped}
+        },
+        {
+            kind: mined.leakage.get(kind, 0) + leakage.get(kind, 0)
+            for kind in {*mined.leakage, *leakage}
+        },
     )
 
 
@@ -97,7 +107,15 @@ def step(context: StepContext) -> dict[str, Any]:
     held_out = HeldOut.load(context.earlier("check/heldout.npz"))
     duplicates = Duplicates.read(context.earlier("check/near_duplicates.json"))
     systems = systems_of(context, corpus_of(context))
-    mined = mine_examples(systems, split_of(context, "train"), context.config, held_out, duplicates, random_of(context), context.root)
+    mined = mine_examples(
+        systems,
+        split_of(context, "train"),
+        context.config,
+        held_out,
+        duplicates,
+        random_of(context),
+        context.root,
+    )
     write_jsonl(context.out / "examples.jsonl", (example.as_dict() for example in mined.examples))
     summary = mined.summary()
     write_json(context.out / "summary.json", summary)

@@ -69,7 +69,9 @@ _FAMILY = {
 _VOCABULARY = ("vocabulary gap", "unknown term")  # kinds of semantic failures
 
 
-def look(generations: Generations, since: date | None = None, *, watching: bool = False) -> list[Report]:
+def look(
+    generations: Generations, since: date | None = None, *, watching: bool = False
+) -> list[Report]:
     """Judge the newest day of the traffic log, or each day from `since` on, and keep what was found.
 
     `watching` judges a day as a whole once it is over, and before that facts and canary queries
@@ -81,30 +83,44 @@ def look(generations: Generations, since: date | None = None, *, watching: bool 
     days = sorted(date.fromisoformat(path.stem) for path in folder.glob("????-??-??.jsonl"))
     if not days or (since and days[-1] < since):
         what = f"no traffic since {since}" if days else "no traffic was logged"
-        raise DataError(what, where=str(folder), next_step="nearer serve writes it, nearer log import reads that of another system")
+        raise DataError(
+            what,
+            where=str(folder),
+            next_step="nearer serve writes it, nearer log import reads that of another system",
+        )
     chosen = [day for day in days if day >= since] if since else days[-1:]
     if watching:
         over = [day for day in days if day < now][-1:]
-        chosen = sorted({day for day in over if WHOLE not in series.judged(day.isoformat())} | {days[-1]})
+        chosen = sorted(
+            {day for day in over if WHOLE not in series.judged(day.isoformat())} | {days[-1]}
+        )
     project, reports = _Project(generations), []
     with progress.task("monitor", len(chosen), "days") as bar:
         for day in chosen:
             bar.note(day.isoformat())
-            reports.append(_judge(project, day, days, series, over=day < now, whole=not watching or day < now))
+            reports.append(
+                _judge(project, day, days, series, over=day < now, whole=not watching or day < now)
+            )
             bar.advance()
     write_json(root / "monitor" / "report.json", reports[-1].as_dict())
-    write_text(root / "monitor" / "metrics.prom", metrics(reports[-1], datetime.now(UTC).timestamp()))
+    write_text(
+        root / "monitor" / "metrics.prom", metrics(reports[-1], datetime.now(UTC).timestamp())
+    )
     return reports
 
 
-def _judge(project: _Project, day: date, days: Sequence[date], series: Series, *, over: bool, whole: bool) -> Report:
+def _judge(
+    project: _Project, day: date, days: Sequence[date], series: Series, *, over: bool, whole: bool
+) -> Report:
     generations, name, newest = project.generations, day.isoformat(), day == days[-1]
     settings = generations.config
     today, reference = project.traffic(day, day), project.reference_days(day, days)
     rng = np.random.default_rng([settings.seed, day.toordinal()])
     generation = project.answering(day, today)
     canaries = project.canaries() if newest else None
-    before = series.baseline(generation, settings.evaluate.primary, canaries.values) if canaries else {}
+    before = (
+        series.baseline(generation, settings.evaluate.primary, canaries.values) if canaries else {}
+    )
     fresh = project.fresh(day) if canaries else None
     measured = Labelled(canaries.queries, *_columns(canaries, before)) if canaries else None
     seen = Seen(
@@ -116,7 +132,9 @@ def _judge(project: _Project, day: date, days: Sequence[date], series: Series, *
         project.reference(reference, len(today), rng) if whole else None,
         project.known if whole else frozenset(),
         measured,
-        Labelled(fresh.queries, _columns(fresh, fresh.values)[0], measured.before) if fresh and measured else None,
+        Labelled(fresh.queries, _columns(fresh, fresh.values)[0], measured.before)
+        if fresh and measured
+        else None,
         project.freshness if newest else None,
         project.moves,
         project.broken if newest else None,
@@ -130,7 +148,9 @@ def _judge(project: _Project, day: date, days: Sequence[date], series: Series, *
         diagnose=lambda ids: project.diagnosis(ids, [one for one in (canaries, fresh) if one]),
         min_slice=settings.evaluate.min_slice,
     )
-    series.append(name, report.series, report.alerts, [*report.conditions, *([WHOLE] if over else [])])
+    series.append(
+        name, report.series, report.alerts, [*report.conditions, *([WHOLE] if over else [])]
+    )
     return report
 
 
@@ -145,14 +165,20 @@ class _Measured:
 
 
 def _columns(measured: _Measured, before: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.array([one[query.id] for query in measured.queries]) for one in (measured.values, before))  # type: ignore[return-value]
+    return tuple(
+        np.array([one[query.id] for query in measured.queries]) for one in (measured.values, before)
+    )  # type: ignore[return-value]
 
 
 class _Project:
     """What the days of one look share, each read at most once."""
 
     def __init__(self, generations: Generations) -> None:
-        self.generations, self._config, self._root = generations, generations.config, generations.root
+        self.generations, self._config, self._root = (
+            generations,
+            generations.config,
+            generations.root,
+        )
         self.moves = [
             (datetime.fromisoformat(line["time"]), str(line["to"]))
             for line in generations.history()
@@ -180,11 +206,17 @@ class _Project:
         since = [one for one in earlier if not moved or one >= moved[-1]]
         return [self.traffic(one, one) for one in (since[:count] or earlier[-count:])]
 
-    def reference(self, days: Sequence[Sequence[Request]], n: int, rng: np.random.Generator) -> Asked | None:
+    def reference(
+        self, days: Sequence[Sequence[Request]], n: int, rng: np.random.Generator
+    ) -> Asked | None:
         """Training-time queries; or as many requests of the reference days as the day has, because more would hold rarer queries."""
         folder = self._root / "runs" / self._config.run / "check" / "split"
         if self._config.monitor.reference == "data" and (folder / "dev").is_dir():
-            return self.asked(query.text for name in ("train", "dev") for query in read_split(folder, name).queries)
+            return self.asked(
+                query.text
+                for name in ("train", "dev")
+                for query in read_split(folder, name).queries
+            )
         texts = [one.query for day in days for one in day]
         return self.asked(texts[place] for place in rng.permutation(len(texts))[:n].tolist())
 
@@ -195,9 +227,15 @@ class _Project:
             if (encoder := self._encoder) is None:
                 return None
             cache = EmbeddingCache(self._root / "runs" / ".cache", encoder.fingerprint)
-            vectors = cache.through(missing, "monitor\0query\0", lambda texts: encoder.encode(texts, "query"))
+            vectors = cache.through(
+                missing, "monitor\0query\0", lambda texts: encoder.encode(texts, "query")
+            )
             self._vectors |= dict(zip(missing, vectors, strict=True))
-        return Asked(distinct, np.stack([self._vectors[text] for text in distinct])) if distinct else None
+        return (
+            Asked(distinct, np.stack([self._vectors[text] for text in distinct]))
+            if distinct
+            else None
+        )
 
     # -- the active generation -------------------------------------------------------------------
 
@@ -234,7 +272,11 @@ class _Project:
     @cached_property
     def _held(self) -> Mapping[str, str]:
         """Document id → content hash of what the active generation holds."""
-        return self.generations.store(self._manifest.store).hashes(self._manifest.space) if self._manifest else {}
+        return (
+            self.generations.store(self._manifest.store).hashes(self._manifest.space)
+            if self._manifest
+            else {}
+        )
 
     @cached_property
     def _documents(self) -> tuple[Freshness, frozenset[str]]:
@@ -249,7 +291,9 @@ class _Project:
             known |= words
             stale = held is None or held != document_hash(document)
             if stale:
-                (missing if held is None else changed).append(f"{document.id}  {document.title or document.text[:80]}".strip())
+                (missing if held is None else changed).append(
+                    f"{document.id}  {document.title or document.text[:80]}".strip()
+                )
             if (stale and len(said[1]) < _SHOWN) or (not stale and place % every == 0):
                 said[stale].append(words)
         extra = [doc_id for doc_id in self._held if doc_id not in self._corpus]
@@ -275,26 +319,40 @@ class _Project:
     def canaries(self) -> _Measured | None:
         """Canary queries (the dev queries, unless `index.canaries` names others) with their judgments."""
         dev, chosen = frozen_split(self._root, self._config.run, "dev"), self._config.index.canaries
-        queries = tuple(read_queries(sources.named(self._root, chosen, "index.canaries")).values()) if chosen else dev.queries
-        return self._measured(Split("canaries", queries, {**dev.judgments, **self._judgments}), as_judged=True)
+        queries = (
+            tuple(read_queries(sources.named(self._root, chosen, "index.canaries")).values())
+            if chosen
+            else dev.queries
+        )
+        return self._measured(
+            Split("canaries", queries, {**dev.judgments, **self._judgments}), as_judged=True
+        )
 
     def fresh(self, day: date) -> _Measured | None:
         """Requests of the last days that were judged, each text once."""
         first = day - timedelta(days=self._config.monitor.reference_days)
-        found = {one.query: one for one in self.traffic(first, day) if one.request_id in self._judgments}
+        found = {
+            one.query: one for one in self.traffic(first, day) if one.request_id in self._judgments
+        }
         queries = tuple(Query(one.request_id, one.query, one.filter) for one in found.values())
         return self._measured(Split("judged requests", queries, self._judgments))
 
     def _measured(self, split: Split, *, as_judged: bool = False) -> _Measured | None:
         served, primary = self._opened[0], self._config.evaluate.primary
-        queries = [query for query in split.queries if any(grade > 0 for grade in split.judgments.get(query.id, {}).values())]
+        queries = [
+            query
+            for query in split.queries
+            if any(grade > 0 for grade in split.judgments.get(query.id, {}).values())
+        ]
         if served is None or not queries:
             return None
         asked = served.as_judged(queries) if as_judged else queries
         run = served.search(asked, self._config.evaluate.depth)
         scores = score(run, split, [primary], bool(self._config.data.item_to_item))
         values = dict(zip(scores.query_ids, scores.column(primary).tolist(), strict=True))
-        return _Measured([query for query in queries if query.id in values], values, run, split.judgments)
+        return _Measured(
+            [query for query in queries if query.id in values], values, run, split.judgments
+        )
 
     def diagnosis(self, ids: Sequence[str], measured: Sequence[_Measured]) -> dict[str, Any] | None:
         """Why judged queries no longer find what is relevant: missing documents, metadata, vocabulary or semantics.
@@ -302,43 +360,86 @@ class _Project:
         A document that the index lacks is told at once; the others go through the probes of `nearer
         diagnose`, with what the active generation answered as today's results.
         """
-        one = next((one for one in measured if any(query.id in set(ids) for query in one.queries)), None)
+        one = next(
+            (one for one in measured if any(query.id in set(ids) for query in one.queries)), None
+        )
         if one is None or self._manifest is None:
             return None
         grade, k = self._config.data.min_grade, self._config.diagnose.k
         queries = {query.id: query for query in one.queries if query.id in set(ids)}
         top = {query_id: set(one.run.top(query_id, k)) for query_id in queries}
-        wanted = {q: [d for d, g in one.judgments[q].items() if g >= grade and d not in top[q]] for q in queries}
+        wanted = {
+            q: [d for d, g in one.judgments[q].items() if g >= grade and d not in top[q]]
+            for q in queries
+        }
         wanted = dict([(q, documents) for q, documents in wanted.items() if documents][:_DIAGNOSED])
         lost = {
-            (q, d): "missing_document" for q, documents in wanted.items() for d in documents if d in self._corpus and d not in self._held
+            (q, d): "missing_document"
+            for q, documents in wanted.items()
+            for d in documents
+            if d in self._corpus and d not in self._held
         }
-        lines = [(pair, cause, "", "it is in the corpus, but not in the index") for pair, cause in lost.items()]
-        left = {q: some for q, documents in wanted.items() if (some := [d for d in documents if (q, d) not in lost])}
+        lines = [
+            (pair, cause, "", "it is in the corpus, but not in the index")
+            for pair, cause in lost.items()
+        ]
+        left = {
+            q: some
+            for q, documents in wanted.items()
+            if (some := [d for d in documents if (q, d) not in lost])
+        }
         if left:
-            failing = Split("affected", tuple(queries[q] for q in left), {q: one.judgments[q] for q in left})
-            _, found = diagnosed(self._systems(self._manifest, one.run, left), failing, left, self._config, tried_only=True)
+            failing = Split(
+                "affected", tuple(queries[q] for q in left), {q: one.judgments[q] for q in left}
+            )
+            _, found = diagnosed(
+                self._systems(self._manifest, one.run, left),
+                failing,
+                left,
+                self._config,
+                tried_only=True,
+            )
             lines += [(pair, told.cause, told.kind, told.evidence) for pair, told in found.items()]
         return _summary(lines, queries, self._manifest.id) if lines else None
 
     def _systems(self, manifest: Manifest, run: Run, ids: Iterable[str]) -> Systems:
         """The systems that a diagnosis compares: the generation's own model, and its answers as today's system."""
         path = self._root / "monitor" / "canaries.trec"
-        kept = {query_id: [hit for hit in run.results[query_id] if hit[0] in self._corpus] for query_id in ids}
+        kept = {
+            query_id: [hit for hit in run.results[query_id] if hit[0] in self._corpus]
+            for query_id in ids
+        }
         write_run(path, Run("active", kept))
-        own = {name: getattr(manifest.fingerprint, name) for name in ("query_prompt", "document_prompt", "max_seq_length", "precision")}
-        model = self._config.model.model_copy(update={"name": str(self.generations.path(manifest.id) / "model"), **own})
-        search = self._config.search.model_copy(update={"system": "run", "run": str(path), "chunker": manifest.chunker})
+        own = {
+            name: getattr(manifest.fingerprint, name)
+            for name in ("query_prompt", "document_prompt", "max_seq_length", "precision")
+        }
+        model = self._config.model.model_copy(
+            update={"name": str(self.generations.path(manifest.id) / "model"), **own}
+        )
+        search = self._config.search.model_copy(
+            update={"system": "run", "run": str(path), "chunker": manifest.chunker}
+        )
         settings: Config = self._config.model_copy(update={"model": model, "search": search})
         cache, item_to_item = self._root / "runs" / ".cache", bool(self._config.data.item_to_item)
         return Systems(settings, self._root, self._corpus, cache=cache, item_to_item=item_to_item)
 
 
-def _summary(lines: Sequence[tuple[tuple[str, str], str, str, str]], queries: Mapping[str, Query], generation: str) -> dict[str, Any]:
+def _summary(
+    lines: Sequence[tuple[tuple[str, str], str, str, str]],
+    queries: Mapping[str, Query],
+    generation: str,
+) -> dict[str, Any]:
     """The answer of a diagnosis: the family of causes that most failures have."""
-    kinds = Counter("vocabulary" if kind in _VOCABULARY else _FAMILY.get(cause, "search") for _, cause, kind, _ in lines)
+    kinds = Counter(
+        "vocabulary" if kind in _VOCABULARY else _FAMILY.get(cause, "search")
+        for _, cause, kind, _ in lines
+    )
     answer = min(kinds, key=lambda name: (-kinds[name], list(ANSWERS).index(name)))
-    examples = [{"query": queries[q].text, "doc_id": d, "cause": cause, "evidence": why} for (q, d), cause, _, why in lines[:10]]
+    examples = [
+        {"query": queries[q].text, "doc_id": d, "cause": cause, "evidence": why}
+        for (q, d), cause, _, why in lines[:10]
+    ]
     return {
         "answer": answer,
         "do": ANSWERS[answer].replace("ID", generation),
@@ -357,10 +458,22 @@ def metrics(report: Report, now: float) -> str:
         "# TYPE nearer_monitor_last_run_timestamp_seconds gauge",
     ]
     lines += [f"nearer_monitor_last_run_timestamp_seconds {now:.0f}"]
-    lines += ["# HELP nearer_monitor_alert 1 where a condition fires.", "# TYPE nearer_monitor_alert gauge"]
-    lines += [f'nearer_monitor_alert{{condition="{name}"}} {int(name in firing)}' for name in report.conditions]
-    lines += ["# HELP nearer_monitor_value Latest value of a series.", "# TYPE nearer_monitor_value gauge"]
-    lines += [f'nearer_monitor_value{{name="{row.name}",slice="{_label(row.slice)}"}} {row.value}' for row in report.series]
+    lines += [
+        "# HELP nearer_monitor_alert 1 where a condition fires.",
+        "# TYPE nearer_monitor_alert gauge",
+    ]
+    lines += [
+        f'nearer_monitor_alert{{condition="{name}"}} {int(name in firing)}'
+        for name in report.conditions
+    ]
+    lines += [
+        "# HELP nearer_monitor_value Latest value of a series.",
+        "# TYPE nearer_monitor_value gauge",
+    ]
+    lines += [
+        f'nearer_monitor_value{{name="{row.name}",slice="{_label(row.slice)}"}} {row.value}'
+        for row in report.series
+    ]
     return "\n".join(lines) + "\n"
 
 

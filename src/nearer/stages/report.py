@@ -14,7 +14,16 @@ from nearer.report import markdown, page
 from nearer.report.content import ReportData
 from nearer.workspace import STEP, StepContext
 
-PACKAGES = ("nearer", "sentence-transformers", "transformers", "torch", "numpy", "scipy", "bm25s", "ir-measures")
+PACKAGES = (
+    "nearer",
+    "sentence-transformers",
+    "transformers",
+    "torch",
+    "numpy",
+    "scipy",
+    "bm25s",
+    "ir-measures",
+)
 
 
 def step(context: StepContext) -> dict[str, Any]:
@@ -25,13 +34,20 @@ def step(context: StepContext) -> dict[str, Any]:
     files.write_text(context.out / "report.html", html)
     files.write_text(context.out / "report.md", markdown.render(data))
     # The work folder is renamed to run_dir/report when the step returns.
-    return {"html": str(context.run_dir / context.stage.name / "report.html"), "bytes": len(html.encode("utf-8"))}
+    return {
+        "html": str(context.run_dir / context.stage.name / "report.html"),
+        "bytes": len(html.encode("utf-8")),
+    }
 
 
 def load(run_dir: Path) -> ReportData:
     """The files of a run as values; missing ones are empty.  Raises DataError for one that is damaged."""
     history, trials = run_dir / "train/history.jsonl", run_dir / "fix/trials.jsonl"
-    steps = {stage.name: _object(run_dir / stage.name / STEP) for stage in STAGES if stage.name != "report"}
+    steps = {
+        stage.name: _object(run_dir / stage.name / STEP)
+        for stage in STAGES
+        if stage.name != "report"
+    }
     return ReportData(
         run=run_dir.name,
         decision=_object(run_dir / "decide/decision.json"),
@@ -63,5 +79,9 @@ def _versions() -> dict[str, str]:
 def _object(path: Path) -> dict[str, Any]:
     value = files.read_json(path) if path.is_file() else {}
     if not isinstance(value, dict):
-        raise DataError("must hold a JSON object", where=str(path), next_step="restore the file or rerun its stage with --force")
+        raise DataError(
+            "must hold a JSON object",
+            where=str(path),
+            next_step="restore the file or rerun its stage with --force",
+        )
     return value

@@ -36,16 +36,24 @@ _BATCH = 32
 def compare(live: Sequence[Hit], candidate: Sequence[Hit], k: int) -> dict[str, Any]:
     """How far two answers to one query agree: {overlap, rbo, top1_changed}, the first two 0..1."""
     a, b = [doc_id for doc_id, _ in live[:k]], [doc_id for doc_id, _ in candidate[:k]]
-    return {"overlap": round(overlap(a, b, k), 4), "rbo": round(rank_biased_overlap(a, b), 4), "top1_changed": a[:1] != b[:1]}
+    return {
+        "overlap": round(overlap(a, b, k), 4),
+        "rbo": round(rank_biased_overlap(a, b), 4),
+        "top1_changed": a[:1] != b[:1],
+    }
 
 
-def replay(requests: Sequence[Request], live: Served, candidate: Served, settings: config.Shadow) -> list[Request]:
+def replay(
+    requests: Sequence[Request], live: Served, candidate: Served, settings: config.Shadow
+) -> list[Request]:
     """Logged queries asked again of two generations: what a shadow would have logged."""
     told: list[Request] = []
     with progress.task("replay", len(requests), "queries") as bar:
         for start in range(0, len(requests), _BATCH):
             block = requests[start : start + _BATCH]
-            queries = [Query(str(number), one.query, one.filter) for number, one in enumerate(block)]
+            queries = [
+                Query(str(number), one.query, one.filter) for number, one in enumerate(block)
+            ]
             found, seconds = [], []
             for served in (live, candidate):
                 started = time.perf_counter()
@@ -53,10 +61,17 @@ def replay(requests: Sequence[Request], live: Served, candidate: Served, setting
                 seconds.append(time.perf_counter() - started)
             for number, one in enumerate(block):
                 first, second = (tuple(results[str(number)]) for results in found)
-                shadow: dict[str, Any] = {"generation": candidate.id, "latency_ms": 1000 * seconds[1] / len(block)}
+                shadow: dict[str, Any] = {
+                    "generation": candidate.id,
+                    "latency_ms": 1000 * seconds[1] / len(block),
+                }
                 shadow |= compare(first, second, settings.k) | {"results": ranked(second)}
                 latency = 1000 * seconds[0] / len(block)
-                told.append(replace(one, generation=live.id, results=first, latency_ms=latency, shadow=shadow))
+                told.append(
+                    replace(
+                        one, generation=live.id, results=first, latency_ms=latency, shadow=shadow
+                    )
+                )
             bar.advance(len(block))
     return told
 
@@ -77,35 +92,67 @@ def report(
     `timed` says that both were timed alike (a replay): a live shadow waits for everybody else, so
     that its latency says little about the candidate.
     """
-    mine = [one for one in requests if one.generation == live and one.shadow and one.shadow.get("generation") == candidate]
+    mine = [
+        one
+        for one in requests
+        if one.generation == live and one.shadow and one.shadow.get("generation") == candidate
+    ]
     done = [one for one in mine if one.shadow and "error" not in one.shadow]
     shadows = [dict(one.shadow or {}) for one in done]
     hits = [_hits(shadow) for shadow in shadows]
-    columns = {name: np.array([float(shadow[name]) for shadow in shadows]) for name in ("overlap", "rbo", "top1_changed")}
-    told: dict[str, Any] = {"live": live, "candidate": candidate, "queries": len(done), "failed": len(mine) - len(done), "k": settings.k}
+    columns = {
+        name: np.array([float(shadow[name]) for shadow in shadows])
+        for name in ("overlap", "rbo", "top1_changed")
+    }
+    told: dict[str, Any] = {
+        "live": live,
+        "candidate": candidate,
+        "queries": len(done),
+        "failed": len(mine) - len(done),
+        "k": settings.k,
+    }
     told["timed"] = timed
     if not done:
         return told | {"verdict": "inconclusive", "reasons": ["no compared query yet"]}
-    told["agreement"] = {name: mean_interval(column, rng).as_dict() for name, column in columns.items()}
-    times = {"live": [one.latency_ms for one in done], "candidate": [float(shadow["latency_ms"]) for shadow in shadows]}
-    told["latency_ms"] = {
-        side: {name: round(float(np.percentile(all_, q)), 3) for name, q in (("p50", 50), ("p95", 95))} for side, all_ in times.items()
+    told["agreement"] = {
+        name: mean_interval(column, rng).as_dict() for name, column in columns.items()
     }
-    told["empty"] = {"live": sum(not one.results for one in done), "candidate": sum(not one for one in hits)}
+    times = {
+        "live": [one.latency_ms for one in done],
+        "candidate": [float(shadow["latency_ms"]) for shadow in shadows],
+    }
+    told["latency_ms"] = {
+        side: {
+            name: round(float(np.percentile(all_, q)), 3) for name, q in (("p50", 50), ("p95", 95))
+        }
+        for side, all_ in times.items()
+    }
+    told["empty"] = {
+        "live": sum(not one.results for one in done),
+        "candidate": sum(not one for one in hits),
+    }
     told["judged"] = _judged(done, hits, settings, rng, judgments or {})
     told["verdict"], told["reasons"] = _verdict(told, settings)
     return told
 
 
 def _judged(
-    done: Sequence[Request], hits: Sequence[Sequence[Hit]], settings: config.Shadow, rng: np.random.Generator, judgments: Judgments
+    done: Sequence[Request],
+    hits: Sequence[Sequence[Hit]],
+    settings: config.Shadow,
+    rng: np.random.Generator,
+    judgments: Judgments,
 ) -> dict[str, Any] | None:
     """nDCG of both sides on the queries that somebody judged, each text once."""
     asked = {normalise(one.query): number for number, one in enumerate(done)}
     known = {text: number for text, number in asked.items() if judgments.get(text)}
     if len(known) < 2:
         return None
-    split = Split("shadow", tuple(Query(text, text) for text in known), {text: judgments[text] for text in known})
+    split = Split(
+        "shadow",
+        tuple(Query(text, text) for text in known),
+        {text: judgments[text] for text in known},
+    )
     measure = f"nDCG@{settings.k}"
     runs = [
         Run(name, {text: list(side[n]) for text, n in known.items()})
@@ -113,7 +160,13 @@ def _judged(
     ]
     before, after = (score(run, split, [measure]).column(measure) for run in runs)
     difference = compare_paired(before, after, rng).as_dict()
-    return {"queries": len(known), "measure": measure, "live": float(before.mean()), "candidate": float(after.mean()), **difference}
+    return {
+        "queries": len(known),
+        "measure": measure,
+        "live": float(before.mean()),
+        "candidate": float(after.mean()),
+        **difference,
+    }
 
 
 def _verdict(told: Mapping[str, Any], settings: config.Shadow) -> tuple[str, list[str]]:
@@ -124,26 +177,36 @@ def _verdict(told: Mapping[str, Any], settings: config.Shadow) -> tuple[str, lis
     if told["failed"] > _FAILED * (n + told["failed"]):
         wrong.append(f"{told['failed']} of {n + told['failed']} shadow queries failed")
     if told["empty"]["candidate"] > told["empty"]["live"] + max(1, _FAILED * n):
-        wrong.append(f"{told['empty']['candidate']} queries find nothing, against {told['empty']['live']}")
+        wrong.append(
+            f"{told['empty']['candidate']} queries find nothing, against {told['empty']['live']}"
+        )
     if told["timed"] and ratio > settings.latency_ratio:
         wrong.append(f"p95 is {ratio:.2f} times the live one (at most {settings.latency_ratio:g})")
     if judged and judged["ci"][1] < 0:
-        wrong.append(f"{judged['measure']} falls by {-judged['delta']:.3f} on {judged['queries']} judged queries")
+        wrong.append(
+            f"{judged['measure']} falls by {-judged['delta']:.3f} on {judged['queries']} judged queries"
+        )
     if wrong:
         return "fail", wrong
     if n < settings.min_queries:
         return "inconclusive", [f"{n} compared queries, {settings.min_queries} are asked for"]
-    found = f"{n} queries compared" + (f", p95 {ratio:.2f} times the live one" if told["timed"] else "")
+    found = f"{n} queries compared" + (
+        f", p95 {ratio:.2f} times the live one" if told["timed"] else ""
+    )
     return "pass", [
         found,
-        f"{judged['measure']} {judged['delta']:+.3f} on {judged['queries']} judged queries" if judged else "none is judged",
+        f"{judged['measure']} {judged['delta']:+.3f} on {judged['queries']} judged queries"
+        if judged
+        else "none is judged",
     ]
 
 
 # -- interleaving and canary ----------------------------------------------------------------------
 
 
-def guard(requests: Sequence[Request], rollout: Rollout, settings: config.Shadow, now: datetime) -> dict[str, Any]:
+def guard(
+    requests: Sequence[Request], rollout: Rollout, settings: config.Shadow, now: datetime
+) -> dict[str, Any]:
     """Outcomes of an interleaving or a canary so far, and the harm that stops it: {rows, harm}.
 
     Every p is valid at any time and in any number of looks; the canary's guards share the error rate.
@@ -154,45 +217,66 @@ def guard(requests: Sequence[Request], rollout: Rollout, settings: config.Shadow
     if rollout.mode == "interleave":
         credits = [
             {
-                side: sum(f.kind == "click" and (one.teams or {}).get(f.doc_id) == side for f in one.feedback)
+                side: sum(
+                    f.kind == "click" and (one.teams or {}).get(f.doc_id) == side
+                    for f in one.feedback
+                )
                 for side in ("live", "candidate")
             }
             for one in settled
             if one.arm == "interleaved"
         ]
         found = preference(credits)
-        row = {"guard": "clicks", "n": found.wins + found.losses, "candidate": round(found.share, 4), "live": round(1 - found.share, 4)}
+        row = {
+            "guard": "clicks",
+            "n": found.wins + found.losses,
+            "candidate": round(found.share, 4),
+            "live": round(1 - found.share, 4),
+        }
         worse = f"people prefer the live results: they won {found.losses} of {found.wins + found.losses} decided requests"
         row |= {"p_worse": found.p_worse, "p_better": found.p_better}
         return {"rows": [row], "harm": worse if found.p_worse <= settings.harm else None}
     arms = [one for one in mine if one.arm in ("live", "canary")]
     # the first live requests say what slow is, and are not counted afterwards
     first = [one.latency_ms for one in arms if one.arm == "live"][:_REFERENCE]
-    slow = settings.latency_ratio * float(np.percentile(first, 95)) if len(first) == _REFERENCE else np.inf
+    slow = (
+        settings.latency_ratio * float(np.percentile(first, 95))
+        if len(first) == _REFERENCE
+        else np.inf
+    )
     clicked = [one for one in settled if one.arm in ("live", "canary") and one.error is None]
     outcomes: dict[str, list[tuple[bool, bool]]] = {
         "slow": [(one.arm == "canary", one.latency_ms > slow) for one in arms],
         "empty": [(one.arm == "canary", not one.results) for one in arms],
         "failed": [(one.arm == "canary", one.error is not None) for one in arms],
-        "without a click": [(one.arm == "canary", not any(f.kind == "click" for f in one.feedback)) for one in clicked],
+        "without a click": [
+            (one.arm == "canary", not any(f.kind == "click" for f in one.feedback))
+            for one in clicked
+        ],
     }
     if all(bad for _, bad in outcomes["without a click"]):
         del outcomes["without a click"]  # nobody reports clicks
     rows = [_guarded(name, found) for name, found in outcomes.items()]
     harmed = [row for row in rows if row["p_worse"] <= settings.harm / len(outcomes)]
     why = "; ".join(
-        f"{row['candidate']:.1%} of the canary's answers are {row['guard']}, {row['live']:.1%} of the live ones" for row in harmed
+        f"{row['candidate']:.1%} of the canary's answers are {row['guard']}, {row['live']:.1%} of the live ones"
+        for row in harmed
     )
     return {"rows": rows, "harm": why or None}
 
 
 def _guarded(name: str, outcomes: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
-    sides = {side: [bad for canary, bad in outcomes if canary == of] for side, of in (("candidate", True), ("live", False))}
+    sides = {
+        side: [bad for canary, bad in outcomes if canary == of]
+        for side, of in (("candidate", True), ("live", False))
+    }
     shares = {side: round(float(np.mean(bad)), 4) if bad else 0.0 for side, bad in sides.items()}
     return {"guard": name, "n": len(sides["candidate"]), **shares, "p_worse": harm(outcomes)}
 
 
-def canary_queries_fall(live: Served, candidate: Served, split: Split, measure: str, rng: np.random.Generator) -> str | None:
+def canary_queries_fall(
+    live: Served, candidate: Served, split: Split, measure: str, rng: np.random.Generator
+) -> str | None:
     """What is wrong when judged canary queries do worse on the candidate; None when they are not shown to."""
     if not split.queries:
         return None
@@ -202,7 +286,11 @@ def canary_queries_fall(live: Served, candidate: Served, split: Split, measure: 
         columns.append(score(run, split, [measure]).column(measure))
     found = compare_paired(columns[0], columns[1], rng)
     worse = found.as_dict()["ci"][1] < 0
-    return f"{measure} of {len(columns[0])} canary queries falls by {-found.delta:.3f}" if worse else None
+    return (
+        f"{measure} of {len(columns[0])} canary queries falls by {-found.delta:.3f}"
+        if worse
+        else None
+    )
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -222,23 +310,42 @@ def known_judgments(root: Path, run: str) -> dict[str, dict[str, int]]:
 
 
 def write_report(
-    generations: Generations, candidate: str, requests: Sequence[Request], live: str, *, timed: bool = False
+    generations: Generations,
+    candidate: str,
+    requests: Sequence[Request],
+    live: str,
+    *,
+    timed: bool = False,
 ) -> dict[str, Any]:
     """The record of a candidate in `shadow/ID.json`; its biggest disagreements go to `review/queue.jsonl`."""
     root, settings = generations.root, generations.config.shadow
     rng = np.random.default_rng([generations.config.seed, *b"shadow"])
-    told = report(requests, live, candidate, settings, rng, known_judgments(root, generations.config.run), timed=timed)
+    told = report(
+        requests,
+        live,
+        candidate,
+        settings,
+        rng,
+        known_judgments(root, generations.config.run),
+        timed=timed,
+    )
     told = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **told}
     told["queued"] = _to_review(root, requests, live, candidate, settings)
     write_json(root / "shadow" / f"{candidate}.json", told)
     return told
 
 
-def _to_review(root: Path, requests: Sequence[Request], live: str, candidate: str, settings: config.Shadow) -> int:
+def _to_review(
+    root: Path, requests: Sequence[Request], live: str, candidate: str, settings: config.Shadow
+) -> int:
     """Append the queries on which both disagree most to the review queue, each text once; returns how many."""
     path = root / "review" / "queue.jsonl"
     there = {line["query"] for line in read_jsonl(path)} if path.is_file() else set()
-    mine = [(one, one.shadow) for one in requests if one.generation == live and one.query and one.shadow and "rbo" in one.shadow]
+    mine = [
+        (one, one.shadow)
+        for one in requests
+        if one.generation == live and one.query and one.shadow and "rbo" in one.shadow
+    ]
     apart: dict[str, tuple[Request, Mapping[str, Any]]] = {}
     for one, shadow in sorted(mine, key=lambda pair: pair[1]["rbo"]):
         if one.query not in there and shadow["rbo"] < 1 and shadow["generation"] == candidate:
@@ -257,11 +364,18 @@ def _to_review(root: Path, requests: Sequence[Request], live: str, candidate: st
         for one, shadow in list(apart.values())[: settings.review]
     ]
     if lines:
-        append_whole(path, b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines))
+        append_whole(
+            path,
+            b"".join(
+                json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines
+            ),
+        )
     return len(lines)
 
 
-def replay_log(generations: Generations, candidate: str, live: str, limit: int | None = None) -> dict[str, Any]:
+def replay_log(
+    generations: Generations, candidate: str, live: str, limit: int | None = None
+) -> dict[str, Any]:
     """Ask the log's queries again of two generations, and write the record."""
     latest: dict[tuple[str, str], Request] = {}
     for one in read_traffic(generations.root / "traffic"):
@@ -269,7 +383,13 @@ def replay_log(generations: Generations, candidate: str, live: str, limit: int |
             latest[one.query, json.dumps(one.filter, sort_keys=True, default=str)] = one
     requests = list(latest.values())[-limit:] if limit else list(latest.values())
     sides = [Searcher(generations, name).current() for name in (live, candidate)]
-    return write_report(generations, candidate, replay(requests, sides[0], sides[1], generations.config.shadow), live, timed=True)
+    return write_report(
+        generations,
+        candidate,
+        replay(requests, sides[0], sides[1], generations.config.shadow),
+        live,
+        timed=True,
+    )
 
 
 def _hits(shadow: Mapping[str, Any]) -> list[Hit]:

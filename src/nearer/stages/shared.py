@@ -35,10 +35,19 @@ def is_item_to_item(context: StepContext) -> bool:
 
 
 def systems_of(context: StepContext, corpus: Corpus, **more: Any) -> Systems:
-    return Systems(context.config, context.root, corpus, cache=context.cache, item_to_item=is_item_to_item(context), **more)
+    return Systems(
+        context.config,
+        context.root,
+        corpus,
+        cache=context.cache,
+        item_to_item=is_item_to_item(context),
+        **more,
+    )
 
 
-def reranker_over(systems: Systems, train: Split, duplicates: Duplicates, held_out: HeldOut) -> Reranker | None:
+def reranker_over(
+    systems: Systems, train: Split, duplicates: Duplicates, held_out: HeldOut
+) -> Reranker | None:
     """The reranker that the configuration names, or one made of the training queries that collide with no held-out one."""
     settings = systems.config
     if settings.rerank.model == "train" and not train.queries:
@@ -62,7 +71,12 @@ def reranker_of_run(context: StepContext, systems: Systems) -> Reranker | None:
     if context.config.rerank.model is None:
         return None
     duplicates = Duplicates.read(context.earlier("check/near_duplicates.json"))
-    return reranker_over(systems, split_of(context, "train"), duplicates, HeldOut.load(context.earlier("check/heldout.npz")))
+    return reranker_over(
+        systems,
+        split_of(context, "train"),
+        duplicates,
+        HeldOut.load(context.earlier("check/heldout.npz")),
+    )
 
 
 def random_of(context: StepContext) -> np.random.Generator:

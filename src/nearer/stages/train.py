@@ -27,7 +27,9 @@ from nearer.workspace import StepContext
 _HARD = 10  # results of each first-stage system that join the dev pool
 
 
-def dev_pool(corpus: Corpus, dev: Split, runs: Sequence[Run], size: int, rng: np.random.Generator) -> Corpus:
+def dev_pool(
+    corpus: Corpus, dev: Split, runs: Sequence[Run], size: int, rng: np.random.Generator
+) -> Corpus:
     """The documents that checkpoints are judged on: judged ones, hard ones, random ones, `size` in all.
 
     Judged documents are always in; hard ones join by rank, so that the best distractors come first.
@@ -45,7 +47,9 @@ def dev_pool(corpus: Corpus, dev: Split, runs: Sequence[Run], size: int, rng: np
         if len(chosen) >= size:
             break
         chosen.setdefault(corpus.ids[position])
-    return Corpus.from_documents(corpus[p] for p in sorted(corpus.position(doc_id) for doc_id in chosen))
+    return Corpus.from_documents(
+        corpus[p] for p in sorted(corpus.position(doc_id) for doc_id in chosen)
+    )
 
 
 def dev_judge(pool: Corpus, dev: Split, measure: str, item_to_item: bool) -> DevScore:
@@ -60,20 +64,37 @@ def dev_judge(pool: Corpus, dev: Split, measure: str, item_to_item: bool) -> Dev
 
 
 def fine_tune(
-    systems: Systems, dev: Split, rows: TrainingSet, settings: config.Config, root: Path, checkpoints: Path, rng: np.random.Generator
+    systems: Systems,
+    dev: Split,
+    rows: TrainingSet,
+    settings: config.Config,
+    root: Path,
+    checkpoints: Path,
+    rng: np.random.Generator,
 ) -> tuple[SentenceEncoder, Trained]:
     """Fine-tune a fresh copy of the configured model, judged on dev.  Returns its encoder and the result."""
     judge: DevScore | None = None
     documents = 0
     if dev.queries:
         corpus, size = systems.corpus, settings.train.dev_documents
-        runs = [systems.search(name, dev) for name in ("bm25", "dense")] if len(corpus) > size else []
+        runs = (
+            [systems.search(name, dev) for name in ("bm25", "dense")] if len(corpus) > size else []
+        )
         pool = dev_pool(corpus, dev, runs, size, rng)
         judge = dev_judge(pool, dev, settings.evaluate.primary, systems.item_to_item)
         documents = len(pool)
-    encoder = load_encoder(settings.model.model_copy(update={"precision": settings.train.precision}), root)
+    encoder = load_encoder(
+        settings.model.model_copy(update={"precision": settings.train.precision}), root
+    )
     base = encoder.fingerprint.id
-    trained = train(encoder, rows, judge, settings.train, checkpoints=checkpoints, measure=settings.evaluate.primary)
+    trained = train(
+        encoder,
+        rows,
+        judge,
+        settings.train,
+        checkpoints=checkpoints,
+        measure=settings.evaluate.primary,
+    )
     summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
     summary["dev"]["documents"] = documents
     return encoder, replace(trained, summary=summary)
@@ -91,20 +112,43 @@ def step(context: StepContext) -> dict[str, Any]:
         Duplicates.read(context.earlier("check/near_duplicates.json")),
         settings.data.min_grade,
     )
-    if len({positive for _, positive, _ in rows.rows}) < 2:  # nothing to tell apart; `decide` can still compare simpler fixes
-        reason = "there are no training examples" if not rows.rows else "all training examples share one positive"
+    if (
+        len({positive for _, positive, _ in rows.rows}) < 2
+    ):  # nothing to tell apart; `decide` can still compare simpler fixes
+        reason = (
+            "there are no training examples"
+            if not rows.rows
+            else "all training examples share one positive"
+        )
         progress.warn(f"nothing was trained: {reason} (see mine/summary.json)")
         write_json(context.out / "summary.json", {"skipped": reason})
         write_jsonl(context.out / "history.jsonl", [])
         return {"skipped": reason}
     checkpoints = context.out / "checkpoints"
-    encoder, trained = fine_tune(systems_of(context, corpus), dev, rows, settings, context.root, checkpoints, random_of(context))
+    encoder, trained = fine_tune(
+        systems_of(context, corpus),
+        dev,
+        rows,
+        settings,
+        context.root,
+        checkpoints,
+        random_of(context),
+    )
     fingerprint = save_model(encoder, context.out / "model", settings.model, context.root)
     summary = {**trained.summary, "fingerprint": fingerprint}
     write_jsonl(context.out / "history.jsonl", trained.history)
     write_json(context.out / "summary.json", summary)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    shown = ("best_step", "steps", "dev", "examples", "seconds", "pairs_per_second", "precision", "fingerprint")
+    shown = (
+        "best_step",
+        "steps",
+        "dev",
+        "examples",
+        "seconds",
+        "pairs_per_second",
+        "precision",
+        "fingerprint",
+    )
     return {key: summary[key] for key in shown}
 
 
@@ -130,7 +174,9 @@ def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, r
         precision="fp32",
         name="the model in memory",
     )
-    saved = load_encoder(config.Model(name=str(folder), precision="fp32", device=settings.device), root, path=folder)
+    saved = load_encoder(
+        config.Model(name=str(folder), precision="fp32", device=settings.device), root, path=folder
+    )
     differences = now.fingerprint.differences(saved.fingerprint)
     if differences:
         told = f"the saved model is not the trained one: {'; '.join(differences)}"

@@ -29,7 +29,9 @@ class DocumentBatches:
     Deterministic in (`seed`, epoch); the same number of batches in every epoch.
     """
 
-    def __init__(self, rows: TrainingSet, batch_size: int, queries_per_document: int, seed: int) -> None:
+    def __init__(
+        self, rows: TrainingSet, batch_size: int, queries_per_document: int, seed: int
+    ) -> None:
         self._rows = rows
         self._seed = seed
         self.batch_size = batch_size
@@ -39,7 +41,9 @@ class DocumentBatches:
         for row, (_, positive, _) in enumerate(rows.rows):
             self._by_document.setdefault(positive, []).append(row)
         self._share = queries_per_document
-        self._units = sum(-(-len(own) // queries_per_document) for own in self._by_document.values())
+        self._units = sum(
+            -(-len(own) // queries_per_document) for own in self._by_document.values()
+        )
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -52,14 +56,20 @@ class DocumentBatches:
         units: list[list[int]] = []
         for own in self._by_document.values():
             shuffled = [own[i] for i in rng.permutation(len(own))]
-            units.extend(shuffled[i : i + self._share] for i in range(0, len(shuffled), self._share))
+            units.extend(
+                shuffled[i : i + self._share] for i in range(0, len(shuffled), self._share)
+            )
         order = [units[i] for i in rng.permutation(len(units))]
         window = self.batch_size * _WINDOW
         batches: list[list[list[int]]] = []
         for start in range(0, len(order), window):
             part = sorted(order[start : start + window], key=self._length)
-            batches.extend(part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:  # one document alone has no in-batch negative
+            batches.extend(
+                part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)
+            )
+        if (
+            len(batches) > 1 and len(batches[-1]) == 1
+        ):  # one document alone has no in-batch negative
             batches[-1].append(batches[-2].pop())
         for i in rng.permutation(len(batches)):
             yield [row for unit in batches[i] for row in unit]
@@ -79,7 +89,9 @@ class Collator:
     #: read by sentence-transformers' Trainer
     valid_label_columns: tuple[str, ...] = ()
 
-    def __init__(self, rows: TrainingSet, tokenize: Callable[[list[str], Any], dict[str, Any]]) -> None:
+    def __init__(
+        self, rows: TrainingSet, tokenize: Callable[[list[str], Any], dict[str, Any]]
+    ) -> None:
         self._rows = rows
         self._tokenize = tokenize
         self.pairs = 0  # work done by this process, for the figures in summary.json
@@ -88,7 +100,12 @@ class Collator:
     def __call__(self, items: Sequence[dict[str, int]]) -> dict[str, Any]:
         rows = [self._rows.rows[item["row"]] for item in items]
         queries = list(dict.fromkeys(query for query, _, _ in rows))
-        documents = list(dict.fromkeys([positive for _, positive, _ in rows] + [n for _, _, negatives in rows for n in negatives]))
+        documents = list(
+            dict.fromkeys(
+                [positive for _, positive, _ in rows]
+                + [n for _, _, negatives in rows for n in negatives]
+            )
+        )
         column = {document: position for position, document in enumerate(documents)}
         place = {query: position for position, query in enumerate(queries)}
         blocked = torch.zeros(len(rows), len(documents), dtype=torch.bool)
@@ -110,7 +127,9 @@ class Collator:
             parts = by_length([len(text) for text in texts])
             for number, part in enumerate(parts):
                 features = self._tokenize([texts[i] for i in part], kind)
-                self.tokens += int(features["attention_mask"].sum()) if "attention_mask" in features else 0
+                self.tokens += (
+                    int(features["attention_mask"].sum()) if "attention_mask" in features else 0
+                )
                 batch |= {f"{kind}{number}_{name}": value for name, value in features.items()}
             label[f"{kind}_order"] = torch.tensor(np.argsort(np.concatenate(parts)))
             label[f"{kind}_parts"] = torch.tensor(len(parts))
@@ -123,7 +142,9 @@ def by_length(lengths: Sequence[int]) -> list[np.ndarray]:
     parts, start = [], 0
     for stop in range(1, len(order) + 1):
         enough = stop - start >= _FEWEST and len(order) - stop >= _FEWEST
-        if stop == len(order) or (enough and lengths[order[stop]] < _SAME_LENGTH * lengths[order[start]]):
+        if stop == len(order) or (
+            enough and lengths[order[stop]] < _SAME_LENGTH * lengths[order[start]]
+        ):
             parts.append(order[start:stop])
             start = stop
     return parts
@@ -142,10 +163,17 @@ class RankingLoss(torch.nn.Module):
         self.model = model
         self.scale = scale
 
-    def forward(self, features: Sequence[dict[str, Any]], labels: dict[str, torch.Tensor]) -> torch.Tensor:
-        vectors = [torch.nn.functional.normalize(self.model(part)["sentence_embedding"].float(), dim=-1) for part in features]
+    def forward(
+        self, features: Sequence[dict[str, Any]], labels: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        vectors = [
+            torch.nn.functional.normalize(self.model(part)["sentence_embedding"].float(), dim=-1)
+            for part in features
+        ]
         parts = int(labels["query_parts"])
         queries = torch.cat(vectors[:parts])[labels["query_order"]]
         documents = torch.cat(vectors[parts:])[labels["document_order"]]
         scores = self.scale * (queries @ documents.T)[labels["query"]]
-        return torch.nn.functional.cross_entropy(scores.masked_fill(labels["blocked"], float("-inf")), labels["target"])
+        return torch.nn.functional.cross_entropy(
+            scores.masked_fill(labels["blocked"], float("-inf")), labels["target"]
+        )

@@ -20,7 +20,9 @@ class Duplicates:
     queries: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, documents: Iterable[Iterable[str]], queries: Iterable[Iterable[str]] = ()) -> Duplicates:
+    def of(
+        cls, documents: Iterable[Iterable[str]], queries: Iterable[Iterable[str]] = ()
+    ) -> Duplicates:
         return cls(_by_member(documents), _by_member(queries))
 
     @classmethod
@@ -31,20 +33,31 @@ class Duplicates:
 
 
 def _by_member(groups: Iterable[Iterable[str]]) -> dict[str, frozenset[str]]:
-    return {member: frozen for group in groups for frozen in (frozenset(group),) for member in frozen}
+    return {
+        member: frozen for group in groups for frozen in (frozenset(group),) for member in frozen
+    }
 
 
-def known_positives(judgments: Judgments, duplicates: Duplicates, min_grade: int = 1) -> dict[str, frozenset[str]]:
+def known_positives(
+    judgments: Judgments, duplicates: Duplicates, min_grade: int = 1
+) -> dict[str, frozenset[str]]:
     """Query id → documents that must never be its negative.
 
     Its own relevant documents, those of near-identical training queries, and every near-duplicate
     of any of them.
     """
-    relevant = {query_id: {d for d, grade in judged.items() if grade >= min_grade} for query_id, judged in judgments.items()}
+    relevant = {
+        query_id: {d for d, grade in judged.items() if grade >= min_grade}
+        for query_id, judged in judgments.items()
+    }
     known = {}
     for query_id in relevant:
-        own = set().union(*(relevant.get(twin, set()) for twin in duplicates.queries.get(query_id, {query_id})))
-        known[query_id] = frozenset(own.union(*(duplicates.documents.get(doc_id, frozenset()) for doc_id in own)))
+        own = set().union(
+            *(relevant.get(twin, set()) for twin in duplicates.queries.get(query_id, {query_id}))
+        )
+        known[query_id] = frozenset(
+            own.union(*(duplicates.documents.get(doc_id, frozenset()) for doc_id in own))
+        )
     return known
 
 
@@ -66,7 +79,12 @@ class TrainingSet:
 
 
 def build_training_set(
-    examples: Sequence[Example], corpus: Any, queries: Mapping[str, Query], judgments: Judgments, duplicates: Duplicates, min_grade: int = 1
+    examples: Sequence[Example],
+    corpus: Any,
+    queries: Mapping[str, Query],
+    judgments: Judgments,
+    duplicates: Duplicates,
+    min_grade: int = 1,
 ) -> TrainingSet:
     """Resolve ids to texts.  Examples with `query_id` name ids, those with `query` carry texts.
 
@@ -86,7 +104,11 @@ def build_training_set(
             if value not in doc_ids:
                 if value not in corpus:
                     where = f"examples.jsonl:{line}"
-                    raise DataError(f"document {value!r} is not in the corpus", where=where, next_step="nearer mine --force")
+                    raise DataError(
+                        f"document {value!r} is not in the corpus",
+                        where=where,
+                        next_step="nearer mine --force",
+                    )
                 doc_ids[value] = texts.setdefault(corpus.get(value).content, len(texts))
             return doc_ids[value]
         return texts.setdefault(value, len(texts))
@@ -95,15 +117,25 @@ def build_training_set(
         is_id = example.query_id is not None
         if is_id and example.query_id not in queries:
             raise DataError(
-                f"query {example.query_id!r} is not a training query", where=f"examples.jsonl:{line}", next_step="nearer mine --force"
+                f"query {example.query_id!r} is not a training query",
+                where=f"examples.jsonl:{line}",
+                next_step="nearer mine --force",
             )
-        text = queries[example.query_id].text if example.query_id is not None else str(example.query)
+        text = (
+            queries[example.query_id].text if example.query_id is not None else str(example.query)
+        )
         query = by_query.setdefault(text, len(by_query))
         if example.query_id is not None:
             query_ids.setdefault(query, set()).add(example.query_id)
         positive = document(example.positive, is_id, line)
         positives.setdefault(query, set()).add(positive)
-        rows.append((query, positive, tuple(document(negative, is_id, line) for negative in example.negatives)))
+        rows.append(
+            (
+                query,
+                positive,
+                tuple(document(negative, is_id, line) for negative in example.negatives),
+            )
+        )
     blocked = []
     for query in range(len(by_query)):
         never = set(positives[query])
@@ -120,10 +152,16 @@ def read_examples(path: Path) -> list[Example]:
 
 def _parse(value: dict[str, Any], where: str) -> Example:
     if "positive" not in value or ("query_id" in value) == ("query" in value):
-        raise DataError("an example needs `positive` and one of `query_id` and `query`", where=where, next_step="mend the line")
+        raise DataError(
+            "an example needs `positive` and one of `query_id` and `query`",
+            where=where,
+            next_step="mend the line",
+        )
     negatives, source = value.get("negatives", []), value.get("source", [])
     if not isinstance(negatives, list) or not isinstance(source, list):
-        raise DataError("`negatives` and `source` are lists", where=where, next_step="mend the line")
+        raise DataError(
+            "`negatives` and `source` are lists", where=where, next_step="mend the line"
+        )
     return Example(
         positive=str(value["positive"]),
         query_id=str(value["query_id"]) if "query_id" in value else None,

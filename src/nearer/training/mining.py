@@ -39,8 +39,14 @@ class Mined:
             "kept": len(self.examples),
             "queries": len({example.query_id or example.query for example in self.examples}),
             "documents": len({example.positive for example in self.examples}),
-            "negatives": {"total": sum(counts), "mean": round(float(np.mean(counts)), 3) if counts else 0.0, "without": counts.count(0)},
-            "sources": dict(Counter(part.split("#")[0] for example in self.examples for part in example.source)),
+            "negatives": {
+                "total": sum(counts),
+                "mean": round(float(np.mean(counts)), 3) if counts else 0.0,
+                "without": counts.count(0),
+            },
+            "sources": dict(
+                Counter(part.split("#")[0] for example in self.examples for part in example.source)
+            ),
             "dropped": dict(sorted(self.dropped.items())),
             "leakage": dict(sorted(self.leakage.items())),
         }
@@ -89,11 +95,28 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
                     positives.append(doc_id)
             if not positives:
                 continue
-            pool = pool_of(query.id, candidates, settings, known.get(query.id, frozenset()), corpus, dropped)
-            scores = similarity(query.id, [*positives, *pool]) if similarity and pool else np.zeros(len(positives) + len(pool))
+            pool = pool_of(
+                query.id, candidates, settings, known.get(query.id, frozenset()), corpus, dropped
+            )
+            scores = (
+                similarity(query.id, [*positives, *pool])
+                if similarity and pool
+                else np.zeros(len(positives) + len(pool))
+            )
             for position, doc_id in enumerate(positives):
-                negatives, sources = _draw(float(scores[position]), list(pool.items()), scores[len(positives) :], settings, rng, dropped)
-                examples.append(Example(doc_id, query_id=query.id, negatives=negatives, source=("judged", *sources)))
+                negatives, sources = _draw(
+                    float(scores[position]),
+                    list(pool.items()),
+                    scores[len(positives) :],
+                    settings,
+                    rng,
+                    dropped,
+                )
+                examples.append(
+                    Example(
+                        doc_id, query_id=query.id, negatives=negatives, source=("judged", *sources)
+                    )
+                )
     return Mined(tuple(examples), dropped, leakage)
 
 
@@ -114,7 +137,12 @@ def unusable(text: str, doc_id: str, corpus: Any, seen: set[tuple[str, str]]) ->
 
 
 def pool_of(
-    query_id: str, candidates: Sequence[Run], settings: Mine, known: frozenset[str], corpus: Any, dropped: Counter[str]
+    query_id: str,
+    candidates: Sequence[Run],
+    settings: Mine,
+    known: frozenset[str],
+    corpus: Any,
+    dropped: Counter[str],
 ) -> dict[str, str]:
     """Candidate document id → where it was found (`dense#4`), nothing relevant or empty among them."""
     pool: dict[str, str] = {}
@@ -136,14 +164,27 @@ def pool_of(
 
 
 def _draw(
-    positive: float, pool: list[tuple[str, str]], scores: np.ndarray, settings: Mine, rng: np.random.Generator, dropped: Counter[str]
+    positive: float,
+    pool: list[tuple[str, str]],
+    scores: np.ndarray,
+    settings: Mine,
+    rng: np.random.Generator,
+    dropped: Counter[str],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Draw from the hardest candidates that score clearly below the positive."""
-    ceiling = positive - (1.0 - settings.margin) * abs(positive)  # margin × positive, also below zero
+    ceiling = positive - (1.0 - settings.margin) * abs(
+        positive
+    )  # margin × positive, also below zero
     below = [position for position in range(len(pool)) if scores[position] < ceiling]
     if len(below) < len(pool):
         dropped["candidate scores too close to the positive"] += len(pool) - len(below)
-    hardest = sorted(below, key=lambda position: (-float(scores[position]), pool[position][0]))[: settings.pool]
+    hardest = sorted(below, key=lambda position: (-float(scores[position]), pool[position][0]))[
+        : settings.pool
+    ]
     take = min(settings.negatives, len(hardest))
-    chosen = [pool[hardest[i]] for i in sorted(rng.choice(len(hardest), size=take, replace=False))] if take else []
+    chosen = (
+        [pool[hardest[i]] for i in sorted(rng.choice(len(hardest), size=take, replace=False))]
+        if take
+        else []
+    )
     return tuple(doc_id for doc_id, _ in chosen), tuple(source for _, source in chosen)

@@ -59,17 +59,33 @@ def reranker_examples(  # noqa: PLR0913 - what it may look at is listed one by o
         query = train.queries[place]
         if not query.text.strip() or collides(query.text):
             continue
-        positives = [doc_id for doc_id in train.relevant(query.id, min_grade) if not unusable(query.text, doc_id, corpus, seen)]
-        pool = list(pool_of(query.id, runs, mining, known.get(query.id, frozenset()), corpus, Counter()))
+        positives = [
+            doc_id
+            for doc_id in train.relevant(query.id, min_grade)
+            if not unusable(query.text, doc_id, corpus, seen)
+        ]
+        pool = list(
+            pool_of(query.id, runs, mining, known.get(query.id, frozenset()), corpus, Counter())
+        )
         for turn, chosen in enumerate(rng.permutation(len(positives))):
             drawn = rng.choice(len(pool), min(negatives, len(pool)), replace=False)
-            groups.append((turn, query.text, [(positives[chosen], 1.0), *((pool[i], 0.0) for i in drawn)]))
+            groups.append(
+                (turn, query.text, [(positives[chosen], 1.0), *((pool[i], 0.0) for i in drawn)])
+            )
     groups.sort(key=lambda group: group[0])
     pairs = [(text, doc_id, label) for _, text, group in groups for doc_id, label in group][:limit]
     return [(text, corpus.get(doc_id).content, label) for text, doc_id, label in pairs]
 
 
-def train_reranker(base: Any, examples: Sequence[Labelled], out: Path, settings: config.Rerank, *, name: str, seed: int) -> dict[str, Any]:
+def train_reranker(
+    base: Any,
+    examples: Sequence[Labelled],
+    out: Path,
+    settings: config.Rerank,
+    *,
+    name: str,
+    seed: int,
+) -> dict[str, Any]:
     """Train a cross-encoder on labelled pairs and save it in folder `out`; returns how it went.
 
     `base` is a SentenceTransformer; what is trained starts from a copy of its transformer.
@@ -86,11 +102,24 @@ def train_reranker(base: Any, examples: Sequence[Labelled], out: Path, settings:
         model = _untrained(base, settings, name)
         loss = _fit(model, examples, settings, Path(scratch) / "trainer", seed)
         if not math.isfinite(loss):
-            raise ModelError("the reranker's training loss is not finite", where=name, next_step="lower rerank.learning_rate")
+            raise ModelError(
+                "the reranker's training loss is not finite",
+                where=name,
+                next_step="lower rerank.learning_rate",
+            )
         model.save(str(made), create_model_card=False)
         positives = sum(label > 0 for _, _, label in examples)
-        summary = {"pairs": len(examples), "positives": positives, "train_loss": round(loss, 6), "max_length": model.max_seq_length}
-        summary |= {"seed": seed, "seconds": round(time.monotonic() - started, 1), "settings": settings.model_dump(mode="json")}
+        summary = {
+            "pairs": len(examples),
+            "positives": positives,
+            "train_loss": round(loss, 6),
+            "max_length": model.max_seq_length,
+        }
+        summary |= {
+            "seed": seed,
+            "seconds": round(time.monotonic() - started, 1),
+            "settings": settings.model_dump(mode="json"),
+        }
         write_json(made / "training.json", summary)
         if not out.exists():  # another process may have been quicker
             os.rename(made, out)
@@ -118,7 +147,11 @@ def reranker_of(  # noqa: PLR0913 - the same, and where things lie
     chosen = settings.rerank
     if chosen.model is None:
         return None
-    shared: dict[str, Any] = {"cache": cache, "max_length": chosen.max_length, "device": settings.model.device}
+    shared: dict[str, Any] = {
+        "cache": cache,
+        "max_length": chosen.max_length,
+        "device": settings.model.device,
+    }
     if chosen.model != "train":
         return load_reranker(chosen.model, root, **shared)
     examples = reranker_examples(
@@ -134,11 +167,23 @@ def reranker_of(  # noqa: PLR0913 - the same, and where things lie
     )
     if len({label for _, _, label in examples}) < 2:
         step = "set rerank.model to a cross-encoder's folder, or to null"
-        raise DataError("the training judgments give no pairs to train a reranker on", where="rerank.model", next_step=step)
+        raise DataError(
+            "the training judgments give no pairs to train a reranker on",
+            where="rerank.model",
+            next_step=step,
+        )
     base = load_model(settings.model, root)
     with tempfile.TemporaryDirectory() as scratch:
         made_of = chosen.model_dump(mode="json", exclude={"model", "depth"})
-        key = value_hash({"base": declared(base), "examples": examples, "settings": made_of, "seed": rng_seed, "version": _VERSION})
+        key = value_hash(
+            {
+                "base": declared(base),
+                "examples": examples,
+                "settings": made_of,
+                "seed": rng_seed,
+                "version": _VERSION,
+            }
+        )
         folder = (cache / "rerankers" if cache is not None else Path(scratch)) / key[:16]
         if not (folder / "training.json").is_file():
             train_reranker(base, examples, folder, chosen, name=settings.model.name, seed=rng_seed)
@@ -153,19 +198,32 @@ def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
 
     step = "set rerank.model to a cross-encoder's folder, or to null"
     if base.transformers_model is None or base.tokenizer is None:
-        raise ModelError("a reranker can be trained only out of a transformer, and this model has none", where=name, next_step=step)
+        raise ModelError(
+            "a reranker can be trained only out of a transformer, and this model has none",
+            where=name,
+            next_step=step,
+        )
     separator = base.tokenizer.sep_token_id
     if separator not in base.tokenizer("a", "b")["input_ids"][1:-1]:
-        raise ModelError("a reranker needs a tokenizer that puts a separator between two texts", where=name, next_step=step)
+        raise ModelError(
+            "a reranker needs a tokenizer that puts a separator between two texts",
+            where=name,
+            next_step=step,
+        )
     body = copy.deepcopy(base[0])
     body.model.config.num_labels = 1
     head = PairSimilarity(body.model.config.hidden_size, separator)
     model = CrossEncoder(modules=[body, head], device=base.device.type)
-    model.max_seq_length = min(settings.max_length, getattr(body.model.config, "max_position_embeddings", settings.max_length))
+    model.max_seq_length = min(
+        settings.max_length,
+        getattr(body.model.config, "max_position_embeddings", settings.max_length),
+    )
     return model
 
 
-def _fit(model: Any, examples: Sequence[Labelled], settings: config.Rerank, folder: Path, seed: int) -> float:
+def _fit(
+    model: Any, examples: Sequence[Labelled], settings: config.Rerank, folder: Path, seed: int
+) -> float:
     """Train in place; returns the mean loss."""
     import transformers
     from datasets import Dataset
@@ -190,11 +248,16 @@ def _fit(model: Any, examples: Sequence[Labelled], settings: config.Rerank, fold
         dataloader_pin_memory=model.device.type == "cuda",
     )
     what = f"train a reranker on {len(examples)} pairs"
-    with training_mode(model, config.Train(), model.max_seq_length), progress.task(what, steps, "steps") as bar:
+    with (
+        training_mode(model, config.Train(), model.max_seq_length),
+        progress.task(what, steps, "steps") as bar,
+    ):
         trainer = _trainer_class([len(query) + len(document) for query, document, _ in examples])(
             model=model,
             args=arguments,
-            train_dataset=Dataset.from_dict({"query": queries, "document": documents, "label": labels}),
+            train_dataset=Dataset.from_dict(
+                {"query": queries, "document": documents, "label": labels}
+            ),
             loss=BinaryCrossEntropyLoss(model),
             callbacks=[watcher_of(bar)],
         )
@@ -220,7 +283,9 @@ def _trainer_class(lengths: Sequence[int]) -> Any:
 
         def __iter__(self) -> Iterator[list[int]]:
             order = get_length_grouped_indices(lengths, _BATCH, generator=self._generator)
-            for batch in torch.randperm(len(self), generator=self._generator).tolist():  # else long texts always come first
+            for batch in torch.randperm(
+                len(self), generator=self._generator
+            ).tolist():  # else long texts always come first
                 yield order[batch * _BATCH : (batch + 1) * _BATCH]
 
     class Trainer(CrossEncoderTrainer):  # type: ignore[misc,unused-ignore]

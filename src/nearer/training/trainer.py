@@ -26,7 +26,13 @@ from nearer.retrieve.encoder import SentenceEncoder
 from nearer.retrieve.fingerprint import max_length
 from nearer.training.examples import TrainingSet
 
-_CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "modules.json")
+_CHECKPOINT_FILES = (
+    "trainer_state.json",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "modules.json",
+)
 
 #: Shares of the way from base to tuned, tried in this order.
 MERGE_WEIGHTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -45,7 +51,13 @@ class Trained:
 
 
 def train(
-    encoder: SentenceEncoder, rows: TrainingSet, dev_score: DevScore | None, settings: Train, *, checkpoints: Path, measure: str = "nDCG@10"
+    encoder: SentenceEncoder,
+    rows: TrainingSet,
+    dev_score: DevScore | None,
+    settings: Train,
+    *,
+    checkpoints: Path,
+    measure: str = "nDCG@10",
 ) -> Trained:
     """Fine-tune the encoder's model in place and leave the best checkpoint in it.
 
@@ -62,14 +74,19 @@ def train(
     model = encoder.model
     transformers.set_seed(settings.seed)
     length = settings.max_seq_length or _needed_length(encoder, rows)
-    sampler = DocumentBatches(rows, settings.batch_size, settings.queries_per_document, settings.seed)
+    sampler = DocumentBatches(
+        rows, settings.batch_size, settings.queries_per_document, settings.seed
+    )
     steps = max(1, math.ceil(len(sampler) * settings.epochs))
     every = max(1, len(sampler) // settings.evaluations)
     base = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     started = time.monotonic()
     before = None
     resume = _newest_checkpoint(checkpoints)
-    with training_mode(model, settings, length), progress.task(f"train on {len(rows)} examples", steps, "steps") as bar:
+    with (
+        training_mode(model, settings, length),
+        progress.task(f"train on {len(rows)} examples", steps, "steps") as bar,
+    ):
         if dev_score is not None:
             before = _remembered(checkpoints / "before.json", lambda: _judge(encoder, dev_score))
             bar.note(f"dev {measure} {before:.3f} before")
@@ -119,7 +136,11 @@ def train(
         state = trainer.state
         if state.best_model_checkpoint:
             _require_restored(model, Path(state.best_model_checkpoint))
-        merged = merge(encoder, base, dev_score, settings.merge_tolerance) if dev_score else Merged(1.0, ())
+        merged = (
+            merge(encoder, base, dev_score, settings.merge_tolerance)
+            if dev_score
+            else Merged(1.0, ())
+        )
     if not math.isfinite(outcome.training_loss):
         mend = "lower train.learning_rate, or set train.precision=fp32"
         raise ModelError("the training loss is not finite", where=encoder.name, next_step=mend)
@@ -135,7 +156,10 @@ def train(
         "best_step": state.best_global_step or state.global_step,
         "stopped": "early" if state.global_step < steps else "at the end",
         "dev": {"measure": measure, "before": before, "after": after},
-        "merge": {"weight": merged.weight, "curve": [{"weight": w, measure: score} for w, score in merged.curve]},
+        "merge": {
+            "weight": merged.weight,
+            "curve": [{"weight": w, measure: score} for w, score in merged.curve],
+        },
         "train_loss": round(float(outcome.training_loss), 6),
         "examples": len(rows),
         "distinct_queries": len(rows.queries),
@@ -146,7 +170,9 @@ def train(
         "seconds": round(seconds, 1),
         "training_seconds": round(watcher.seconds, 1),
         "pairs_per_second": round(collator.pairs / watcher.seconds, 2) if watcher.seconds else None,
-        "tokens_per_second": round(collator.tokens / watcher.seconds, 1) if watcher.seconds else None,
+        "tokens_per_second": round(collator.tokens / watcher.seconds, 1)
+        if watcher.seconds
+        else None,
         "resumed_from": resume.name if resume else None,
         "settings": settings.model_dump(mode="json"),
     }
@@ -161,7 +187,9 @@ class Merged:
     curve: tuple[tuple[float, float], ...]
 
 
-def merge(encoder: SentenceEncoder, base: Mapping[str, Any], dev_score: DevScore, tolerance: float) -> Merged:
+def merge(
+    encoder: SentenceEncoder, base: Mapping[str, Any], dev_score: DevScore, tolerance: float
+) -> Merged:
     """Go back towards the base as far as dev allows: what a model does not need to learn it need not forget.
 
     Weights are base + w · (tuned - base) (LM-Cocktail, arXiv 2311.13534).  The smallest w within
@@ -187,7 +215,10 @@ def merge(encoder: SentenceEncoder, base: Mapping[str, Any], dev_score: DevScore
 
 def _load(model: Any, base: Mapping[str, Any], tuned: Mapping[str, Any], weight: float) -> None:
     """Integer tensors (position ids) are the same in both and stay."""
-    mixed = {n: t if weight == 1.0 or not t.is_floating_point() else base[n] + weight * (t - base[n]) for n, t in tuned.items()}
+    mixed = {
+        n: t if weight == 1.0 or not t.is_floating_point() else base[n] + weight * (t - base[n])
+        for n, t in tuned.items()
+    }
     model.load_state_dict(mixed)
 
 
@@ -223,7 +254,9 @@ def _evaluator(encoder: SentenceEncoder, dev_score: DevScore, measure: str) -> A
             self.primary_metric = measure
             self.greater_is_better = True
 
-        def __call__(self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1) -> dict[str, float]:
+        def __call__(
+            self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+        ) -> dict[str, float]:
             return {measure: _judge(encoder, dev_score)}
 
     return DevEvaluator()
@@ -247,7 +280,9 @@ def watcher_of(bar: progress.Task, measure: str = "") -> Any:
             self.seconds += time.monotonic() - self._began
             bar.reach(state.global_step)
 
-        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        def on_evaluate(
+            self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any
+        ) -> None:
             bar.note(f"dev {measure} {metrics[f'eval_{measure}']:.3f}")
 
     return Watcher()
@@ -272,8 +307,15 @@ def training_mode(model: Any, settings: Train, length: int) -> Iterator[None]:
         model.max_seq_length = min(length, own)
     undo: list[Callable[[], None]] = []
     if settings.attention_dropout is not None:
-        undo += [_set_dropout(module, settings.attention_dropout) for module in _attention_dropouts(model)]
-    frozen = [p for p in _word_embeddings(model) if p.requires_grad] if settings.freeze_word_embeddings else []
+        undo += [
+            _set_dropout(module, settings.attention_dropout)
+            for module in _attention_dropouts(model)
+        ]
+    frozen = (
+        [p for p in _word_embeddings(model) if p.requires_grad]
+        if settings.freeze_word_embeddings
+        else []
+    )
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
@@ -296,7 +338,9 @@ def _attention_dropouts(model: Any) -> list[tuple[Any, str]]:
 
     places: list[tuple[Any, str]] = []
     for module in model.modules():
-        if "Attention" not in type(module).__name__ or not any(hasattr(module, part) for part in ("query", "q_proj", "Wqkv", "q_lin", "q")):
+        if "Attention" not in type(module).__name__ or not any(
+            hasattr(module, part) for part in ("query", "q_proj", "Wqkv", "q_lin", "q")
+        ):
             continue
         for name in ("dropout", "attn_dropout", "attention_dropout", "out_drop"):
             value = getattr(module, name, None)
@@ -324,7 +368,9 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; half-written ones are removed."""
     whole = []
     for path in folder.glob("checkpoint-*"):
-        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _readable_json(path / "trainer_state.json"):
+        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _readable_json(
+            path / "trainer_state.json"
+        ):
             whole.append(path)
         else:
             shutil.rmtree(path, ignore_errors=True)
@@ -358,7 +404,11 @@ def _require_restored(model: Any, checkpoint: Path) -> None:
 
     saved = SentenceTransformer(str(checkpoint), device="cpu", local_files_only=True).state_dict()
     current = model.state_dict()
-    different = [name for name in current if name not in saved or not torch.equal(current[name].cpu(), saved[name])]
+    different = [
+        name
+        for name in current
+        if name not in saved or not torch.equal(current[name].cpu(), saved[name])
+    ]
     if different or len(saved) != len(current):
         raise ModelError(
             f"the best checkpoint was not restored whole ({len(different)} tensors differ, first {different[:1]})",
@@ -367,11 +417,18 @@ def _require_restored(model: Any, checkpoint: Path) -> None:
         )
 
 
-def _history(log: Sequence[dict[str, Any]], measure: str, before: float | None) -> Iterator[dict[str, Any]]:
+def _history(
+    log: Sequence[dict[str, Any]], measure: str, before: float | None
+) -> Iterator[dict[str, Any]]:
     if before is not None:
         yield {"step": 0, "epoch": 0.0, measure: before}
     for line in log:
         if "loss" in line:
-            yield {"step": line["step"], "epoch": line["epoch"], "loss": line["loss"], "learning_rate": line.get("learning_rate")}
+            yield {
+                "step": line["step"],
+                "epoch": line["epoch"],
+                "loss": line["loss"],
+                "learning_rate": line.get("learning_rate"),
+            }
         elif f"eval_{measure}" in line:
             yield {"step": line["step"], "epoch": line["epoch"], measure: line[f"eval_{measure}"]}

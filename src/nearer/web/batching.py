@@ -60,7 +60,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             await self._more.wait()
-            taken = [(ask, future) for ask, future in self._waiting[: self._batch] if not future.done()]
+            taken = [
+                (ask, future) for ask, future in self._waiting[: self._batch] if not future.done()
+            ]
             self._waiting = self._waiting[self._batch :]
             if not self._waiting:
                 self._more.clear()
@@ -98,13 +100,17 @@ def answer(asks: Sequence[Ask]) -> list[list[Hit] | Exception]:
         try:
             together = _search([asks[place] for place in places])
         except Exception as error:  # noqa: BLE001 - told to whoever asked
-            together = [error] if len(places) == 1 else [answer([asks[place]])[0] for place in places]
+            together = (
+                [error] if len(places) == 1 else [answer([asks[place]])[0] for place in places]
+            )
         for place, result in zip(places, together, strict=True):
             found[place] = result
     return found
 
 
 def _search(asks: Sequence[Ask]) -> list[Any]:
-    queries = [Query(str(number), ask.query.text, ask.query.filter) for number, ask in enumerate(asks)]
+    queries = [
+        Query(str(number), ask.query.text, ask.query.filter) for number, ask in enumerate(asks)
+    ]
     run = asks[0].served.search(queries, max(ask.k for ask in asks))
     return [list(run.results[str(number)][: ask.k]) for number, ask in enumerate(asks)]

@@ -26,7 +26,16 @@ from nearer.report.content import model_name
 _DAYS = 90
 _HISTORY = 12
 _CHARTS = 8
-_FIRST = ("quality", "latency", "query_", "scores", "click", "empty", "documents", "new_")  # series in the order of interest
+_FIRST = (
+    "quality",
+    "latency",
+    "query_",
+    "scores",
+    "click",
+    "empty",
+    "documents",
+    "new_",
+)  # series in the order of interest
 
 SCRIPT = """
 const dialog = document.querySelector("dialog"), form = dialog.querySelector("form"), told = dialog.querySelector("output");
@@ -80,7 +89,10 @@ def dashboard_page(generations: Generations, tried: Mapping[str, Any]) -> tuple[
     today = datetime.now(UTC).date()
     history = list(reversed(generations.history()))
     moves = [line for line in history if line["action"] in ("cutover", "rollback")]
-    series, records = Series(root / "monitor" / "series.db"), [read_json(path) for path in sorted((root / "shadow").glob("*.json"))]
+    series, records = (
+        Series(root / "monitor" / "series.db"),
+        [read_json(path) for path in sorted((root / "shadow").glob("*.json"))],
+    )
     view = {
         "active": active,
         "pipeline": _pipeline(generations, active) if active else "",
@@ -109,8 +121,12 @@ def dashboard_page(generations: Generations, tried: Mapping[str, Any]) -> tuple[
 
 @cache
 def _environment() -> Environment:
-    env = Environment(loader=PackageLoader("nearer", "web"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    env.filters["figure"] = lambda value: f"{value:.3f}" if isinstance(value, float) else "–" if value is None else f"{value:,}"
+    env = Environment(
+        loader=PackageLoader("nearer", "web"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    env.filters["figure"] = lambda value: (
+        f"{value:.3f}" if isinstance(value, float) else "–" if value is None else f"{value:,}"
+    )
     env.filters["model"] = model_name
     env.filters["when"] = lambda text: str(text)[:16].replace("T", " ")
     return env
@@ -139,14 +155,23 @@ def _charts(series: Series, today: date, moved: set[str]) -> list[dict[str, Any]
         if row.slice == "all" and row.value == row.value:
             lines.setdefault(row.name, []).append(row)
     first = {prefix: place for place, prefix in enumerate(_FIRST)}
-    place = {name: next((at for prefix, at in first.items() if name.startswith(prefix)), len(first)) for name in lines}
-    moving = [name for name, rows in lines.items() if place[name] < len(first) or any(row.value for row in rows)]
+    place = {
+        name: next((at for prefix, at in first.items() if name.startswith(prefix)), len(first))
+        for name in lines
+    }
+    moving = [
+        name
+        for name, rows in lines.items()
+        if place[name] < len(first) or any(row.value for row in rows)
+    ]
     chosen = sorted(moving, key=lambda name: (place[name], name))[:_CHARTS]
     drawn = []
     for name in chosen:
         points = sorted({row.time[:10]: row.value for row in lines[name]}.items())
         marks = sorted(day for day in moved if day >= points[0][0])
-        drawn.append({"name": name, "last": points[-1][1], "svg": timeline(points, title=name, marks=marks)})
+        drawn.append(
+            {"name": name, "last": points[-1][1], "svg": timeline(points, title=name, marks=marks)}
+        )
     return drawn
 
 
@@ -157,4 +182,8 @@ def _slices(series: Series) -> list[Row]:
 
 
 def _last(path: Path) -> str | None:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC") if path.is_file() else None
+    return (
+        datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        if path.is_file()
+        else None
+    )

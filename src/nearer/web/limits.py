@@ -41,7 +41,9 @@ class Edge:
 
         try:
             if declared.isdigit() and int(declared) > self._size:
-                await JSONResponse({"what": refusal.detail, "next": None}, 413)(scope, receive, noted)
+                await JSONResponse({"what": refusal.detail, "next": None}, 413)(
+                    scope, receive, noted
+                )
             else:
                 await self._app(scope, bounded, noted)
         finally:

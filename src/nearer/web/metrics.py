@@ -15,18 +15,60 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         own = self._registry
-        self._requests = Counter("nearer_requests", "Requests by endpoint and status.", ("endpoint", "status"), registry=own)
-        self._seconds = Histogram("nearer_request_seconds", "Seconds a request.", ("endpoint",), buckets=_SECONDS, registry=own)
-        self._depth = Gauge("nearer_queue_depth", "Queries that wait or are being answered.", registry=own)
-        self.rejected = Counter("nearer_rejected", "Requests refused because the queue was full.", registry=own)
-        self._empty = Counter("nearer_empty_results", "Queries that nothing was found for.", registry=own)
-        self._cache = Gauge("nearer_cache_hits_total", "Query vectors that were in memory.", registry=own)
-        self._active = Gauge("nearer_active_generation_info", "The generation that answers.", ("generation", "fingerprint"), registry=own)
-        self.shadow = Counter("nearer_shadow", "Shadow queries: compared, dropped, late, failed.", ("outcome",), registry=own)
-        self.shadow_seconds = Histogram("nearer_shadow_seconds", "Seconds a shadow query.", buckets=_SECONDS, registry=own)
-        self._lost = Gauge("nearer_traffic_log_lost_total", "Lines of the traffic log that were lost.", registry=own)
-        self._stuck = Gauge("nearer_traffic_log_failing", "1 while the traffic log cannot be written.", registry=own)
-        self.rollout = Gauge("nearer_rollout_info", "What is tried on live traffic.", ("generation", "mode"), registry=own)
+        self._requests = Counter(
+            "nearer_requests",
+            "Requests by endpoint and status.",
+            ("endpoint", "status"),
+            registry=own,
+        )
+        self._seconds = Histogram(
+            "nearer_request_seconds",
+            "Seconds a request.",
+            ("endpoint",),
+            buckets=_SECONDS,
+            registry=own,
+        )
+        self._depth = Gauge(
+            "nearer_queue_depth", "Queries that wait or are being answered.", registry=own
+        )
+        self.rejected = Counter(
+            "nearer_rejected", "Requests refused because the queue was full.", registry=own
+        )
+        self._empty = Counter(
+            "nearer_empty_results", "Queries that nothing was found for.", registry=own
+        )
+        self._cache = Gauge(
+            "nearer_cache_hits_total", "Query vectors that were in memory.", registry=own
+        )
+        self._active = Gauge(
+            "nearer_active_generation_info",
+            "The generation that answers.",
+            ("generation", "fingerprint"),
+            registry=own,
+        )
+        self.shadow = Counter(
+            "nearer_shadow",
+            "Shadow queries: compared, dropped, late, failed.",
+            ("outcome",),
+            registry=own,
+        )
+        self.shadow_seconds = Histogram(
+            "nearer_shadow_seconds", "Seconds a shadow query.", buckets=_SECONDS, registry=own
+        )
+        self._lost = Gauge(
+            "nearer_traffic_log_lost_total",
+            "Lines of the traffic log that were lost.",
+            registry=own,
+        )
+        self._stuck = Gauge(
+            "nearer_traffic_log_failing", "1 while the traffic log cannot be written.", registry=own
+        )
+        self.rollout = Gauge(
+            "nearer_rollout_info",
+            "What is tried on live traffic.",
+            ("generation", "mode"),
+            registry=own,
+        )
 
     def observed(self, endpoint: str, status: int, seconds: float) -> None:
         self._requests.labels(endpoint, str(status)).inc()

@@ -23,7 +23,11 @@ Scalar = (
     | Annotated[float, Field(allow_inf_nan=False, ge=-_MAX_NUMBER, le=_MAX_NUMBER)]
 )
 Filter = Annotated[
-    dict[Annotated[Text, Field(min_length=1, max_length=128)], Scalar | Annotated[list[Scalar], Field(max_length=64)]], Field(max_length=32)
+    dict[
+        Annotated[Text, Field(min_length=1, max_length=128)],
+        Scalar | Annotated[list[Scalar], Field(max_length=64)],
+    ],
+    Field(max_length=32),
 ]
 
 
@@ -37,8 +41,12 @@ class Search(_Payload):
     query: Annotated[Text, Field(min_length=1, description="what is looked for")]
     filter: Filter | None = Field(None, description="field → value, or list of values")
     k: Annotated[int, Field(ge=1)] = Field(10, description="results")
-    request_id: RequestId | None = Field(None, description="yours, to send feedback with (made up otherwise)")
-    user: Annotated[Text, Field(max_length=128)] | None = Field(None, description="a stable id: who gets a canary hangs on its hash")
+    request_id: RequestId | None = Field(
+        None, description="yours, to send feedback with (made up otherwise)"
+    )
+    user: Annotated[Text, Field(max_length=128)] | None = Field(
+        None, description="a stable id: who gets a canary hangs on its hash"
+    )
     text: bool = Field(False, description="also the text and metadata of each result")
 
 
@@ -74,7 +82,9 @@ class Feedback(_Payload):
     request_id: RequestId
     id: Annotated[Text, Field(min_length=1, max_length=512, description="of the document")]
     kind: Literal["click", "dwell", "thumbs", "conversion"] = "click"
-    value: Annotated[float, Field(allow_inf_nan=False, ge=-1, le=86_400)] = Field(1.0, description="dwell: seconds; thumbs: +1 or -1")
+    value: Annotated[float, Field(allow_inf_nan=False, ge=-1, le=86_400)] = Field(
+        1.0, description="dwell: seconds; thumbs: +1 or -1"
+    )
 
 
 class Accepted(BaseModel):
@@ -90,7 +100,9 @@ class Problem(BaseModel):
 
 class Cutover(_Payload):
     generation: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[1-9][0-9]{0,6}$")]
-    override: Annotated[Text, Field(min_length=1, max_length=500)] | None = Field(None, description="why no decision is needed")
+    override: Annotated[Text, Field(min_length=1, max_length=500)] | None = Field(
+        None, description="why no decision is needed"
+    )
 
 
 class Reason(_Payload):

@@ -47,12 +47,28 @@ class Plan:
 class Rollouts:
     """The candidate of one service."""
 
-    def __init__(self, searcher: Searcher, log: TrafficLog, metrics: Metrics, root: Path, *, busy: Callable[[], bool]) -> None:
-        self._searcher, self._log, self._metrics, self._root, self._busy = searcher, log, metrics, root, busy
+    def __init__(
+        self,
+        searcher: Searcher,
+        log: TrafficLog,
+        metrics: Metrics,
+        root: Path,
+        *,
+        busy: Callable[[], bool],
+    ) -> None:
+        self._searcher, self._log, self._metrics, self._root, self._busy = (
+            searcher,
+            log,
+            metrics,
+            root,
+            busy,
+        )
         self._settings = searcher.generations.config.shadow
         self._rollout: Rollout | None = None
         self._candidate: Served | None = None
-        self._waiting: queue.Queue[tuple[Request, str, float] | None] = queue.Queue(self._settings.queue)
+        self._waiting: queue.Queue[tuple[Request, str, float] | None] = queue.Queue(
+            self._settings.queue
+        )
         self._guarded = self._again = 0.0
         self._outcomes: dict[str, Any] = {}
         self._stopped = ""
@@ -64,13 +80,20 @@ class Rollouts:
     def plan(self, user: str) -> Plan:
         """Which arm a user (or, without one, a request) is in: the same for as long as a rollout lasts."""
         rollout, candidate = self._rollout, self._candidate
-        if rollout is None or candidate is None or rollout.mode == "shadow" or _place(rollout.since, user) >= rollout.share:
+        if (
+            rollout is None
+            or candidate is None
+            or rollout.mode == "shadow"
+            or _place(rollout.since, user) >= rollout.share
+        ):
             return Plan()
         if rollout.mode == "canary":
             return Plan("canary", instead=candidate)
         return Plan("interleaved", beside=candidate)
 
-    def interleave(self, request_id: str, live: Sequence[Hit], other: Sequence[Hit], k: int) -> tuple[list[Hit], dict[str, str]]:
+    def interleave(
+        self, request_id: str, live: Sequence[Hit], other: Sequence[Hit], k: int
+    ) -> tuple[list[Hit], dict[str, str]]:
         """Results of both, dealt into one list."""
         digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
         return team_draft(live, other, k, np.random.default_rng(int.from_bytes(digest, "big")))
@@ -78,7 +101,11 @@ class Rollouts:
     def after(self, answered: Request, query: str) -> None:
         """An answer has gone out: put its query on the way to the shadow, if there is room."""
         rollout = self._rollout
-        if rollout is None or rollout.mode != "shadow" or _place(rollout.since, answered.request_id) >= rollout.share:
+        if (
+            rollout is None
+            or rollout.mode != "shadow"
+            or _place(rollout.since, answered.request_id) >= rollout.share
+        ):
             return
         if self._candidate is None:
             self._metrics.shadow.labels("unavailable").inc()
@@ -92,7 +119,9 @@ class Rollouts:
 
     def _shadow_all(self) -> None:
         if hasattr(os, "setpriority"):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # on Linux: of this thread alone
+            os.setpriority(
+                os.PRIO_PROCESS, threading.get_native_id(), 19
+            )  # on Linux: of this thread alone
         while (waiting := self._waiting.get()) is not None:
             answered, query, since = waiting
             while self._busy() and time.monotonic() - since < self._settings.timeout:
@@ -106,7 +135,10 @@ class Rollouts:
                 self._metrics.shadow.labels("compared").inc()
             except Exception as error:  # noqa: BLE001 - a broken candidate is a result, not a fault of the service
                 self._metrics.shadow.labels("failed").inc()
-                self._tell(answered, {"generation": candidate.id, "error": f"{type(error).__name__}: {error}"[:300]})
+                self._tell(
+                    answered,
+                    {"generation": candidate.id, "error": f"{type(error).__name__}: {error}"[:300]},
+                )
 
     def _shadow(self, candidate: Served, answered: Request, query: str) -> None:
         started = time.perf_counter()
@@ -115,7 +147,15 @@ class Rollouts:
         seconds = time.perf_counter() - started
         self._metrics.shadow_seconds.observe(seconds)
         told = compare(answered.results, hits, self._settings.k)
-        self._tell(answered, {"generation": candidate.id, "latency_ms": round(1000 * seconds, 3), **told, "results": ranked(hits)})
+        self._tell(
+            answered,
+            {
+                "generation": candidate.id,
+                "latency_ms": round(1000 * seconds, 3),
+                **told,
+                "results": ranked(hits),
+            },
+        )
 
     def _tell(self, answered: Request, shadow: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -139,7 +179,10 @@ class Rollouts:
         try:
             candidate = self._searcher.opened(rollout.generation)
         except Exception:  # noqa: BLE001 - a broken candidate is a result
-            self._candidate, self._again = None, time.monotonic() + _AGAIN  # meanwhile the live generation answers alone
+            self._candidate, self._again = (
+                None,
+                time.monotonic() + _AGAIN,
+            )  # meanwhile the live generation answers alone
             if changed:
                 _log.exception("cannot open %s, which is to be tried", rollout.generation)
             return
@@ -153,7 +196,9 @@ class Rollouts:
         if why is None and time.monotonic() - self._guarded >= _GUARD:
             self._guarded, now = time.monotonic(), datetime.now(UTC)
             since = datetime.fromisoformat(rollout.since).date()
-            self._outcomes = guard(read_traffic(self._root / "traffic", since), rollout, self._settings, now)
+            self._outcomes = guard(
+                read_traffic(self._root / "traffic", since), rollout, self._settings, now
+            )
             why = self._outcomes["harm"]
         if why:
             generations.stop_rollout(why=why, who="guardrail")
@@ -166,11 +211,17 @@ class Rollouts:
         settings = self._searcher.generations.config
         dev = frozen_split(self._root, settings.run, "dev")
         rng = np.random.default_rng([settings.seed, *b"canary"])
-        return canary_queries_fall(self._searcher.current(), candidate, dev, settings.evaluate.primary, rng)
+        return canary_queries_fall(
+            self._searcher.current(), candidate, dev, settings.evaluate.primary, rng
+        )
 
     def told(self) -> dict[str, Any]:
         """For the dashboard: what is tried, its outcomes, and what was stopped last."""
-        return {"rollout": asdict(self._rollout) if self._rollout else None, "outcomes": self._outcomes, "stopped": self._stopped}
+        return {
+            "rollout": asdict(self._rollout) if self._rollout else None,
+            "outcomes": self._outcomes,
+            "stopped": self._stopped,
+        }
 
     def close(self) -> None:
         """End the thread; shadow queries that still wait are left out."""

@@ -66,7 +66,13 @@ class Service:
         self.searcher = Searcher(generations, waiting=False)
         self.batcher = Batcher(self.settings.queue, self.settings.batch)
         self.log = TrafficLog(generations.root / "traffic")
-        self.rollouts = Rollouts(self.searcher, self.log, self.metrics, generations.root, busy=lambda: self.batcher.depth > 0)
+        self.rollouts = Rollouts(
+            self.searcher,
+            self.log,
+            self.metrics,
+            generations.root,
+            busy=lambda: self.batcher.depth > 0,
+        )
         self.problem = "starting"  # why it is not ready; empty when it is
 
     async def look(self) -> None:
@@ -94,15 +100,27 @@ class Service:
         """Several queries, answered by the generation that is active now; where a candidate fails, the live one answers."""
         started, live = time.perf_counter(), self._live()
         ids = [one.request_id or uuid.uuid4().hex for one in asked]
-        plans = [self.rollouts.plan(one.user or request_id) for one, request_id in zip(asked, ids, strict=True)]
-        asks = [Ask(Query("", one.query, one.filter), one.k, plan.instead or live) for one, plan in zip(asked, plans, strict=True)]
+        plans = [
+            self.rollouts.plan(one.user or request_id)
+            for one, request_id in zip(asked, ids, strict=True)
+        ]
+        asks = [
+            Ask(Query("", one.query, one.filter), one.k, plan.instead or live)
+            for one, plan in zip(asked, plans, strict=True)
+        ]
         beside = [place for place, plan in enumerate(plans) if plan.beside is not None]
-        extra = [Ask(asks[place].query, asks[place].k, served) for place in beside if (served := plans[place].beside)]
+        extra = [
+            Ask(asks[place].query, asks[place].k, served)
+            for place in beside
+            if (served := plans[place].beside)
+        ]
         try:
             found = await self.batcher.ask([*asks, *extra], self.settings.timeout)
         except TimeoutError as error:
             for one, request_id, ask, plan in zip(asked, ids, asks, plans, strict=True):
-                self._logged(one, request_id, ask.served, started, arm=plan.arm, error=_named(error))
+                self._logged(
+                    one, request_id, ask.served, started, arm=plan.arm, error=_named(error)
+                )
             raise
         second = dict(zip(beside, found[len(asks) :], strict=True))
         answers = []
@@ -110,7 +128,9 @@ class Service:
             hits, served, told = found[place], asks[place].served, {"arm": plan.arm}
             if isinstance(hits, BaseException) and plan.instead is not None:
                 told["error"], served = _named(hits), live
-                (hits,) = await self.batcher.ask([Ask(Query("", one.query, one.filter), one.k, live)], self.settings.timeout)
+                (hits,) = await self.batcher.ask(
+                    [Ask(Query("", one.query, one.filter), one.k, live)], self.settings.timeout
+                )
             if isinstance(hits, BaseException):
                 self._logged(one, request_id, served, started, arm=plan.arm, error=_named(hits))
                 raise hits
@@ -119,13 +139,17 @@ class Service:
                 told["error"] = _named(other)
             elif other is not None:
                 hits, teams = self.rollouts.interleave(request_id, hits, other, one.k)
-            line = self._logged(one, request_id, served, started, hits=tuple(hits), teams=teams, **told)
+            line = self._logged(
+                one, request_id, served, started, hits=tuple(hits), teams=teams, **told
+            )
             self.metrics.answered(not hits)
             self.rollouts.after(line, one.query)
             answers.append(self._told(one, line, served))
         return answers
 
-    def _logged(self, asked: payloads.Search, request_id: str, served: Served, started: float, **more: Any) -> traffic.Request:
+    def _logged(
+        self, asked: payloads.Search, request_id: str, served: Served, started: float, **more: Any
+    ) -> traffic.Request:
         """The line of the traffic log about a request, on its way to the disk."""
         line = traffic.Request(
             time=datetime.now(UTC),
@@ -135,18 +159,34 @@ class Service:
             results=more.pop("hits", ()),
             latency_ms=1000 * (time.perf_counter() - started),
             filter=asked.filter,
-            user=value_hash(asked.user)[:16] if asked.user else None,  # enough to count people by, nobody's name
+            user=value_hash(asked.user)[:16]
+            if asked.user
+            else None,  # enough to count people by, nobody's name
             **more,
         )
         self.log.append(line.as_dict() | {"pipeline": served.identity})
         return line
 
-    def _told(self, asked: payloads.Search, line: traffic.Request, served: Served) -> payloads.Answer:
+    def _told(
+        self, asked: payloads.Search, line: traffic.Request, served: Served
+    ) -> payloads.Answer:
         results = traffic.ranked(line.results)
         if asked.text:
-            rows = served.generation.store.fetch(served.manifest.space, [one["id"] for one in results])
-            texts = dict(zip(reversed(rows.doc_ids), zip(reversed(rows.texts), reversed(rows.metadata), strict=True), strict=True))
-            results = [one | dict(zip(("text", "metadata"), texts.get(one["id"], (None, None)), strict=True)) for one in results]
+            rows = served.generation.store.fetch(
+                served.manifest.space, [one["id"] for one in results]
+            )
+            texts = dict(
+                zip(
+                    reversed(rows.doc_ids),
+                    zip(reversed(rows.texts), reversed(rows.metadata), strict=True),
+                    strict=True,
+                )
+            )
+            results = [
+                one
+                | dict(zip(("text", "metadata"), texts.get(one["id"], (None, None)), strict=True))
+                for one in results
+            ]
         return payloads.Answer(
             request_id=line.request_id,
             generation=served.id,
@@ -157,7 +197,9 @@ class Service:
 
     def _live(self) -> Served:
         if self.searcher._current is None:
-            raise HTTPException(503, self.problem or "no generation is active", {"Retry-After": "5"})
+            raise HTTPException(
+                503, self.problem or "no generation is active", {"Retry-After": "5"}
+            )
         return self.searcher._current
 
 
@@ -191,23 +233,36 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
         await asyncio.to_thread(service.log.close)
 
     app = FastAPI(
-        title="nearer", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, responses={422: {"model": payloads.Problem}}
+        title="nearer",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses={422: {"model": payloads.Problem}},
     )
     app.add_middleware(Edge, size=service.settings.max_body, observe=partial(_observed, service))
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(payloads.Problem(what=str(error.detail)).model_dump(), error.status_code, error.headers)
+        return JSONResponse(
+            payloads.Problem(what=str(error.detail)).model_dump(), error.status_code, error.headers
+        )
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        told = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()[:5])
+        told = "; ".join(
+            f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()[:5]
+        )
         return JSONResponse(payloads.Problem(what=told[:1000]).model_dump(), 422)
 
     @app.exception_handler(QueueFullError)
     async def full(_: Request, error: QueueFullError) -> JSONResponse:
         service.metrics.rejected.inc()
-        return JSONResponse(payloads.Problem(what=error.what, next=error.next_step).model_dump(), 503, {"Retry-After": "1"})
+        return JSONResponse(
+            payloads.Problem(what=error.what, next=error.next_step).model_dump(),
+            503,
+            {"Retry-After": "1"},
+        )
 
     @app.exception_handler(TimeoutError)
     async def late(_: Request, __: TimeoutError) -> JSONResponse:
@@ -216,18 +271,26 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
 
     @app.exception_handler(NearerError)
     async def mendable(_: Request, error: NearerError) -> JSONResponse:
-        return JSONResponse(payloads.Problem(what=error.what, next=error.next_step).model_dump(), 409)
+        return JSONResponse(
+            payloads.Problem(what=error.what, next=error.next_step).model_dump(), 409
+        )
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> JSONResponse:  # the server logs its traceback
-        problem = payloads.Problem(what="the search failed", next="try again; the service's log says why")
+        problem = payloads.Problem(
+            what="the search failed", next="try again; the service's log says why"
+        )
         return JSONResponse(problem.model_dump(), 503, {"Retry-After": "1"})
 
     searching = Depends(partial(_required, service.tokens.search, open_without=True))
     admin = Depends(partial(_required, service.tokens.admin, open_without=False))
-    refusals: dict[int | str, Any] = {code: {"model": payloads.Problem} for code in (400, 401, 403, 409, 413, 503, 504)}
+    refusals: dict[int | str, Any] = {
+        code: {"model": payloads.Problem} for code in (400, 401, 403, 409, 413, 503, 504)
+    }
 
-    @app.post("/search", dependencies=[searching], responses=refusals, response_model_exclude_none=True)
+    @app.post(
+        "/search", dependencies=[searching], responses=refusals, response_model_exclude_none=True
+    )
     async def search(asked: payloads.Search | payloads.Batch) -> payloads.Answer | payloads.Answers:
         """The best documents of a query, or of several."""
         queries = [asked] if isinstance(asked, payloads.Search) else asked.queries
@@ -269,9 +332,17 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
     async def dashboard(authorization: Annotated[str | None, Header()] = None) -> Response:
         """What answers, how well, and what is tried beside it."""
         if service.tokens.search and not _known(authorization, service.tokens.search):
-            return PlainTextResponse("a token is needed", 401, {"WWW-Authenticate": 'Basic realm="nearer: the token as password"'})
-        text, policy = await asyncio.to_thread(dashboard_page, service.generations, service.rollouts.told())
-        return HTMLResponse(text, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
+            return PlainTextResponse(
+                "a token is needed",
+                401,
+                {"WWW-Authenticate": 'Basic realm="nearer: the token as password"'},
+            )
+        text, policy = await asyncio.to_thread(
+            dashboard_page, service.generations, service.rollouts.told()
+        )
+        return HTMLResponse(
+            text, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"}
+        )
 
     @app.post("/admin/cutover", dependencies=[admin], responses=refusals)
     async def cutover(asked: payloads.Cutover) -> payloads.Moved:
@@ -279,7 +350,9 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
 
         def move() -> Any:
             service.searcher.opened(asked.generation)
-            pointer = service.generations.cutover(asked.generation, override=asked.override, who="dashboard")
+            pointer = service.generations.cutover(
+                asked.generation, override=asked.override, who="dashboard"
+            )
             service.searcher.refresh()
             return pointer
 
@@ -306,11 +379,15 @@ def _within(found: int, limit: int, what: str) -> None:
         raise HTTPException(413, f"at most {limit} {what}, got {found}")
 
 
-def _required(token: str | None, authorization: Annotated[str | None, Header()] = None, *, open_without: bool) -> None:
+def _required(
+    token: str | None, authorization: Annotated[str | None, Header()] = None, *, open_without: bool
+) -> None:
     """Refuse callers without the token; without one configured, search is open and admin is closed."""
     if token is None:
         if not open_without:
-            raise HTTPException(403, "no admin token is set: start the service with NEARER_ADMIN_TOKEN")
+            raise HTTPException(
+                403, "no admin token is set: start the service with NEARER_ADMIN_TOKEN"
+            )
     elif not _known(authorization, token):
         raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
 
@@ -334,7 +411,17 @@ def _observed(service: Service, method: str, path: str, status: int, seconds: fl
 
 
 _PATHS = frozenset(
-    ("/search", "/feedback", "/healthz", "/readyz", "/metrics", "/dashboard", "/admin/cutover", "/admin/rollback", "/openapi.json")
+    (
+        "/search",
+        "/feedback",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/dashboard",
+        "/admin/cutover",
+        "/admin/rollback",
+        "/openapi.json",
+    )
 )
 
 
@@ -342,9 +429,16 @@ class JsonLines(logging.Formatter):
     """Log records as JSON lines: time, level, logger, message, and status and ms of a request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"), "level": record.levelname.lower()}
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+        }
         line |= {"logger": record.name, "message": record.getMessage()}
-        line |= {name: value for name in ("status", "ms") if (value := getattr(record, name, None)) is not None}
+        line |= {
+            name: value
+            for name in ("status", "ms")
+            if (value := getattr(record, name, None)) is not None
+        }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

@@ -51,7 +51,14 @@ def _address(settings: config.Index) -> str:
     return location
 
 
-def adopt(store: VectorStore, space: Space, rows: Iterable[Rows], encoder: Encoder, sample: int = 8, tolerance: float = 0.999) -> int:
+def adopt(
+    store: VectorStore,
+    space: Space,
+    rows: Iterable[Rows],
+    encoder: Encoder,
+    sample: int = 8,
+    tolerance: float = 0.999,
+) -> int:
     """Vectors that exist already become a generation under the identity that its owner declares; returns how many chunks.
 
     Declared is not proved: of every batch, `sample` texts are encoded again before the batch is
@@ -61,10 +68,17 @@ def adopt(store: VectorStore, space: Space, rows: Iterable[Rows], encoder: Encod
     count = 0
     for batch in rows:
         picked = np.unique(np.linspace(0, len(batch) - 1, min(sample, len(batch))).astype(int))
-        again = Vectors(encoder.encode([batch.texts[i] for i in picked], "document"), encoder.fingerprint)
+        again = Vectors(
+            encoder.encode([batch.texts[i] for i in picked], "document"), encoder.fingerprint
+        )
         given = Vectors(batch.vectors.array[picked], batch.vectors.fingerprint)
-        a, b = (fit(space, vectors, f"adopt {space.generation}").astype(np.float64) for vectors in (given, again))
-        cosines = np.sum(a * b, axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+        a, b = (
+            fit(space, vectors, f"adopt {space.generation}").astype(np.float64)
+            for vectors in (given, again)
+        )
+        cosines = np.sum(a * b, axis=1) / np.maximum(
+            np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12
+        )
         if len(picked) and cosines.min() < tolerance:
             chunk = batch.chunk_ids[picked[cosines.argmin()]]
             raise FingerprintError(

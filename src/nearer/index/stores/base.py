@@ -61,27 +61,36 @@ class Space:
             if getattr(kept, name) != getattr(self, name)
         ]
         if differences:
-            raise FingerprintError(f"the table holds other vectors: {'; '.join(differences)}", where=where, next_step=_REBUILD)
+            raise FingerprintError(
+                f"the table holds other vectors: {'; '.join(differences)}",
+                where=where,
+                next_step=_REBUILD,
+            )
 
 
 @lru_cache(maxsize=64)
 def read_identity(text: str | None, where: str) -> Space:
     """The space that a table's identity describes.  Raises FingerprintError when it is absent or damaged."""
     if not text:
-        raise FingerprintError("this table does not say which model filled it", where=where, next_step=_REBUILD)
+        raise FingerprintError(
+            "this table does not say which model filled it", where=where, next_step=_REBUILD
+        )
     try:
         values = json.loads(text)
         fingerprint = Fingerprint.from_dict(values["fingerprint"], where)
         return Space(values["generation"], fingerprint, int(values["dimension"]), values["dtype"])
     except (KeyError, TypeError, ValueError):
-        raise FingerprintError("the identity of this table is damaged", where=where, next_step=_REBUILD) from None
+        raise FingerprintError(
+            "the identity of this table is damaged", where=where, next_step=_REBUILD
+        ) from None
 
 
 def check_generation(generation: str) -> str:
     """The id of a generation, safe as a file name and an SQL identifier.  Raises StoreError."""
     if not _GENERATION.fullmatch(generation):
         raise StoreError(
-            f"{generation[:80]!r} cannot name a generation", next_step="use up to 48 letters, digits and . _ -, a letter or digit first"
+            f"{generation[:80]!r} cannot name a generation",
+            next_step="use up to 48 letters, digits and . _ -, a letter or digit first",
         )
     return generation
 
@@ -141,10 +150,20 @@ class VectorStore(Protocol):
         Tuned on the queries of `sample`, or on the store's own documents.
         """
 
-    def search(self, space: Space, queries: Vectors, k: int, *, filter: Metadata | None = None, exact: bool = False) -> list[list[Hit]]:
+    def search(
+        self,
+        space: Space,
+        queries: Vectors,
+        k: int,
+        *,
+        filter: Metadata | None = None,
+        exact: bool = False,
+    ) -> list[list[Hit]]:
         """The `k` best documents of each query: chunk scores collapsed to documents by their maximum, in canonical order."""
 
-    def text_search(self, space: Space, query: str, k: int, *, filter: Metadata | None = None) -> list[Hit]:
+    def text_search(
+        self, space: Space, query: str, k: int, *, filter: Metadata | None = None
+    ) -> list[Hit]:
         """The `k` best documents by words, where the store has full-text search.  Raises StoreError where it has none."""
 
     def drop(self, generation: str) -> None:

@@ -18,14 +18,29 @@ from typing import Any
 import numpy as np
 
 from nearer.index.stores.base import Space, check_generation
-from nearer.index.stores.common import COLUMNS, LOSSY, Clauses, Columns, Found, Store, clauses, collapse, guarded, locked, opened
+from nearer.index.stores.common import (
+    COLUMNS,
+    LOSSY,
+    Clauses,
+    Columns,
+    Found,
+    Store,
+    clauses,
+    collapse,
+    guarded,
+    locked,
+    opened,
+)
 from nearer.retrieve.fingerprint import Vectors
 from nearer.types import Hit, Metadata
 
 _PREFIX = "gen_"
 _POINTER = "nearer_active"
 _TIDY = 64  # commits after which small fragments are merged and added to the indices
-_TRAINED, _LEAST_SAMPLE = 65_536, 40  # vectors that partitions are trained on, all in memory; and at least a partition
+_TRAINED, _LEAST_SAMPLE = (
+    65_536,
+    40,
+)  # vectors that partitions are trained on, all in memory; and at least a partition
 _KEPT = timedelta(hours=1)  # how long versions stay for readers that began on them
 
 
@@ -66,7 +81,9 @@ class LanceStore(Store):
         import pyarrow as pa
 
         text = [(name, pa.string()) for name in COLUMNS]
-        width = {"int8": space.dimension + 4, "binary": space.dimension // 8}.get(space.dtype, space.dimension)
+        width = {"int8": space.dimension + 4, "binary": space.dimension // 8}.get(
+            space.dtype, space.dimension
+        )
         kind = {"binary": pa.uint8()}.get(space.dtype) or pa.from_numpy_dtype(space.dtype)
         columns = [*text, ("terms", pa.list_(pa.string())), ("vector", pa.list_(kind, width))]
         if space.dtype == "int8":
@@ -74,11 +91,17 @@ class LanceStore(Store):
         return pa.schema(columns).with_metadata({"nearer": space.identity()})
 
     def _make(self, space: Space) -> None:
-        table = self._db.create_table(_PREFIX + space.generation, schema=self._schema(space), exist_ok=True)
+        table = self._db.create_table(
+            _PREFIX + space.generation, schema=self._schema(space), exist_ok=True
+        )
         _index_columns(table)
 
     def _lock(self, generation: str) -> AbstractContextManager[None]:
-        return nullcontext() if "://" in self.address else locked(Path(self.address) / f".{generation}.lock")
+        return (
+            nullcontext()
+            if "://" in self.address
+            else locked(Path(self.address) / f".{generation}.lock")
+        )
 
     def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
         import pyarrow as pa
@@ -87,13 +110,20 @@ class LanceStore(Store):
         arrays = {"vector": vectors}
         if space.dtype == "int8":
             arrays["signs"] = np.packbits(vectors[:, 4:] > 0, axis=1)
-        lists = {name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1]) for name, array in arrays.items()}
+        lists = {
+            name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
+            for name, array in arrays.items()
+        }
         batch = pa.table({**columns, **lists}, schema=schema)
         same = _among(set(columns["doc_id"]))
         with self._lock(space.generation):
             table = self._table(space.generation)
             if table.count_rows(same):
-                merge = table.merge_insert("chunk_id").when_matched_update_all().when_not_matched_insert_all()
+                merge = (
+                    table.merge_insert("chunk_id")
+                    .when_matched_update_all()
+                    .when_not_matched_insert_all()
+                )
                 merge.when_not_matched_by_source_delete(same).execute(batch)
             else:  # nothing to replace: no join
                 table.add(batch)
@@ -122,7 +152,13 @@ class LanceStore(Store):
         return len(found.unique()), len(found)
 
     def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
-        found = self._table(space.generation).search().where(_among(doc_ids)).select([*COLUMNS, "vector"]).to_arrow()
+        found = (
+            self._table(space.generation)
+            .search()
+            .where(_among(doc_ids))
+            .select([*COLUMNS, "vector"])
+            .to_arrow()
+        )
         return {name: found[name].to_pylist() for name in COLUMNS}, _array(found["vector"])
 
     @opened
@@ -139,24 +175,38 @@ class LanceStore(Store):
             partitions = round(rows**0.5)
             sample_rate = min(256, max(_LEAST_SAMPLE, _TRAINED // partitions))
             if space.dtype in LOSSY:
-                config = IvfFlat(distance_type="hamming", num_partitions=partitions, sample_rate=sample_rate)
+                config = IvfFlat(
+                    distance_type="hamming", num_partitions=partitions, sample_rate=sample_rate
+                )
             else:
-                config = IvfSq(distance_type=space.fingerprint.similarity, num_partitions=partitions, sample_rate=sample_rate)
+                config = IvfSq(
+                    distance_type=space.fingerprint.similarity,
+                    num_partitions=partitions,
+                    sample_rate=sample_rate,
+                )
             table.create_index(_searched(space), config=config, replace=True)
 
         def remember(effort: int) -> None:
             table.update_field_metadata({"path": "vector", "metadata": {"effort": str(effort)}})
 
-        return {"kind": type(config).__name__, "partitions": partitions, **self._tune(space, sample, remember)}
+        return {
+            "kind": type(config).__name__,
+            "partitions": partitions,
+            **self._tune(space, sample, remember),
+        }
 
     def _effort(self, space: Space) -> int | None:
-        effort = (self._table(space.generation).schema.field("vector").metadata or {}).get(b"effort")
+        effort = (self._table(space.generation).schema.field("vector").metadata or {}).get(
+            b"effort"
+        )
         return None if effort is None else int(effort)
 
     def _eligible(self, space: Space, wanted: Clauses) -> int:
         return int(self._table(space.generation).count_rows(_filter(wanted)))
 
-    def _nearest(self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None) -> list[Found]:
+    def _nearest(
+        self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
+    ) -> list[Found]:
         lossy = space.dtype in LOSSY
         asked = np.packbits(queries > 0, axis=1) if lossy else queries
         search = self._table(space.generation).search(asked, vector_column_name=_searched(space))
@@ -166,11 +216,17 @@ class LanceStore(Store):
         if effort is None:
             search = search.bypass_vector_index()
         else:  # a filter may leave little in the nearest partitions: then all are read (maximum 0), which loses nothing
-            search = search.minimum_nprobes(8 << effort).maximum_nprobes(0 if wanted else 8 << effort)
+            search = search.minimum_nprobes(8 << effort).maximum_nprobes(
+                0 if wanted else 8 << effort
+            )
         found = search.select(["doc_id", "vector", "_distance"]).to_arrow()
         if len(queries) == 1:
             return [(found["doc_id"].to_pylist(), _array(found["vector"]))]
-        doc_ids, vectors, owners = found["doc_id"].to_numpy(), _array(found["vector"]), found["query_index"].to_numpy()
+        doc_ids, vectors, owners = (
+            found["doc_id"].to_numpy(),
+            _array(found["vector"]),
+            found["query_index"].to_numpy(),
+        )
         near = np.argsort(found["_distance"].to_numpy(), kind="stable")
         rows = [near[owners[near] == i] for i in range(len(queries))]
         return [(list(doc_ids[mine]), vectors[mine]) for mine in rows]
@@ -181,14 +237,20 @@ class LanceStore(Store):
             yield batch["doc_id"].to_pylist(), _array(batch["vector"])
 
     @opened
-    def text_search(self, space: Space, query: str, k: int, *, filter: Metadata | None = None) -> list[Hit]:
+    def text_search(
+        self, space: Space, query: str, k: int, *, filter: Metadata | None = None
+    ) -> list[Hit]:
         """BM25 of Lance over the texts."""
         from lancedb.query import MatchQuery
 
         wanted = clauses(filter)
         n = 4 * k
         while k > 0 and all(wanted):
-            search = self._table(space.generation).search(MatchQuery(query, "text"), query_type="fts").limit(n)
+            search = (
+                self._table(space.generation)
+                .search(MatchQuery(query, "text"), query_type="fts")
+                .limit(n)
+            )
             search = search.where(_filter(wanted), prefilter=True) if wanted else search
             found = search.select(["doc_id", "_score"]).to_arrow()
             hits = collapse(found["doc_id"].to_pylist(), found["_score"].to_numpy(), k)
@@ -204,11 +266,19 @@ class LanceStore(Store):
 
     @guarded
     def active(self) -> str | None:
-        return self._db.open_table(_POINTER).to_arrow()["generation"].to_pylist()[0] or None if _POINTER in self._tables() else None
+        return (
+            self._db.open_table(_POINTER).to_arrow()["generation"].to_pylist()[0] or None
+            if _POINTER in self._tables()
+            else None
+        )
 
     @guarded
     def activate(self, generation: str | None) -> None:
-        self._db.create_table(_POINTER, [{"generation": check_generation(generation) if generation else ""}], mode="overwrite")
+        self._db.create_table(
+            _POINTER,
+            [{"generation": check_generation(generation) if generation else ""}],
+            mode="overwrite",
+        )
 
 
 def _index_columns(table: Any) -> None:
@@ -217,7 +287,11 @@ def _index_columns(table: Any) -> None:
 
     there = {column for index in table.list_indices() for column in index.columns}
     # no stemming, no stop words: right for every language, codes included
-    wanted = {"doc_id": BTree(), "terms": LabelList(), "text": FTS(with_position=False, stem=False, remove_stop_words=False)}
+    wanted = {
+        "doc_id": BTree(),
+        "terms": LabelList(),
+        "text": FTS(with_position=False, stem=False, remove_stop_words=False),
+    }
     for column in wanted.keys() - there:
         table.create_index(column, config=wanted[column])
 
@@ -229,7 +303,9 @@ def _searched(space: Space) -> str:
 def _array(column: Any) -> np.ndarray:
     """The rows of a fixed-size list column, (n, width)."""
     array = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    result: np.ndarray = array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    result: np.ndarray = (
+        array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    )
     return result
 
 
@@ -243,4 +319,6 @@ def _among(doc_ids: Iterable[str]) -> str:
 
 
 def _filter(wanted: Clauses) -> str:
-    return " AND ".join(f"array_has_any(terms, [{', '.join(map(_literal, clause))}])" for clause in wanted)
+    return " AND ".join(
+        f"array_has_any(terms, [{', '.join(map(_literal, clause))}])" for clause in wanted
+    )

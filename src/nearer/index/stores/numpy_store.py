@@ -18,7 +18,16 @@ import numpy as np
 from nearer.errors import StoreError
 from nearer.files import atomic, read_json, read_jsonl, write_json, write_jsonl
 from nearer.index.stores.base import Space, check_generation
-from nearer.index.stores.common import COLUMNS, Clauses, Columns, Found, Store, guarded, locked, opened
+from nearer.index.stores.common import (
+    COLUMNS,
+    Clauses,
+    Columns,
+    Found,
+    Store,
+    guarded,
+    locked,
+    opened,
+)
 
 
 class _Segment:
@@ -27,7 +36,10 @@ class _Segment:
     def __init__(self, folder: Path, name: str) -> None:
         self.name, self.path = name, folder / f"{name}.jsonl"
         self.vectors = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        self.rows = [(line["doc_id"], line["hash"], frozenset(line["terms"])) for line in read_jsonl(self.path)]
+        self.rows = [
+            (line["doc_id"], line["hash"], frozenset(line["terms"]))
+            for line in read_jsonl(self.path)
+        ]
         self.documents = {doc_id for doc_id, _, _ in self.rows}
 
 
@@ -92,12 +104,21 @@ class NumpyStore(Store):
                     return known
                 manifest = read_json(path)
                 old = {segment.name: segment for segment in known.segments} if known else {}
-                segments = {old.get(name) or _Segment(path.parent, name): frozenset(gone) for name, gone in manifest["segments"].items()}
+                segments = {
+                    old.get(name) or _Segment(path.parent, name): frozenset(gone)
+                    for name, gone in manifest["segments"].items()
+                }
             except FileNotFoundError:
                 if path.exists():  # a writer went on meanwhile
                     continue
-                raise StoreError(f"no generation {generation} in this store", where=self.address, next_step="nearer index list") from None
-            self._states[generation] = _State((found.st_mtime_ns, found.st_ino), str(manifest["identity"] or ""), segments)
+                raise StoreError(
+                    f"no generation {generation} in this store",
+                    where=self.address,
+                    next_step="nearer index list",
+                ) from None
+            self._states[generation] = _State(
+                (found.st_mtime_ns, found.st_ino), str(manifest["identity"] or ""), segments
+            )
             return self._states[generation]
 
     def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
@@ -111,7 +132,9 @@ class NumpyStore(Store):
             with atomic(folder / f"{name}.npy", "wb") as handle:
                 np.save(handle, vectors, allow_pickle=False)
             rows = zip(*columns.values(), strict=True)
-            write_jsonl(folder / f"{name}.jsonl", (dict(zip(columns, row, strict=True)) for row in rows))
+            write_jsonl(
+                folder / f"{name}.jsonl", (dict(zip(columns, row, strict=True)) for row in rows)
+            )
             self._commit(space, set(columns["doc_id"]), {name: []})
 
     def _commit(self, space: Space, doc_ids: set[str], new: dict[str, list[str]]) -> int:
@@ -122,7 +145,10 @@ class NumpyStore(Store):
             count += len(going)
             if len(gone | going) < len(segment.documents):
                 segments[segment.name] = sorted(gone | going)
-        write_json(self.root / space.generation / "manifest.json", {"identity": state.identity, "segments": segments | new})
+        write_json(
+            self.root / space.generation / "manifest.json",
+            {"identity": state.identity, "segments": segments | new},
+        )
         return count
 
     @opened
@@ -132,11 +158,17 @@ class NumpyStore(Store):
 
     @opened
     def hashes(self, space: Space) -> dict[str, str]:
-        return {segment.rows[i][0]: segment.rows[i][1] for segment, rows in self._state(space.generation).rows([]) for i in rows}
+        return {
+            segment.rows[i][0]: segment.rows[i][1]
+            for segment, rows in self._state(space.generation).rows([])
+            for i in rows
+        }
 
     @opened
     def count(self, space: Space) -> tuple[int, int]:
-        return len(self.hashes(space)), sum(len(rows) for _, rows in self._state(space.generation).rows([]))
+        return len(self.hashes(space)), sum(
+            len(rows) for _, rows in self._state(space.generation).rows([])
+        )
 
     def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
         asked = set(doc_ids)
@@ -153,11 +185,17 @@ class NumpyStore(Store):
     def _stored(self, space: Space, wanted: Clauses) -> Iterator[Found]:
         for segment, rows in self._state(space.generation).rows(wanted):
             whole = len(rows) == len(segment.rows)  # then nothing is copied
-            yield [segment.rows[i][0] for i in rows], segment.vectors if whole else segment.vectors[rows]
+            yield (
+                [segment.rows[i][0] for i in rows],
+                segment.vectors if whole else segment.vectors[rows],
+            )
 
     @guarded
     def drop(self, generation: str) -> None:
-        folder, aside = self.root / check_generation(generation), self.root / f".{generation}.dropped"
+        folder, aside = (
+            self.root / check_generation(generation),
+            self.root / f".{generation}.dropped",
+        )
         shutil.rmtree(aside, ignore_errors=True)
         if folder.exists():
             os.rename(folder, aside)
@@ -170,4 +208,6 @@ class NumpyStore(Store):
 
     @guarded
     def activate(self, generation: str | None) -> None:
-        write_json(self.root / "active.json", {"generation": generation and check_generation(generation)})
+        write_json(
+            self.root / "active.json", {"generation": generation and check_generation(generation)}
+        )

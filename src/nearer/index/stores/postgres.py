@@ -41,14 +41,22 @@ class PostgresStore(Store):
         try:
             import psycopg
         except ImportError:
-            raise StoreError("PostgreSQL needs psycopg", next_step="pip install 'nearer[postgres]'") from None
+            raise StoreError(
+                "PostgreSQL needs psycopg", next_step="pip install 'nearer[postgres]'"
+            ) from None
         try:
             parsed = psycopg.conninfo.conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:  # its message would show the DSN
-            raise StoreError("the DSN cannot be read", where="index.location", next_step="postgresql://user@host/database") from None
+            raise StoreError(
+                "the DSN cannot be read",
+                where="index.location",
+                next_step="postgresql://user@host/database",
+            ) from None
         self.errors = (psycopg.Error,)
         self._dsn, self._secret, self._schema = dsn, str(parsed.get("password") or ""), schema
-        self.address = self._masked(f"postgresql://{parsed.get('host', '')}/{parsed.get('dbname', '')} {schema}")
+        self.address = self._masked(
+            f"postgresql://{parsed.get('host', '')}/{parsed.get('dbname', '')} {schema}"
+        )
         self._local = threading.local()
 
     def _masked(self, text: str) -> str:
@@ -63,8 +71,14 @@ class PostgresStore(Store):
                 yield
         except StoreError as error:
             if isinstance(error.__cause__, LockNotAvailable):
-                raise BusyError("another process is writing this generation", where=error.where, next_step="wait for it") from None
-            raise StoreError(self._masked(error.what), where=error.where, next_step=error.next_step) from None
+                raise BusyError(
+                    "another process is writing this generation",
+                    where=error.where,
+                    next_step="wait for it",
+                ) from None
+            raise StoreError(
+                self._masked(error.what), where=error.where, next_step=error.next_step
+            ) from None
 
     def _run(self, query: str, values: Any = (), generation: str = "", **parts: Any) -> Any:
         """Run SQL with values bound, and names, numbers and pieces of our own SQL in braces; gives the cursor."""
@@ -73,11 +87,22 @@ class PostgresStore(Store):
 
         connection = getattr(self._local, "connection", None)
         if connection is None or connection.closed:
-            connection = psycopg.connect(self._dsn, autocommit=True, application_name="nearer", prepare_threshold=None)
+            connection = psycopg.connect(
+                self._dsn, autocommit=True, application_name="nearer", prepare_threshold=None
+            )
             self._local.connection = connection
-        names = {"schema": sql.Identifier(self._schema), "table": sql.Identifier(self._schema, f"gen_{generation}")}
-        names |= {name: sql.Identifier(f"gen_{generation}_{name}") for name in ("documents", "terms", "near")}
-        pieces = {name: sql.Literal(part) if isinstance(part, int) else sql.SQL(part) for name, part in parts.items()}
+        names = {
+            "schema": sql.Identifier(self._schema),
+            "table": sql.Identifier(self._schema, f"gen_{generation}"),
+        }
+        names |= {
+            name: sql.Identifier(f"gen_{generation}_{name}")
+            for name in ("documents", "terms", "near")
+        }
+        pieces = {
+            name: sql.Literal(part) if isinstance(part, int) else sql.SQL(part)
+            for name, part in parts.items()
+        }
         return connection.execute(sql.SQL(query).format(**names, **pieces), values)
 
     @contextmanager
@@ -93,17 +118,24 @@ class PostgresStore(Store):
     # -- tables ----------------------------------------------------------------------------------
 
     def _there(self, table: str) -> bool:
-        found = self._run("SELECT FROM pg_tables WHERE schemaname = %s AND tablename = %s", (self._schema, table))
+        found = self._run(
+            "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = %s", (self._schema, table)
+        )
         return found.fetchone() is not None
 
     def _identity(self, generation: str) -> str | None:
         if not self._there(f"gen_{check_generation(generation)}"):
             return None
-        row = self._run("SELECT identity::text FROM {schema}.generations WHERE generation = %s", (generation,)).fetchone()
+        row = self._run(
+            "SELECT identity::text FROM {schema}.generations WHERE generation = %s", (generation,)
+        ).fetchone()
         return row[0] if row else ""
 
     def _generations(self) -> list[str]:
-        found = self._run("SELECT tablename FROM pg_tables WHERE schemaname = %s AND starts_with(tablename, 'gen_')", (self._schema,))
+        found = self._run(
+            "SELECT tablename FROM pg_tables WHERE schemaname = %s AND starts_with(tablename, 'gen_')",
+            (self._schema,),
+        )
         return [name.removeprefix("gen_") for (name,) in found]
 
     def _prepare(self) -> None:
@@ -112,7 +144,10 @@ class PostgresStore(Store):
             return
         with self._transaction():
             self._run("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"nearer {self._schema}",))
-            if self._run("SELECT FROM pg_namespace WHERE nspname = %s", (self._schema,)).fetchone() is None:
+            if (
+                self._run("SELECT FROM pg_namespace WHERE nspname = %s", (self._schema,)).fetchone()
+                is None
+            ):
                 self._run("CREATE SCHEMA {schema}")
             self._run("CREATE EXTENSION IF NOT EXISTS vector")
             self._run("""
@@ -131,7 +166,13 @@ class PostgresStore(Store):
             hash text NOT NULL, terms text[] NOT NULL, vector {kind}({n}) NOT NULL"""
         try:
             with self._transaction():
-                self._run(f"CREATE TABLE {{table}} ({columns})", (), space.generation, kind=_KINDS[space.dtype], n=space.dimension)
+                self._run(
+                    f"CREATE TABLE {{table}} ({columns})",
+                    (),
+                    space.generation,
+                    kind=_KINDS[space.dtype],
+                    n=space.dimension,
+                )
                 self._run("CREATE INDEX {documents} ON {table} (doc_id)", (), space.generation)
                 self._run(
                     """INSERT INTO {schema}.generations (generation, identity) VALUES (%s, %s)
@@ -152,25 +193,46 @@ class PostgresStore(Store):
 
     def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
         texts = [text.replace("\0", "\ufffd") for text in columns["text"]]
-        metadata = [b"\x01" + _NUL.sub(r"\1\\ufffd", text).encode() for text in columns["metadata"]]  # jsonb, format 1
+        metadata = [
+            b"\x01" + _NUL.sub(r"\1\\ufffd", text).encode() for text in columns["metadata"]
+        ]  # jsonb, format 1
         # as pgvector receives vectors in binary: dimension, 0, big-endian components
         head = np.array([space.dimension, 0], ">u2").tobytes()
         sent = [head + row.tobytes() for row in vectors.astype(vectors.dtype.newbyteorder(">"))]
         with self._transaction(space.generation):
-            cursor = self._run("CREATE TEMPORARY TABLE incoming (LIKE {table}) ON COMMIT DROP", (), space.generation)
+            cursor = self._run(
+                "CREATE TEMPORARY TABLE incoming (LIKE {table}) ON COMMIT DROP",
+                (),
+                space.generation,
+            )
             with cursor.copy("COPY incoming FROM STDIN (FORMAT BINARY)") as copy:
                 copy.set_types(["text", "text", "text", "bytea", "text", "text[]", "bytea"])
                 for row in zip(
-                    columns["chunk_id"], columns["doc_id"], texts, metadata, columns["hash"], columns["terms"], sent, strict=True
+                    columns["chunk_id"],
+                    columns["doc_id"],
+                    texts,
+                    metadata,
+                    columns["hash"],
+                    columns["terms"],
+                    sent,
+                    strict=True,
                 ):
                     copy.write_row(row)
-            self._run("DELETE FROM {table} WHERE doc_id IN (SELECT doc_id FROM incoming)", (), space.generation)
+            self._run(
+                "DELETE FROM {table} WHERE doc_id IN (SELECT doc_id FROM incoming)",
+                (),
+                space.generation,
+            )
             self._run("INSERT INTO {table} SELECT * FROM incoming", (), space.generation)
 
     @opened
     def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
         with self._transaction(space.generation):
-            gone = self._run("DELETE FROM {table} WHERE doc_id = ANY(%s) RETURNING doc_id", (list(doc_ids),), space.generation)
+            gone = self._run(
+                "DELETE FROM {table} WHERE doc_id = ANY(%s) RETURNING doc_id",
+                (list(doc_ids),),
+                space.generation,
+            )
             return len({doc_id for (doc_id,) in gone})
 
     @opened
@@ -179,13 +241,17 @@ class PostgresStore(Store):
 
     @opened
     def count(self, space: Space) -> tuple[int, int]:
-        found: tuple[int, int] = self._run("SELECT count(DISTINCT doc_id), count(*) FROM {table}", (), space.generation).fetchone()
+        found: tuple[int, int] = self._run(
+            "SELECT count(DISTINCT doc_id), count(*) FROM {table}", (), space.generation
+        ).fetchone()
         return found
 
     def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
         query = "SELECT chunk_id, doc_id, text, metadata::text, hash, {kind}_send(vector) FROM {table} WHERE doc_id = ANY(%s)"
         found = self._run(query, (doc_ids,), space.generation, kind=_KINDS[space.dtype]).fetchall()
-        return {name: [row[i] for row in found] for i, name in enumerate(COLUMNS)}, _read(space, found)
+        return {name: [row[i] for row in found] for i, name in enumerate(COLUMNS)}, _read(
+            space, found
+        )
 
     # -- search ----------------------------------------------------------------------------------
 
@@ -193,7 +259,11 @@ class PostgresStore(Store):
     def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
         with self._transaction(space.generation):
             self._run("SELECT set_config('maintenance_work_mem', %s, true)", (_MEMORY,))
-            self._run("CREATE INDEX IF NOT EXISTS {terms} ON {table} USING gin (terms)", (), space.generation)
+            self._run(
+                "CREATE INDEX IF NOT EXISTS {terms} ON {table} USING gin (terms)",
+                (),
+                space.generation,
+            )
             if large := self.count(space)[1] >= self.exact_below:
                 index = "CREATE INDEX IF NOT EXISTS {near} ON {table} USING hnsw ((vector::halfvec({n})) halfvec_ip_ops)"
                 self._run(index, (), space.generation, n=space.dimension)
@@ -202,19 +272,30 @@ class PostgresStore(Store):
             return {"kind": "exact"}
 
         def remember(effort: int) -> None:
-            self._run("UPDATE {schema}.generations SET effort = %s WHERE generation = %s", (effort, space.generation))
+            self._run(
+                "UPDATE {schema}.generations SET effort = %s WHERE generation = %s",
+                (effort, space.generation),
+            )
 
         return {"kind": "HNSW", **self._tune(space, sample, remember)}
 
     def _effort(self, space: Space) -> int | None:
-        row = self._run("SELECT effort FROM {schema}.generations WHERE generation = %s", (space.generation,)).fetchone()
+        row = self._run(
+            "SELECT effort FROM {schema}.generations WHERE generation = %s", (space.generation,)
+        ).fetchone()
         return row[0] if row else None
 
     def _eligible(self, space: Space, wanted: Clauses) -> int:
         limited = "SELECT count(*) FROM (SELECT FROM {table} {filter} LIMIT %s) AS kept"
-        return int(self._run(limited, (*wanted, self.exact_below + 1), space.generation, filter=_filter(wanted)).fetchone()[0])
+        return int(
+            self._run(
+                limited, (*wanted, self.exact_below + 1), space.generation, filter=_filter(wanted)
+            ).fetchone()[0]
+        )
 
-    def _nearest(self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None) -> list[Found]:
+    def _nearest(
+        self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
+    ) -> list[Found]:
         exact = "SELECT doc_id, {kind}_send(vector) FROM {table} {filter} ORDER BY (vector <#> %s::{kind}) + 0 LIMIT %s"  # no index has + 0
         near = "SELECT doc_id, {kind}_send(vector) FROM {table} {filter} ORDER BY vector::halfvec({n}) <#> %s::halfvec({n}) LIMIT %s"
         parts = {"kind": _KINDS[space.dtype], "n": space.dimension, "filter": _filter(wanted)}
@@ -225,7 +306,9 @@ class PostgresStore(Store):
                 self._run(tuned, (str(min(1000, max(n, 40 << effort))),))
             for vector in queries:
                 values = (*wanted, json.dumps(vector.tolist()), n)
-                rows = self._run(exact if effort is None else near, values, space.generation, **parts).fetchall()
+                rows = self._run(
+                    exact if effort is None else near, values, space.generation, **parts
+                ).fetchall()
                 found.append(([row[0] for row in rows], _read(space, rows)))
         return found
 
@@ -233,20 +316,31 @@ class PostgresStore(Store):
 
     @guarded
     def active(self) -> str | None:
-        row = self._run("SELECT generation FROM {schema}.active ORDER BY id DESC LIMIT 1").fetchone() if self._there("active") else None
+        row = (
+            self._run("SELECT generation FROM {schema}.active ORDER BY id DESC LIMIT 1").fetchone()
+            if self._there("active")
+            else None
+        )
         return row[0] if row else None
 
     @guarded
     def activate(self, generation: str | None) -> None:
         self._prepare()
-        self._run("INSERT INTO {schema}.active (generation) VALUES (%s)", (generation and check_generation(generation),))
+        self._run(
+            "INSERT INTO {schema}.active (generation) VALUES (%s)",
+            (generation and check_generation(generation),),
+        )
 
 
 def grants(reader: str, writer: str, schema: str = "nearer") -> str:
     """SQL that a DBA runs once: the schema, a role that builds and cuts over, and one that only searches."""
     from psycopg import sql
 
-    names = {"schema": sql.Identifier(schema), "reader": sql.Identifier(reader), "writer": sql.Identifier(writer)}
+    names = {
+        "schema": sql.Identifier(schema),
+        "reader": sql.Identifier(reader),
+        "writer": sql.Identifier(writer),
+    }
     text = """CREATE EXTENSION IF NOT EXISTS vector;
 CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {writer};
 GRANT USAGE ON SCHEMA {schema} TO {reader};
@@ -263,5 +357,7 @@ def _filter(wanted: Clauses) -> str:
 def _read(space: Space, rows: Sequence[Any]) -> np.ndarray:
     """The last column of rows, vectors as pgvector sends them in binary, as (n, dimension)."""
     kind = np.dtype(space.dtype)
-    raw = np.frombuffer(b"".join(row[-1] for row in rows), np.uint8).reshape(len(rows), 4 + kind.itemsize * space.dimension)
+    raw = np.frombuffer(b"".join(row[-1] for row in rows), np.uint8).reshape(
+        len(rows), 4 + kind.itemsize * space.dimension
+    )
     return np.ascontiguousarray(raw[:, 4:]).view(kind.newbyteorder(">")).astype(kind)

@@ -38,8 +38,15 @@ class QdrantStore(Store):
         try:
             from qdrant_client.http.exceptions import ApiException
         except ImportError:
-            raise StoreError("Qdrant needs its client", next_step="pip install 'nearer[qdrant]'") from None
-        self.errors = (ApiException, OSError, RuntimeError, ValueError)  # local mode raises the latter
+            raise StoreError(
+                "Qdrant needs its client", next_step="pip install 'nearer[qdrant]'"
+            ) from None
+        self.errors = (
+            ApiException,
+            OSError,
+            RuntimeError,
+            ValueError,
+        )  # local mode raises the latter
         self.address, self._given = location, client
         self._local = "://" not in location
 
@@ -65,8 +72,14 @@ class QdrantStore(Store):
         from qdrant_client import models
 
         name = _PREFIX + space.generation
-        vectors = models.VectorParams(size=space.dimension, distance=models.Distance.DOT, datatype=models.Datatype(space.dtype))
-        self._client.create_collection(name, vectors_config=vectors, metadata={"nearer": space.identity()})
+        vectors = models.VectorParams(
+            size=space.dimension,
+            distance=models.Distance.DOT,
+            datatype=models.Datatype(space.dtype),
+        )
+        self._client.create_collection(
+            name, vectors_config=vectors, metadata={"nearer": space.identity()}
+        )
         with warnings.catch_warnings():  # local mode says that it has no indices
             warnings.simplefilter("ignore")
             for field in ("doc_id", "terms"):
@@ -99,16 +112,28 @@ class QdrantStore(Store):
 
     @opened
     def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
-        found = {record.payload["doc_id"] for record in self._scroll(space, _any("doc_id", list(doc_ids)), ["doc_id"])}
+        found = {
+            record.payload["doc_id"]
+            for record in self._scroll(space, _any("doc_id", list(doc_ids)), ["doc_id"])
+        }
         if found:
-            self._client.delete(_PREFIX + space.generation, points_selector=_any("doc_id", sorted(found)), wait=True)
+            self._client.delete(
+                _PREFIX + space.generation, points_selector=_any("doc_id", sorted(found)), wait=True
+            )
         return len(found)
 
-    def _scroll(self, space: Space, wanted: Any, fields: list[str], vectors: bool = False) -> Iterator[Any]:
+    def _scroll(
+        self, space: Space, wanted: Any, fields: list[str], vectors: bool = False
+    ) -> Iterator[Any]:
         offset = None
         while True:
             records, offset = self._client.scroll(
-                _PREFIX + space.generation, wanted, limit=_PAGE, offset=offset, with_payload=fields, with_vectors=vectors
+                _PREFIX + space.generation,
+                wanted,
+                limit=_PAGE,
+                offset=offset,
+                with_payload=fields,
+                with_vectors=vectors,
             )
             yield from records
             if offset is None:
@@ -119,7 +144,9 @@ class QdrantStore(Store):
         found: dict[str, str] = {}
         for record in self._scroll(space, None, ["doc_id", "hash"]):
             doc_id, content = record.payload["doc_id"], record.payload["hash"]
-            found[doc_id] = content if found.get(doc_id, content) == content else ""  # old beside new: written again
+            found[doc_id] = (
+                content if found.get(doc_id, content) == content else ""
+            )  # old beside new: written again
         return found
 
     @opened
@@ -128,24 +155,43 @@ class QdrantStore(Store):
         return len(set(doc_ids)), len(doc_ids)
 
     def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
-        records = list(self._scroll(space, _any("doc_id", doc_ids), [*COLUMNS], vectors=True)) if doc_ids else []
-        return {name: [record.payload[name] for record in records] for name in COLUMNS}, _array(space, records)
+        records = (
+            list(self._scroll(space, _any("doc_id", doc_ids), [*COLUMNS], vectors=True))
+            if doc_ids
+            else []
+        )
+        return {name: [record.payload[name] for record in records] for name in COLUMNS}, _array(
+            space, records
+        )
 
     @opened
     def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
-        return {"kind": "exact" if self._effort(space) is None else "HNSW"}  # a server builds it by itself
+        return {
+            "kind": "exact" if self._effort(space) is None else "HNSW"
+        }  # a server builds it by itself
 
     def _effort(self, space: Space) -> int | None:
-        small = self._local or self._client.count(_PREFIX + space.generation, exact=False).count < self.exact_below
+        small = (
+            self._local
+            or self._client.count(_PREFIX + space.generation, exact=False).count < self.exact_below
+        )
         return None if small else 0
 
     def _eligible(self, space: Space, wanted: Clauses) -> int:
-        return int(self._client.count(_PREFIX + space.generation, count_filter=_filter(wanted), exact=True).count)
+        return int(
+            self._client.count(
+                _PREFIX + space.generation, count_filter=_filter(wanted), exact=True
+            ).count
+        )
 
-    def _nearest(self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None) -> list[Found]:
+    def _nearest(
+        self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
+    ) -> list[Found]:
         from qdrant_client import models
 
-        how = None if self._local else models.SearchParams(exact=effort is None, hnsw_ef=max(n, 128))
+        how = (
+            None if self._local else models.SearchParams(exact=effort is None, hnsw_ef=max(n, 128))
+        )
         found = []
         for query in queries:
             points = self._client.query_points(
@@ -167,7 +213,9 @@ class QdrantStore(Store):
 
     @guarded
     def active(self) -> str | None:
-        aliases = {found.alias_name: found.collection_name for found in self._client.get_aliases().aliases}
+        aliases = {
+            found.alias_name: found.collection_name for found in self._client.get_aliases().aliases
+        }
         return str(aliases[_POINTER]).removeprefix(_PREFIX) if _POINTER in aliases else None
 
     @guarded
@@ -176,9 +224,13 @@ class QdrantStore(Store):
 
         changes: list[Any] = []
         if self.active() is not None:
-            changes.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=_POINTER)))
+            changes.append(
+                models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=_POINTER))
+            )
         if generation is not None:
-            new = models.CreateAlias(collection_name=_PREFIX + check_generation(generation), alias_name=_POINTER)
+            new = models.CreateAlias(
+                collection_name=_PREFIX + check_generation(generation), alias_name=_POINTER
+            )
             changes.append(models.CreateAliasOperation(create_alias=new))
         if changes:
             self._client.update_collection_aliases(changes)  # one step for readers
@@ -198,8 +250,18 @@ def _any(field: str, values: list[str]) -> Any:
 def _filter(wanted: Clauses) -> Any:
     from qdrant_client import models
 
-    return models.Filter(must=[condition for clause in wanted for condition in _any("terms", clause).must]) if wanted else None
+    return (
+        models.Filter(
+            must=[condition for clause in wanted for condition in _any("terms", clause).must]
+        )
+        if wanted
+        else None
+    )
 
 
 def _array(space: Space, records: list[Any]) -> np.ndarray:
-    return np.array([record.vector for record in records], np.float32).reshape(len(records), space.dimension).astype(space.dtype)
+    return (
+        np.array([record.vector for record in records], np.float32)
+        .reshape(len(records), space.dimension)
+        .astype(space.dtype)
+    )

@@ -20,7 +20,7 @@ from nearer import config
 from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError, DataError, ModelError, SearchSystemError
 from nearer.retrieve import rerank as module
-from nearer.retrieve.encoder import load_model
+from nearer.retrieve.loading import load_model
 from nearer.retrieve.rerank import (
     CachedReranker,
     CrossEncoderReranker,

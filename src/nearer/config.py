@@ -282,7 +282,9 @@ class Train(Section):
     max_seq_length: Positive | None = Field(
         None, description="tokens a text while training (null: the model's own)"
     )
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="null: by the kind of model (transformer 5e-5, static model 2e-2)"
+    )
     warmup: Fraction = Field(0.1, description="share of the steps")
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     scale: Annotated[float, Field(gt=0)] = Field(

@@ -79,11 +79,25 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield value
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted; folders that are symbolic links are entered, each once."""
+    found: list[Path] = []
+    entered: set[Path] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place).resolve()
+        if here in entered:  # a link to a folder above it
+            folders.clear()
+            continue
+        entered.add(here)
+        found += [Path(place, name) for name in names]
+    return sorted(path for path in found if path.is_file())
+
+
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, or of the names and bytes below a folder."""
     if path.is_dir():
         digest = hashlib.sha256()
-        for child in sorted(p for p in path.rglob("*") if p.is_file()):
+        for child in files_below(path):
             digest.update(f"{child.relative_to(path).as_posix()}\0{content_hash(child)}\n".encode())
         return digest.hexdigest()
     with open(path, "rb") as handle:

@@ -267,6 +267,6 @@ def _hash_outputs(folder: Path) -> dict[str, str]:
     """Hash of every file below a folder, by relative name, the step record itself left out."""
     return {
         path.relative_to(folder).as_posix(): files.content_hash(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != STEP
+        for path in files.files_below(folder)
+        if path.name != STEP
     }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,11 +15,11 @@ from nearer.errors import ModelError
 from nearer.retrieve.cache import EmbeddingCache
 from nearer.retrieve.chunkers import word_spans
 from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model, max_length
+from nearer.retrieve.loading import load_model
+from nearer.retrieve.precision import Precision, choose_precision
 
 Kind = Literal["query", "document"]
 
-#: Mean cosine between bf16 and fp32 vectors of the same texts, from which bf16 is used.
-MIN_FIDELITY = 0.9999
 _FIDELITY_SAMPLE = 32
 _BLOCK = 1024  # texts sorted by length, encoded and saved together: what a kill can cost
 
@@ -38,15 +36,6 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
         """float32 (n_texts, dimension), in the order of `texts`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """The number format chosen for a model on this machine, and why."""
-
-    name: str
-    reason: str
-    fidelity: float | None = None
 
 
 class SentenceEncoder:
@@ -70,15 +59,11 @@ class SentenceEncoder:
     ) -> None:
         self.model = model.eval()
         self.name = name
-        prompts = model.prompts or {}
-        default = prompts.get(model.default_prompt_name or "", "") or ""
         self._prompts: dict[Kind, str] = {
-            "query": query_prompt
-            if query_prompt is not None
-            else (prompts.get("query") or default),
-            "document": document_prompt
-            if document_prompt is not None
-            else (_document_prompt(prompts) or default),
+            "query": own_prompt(model, "query") if query_prompt is None else query_prompt,
+            "document": own_prompt(model, "document")
+            if document_prompt is None
+            else document_prompt,
         }
         self._batch_tokens = batch_tokens
         self._static = _tokens_per_text(model) is None
@@ -237,6 +222,26 @@ class SentenceEncoder:
         return np.minimum(lengths, limit) if cut and limit else lengths
 
 
+#: Names under which sentence-transformers looks for the prompt of a kind, in its order.
+_PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {
+    "query": ("query",),
+    "document": ("document", "passage", "corpus"),
+}
+
+
+def own_prompt(model: Any, kind: Kind) -> str:
+    """The prefix that a model's own `encode_query` or `encode_document` gives to texts.
+
+    The first name that the model's prompts have decides, also when it stands for no prompt at all
+    (a loaded model has empty ones for `query` and `document`); the default prompt comes after them.
+    """
+    prompts = model.prompts or {}
+    for name in _PROMPT_NAMES[kind]:
+        if name in prompts:
+            return prompts[name] or ""
+    return prompts.get(model.default_prompt_name or "") or ""
+
+
 def token_batches(lengths: np.ndarray, budget: int, most: int = 1024) -> list[np.ndarray]:
     """Positions grouped into batches of texts of similar length, longest first.
 
@@ -249,99 +254,6 @@ def token_batches(lengths: np.ndarray, budget: int, most: int = 1024) -> list[np
         batches.append(order[start : start + size])
         start += size
     return batches
-
-
-def choose_precision(
-    asked: str, device: str, fidelity: Any, least: float = MIN_FIDELITY, what: str = "mean cosine"
-) -> Precision:
-    """bf16 where the hardware computes in it and the results stay faithful (`least` or more), fp32 otherwise.
-
-    A CPU without bf16 units emulates it (measured: six times slower than fp32), hence the test of
-    the hardware first.  `fidelity()` is called only when it matters.
-    """
-    if asked != "auto":
-        return Precision(asked, "asked for", fidelity() if asked == "bf16" else None)
-    if not hardware_has_bf16(device):
-        return Precision("fp32", f"this {device} has no bf16 units")
-    found = fidelity()
-    if not found >= least:  # also where it is no number
-        return Precision("fp32", f"bf16 is not faithful here ({what} {found:.5f})", found)
-    return Precision("bf16", f"bf16 is faithful ({what} {found:.5f})", found)
-
-
-def hardware_has_bf16(device: str) -> bool:
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "cpu":
-        flags = (
-            "_is_avx512_bf16_supported",
-            "_is_amx_tile_supported",
-        )  # private in torch: absent counts as no
-        return any(bool(getattr(torch.cpu, flag, bool)()) for flag in flags)
-    return False
-
-
-def load_model(
-    settings: config.Model, root: Path, path: Path | None = None, *, sparse: bool = False
-) -> Any:
-    """A SentenceTransformer (a SparseEncoder when `sparse`) from a local folder (`path`, or settings.name when it is one) or by name.
-
-    Safetensors only, no remote code.  Raises ModelError with what to do.
-    """
-    kind = "SparseEncoder" if sparse else "SentenceTransformer"
-    model = open_model(
-        kind, settings.name, path or local_folder(settings.name, root), device=settings.device
-    )
-    if settings.max_seq_length is not None:
-        model.max_seq_length = settings.max_seq_length
-    if sparse:
-        model.encode_document(
-            [""]
-        )  # its pooling layer learns the size of the vocabulary at the first pass
-    return model
-
-
-def open_model(
-    kind: str | Callable[..., Any],
-    name: str,
-    local: Path | None,
-    *,
-    setting: str = "model.name",
-    **more: Any,
-) -> Any:
-    """A model of a class of sentence-transformers (or what `kind` makes), from the folder `local` or else by name.
-
-    Safetensors only, no remote code; `more` goes to the class.  Raises ModelError with what to do.
-    """
-    if local is not None:
-        _require_weights(local)
-    source = str(local) if local else name
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    import sentence_transformers
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    safely = {
-        "trust_remote_code": False,
-        "local_files_only": local is not None,
-        "model_kwargs": {"use_safetensors": True},
-    }
-    try:
-        return (getattr(sentence_transformers, kind) if isinstance(kind, str) else kind)(
-            source, **safely, **more
-        )
-    except Exception as error:  # noqa: BLE001 - dozens of kinds come out of the loaders; all mean "cannot load"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        step = (
-            "check the folder"
-            if local
-            else f"check the name and the network, or give a local folder as {setting}"
-        )
-        raise ModelError(
-            f"cannot load this model: {reason}", where=source, next_step=step
-        ) from None
 
 
 def load_encoder(
@@ -363,42 +275,6 @@ def load_encoder(
         cache=cache,
         name=name or str(path or settings.name),
     )
-
-
-def local_folder(name: str, root: Path, setting: str = "model.name") -> Path | None:
-    """The folder that a model's name means, if it means one.  Raises ModelError for a path that is not there."""
-    for candidate in (Path(name).expanduser(), root / name):
-        if candidate.is_dir():
-            return candidate
-    if name.startswith((".", "/", "~")) or Path(name).suffix:
-        raise ModelError(
-            "no such model folder",
-            where=name,
-            next_step=f"set {setting} to a folder or a model's name",
-        )
-    return None
-
-
-def _require_weights(folder: Path) -> None:
-    if not any(folder.rglob("*.safetensors")):
-        old = [path.name for path in folder.rglob("*.bin")]
-        hint = f" (only {old[0]}, an unsafe format)" if old else ""
-        raise ModelError(
-            f"this model folder holds no .safetensors weights{hint}",
-            where=str(folder),
-            next_step="save the model with model.save(folder), which writes safetensors",
-        )
-
-
-def _document_prompt(prompts: dict[str, str]) -> str:
-    for name in (
-        "document",
-        "passage",
-        "corpus",
-    ):  # the order SentenceTransformer.encode_document looks in
-        if prompts.get(name):
-            return prompts[name]
-    return ""
 
 
 def _tokens_per_text(model: Any) -> Any:

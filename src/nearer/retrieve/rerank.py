@@ -16,15 +16,11 @@ from nearer import progress
 from nearer.errors import DataError, ModelError, NearerError
 from nearer.files import content_hash, value_hash
 from nearer.retrieve.cache import RowCache
-from nearer.retrieve.encoder import (
-    Precision,
-    choose_precision,
-    local_folder,
-    open_model,
-    token_batches,
-)
+from nearer.retrieve.encoder import token_batches
 from nearer.retrieve.external import import_from
 from nearer.retrieve.fingerprint import PROBES, declared
+from nearer.retrieve.loading import local_folder, open_model, prove_forward
+from nearer.retrieve.precision import Precision, choose_precision
 from nearer.types import Query, Run, rank_hits
 
 Pair = tuple[str, str]  # (query, document)
@@ -84,6 +80,9 @@ class CrossEncoderReranker:
         self.max_length = model.max_seq_length = min(int(limit) for limit in limits if limit)
         self._prompt = (model.prompts or {}).get(model.default_prompt_name or "")
         self.precision = Precision("fp32", "asked for")
+        prove_forward(
+            model, name, lambda texts: self._forward([(text, text) for text in texts], "fp32")
+        )
         self.precision = choose_precision(
             precision, model.device.type, self._fidelity, MIN_FIDELITY, "correlation of scores"
         )
@@ -315,6 +314,5 @@ def load_reranker(
             "give a cross-encoder, or set rerank.model to train",
         )
         raise ModelError(problem, where=spec, next_step=step)
-    return CachedReranker(
-        CrossEncoderReranker(model, max_length=max_length, name=name or spec), cache, source=spec
-    )
+    reranker = CrossEncoderReranker(model, max_length=max_length, name=name or spec)
+    return CachedReranker(reranker, cache, source=spec)

@@ -18,8 +18,9 @@ from nearer.errors import ModelError
 from nearer.retrieve import ranking
 from nearer.retrieve.cache import claim
 from nearer.retrieve.dense import Contents
-from nearer.retrieve.encoder import Kind, SentenceEncoder, load_encoder, local_folder
+from nearer.retrieve.encoder import Kind, SentenceEncoder, load_encoder
 from nearer.retrieve.fingerprint import Fingerprint
+from nearer.retrieve.loading import local_folder
 from nearer.retrieve.ranking import Eligible, Order
 from nearer.types import Query, Run
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from nearer.training.examples import TrainingSet
+from nearer.training.work import Work
 
 #: A sub-batch ends where the next text is under this share of its longest, once it has some texts.
 _SAME_LENGTH = 0.7
@@ -94,8 +95,6 @@ class Collator:
     ) -> None:
         self._rows = rows
         self._tokenize = tokenize
-        self.pairs = 0  # work done by this process, for the figures in summary.json
-        self.tokens = 0
 
     def __call__(self, items: Sequence[dict[str, int]]) -> dict[str, Any]:
         rows = [self._rows.rows[item["row"]] for item in items]
@@ -113,7 +112,7 @@ class Collator:
             for document in self._rows.blocked[query]:
                 if document in column and document != positive:
                     blocked[position, column[document]] = True
-        self.pairs += len(rows)
+        tokens = 0
         batch: dict[str, Any] = {}
         label: dict[str, torch.Tensor] = {
             "query": torch.tensor([place[query] for query, _, _ in rows]),
@@ -127,12 +126,12 @@ class Collator:
             parts = by_length([len(text) for text in texts])
             for number, part in enumerate(parts):
                 features = self._tokenize([texts[i] for i in part], kind)
-                self.tokens += (
-                    int(features["attention_mask"].sum()) if "attention_mask" in features else 0
-                )
+                if "attention_mask" in features:
+                    tokens += int(features["attention_mask"].sum())
                 batch |= {f"{kind}{number}_{name}": value for name, value in features.items()}
             label[f"{kind}_order"] = torch.tensor(np.argsort(np.concatenate(parts)))
             label[f"{kind}_parts"] = torch.tensor(len(parts))
+        label["tokens"] = torch.tensor(tokens)
         return batch | {"label": label}
 
 
@@ -158,10 +157,11 @@ class RankingLoss(torch.nn.Module):
     blocked documents, and with each text once, it is sentence-transformers' loss.
     """
 
-    def __init__(self, model: Any, scale: float = 20.0) -> None:
+    def __init__(self, model: Any, scale: float = 20.0, work: Work | None = None) -> None:
         super().__init__()
         self.model = model
         self.scale = scale
+        self.work = work or Work()
 
     def forward(
         self, features: Sequence[dict[str, Any]], labels: dict[str, torch.Tensor]
@@ -174,6 +174,8 @@ class RankingLoss(torch.nn.Module):
         queries = torch.cat(vectors[:parts])[labels["query_order"]]
         documents = torch.cat(vectors[parts:])[labels["document_order"]]
         scores = self.scale * (queries @ documents.T)[labels["query"]]
-        return torch.nn.functional.cross_entropy(
+        loss = torch.nn.functional.cross_entropy(
             scores.masked_fill(labels["blocked"], float("-inf")), labels["target"]
         )
+        self.work.add(len(labels["target"]), int(labels["tokens"]), float(loss.detach()))
+        return loss

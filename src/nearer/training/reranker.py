@@ -17,9 +17,11 @@ import numpy as np
 from nearer import config, progress
 from nearer.errors import DataError, ModelError
 from nearer.files import value_hash, write_json
-from nearer.retrieve.encoder import hardware_has_bf16, load_model
 from nearer.retrieve.fingerprint import declared
+from nearer.retrieve.loading import load_model
+from nearer.retrieve.precision import hardware_has_bf16
 from nearer.retrieve.rerank import CachedReranker, load_reranker
+from nearer.training.borrowed import borrowed
 from nearer.training.examples import Duplicates, known_positives
 from nearer.training.mining import pool_of, unusable
 from nearer.training.trainer import training_mode, watcher_of
@@ -263,7 +265,8 @@ def _fit(
         )
         for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
             trainer.remove_callback(callback)
-        return float(trainer.train().training_loss)
+        with borrowed(model):
+            return float(trainer.train().training_loss)
 
 
 def _trainer_class(lengths: Sequence[int]) -> Any:

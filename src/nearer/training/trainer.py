@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,12 @@ import numpy as np
 from nearer import progress
 from nearer.config import Train
 from nearer.errors import ModelError
+from nearer.files import write_json
 from nearer.retrieve.encoder import SentenceEncoder
 from nearer.retrieve.fingerprint import max_length
+from nearer.training.borrowed import borrowed
 from nearer.training.examples import TrainingSet
+from nearer.training.work import Work
 
 _CHECKPOINT_FILES = (
     "trainer_state.json",
@@ -32,7 +34,18 @@ _CHECKPOINT_FILES = (
     "scheduler.pt",
     "rng_state.pth",
     "modules.json",
+    "work.json",
 )
+_WORK = "work.json"
+
+#: Learning rates where train.learning_rate is not set.
+TRANSFORMER_LEARNING_RATE = 5e-5
+STATIC_LEARNING_RATE = 2e-2
+
+#: A model whose vectors are this near to its base's (1 - mean cosine) has not moved: rounding to
+#: bf16 alone makes a difference of 2e-5.
+_SAME_VECTORS = 1e-4
+_SAMPLED_TEXTS = 64  # of each kind, to see how far training moved the model
 
 #: Shares of the way from base to tuned, tried in this order.
 MERGE_WEIGHTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -66,117 +79,252 @@ def train(
     checkpoint cannot be restored whole.
     """
     import transformers
-    from datasets import Dataset
-    from sentence_transformers import SentenceTransformerTrainingArguments
-
-    from nearer.training.batches import Collator, DocumentBatches, RankingLoss
 
     model = encoder.model
     transformers.set_seed(settings.seed)
     length = settings.max_seq_length or _needed_length(encoder, rows)
-    sampler = DocumentBatches(
-        rows, settings.batch_size, settings.queries_per_document, settings.seed
-    )
-    steps = max(1, math.ceil(len(sampler) * settings.epochs))
-    every = max(1, len(sampler) // settings.evaluations)
     base = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    started = time.monotonic()
+    sample = _sample(rows)
+    vectors_before = encoder.without_cache().encode(sample, "document")
     before = None
-    resume = _newest_checkpoint(checkpoints)
-    with (
-        training_mode(model, settings, length),
-        progress.task(f"train on {len(rows)} examples", steps, "steps") as bar,
-    ):
+    with training_mode(model, settings, length):
         if dev_score is not None:
             before = _remembered(checkpoints / "before.json", lambda: _judge(encoder, dev_score))
-            bar.note(f"dev {measure} {before:.3f} before")
-        arguments = SentenceTransformerTrainingArguments(
-            output_dir=str(checkpoints),
-            max_steps=steps,
-            per_device_train_batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            warmup_steps=math.ceil(steps * settings.warmup),
-            weight_decay=settings.weight_decay,
-            optim="adamw_torch_fused",
-            bf16=encoder.precision.name == "bf16",
-            use_cpu=model.device.type == "cpu",
-            eval_strategy="steps" if dev_score else "no",
-            save_strategy="steps",
-            eval_steps=every,
-            save_steps=every,
-            save_total_limit=2,
-            load_best_model_at_end=dev_score is not None,
-            metric_for_best_model=f"eval_{measure}",
-            greater_is_better=True,
-            logging_steps=max(1, min(10, len(sampler) // 4)),
-            seed=settings.seed,
-            data_seed=settings.seed,
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=model.device.type == "cuda",
-            remove_unused_columns=False,
+        fitted = _fit(encoder, rows, dev_score, settings, Checkpoints(checkpoints, measure, before))
+        _require_finite(fitted, encoder.name)
+        moved = _movement(vectors_before, encoder.without_cache().encode(sample, "document"))
+        merged = Merged(1.0, ())
+        if dev_score is not None and moved.moved:
+            merged = merge(encoder, base, dev_score, settings.merge_tolerance)
+    if not moved.moved:
+        progress.warn(
+            f"training did not move the model (mean cosine to its base {moved.mean_cosine:.5f}): "
+            f"raise train.learning_rate, {fitted.learning_rate:g} now"
         )
-        collator = Collator(rows, encoder.features)
-        watcher = watcher_of(bar, measure)
-        callbacks = [watcher]
-        if dev_score is not None:
-            callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
-        trainer = _trainer_class(sampler)(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
-            loss=RankingLoss(model, settings.scale),
-            evaluator=_evaluator(encoder, dev_score, measure) if dev_score else None,
-            data_collator=collator,
-            callbacks=callbacks,
-        )
-        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
-            trainer.remove_callback(callback)
-        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        state = trainer.state
-        if state.best_model_checkpoint:
-            _require_restored(model, Path(state.best_model_checkpoint))
-        merged = (
-            merge(encoder, base, dev_score, settings.merge_tolerance)
-            if dev_score
-            else Merged(1.0, ())
-        )
-    if not math.isfinite(outcome.training_loss):
-        mend = "lower train.learning_rate, or set train.precision=fp32"
-        raise ModelError("the training loss is not finite", where=encoder.name, next_step=mend)
-    history = tuple(_history(state.log_history, measure, before))
-    seconds = time.monotonic() - started
+    history = tuple(_history(fitted.log, measure, before))
     evaluations = [line[measure] for line in history if measure in line and line["step"]]
     after = dict(merged.curve).get(merged.weight, max(evaluations, default=None))
     summary = {
         "seed": settings.seed,
         "seeds": 1,
-        "steps": state.global_step,
-        "planned_steps": steps,
-        "best_step": state.best_global_step or state.global_step,
-        "stopped": "early" if state.global_step < steps else "at the end",
+        **fitted.summary(),
         "dev": {"measure": measure, "before": before, "after": after},
+        "moved": {"moved": moved.moved, "mean_cosine": round(moved.mean_cosine, 6)},
         "merge": {
             "weight": merged.weight,
             "curve": [{"weight": w, measure: score} for w, score in merged.curve],
         },
-        "train_loss": round(float(outcome.training_loss), 6),
         "examples": len(rows),
         "distinct_queries": len(rows.queries),
         "distinct_documents": len(rows.documents),
         "max_seq_length": length,
         "precision": encoder.precision.name,
         "precision_reason": encoder.precision.reason,
-        "seconds": round(seconds, 1),
-        "training_seconds": round(watcher.seconds, 1),
-        "pairs_per_second": round(collator.pairs / watcher.seconds, 2) if watcher.seconds else None,
-        "tokens_per_second": round(collator.tokens / watcher.seconds, 1)
-        if watcher.seconds
-        else None,
-        "resumed_from": resume.name if resume else None,
         "settings": settings.model_dump(mode="json"),
     }
     return Trained(model, history, summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Where one training keeps its checkpoints, and what judges them."""
+
+    folder: Path
+    measure: str
+    before: float | None  # the base model's score; None when nothing judges checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """How the optimisation went, over all the processes that took turns at it."""
+
+    log: Sequence[dict[str, Any]]
+    steps: int
+    planned_steps: int
+    best_step: int
+    learning_rate: float
+    work: Work
+    resumed_from: str | None
+
+    def summary(self) -> dict[str, Any]:
+        """The keys of train/summary.json that speak of it."""
+        work = self.work
+        seconds = work.training_seconds
+        return {
+            "steps": self.steps,
+            "planned_steps": self.planned_steps,
+            "best_step": self.best_step,
+            "stopped": "early" if self.steps < self.planned_steps else "at the end",
+            "learning_rate": self.learning_rate,
+            "train_loss": round(self.train_loss, 6),
+            "seconds": round(work.seconds, 1),
+            "training_seconds": round(seconds, 1),
+            "pairs_per_second": round(work.pairs / seconds, 2) if seconds else None,
+            "tokens_per_second": round(work.tokens / seconds, 1) if seconds else None,
+            "resumed_from": self.resumed_from,
+        }
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss per step."""
+        return self.work.loss / max(1, self.work.steps)
+
+
+def _fit(
+    encoder: SentenceEncoder,
+    rows: TrainingSet,
+    dev_score: DevScore | None,
+    settings: Train,
+    kept: Checkpoints,
+) -> Fitted:
+    """Optimise in place, from the newest whole checkpoint on; the best checkpoint is left in the model."""
+    import transformers
+    from datasets import Dataset
+
+    from nearer.training.batches import Collator, DocumentBatches, RankingLoss
+
+    model = encoder.model
+    sampler = DocumentBatches(
+        rows, settings.batch_size, settings.queries_per_document, settings.seed
+    )
+    steps = max(1, math.ceil(len(sampler) * settings.epochs))
+    learning_rate = settings.learning_rate or default_learning_rate(model)
+    resume = _newest_checkpoint(kept.folder)
+    work = Work(**_read_json(resume / _WORK)) if resume else Work()
+    earlier = work.seconds
+    started = time.monotonic()
+
+    def total() -> Work:
+        work.seconds = earlier + time.monotonic() - started
+        return work
+
+    with progress.task(f"train on {len(rows)} examples", steps, "steps") as bar:
+        if kept.before is not None:
+            bar.note(f"dev {kept.measure} {kept.before:.3f} before")
+        callbacks = [watcher_of(bar, kept.measure, work)]
+        if dev_score is not None:
+            callbacks.append(transformers.EarlyStoppingCallback(settings.patience))
+        trainer = _trainer_class(sampler, total)(
+            model=model,
+            args=_arguments(encoder, settings, kept, steps, len(sampler), learning_rate),
+            train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
+            loss=RankingLoss(model, settings.scale, work),
+            evaluator=_evaluator(encoder, dev_score, kept.measure) if dev_score else None,
+            data_collator=Collator(rows, encoder.features),
+            callbacks=callbacks,
+        )
+        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
+            trainer.remove_callback(callback)
+        state = _finished(resume)
+        if state is None:
+            with borrowed(model):
+                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            state = trainer.state
+        else:
+            # Only what follows training was interrupted: nothing is trained again.
+            model.load_state_dict(_saved_weights(_best_of(state, resume, kept.folder)))
+            bar.reach(state.global_step)
+        if state.best_model_checkpoint:
+            _require_restored(model, _best_of(state, resume, kept.folder))
+    return Fitted(
+        log=state.log_history,
+        steps=state.global_step,
+        planned_steps=steps,
+        best_step=state.best_global_step or state.global_step,
+        learning_rate=learning_rate,
+        work=total(),
+        resumed_from=resume.name if resume else None,
+    )
+
+
+def _arguments(
+    encoder: SentenceEncoder,
+    settings: Train,
+    kept: Checkpoints,
+    steps: int,
+    steps_per_epoch: int,
+    learning_rate: float,
+) -> Any:
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    judged = kept.before is not None
+    every = max(1, steps_per_epoch // settings.evaluations)
+    device = encoder.model.device.type
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(kept.folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=math.ceil(steps * settings.warmup),
+        weight_decay=settings.weight_decay,
+        optim="adamw_torch_fused",
+        bf16=encoder.precision.name == "bf16",
+        use_cpu=device == "cpu",
+        eval_strategy="steps" if judged else "no",
+        save_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=judged,
+        metric_for_best_model=f"eval_{kept.measure}",
+        greater_is_better=True,
+        # Without this, a resumed training forgets how long dev has not gained, and stops later.
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=max(1, min(10, steps_per_epoch // 4)),
+        seed=settings.seed,
+        data_seed=settings.seed,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=device == "cuda",
+        remove_unused_columns=False,
+    )
+
+
+def default_learning_rate(model: Any) -> float:
+    """The learning rate where none is set: by what there is to train.
+
+    A transformer is tuned gently.  A static model is one table of word vectors, which that rate
+    does not move (measured on three data sets: docs/training.md).
+    """
+    if getattr(model, "transformers_model", None) is None:
+        return STATIC_LEARNING_RATE
+    return TRANSFORMER_LEARNING_RATE
+
+
+def _require_finite(fitted: Fitted, name: str) -> None:
+    if not math.isfinite(fitted.train_loss):
+        raise ModelError(
+            "the training loss is not finite",
+            where=name,
+            next_step="lower train.learning_rate, or set train.precision=fp32",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """How far training moved the vectors of the training texts: their mean cosine to the base's."""
+
+    mean_cosine: float
+
+    @property
+    def moved(self) -> bool:
+        """Whether the vectors differ by more than another number format would make them differ."""
+        return 1.0 - self.mean_cosine > _SAME_VECTORS
+
+
+def _movement(before: np.ndarray, after: np.ndarray) -> Movement:
+    products = np.sum(before.astype(np.float64) * after.astype(np.float64), axis=1)
+    norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    return Movement(float(np.mean(products / np.maximum(norms, 1e-12))))
+
+
+def _sample(rows: TrainingSet) -> list[str]:
+    """Some of the training texts, spread evenly over queries and documents."""
+    chosen: list[str] = []
+    for texts in (rows.queries, rows.documents):
+        step = max(1, len(texts) // _SAMPLED_TEXTS)
+        chosen += texts[::step][:_SAMPLED_TEXTS]
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +375,11 @@ def _judge(encoder: SentenceEncoder, dev_score: DevScore) -> float:
     return dev_score(encoder)
 
 
-def _trainer_class(sampler: Any) -> Any:
-    """sentence-transformers' Trainer with our batches, and checkpoints without pickled settings."""
+def _trainer_class(sampler: Any, work: Callable[[], Work]) -> Any:
+    """sentence-transformers' Trainer with our batches, and checkpoints without pickled settings.
+
+    `work` says what has been done so far; each checkpoint holds it.
+    """
     from sentence_transformers import SentenceTransformerTrainer
 
     class Trainer(SentenceTransformerTrainer):  # type: ignore[misc,unused-ignore]
@@ -239,7 +390,9 @@ def _trainer_class(sampler: Any) -> Any:
             """None: it would encode examples, for a card that is not written."""
 
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-            self.model.save_pretrained(output_dir or self.args.output_dir, create_model_card=False)
+            folder = output_dir or self.args.output_dir
+            self.model.save_pretrained(folder, create_model_card=False)
+            write_json(Path(folder) / _WORK, asdict(work()))
 
     return Trainer
 
@@ -262,12 +415,11 @@ def _evaluator(encoder: SentenceEncoder, dev_score: DevScore, measure: str) -> A
     return DevEvaluator()
 
 
-def watcher_of(bar: progress.Task, measure: str = "") -> Any:
-    """Callback that moves the bar and times the steps of this process."""
+def watcher_of(bar: progress.Task, measure: str = "", work: Work | None = None) -> Any:
+    """Callback that moves the bar and adds the time of each step to `work`."""
     from transformers import TrainerCallback
 
     class Watcher(TrainerCallback):  # type: ignore[misc,unused-ignore]
-        seconds = 0.0
         _began = 0.0
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -277,7 +429,8 @@ def watcher_of(bar: progress.Task, measure: str = "") -> Any:
             self._began = time.monotonic()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.seconds += time.monotonic() - self._began
+            if work is not None:
+                work.training_seconds += time.monotonic() - self._began
             bar.reach(state.global_step)
 
         def on_evaluate(
@@ -379,30 +532,61 @@ def _newest_checkpoint(folder: Path) -> Path | None:
 
 def _readable_json(path: Path) -> bool:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        _read_json(path)
     except ValueError:
         return False
     return True
 
 
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _remembered(path: Path, compute: Callable[[], float]) -> float:
     """A number computed once for this step, also across a resume."""
     if path.is_file() and _readable_json(path):
-        return float(json.loads(path.read_text(encoding="utf-8")))
+        return float(_read_json(path))
     value = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, value)
     return value
+
+
+def _finished(checkpoint: Path | None) -> Any:
+    """The state of a training that had come to its end when `checkpoint` was written, else None."""
+    if checkpoint is None:
+        return None
+    from transformers import TrainerState
+
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    control = (state.stateful_callbacks or {}).get("TrainerControl", {})
+    stopped_early = bool(control.get("args", {}).get("should_training_stop"))
+    return state if stopped_early or state.global_step >= state.max_steps else None
+
+
+def _best_of(state: Any, newest: Path | None, folder: Path) -> Path:
+    """The checkpoint to keep: the best on dev, or the newest where nothing judged them."""
+    if state.best_model_checkpoint:
+        # By name: the whole folder may have been moved since it was written.
+        return folder / Path(state.best_model_checkpoint).name
+    if newest is None:
+        raise ModelError("there is no checkpoint", where=str(folder), next_step="nearer train")
+    return newest
+
+
+def _saved_weights(checkpoint: Path) -> Mapping[str, Any]:
+    """Weights of a checkpoint, by name, on the CPU."""
+    from sentence_transformers import SentenceTransformer
+
+    saved = SentenceTransformer(str(checkpoint), device="cpu", local_files_only=True)
+    weights: Mapping[str, Any] = saved.state_dict()
+    return weights
 
 
 def _require_restored(model: Any, checkpoint: Path) -> None:
     """The model in memory must equal the best checkpoint in every tensor of every module."""
     import torch
-    from sentence_transformers import SentenceTransformer
 
-    saved = SentenceTransformer(str(checkpoint), device="cpu", local_files_only=True).state_dict()
+    saved = _saved_weights(checkpoint)
     current = model.state_dict()
     different = [
         name

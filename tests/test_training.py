@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
 
-from nearer import config
+from nearer import config, progress
 from nearer.data.corpus import Corpus
 from nearer.errors import DataError
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
@@ -249,6 +251,187 @@ def test_a_killed_training_goes_on_to_the_very_same_model(
     assert trained.summary["resumed_from"] == "checkpoint-6"
     assert not (tmp_path / "killed" / "checkpoint-999").exists()
     assert equal(weights(resumed), weights(whole))
+
+
+def state_of_use(model: Any) -> dict[str, Any]:
+    """All that a Trainer may leave behind on a model, but for the weights."""
+    tokenizer = model.tokenizer
+    return {
+        "forwards": [name for name, module in model.named_modules() if "forward" in vars(module)],
+        "originals": [n for n, m in model.named_modules() if "_original_forward" in vars(m)],
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+        "training": [module.training for module in model.modules()],
+        "trainable": [parameter.requires_grad for parameter in model.parameters()],
+        "gradients": [parameter.grad is None for parameter in model.parameters()],
+        "length": model.max_seq_length,
+        "dropouts": [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)],
+        "tokenizer": (tokenizer.padding_side, tokenizer.truncation_side, tokenizer.pad_token),
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("end", ["finished", "an exception", "an interrupt"])
+def test_a_trainer_leaves_nothing_behind_on_the_model(
+    tiny_model: Path, tmp_path: Path, precision: Any, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config.Model(name=str(tiny_model), precision=precision, device="cpu")
+    encoder = load_encoder(settings, Path())
+    before = state_of_use(encoder.model)
+    if end != "finished":
+        error = RuntimeError if end == "an exception" else KeyboardInterrupt
+        monkeypatch.setattr(RankingLoss, "forward", failing(error))
+        with pytest.raises(error):
+            train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path)
+    else:
+        train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path)
+    assert state_of_use(encoder.model) == before
+
+
+def failing(error: type[BaseException]) -> Any:
+    """A loss whose second step ends the training."""
+    real, calls = RankingLoss.forward, []
+
+    def forward(self: RankingLoss, *arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return real(self, *arguments)
+
+    return forward
+
+
+def test_vectors_after_a_bf16_training_are_fp32_where_fp32_is_asked_for(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """accelerate left autocast on the model: the saved model then 'was not the trained one'."""
+    settings = config.Model(name=str(tiny_model), precision="bf16", device="cpu")
+    encoder = load_encoder(settings, Path())
+    train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path / "checkpoints")
+    texts = ["a leak in memory", "path traversal"]
+    in_memory = SentenceEncoder(encoder.model, precision="fp32").encode(texts, "document")
+    save_model(encoder, tmp_path / "model", settings, Path())
+    saved = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    assert np.allclose(in_memory, saved.encode(texts, normalize_embeddings=True), atol=1e-6)
+    again = load_encoder(settings.model_copy(update={"precision": "fp32"}), Path())
+    train(again, toy(8), None, quick(epochs=1), checkpoints=tmp_path / "fp32")  # no bf16 left over
+
+
+def test_figures_of_a_resumed_training_are_those_of_the_whole(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = train_toy(tmp_path / "whole", tiny_model, quick())
+    interrupt = failing_judge(3)
+    monkeypatch.setattr(module, "_judge", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path / "killed", tiny_model, quick())
+    monkeypatch.undo()
+    _, resumed = train_toy(tmp_path / "killed", tiny_model, quick())
+    figures = (whole.summary, resumed.summary)
+    assert len({summary["train_loss"] for summary in figures}) == 1
+    assert figures[1]["steps"] == figures[0]["steps"]
+    assert figures[1]["training_seconds"] > 0
+    assert figures[1]["pairs_per_second"] > 0
+    losses = [[line["loss"] for line in t.history if "loss" in line] for t in (whole, resumed)]
+    assert losses[0] == losses[1]
+
+
+def failing_judge(call: int) -> Any:
+    """`_judge`, interrupted at its call of that number."""
+    real, calls = module._judge, []
+
+    def judge(encoder: SentenceEncoder, dev_score: Any) -> float:
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return real(encoder, dev_score)
+
+    return judge
+
+
+def test_what_follows_a_finished_training_does_not_train_again(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while merging: the figures and the weights are those of the training that was done."""
+    settings = quick(merge_tolerance=0.5)
+    whole, expected = train_toy(tmp_path / "whole", tiny_model, settings)
+    evaluations = 1 + sum("nDCG@10" in line and line["step"] > 0 for line in expected.history)
+    monkeypatch.setattr(module, "_judge", failing_judge(evaluations + 2))
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path / "killed", tiny_model, settings)
+    monkeypatch.undo()
+    monkeypatch.setattr(RankingLoss, "forward", lambda *_: pytest.fail("trained again"))
+    again, resumed = train_toy(tmp_path / "killed", tiny_model, settings)
+    assert equal(weights(again), weights(whole))
+    for key in ("train_loss", "steps", "best_step", "dev", "merge"):
+        assert resumed.summary[key] == expected.summary[key]
+    assert resumed.summary["pairs_per_second"] > 0
+
+
+def test_a_resumed_training_stops_as_early_as_an_uninterrupted_one(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worsening(encoder: SentenceEncoder, dev_score: Any) -> float:
+        scores.append(1.0 / (1 + len(scores)))
+        if len(scores) == interrupted_at:
+            raise KeyboardInterrupt
+        return scores[-1]
+
+    monkeypatch.setattr(module, "_judge", worsening)
+    settings = quick(patience=2, epochs=9)
+    scores, interrupted_at = [], 0
+    _, whole = train_toy(tmp_path / "whole", tiny_model, settings)
+    scores, interrupted_at = [], 4  # before, first, second without gain, then the kill
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(tmp_path / "killed", tiny_model, settings)
+    interrupted_at = 0
+    _, resumed = train_toy(tmp_path / "killed", tiny_model, settings)
+    assert whole.summary["stopped"] == resumed.summary["stopped"] == "early"
+    assert resumed.summary["steps"] == whole.summary["steps"]
+
+
+@pytest.fixture(scope="module")
+def static_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MiniLM's own word embeddings as a static model: real words, quick to train."""
+    transformer = SentenceTransformer(str(minilm), device="cpu", local_files_only=True)
+    table = transformer.transformers_model.get_input_embeddings().weight.detach().numpy()
+    tokenizer = Tokenizer.from_file(str(minilm / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    static = StaticEmbedding(tokenizer, embedding_weights=table)
+    folder = tmp_path_factory.mktemp("static") / "model"
+    SentenceTransformer(modules=[static], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def test_a_static_model_learns_with_the_defaults(static_model: Path, tmp_path: Path) -> None:
+    encoder, trained = train_toy(tmp_path, static_model, quick(learning_rate=None))
+    assert trained.summary["learning_rate"] == module.STATIC_LEARNING_RATE
+    assert trained.summary["moved"]["moved"]
+    assert trained.summary["dev"]["after"] > trained.summary["dev"]["before"]
+    base = load_encoder(config.Model(name=str(static_model), precision="fp32"), Path())
+    rows = toy()
+    found = [
+        np.argmax(one.encode(rows.queries, "query") @ one.encode(rows.documents, "document").T, 1)
+        for one in (base, encoder)
+    ]
+    assert (found[0] != found[1]).any()  # the ranking itself changed
+
+
+def test_a_model_that_did_not_move_is_said_to_have_not_moved(
+    static_model: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    class Listener(progress.Silent):
+        def message(self, text: str, level: str) -> None:
+            said.append(text)
+
+    with progress.listen(Listener()):
+        settings = quick(learning_rate=1e-7, merge_tolerance=0.5)
+        _, trained = train_toy(tmp_path, static_model, settings)
+    assert not trained.summary["moved"]["moved"]
+    assert trained.summary["merge"] == {"weight": 1.0, "curve": []}
+    assert any("did not move the model" in line and "train.learning_rate" in line for line in said)
 
 
 def test_the_best_checkpoint_is_restored_whole(

@@ -227,7 +227,7 @@ def decide(
             )
         else:
             encoder = load_encoder(
-                decide_stage.saved_settings(settings.model),
+                settings.model.as_saved(),
                 project.root,
                 cache=project.cache,
                 path=Path(trained),

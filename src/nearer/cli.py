@@ -81,6 +81,7 @@ def _as_json(result: StepResult) -> dict[str, Any]:
         "status": result.status,
         "seconds": round(result.seconds, 3),
         "path": str(result.path),
+        "stale_inputs": list(result.stale_inputs),
         **result.summary,
     }
 

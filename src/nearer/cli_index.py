@@ -105,9 +105,7 @@ def _encoder(generations: Any, model: str | None, documents: int) -> Any:
 
     settings = generations.config.model
     if model is not None:
-        settings = settings.model_copy(
-            update={"name": model, "query_prompt": None, "document_prompt": None}
-        )
+        settings = settings.of_another(model)
     cache = generations.root / "runs" / ".cache"
     encoder = load_encoder(settings, generations.root, cache=cache)
     keys = cache / "embeddings" / encoder.fingerprint.id / "keys.bin"

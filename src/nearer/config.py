@@ -108,6 +108,18 @@ class Model(Section):
         8192, description="tokens (padding included) a batch"
     )
 
+    def of_another(self, name: str) -> Model:
+        """Settings for a model that is not this one: device and precision as here, its own prompts and length."""
+        return self.model_copy(update={"name": name, **_OWN})
+
+    def as_saved(self) -> Model:
+        """Settings for a model that `train` saved: prompts and length travel in its folder."""
+        return self.model_copy(update=_OWN)
+
+
+#: What belongs to one model and means nothing to another.
+_OWN: dict[str, None] = {"query_prompt": None, "document_prompt": None, "max_seq_length": None}
+
 
 class Search(Section):
     """Today's system: what users get now, and what a change is compared with."""

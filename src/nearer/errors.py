@@ -17,6 +17,12 @@ Anything else that escapes is a bug: the command line exits with 3 and says so.
 
 from __future__ import annotations
 
+#: How to get a dev split, where there is none.
+NO_DEV = (
+    "judge more queries, or give dev a larger share (data.split.dev) or a file of its own "
+    "(data.judgments.dev), then run nearer check"
+)
+
 
 class NearerError(Exception):
     """Base of all errors that the user can mend.

@@ -173,12 +173,10 @@ class Pace:
 def say_result(result: StepResult, workspace: Workspace) -> None:
     """The outcome of one stage, in a few lines."""
     if result.status != "done":
-        out.print(
-            Text(
-                f"  {result.stage}: {'nothing changed' if result.status == 'fresh' else 'kept as it is'}",
-                style="dim",
-            )
-        )
+        said = "nothing changed" if result.status == "fresh" else "kept as it is"
+        if result.stale_inputs:
+            said = f"as it was, from an older result of {', '.join(result.stale_inputs)}"
+        out.print(Text(f"  {result.stage}: {said}", style="dim"))
     teller = _TELLERS.get(result.stage)
     if teller is not None:
         teller(result.summary, workspace)

@@ -134,14 +134,19 @@ def prepare_demo(folder: Path) -> Path:
 
 
 def demo_data() -> Path:
-    for start in (Path(__file__).resolve(), Path.cwd() / "x"):
-        for parent in start.parents:
-            if (parent / "examples" / "cwe" / "corpus.jsonl").is_file():
-                return parent / "examples" / "cwe"
+    """Folder of the demo's data: in the installed package, or in the clone that it was installed from.
+
+    Raises DataError when it is in neither.
+    """
+    package = Path(__file__).resolve().parent
+    clone = package.parent.parent
+    for folder in (package / "examples" / "cwe", clone / "examples" / "cwe"):
+        if (folder / "corpus.jsonl").is_file():
+            return folder
     raise DataError(
         "the demo's data is not here",
-        where="examples/cwe",
-        next_step="run `nearer demo` in a clone of the repository",
+        where=str(package / "examples" / "cwe"),
+        next_step="install nearer again from its wheel: pip install --force-reinstall 'nearer[demo]'",
     )
 
 

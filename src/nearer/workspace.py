@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class StepResult:
     seconds: float
     path: Path
     summary: Mapping[str, Any]
+    stale_inputs: tuple[str, ...] = ()  # earlier stages that would give something else by now
 
 
 class Workspace:
@@ -86,14 +87,33 @@ class Workspace:
         """
         results = []
         with self.locked():
+            stale = self._stale_inputs(stages)
             for stage in stages:
                 if before:
                     before(stage)
-                result = self._run_one(stage, force)
+                result = replace(self._run_one(stage, force), stale_inputs=stale)
                 results.append(result)
                 if after:
                     after(result)
         return results
+
+    def _stale_inputs(self, stages: tuple[Stage, ...]) -> tuple[str, ...]:
+        """Stages before the first of `stages` that these rest on, and that are not fresh any more.
+
+        They are not run unasked, but what rests on them is told to be old.
+        """
+        needed = _rests_on(stages)
+        stale = tuple(
+            row["stage"]
+            for row in self.status()
+            if row["stage"] in needed and row["state"] in ("stale", "missing", "waiting")
+        )
+        if stale:
+            progress.warn(
+                f"{', '.join(stale)} changed since it ran: {stages[-1].name} is about the old "
+                f"result → nearer run --to {stages[-1].name}"
+            )
+        return stale
 
     def _run_one(self, stage: Stage, force: bool) -> StepResult:
         target = self.run_dir / stage.name
@@ -256,6 +276,21 @@ class Workspace:
             for stage in BY_NAME.values():
                 files.recover_folder(self.run_dir / stage.name, self._aside(stage))
             yield
+
+
+def _rests_on(stages: tuple[Stage, ...]) -> set[str]:
+    """Names of the other stages whose files these stages read, directly or through one another."""
+    own = {stage.name for stage in stages}
+    found: set[str] = set()
+    waiting = list(stages)
+    while waiting:
+        stage = waiting.pop()
+        for name in stage.reads:
+            earlier = BY_NAME.get(name.split("/", 1)[0])
+            if earlier is not None and earlier.name not in found | own:
+                found.add(earlier.name)
+                waiting.append(earlier)
+    return found
 
 
 def _summary(record: Mapping[str, Any]) -> Mapping[str, Any]:

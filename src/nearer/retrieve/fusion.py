@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nearer.errors import DataError
+from nearer.errors import NO_DEV, DataError
 from nearer.measure.metrics import score
 from nearer.retrieve.base import Retriever
 from nearer.types import Hit, Query, Run, Split, rank_hits
@@ -69,8 +69,9 @@ def tune_convex(
         scores = score(pairs.fuse(weight), split, [measure], item_to_item)
         if not len(scores):
             raise DataError(
-                f"{split.name} has no judged query to tune the fusion on",
-                next_step="add judgments, or use system: rrf",
+                f"the {split.name} split has no judged query to tune the hybrid's weight on",
+                where=f"split {split.name}",
+                next_step=NO_DEV,
             )
         curve.append((float(weight), scores.mean(measure)))
     best = min(curve, key=lambda point: (-round(point[1], 9), abs(point[0] - 0.5), point[0]))

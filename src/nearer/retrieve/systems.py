@@ -108,11 +108,9 @@ class Systems:
     def encoder_of(self, model: str | None) -> SentenceEncoder:
         """The encoder of another model, or of the configured one (None)."""
         if model not in self._encoders:
-            settings = (
-                self.config.model
-                if model is None
-                else self.config.model.model_copy(update=_other(model))
-            )
+            settings = self.config.model
+            if model is not None:
+                settings = settings.of_another(model)
             self._encoders[model] = load_encoder(settings, self.root, cache=self.cache)
         return self._encoders[model]
 
@@ -414,7 +412,7 @@ class Systems:
         """The learned sparse model of a folder; None for embedding models."""
         if model is None or not is_sparse(sources.resolve(self.root, model)):
             return None
-        settings = self.config.model.model_copy(update=_other(model))
+        settings = self.config.model.of_another(model)
         made = ("sparse", model)
         if made not in self._made:
             self._made[made] = SparseRetriever(
@@ -467,11 +465,6 @@ def _parts(pipeline: Pipeline) -> tuple[Pipeline, Pipeline]:
     plain = replace(pipeline.first, weight=None)
     lexical = replace(plain, system="bm25", model=None, chunker="document", compression="float32")
     return lexical, replace(plain, system="dense", title_weight=None)
-
-
-def _other(model: str) -> dict[str, Any]:
-    """Settings for a model that is not the configured one: its own prompts and length."""
-    return {"name": model, "query_prompt": None, "document_prompt": None, "max_seq_length": None}
 
 
 def document_frequencies(corpus: Corpus, wanted: Collection[str]) -> dict[str, int]:

@@ -435,11 +435,6 @@ def guard_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | 
     )
 
 
-def saved_settings(model: config.Model) -> config.Model:
-    """Settings to load a model that `train` saved: it carries its own prompts."""
-    return model.model_copy(update={"query_prompt": None, "document_prompt": None})
-
-
 def step(context: StepContext) -> dict[str, Any]:
     """Files: `decision.json`, `examples.json`, `margins.json`, and a line in `test_looks.jsonl` of the run."""
     settings = context.config
@@ -461,7 +456,7 @@ def step(context: StepContext) -> dict[str, Any]:
         tuned.reranker = base.reranker
     elif folder.is_dir():
         encoder = load_encoder(
-            saved_settings(settings.model),
+            settings.model.as_saved(),
             context.root,
             cache=context.cache,
             path=folder,

@@ -15,7 +15,7 @@ from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import mean_interval
 from nearer.measure.slices import slice_table
 from nearer.retrieve.systems import Systems, slices_of
-from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
+from nearer.stages.shared import corpus_of, dev_of, random_of, split_of, systems_of
 from nearer.types import Judgments, Run, Split
 from nearer.workspace import StepContext
 
@@ -123,7 +123,7 @@ def step(context: StepContext) -> dict[str, Any]:
     """Files: `summary.json`, `scores.jsonl` and `run.trec` of today's system, and `systems/NAME.*` of all."""
     settings = context.config
     systems = systems_of(context, corpus_of(context))
-    split = split_of(context, "dev")
+    split = dev_of(context)
     result = evaluate(
         systems,
         split,

@@ -11,6 +11,7 @@ from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut
 from nearer.data.load import load_corpus
 from nearer.data.splits import read_split
+from nearer.errors import NO_DEV, DataError
 from nearer.files import read_json
 from nearer.retrieve.pipeline import Pipeline
 from nearer.retrieve.rerank import Reranker
@@ -28,6 +29,18 @@ def corpus_of(context: StepContext) -> Corpus:
 def split_of(context: StepContext, name: str) -> Split:
     """A frozen split of `check`; test is refused (see `nearer.data.heldout`)."""
     return read_split(context.earlier("check/split"), name)
+
+
+def dev_of(context: StepContext) -> Split:
+    """The dev split, for a stage that measures or chooses on it.  Raises DataError when it is empty."""
+    dev = split_of(context, "dev")
+    if not dev.queries:
+        raise DataError(
+            f"the dev split is empty: {context.stage.name} has no queries to measure on",
+            where=str(context.earlier("check/split")),
+            next_step=NO_DEV,
+        )
+    return dev
 
 
 def is_item_to_item(context: StepContext) -> bool:

@@ -161,7 +161,11 @@ def _date(scalar: Any) -> Any:
 
 def _far_off(ticks: int, unit: Any) -> str:
     """A point in time as ISO 8601 has it, whatever its year."""
-    return str(np.datetime64(ticks, unit))
+    text = str(np.datetime64(ticks, unit))
+    if text.startswith("-"):  # NumPy writes -044 for the year -0044
+        year, hyphen, rest = text[1:].partition("-")
+        return f"-{year:0>4}{hyphen}{rest}"
+    return text
 
 
 def _timestamp(ticks: int, kind: Any) -> Any:

@@ -50,30 +50,40 @@ def guess(
     data = Data(**{key: str(path) for key, path in named.items() if path is not None})
     here = Path.cwd()
     corpus_row = records.first(sources.corpus_file(data, here), "corpus")
+    found = _guess_columns(data, here, corpus_row, columns or {})
+    if training is not None:
+        layout(records.first(training))
+    found |= columns or {}
+    data = data.model_copy(update={"columns": Columns.model_validate(found)})
+    fields.document(corpus_row, data.columns)
+    return data
+
+
+def _guess_columns(
+    data: Data, here: Path, corpus_row: records.Row, named: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """Keys of data.columns → columns of the files that go by another name."""
     looks = [(corpus_row, fields.DOCUMENT_ALIASES)]
-    found: dict[str, Any] = {}
+    found: dict[str, str | None] = {}
     queries_path = sources.queries_file(data, here)
     if queries_path:
         looks.append((records.first(queries_path, "queries"), fields.QUERY_ALIASES))
         found |= _split_column(records.read(queries_path, "queries"))
+    chosen = {name: column for name, column in named.items() if column is not None}
     for path in islice(sources.judgment_files(data, here).values(), 1):
-        chosen = {name: column for name, column in (columns or {}).items() if column is not None}
         rows = list(islice(trec.judgment_rows(path, Columns(**chosen)), _LOOK))
         if rows:
             looks.append((rows[0], fields.JUDGMENT_ALIASES))
-            found |= _split_column(iter(rows))
+            found |= _split_column(rows)
     for row, aliases in looks:
         for name in aliases:
             # `id` and `text` may differ from file to file: the readers find them by themselves.
-            if name not in ("id", "text"):
-                column = fields.column_of(name, fields.DEFAULT, aliases, row)
-                found |= {name: column} if column is not None else {}
-    if training is not None:
-        layout(records.first(training))
-    found |= columns or {}
-    data = data.model_copy(update={"columns": Columns(**found)})
-    fields.document(corpus_row, data.columns)
-    return data
+            if name in ("id", "text"):
+                continue
+            column = fields.column_of(name, fields.DEFAULT, aliases, row)
+            if column is not None:
+                found[name] = column
+    return found
 
 
 def _split_column(rows: Iterable[records.Row]) -> dict[str, str]:

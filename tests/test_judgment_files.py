@@ -220,12 +220,16 @@ def test_named_columns_and_splits_are_found_in_every_table(tmp_path: Path) -> No
         }
 
 
-def test_a_run_keeps_non_breaking_blanks_in_ids(tmp_path: Path) -> None:
-    run = Run("r", {f"q{NBSP}1": [(f"d{NBSP}1", 2.0)]})
+@pytest.mark.parametrize("blank", [" ", NBSP, "  "])
+def test_a_run_keeps_blanks_in_ids(tmp_path: Path, blank: str) -> None:
+    run = Run("r", {f"q{blank}1": [(f"d{blank}1", 2.0), ("d", 1.0)], "q": [("d", 0.5)]})
     write_run(tmp_path / "r.trec", run)
     assert read_run(tmp_path / "r.trec").results == run.results
-    with pytest.raises(DataError, match="cannot hold white space"):
-        write_run(tmp_path / "r.trec", Run("r", {"q 1": [("d", 1.0)]}))
+
+
+def test_a_run_without_blanks_in_ids_is_written_as_trec_eval_reads_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "r.trec", Run("r", {"q": [("d", 0.5)]}))
+    assert (tmp_path / "r.trec").read_text() == "q Q0 d 1 0.5 r\n"
 
 
 def test_grades_made_in_python_cannot_fill_memory_either() -> None:

@@ -20,10 +20,13 @@ from nearer.types import Run, rank_hits
 _LARGEST = float(np.finfo(np.float32).max)
 _TABLES = (".tsv", ".csv", ".txt", ".qrels", ".trec", "")  # with a header or without
 _TRUTHS = ("true", "false")
+_LINE_BREAKERS = set("\t\r\n\f\v")
 
 
 def read_run(path: Path) -> Run:
     """A TREC run file: `query Q0 document rank score tag`; the ranks are made anew from the scores.
+
+    Ids may hold blanks where tabs separate all six columns.
 
     Raises DataError, with file and line, for other shapes, scores that are not finite numbers, and
     a document that a query ranks twice.
@@ -31,7 +34,9 @@ def read_run(path: Path) -> Run:
     results: dict[str, dict[str, float]] = {}
     name = ""
     for number, line, _ in texts.lines(path):
-        cells = tables.split_blanks(line)
+        cells = line.rstrip("\r\n").split("\t")
+        if len(cells) != 6:
+            cells = tables.split_blanks(line)
         if not cells:
             continue
         where = f"{path}:{number}"
@@ -62,7 +67,8 @@ def read_run(path: Path) -> Run:
 def write_run(path: Path, run: Run) -> None:
     """Write a TREC run file, ranks from 1, scores so that reading them gives the same float32.
 
-    Raises DataError for ids with white space (the format cannot hold them) and scores that are not finite.
+    Where ids hold blanks, tabs separate the columns: `read_run` tells them apart, trec_eval does
+    not.  Raises DataError for ids with tabs or line ends and for scores that are not finite.
     """
     tag = "_".join(run.name.split()) or "run"
     with files.atomic(path) as handle:
@@ -74,10 +80,13 @@ def write_run(path: Path, run: Run) -> None:
                         path,
                         "mend the system that made the run",
                     )
-                if any(len(tables.split_blanks(one)) != 1 for one in (query_id, doc_id)):
-                    what = f"a TREC run cannot hold white space in ids: {query_id!r}, {doc_id!r}"
-                    raise bad(what, path, "replace the spaces in the ids of your data")
-                handle.write(f"{query_id} Q0 {doc_id} {rank} {np.float32(score)!s} {tag}\n")
+                if any(_LINE_BREAKERS & set(one) or not one for one in (query_id, doc_id)):
+                    what = f"ids cannot hold tabs or line ends: {query_id!r}, {doc_id!r}"
+                    raise bad(what, path, "mend the ids of your data")
+                with_blanks = any(len(tables.split_blanks(one)) != 1 for one in (query_id, doc_id))
+                between = "\t" if with_blanks else " "  # trec_eval reads blanks, not blanks in ids
+                columns = (query_id, "Q0", doc_id, str(rank), str(np.float32(score)), tag)
+                handle.write(between.join(columns) + "\n")
 
 
 def read_qrels(path: Path, columns: Columns = fields.DEFAULT) -> dict[str, dict[str, int]]:

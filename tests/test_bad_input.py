@@ -168,7 +168,7 @@ def test_a_bad_run_is_named_with_file_and_line(tmp_path: Path, case: str) -> Non
     assert all(part in str(caught.value) for part in expected), str(caught.value)
 
 
-@pytest.mark.parametrize("hit", [("d", float("nan")), ("d e", 1.0)])
+@pytest.mark.parametrize("hit", [("d", float("nan")), ("d\te", 1.0), ("d\n", 1.0)])
 def test_a_run_that_the_format_cannot_hold_leaves_no_file(
     tmp_path: Path, hit: tuple[str, float]
 ) -> None:

@@ -26,7 +26,7 @@ from nearer.stages import fix as fix_stage
 from nearer.stages import mine as mine_stage
 from nearer.stages import shared
 from nearer.stages import train as train_stage
-from nearer.training.examples import Duplicates, build_training_set
+from nearer.training.examples import Duplicates, build_training_set, refuse_low_scores
 from nearer.training.mining import Mined
 from nearer.training.trainer import Trained
 from nearer.types import Example
@@ -178,13 +178,13 @@ def train(
     checked, settings = project.checked, project.settings
     training = checked.splits["train"]
     queries = {query.id: query for query in training.queries}
+    refuse_low_scores(examples, settings.mine.min_score)
     rows = build_training_set(
         examples,
         project.loaded.corpus,
         queries,
         training.judgments,
         project.duplicates,
-        settings.data.min_grade,
     )
     with tempfile.TemporaryDirectory() as temporary:
         return train_stage.fine_tune(

@@ -79,7 +79,8 @@ class Data(Section):
     columns: Columns = Columns()
     split: SplitSettings = SplitSettings()
     min_grade: Positive = Field(
-        1, description="grades from here on count as relevant in training and in slices"
+        1,
+        description="grades from here on are positives in training and in slices; lower ones above 0 are no negatives either",
     )
     item_to_item: bool | None = Field(
         None, description="queries are documents (null: noticed from the ids)"
@@ -277,6 +278,10 @@ class Mine(Section):
         10, description="negatives are drawn from this many of the hardest that remain"
     )
     sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
+    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None,
+        description="scored pairs of data.training are positives from this score on (must be set where there are scores)",
+    )
 
 
 class Train(Section):

@@ -51,6 +51,7 @@ STAGES: tuple[Stage, ...] = (
         "Can this data be trusted to train and to judge?",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
+        version=2,
     ),
     Stage(
         "evaluate",
@@ -73,6 +74,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
         ),
+        version=2,
     ),
     Stage(
         "fix",
@@ -90,6 +92,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             "decide",
         ),
+        version=2,
     ),
     Stage(
         "mine",
@@ -103,6 +106,7 @@ STAGES: tuple[Stage, ...] = (
             "model",
         ),
         settings=("seed", "data", "model", "search", "check", "mine"),
+        version=2,
     ),
     Stage(
         "train",
@@ -116,6 +120,7 @@ STAGES: tuple[Stage, ...] = (
             "model",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "train"),
+        version=2,
         resumable=True,
     ),
     Stage(
@@ -135,6 +140,7 @@ STAGES: tuple[Stage, ...] = (
             "guard",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
+        version=2,
     ),
     Stage(
         "report",

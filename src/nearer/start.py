@@ -86,8 +86,9 @@ def initialise(
     return path, dict(seen.facts), list(seen.lines)
 
 
-def _pairs(columns: Sequence[str]) -> dict[str, str]:
-    pairs = {}
+def _pairs(columns: Sequence[str]) -> dict[str, str | None]:
+    """Keys of data.columns → names; `split=null` says that there is no such column."""
+    pairs: dict[str, str | None] = {}
     for text in columns:
         for part in text.split(","):
             name, equals, column = part.partition("=")
@@ -96,8 +97,19 @@ def _pairs(columns: Sequence[str]) -> dict[str, str]:
                 raise ConfigError(
                     f"--columns {part!r} is not NAME=COLUMN", next_step=f"NAME is one of {known}"
                 )
-            pairs[name.strip()] = column.strip()
+            pairs[name.strip()] = _column(name.strip(), column.strip())
     return pairs
+
+
+def _column(name: str, column: str) -> str | None:
+    if column.lower() not in ("", "null", "none"):
+        return column
+    if config.Columns.model_fields[name].default is not None:
+        raise ConfigError(
+            f"--columns {name}={column}: there is no data without that column",
+            next_step=f"leave {name} out, or name the column that holds it",
+        )
+    return None
 
 
 def _relative(value: Any, here: Path) -> Any:

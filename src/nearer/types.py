@@ -12,6 +12,8 @@ import numpy as np
 Metadata = Mapping[str, Any]
 #: query id → document id → grade (0 = judged not relevant, 1.. = relevant, higher is better)
 Judgments = Mapping[str, Mapping[str, int]]
+#: The largest grade there is.  trec_eval's memory grows with the grade; what is larger is a time or a key.
+MAX_GRADE = 1000
 
 NO_METADATA: Metadata = MappingProxyType({})
 SPLITS = ("train", "dev", "test")

@@ -14,7 +14,7 @@ import numpy as np
 
 from nearer import progress
 from nearer.config import Columns
-from nearer.data import fields, records
+from nearer.data import fields, records, texts
 from nearer.data.fields import DEFAULT
 from nearer.data.records import Row
 from nearer.data.sources import bad
@@ -60,8 +60,9 @@ class Corpus:
 
         Raises DataError for malformed lines, missing columns, duplicate ids and an empty file.
         """
-        rows = ((fields.document(row, columns), row) for row in records.read(path))
-        if path.suffix.lower() in (".jsonl", ".ndjson") and path.is_file():
+        rows = ((fields.document(row, columns), row) for row in records.read(path, "corpus"))
+        in_place = path.suffix.lower() in (".jsonl", ".ndjson") and path.is_file()
+        if in_place and texts.is_utf8(path):
             corpus = cls(path, os.open(path, os.O_RDONLY), columns, rows)
         else:
             corpus = cls._spooled(rows, path)

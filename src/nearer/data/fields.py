@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from nearer.config import Columns
 from nearer.data import records
 from nearer.data.records import Row
 from nearer.data.sources import SPLIT_NAMES, bad
-from nearer.types import Document, Query
+from nearer.types import MAX_GRADE, Document, Query
 
 Aliases = Mapping[str, tuple[str, ...]]
 DOCUMENT_ALIASES: Aliases = {
@@ -44,6 +45,7 @@ JUDGMENT_ALIASES: Aliases = {
     "score": ("score", "relevance", "rel", "grade", "label"),
 }
 DEFAULT = Columns()
+_TRUTHS = {"true": "1", "false": "0"}
 
 
 def column_of(name: str, columns: Columns, aliases: Aliases, row: Row) -> str | None:
@@ -72,6 +74,7 @@ def _need(name: str, columns: Columns, aliases: Aliases, row: Row) -> tuple[str,
 
 def as_id(value: Any, row: Row, what: str) -> str:
     """An id as text; whole numbers are taken as they are written.  Raises DataError."""
+    value = _whole(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
@@ -79,6 +82,16 @@ def as_id(value: Any, row: Row, what: str) -> str:
     if not value.strip():
         raise row.bad(f"the {what} id is empty")
     return _encodable(value)
+
+
+def _whole(value: Any) -> Any:
+    """5 for 5.0: pandas makes floats of whole numbers where a column has gaps; else the value."""
+    if not isinstance(value, float | Decimal) or not math.isfinite(value):
+        return value
+    number = int(value)
+    if number == value and abs(number) < 2**53:
+        return number
+    return value
 
 
 def _as_text(column: str, row: Row) -> str:
@@ -163,16 +176,26 @@ def _structured(name: str, row: Row) -> Any:
 
 
 def grade(value: Any, where: str) -> int:
-    """A relevance grade; below zero (TREC: junk) counts as 0.  Raises DataError unless a whole number."""
+    """A relevance grade; below zero (TREC: junk) counts as 0, true and false as 1 and 0.
+
+    Raises DataError unless it is a whole number that is small enough to be a grade.
+    """
+    text = str(value).strip().lower()
     try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
+        number = float(_TRUTHS.get(text, text))
+    except ValueError:
         number = math.nan
-    if not number.is_integer() or isinstance(value, bool):
+    if math.isnan(number) or (math.isfinite(number) and not number.is_integer()):
         raise bad(
             f"the grade {value!r} is not a whole number",
             where,
             "use 0 for not relevant and 1, 2, … for relevant",
+        )
+    if abs(number) > MAX_GRADE:
+        raise bad(
+            f"the grade {value!r} is too large to be one: grades go up to {MAX_GRADE:,}",
+            where,
+            "set data.columns.score to the column that holds the grade, or use smaller grades",
         )
     return max(0, int(number))
 
@@ -202,7 +225,7 @@ def split_name(value: Any, where: str) -> str:
         raise bad(
             f"{value!r} is no split",
             where,
-            "use train, dev or test; or set data.columns.split to null",
+            "use train, dev or test; or set data.columns.split to null (nearer init: --columns split=null)",
         )
     return split
 
@@ -211,7 +234,7 @@ def read_queries(path: Path, columns: Columns = DEFAULT) -> dict[str, Query]:
     """All queries of a file, by id, in its order.  Raises DataError for duplicate ids and an empty file."""
     found: dict[str, Query] = {}
     places: dict[str, int] = {}
-    for row in records.read(path):
+    for row in records.read(path, "queries"):
         one = query(row, columns)
         if one.id in found:
             raise row.bad(

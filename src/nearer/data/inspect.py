@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nearer.config import Columns, Data
-from nearer.data import fields, load, records, sources
+from nearer.data import fields, load, records, sources, trec
 from nearer.data.pairs import layout
 
 _LOOK = 2000  # documents and queries whose lengths and fields are looked at
@@ -31,11 +31,12 @@ def guess(
     queries: Path | None = None,
     judgments: Path | None = None,
     training: Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
 ) -> Data:
     """Settings that read a folder or single files, with the columns that go by other names.
 
-    `columns` (keys of data.columns → your names) goes before what is guessed.
+    `columns` (keys of data.columns → your names) goes before what is guessed; None says that there
+    is no such column.
 
     Raises DataError when a file is missing, or when a column cannot be told or is ambiguous.
     """
@@ -48,46 +49,54 @@ def guess(
     }
     data = Data(**{key: str(path) for key, path in named.items() if path is not None})
     here = Path.cwd()
-    corpus_row = _first(sources.corpus_file(data, here))
-    looks = [(corpus_row, fields.DOCUMENT_ALIASES)]
-    paths = [(sources.queries_file(data, here), fields.QUERY_ALIASES)]
-    paths += [
-        (path, fields.JUDGMENT_ALIASES)
-        for path in islice(sources.judgment_files(data, here).values(), 1)
-    ]
-    looks += [
-        (_first(path), aliases)
-        for path, aliases in paths
-        if path and records.ending(path) not in (".txt", ".qrels", ".trec", "")
-    ]
-    found: dict[str, Any] = {}
-    for (
-        row,
-        aliases,
-    ) in (
-        looks
-    ):  # `id` and `text` may differ from file to file, so the readers find them by themselves
-        found |= {
-            name: fields.column_of(name, fields.DEFAULT, aliases, row)
-            for name in aliases
-            if name not in ("id", "text")
-        }
-        found |= {"split": "split"} if "split" in row.values else {}
+    corpus_row = records.first(sources.corpus_file(data, here), "corpus")
+    found = _guess_columns(data, here, corpus_row, columns or {})
     if training is not None:
-        layout(_first(training))
-    found = {name: column for name, column in found.items() if column is not None} | dict(
-        columns or {}
-    )
-    data = data.model_copy(update={"columns": Columns(**found)})
+        layout(records.first(training))
+    found |= columns or {}
+    data = data.model_copy(update={"columns": Columns.model_validate(found)})
     fields.document(corpus_row, data.columns)
     return data
 
 
-def _first(path: Path) -> records.Row:
-    row = next(iter(records.read(path)), None)
-    if row is None:
-        raise sources.bad("the file is empty", path, "name a file with data")
-    return row
+def _guess_columns(
+    data: Data, here: Path, corpus_row: records.Row, named: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """Keys of data.columns → columns of the files that go by another name."""
+    looks = [(corpus_row, fields.DOCUMENT_ALIASES)]
+    found: dict[str, str | None] = {}
+    queries_path = sources.queries_file(data, here)
+    if queries_path:
+        looks.append((records.first(queries_path, "queries"), fields.QUERY_ALIASES))
+        found |= _split_column(records.read(queries_path, "queries"))
+    chosen = {name: column for name, column in named.items() if column is not None}
+    for path in islice(sources.judgment_files(data, here).values(), 1):
+        rows = list(islice(trec.judgment_rows(path, Columns(**chosen)), _LOOK))
+        if rows:
+            looks.append((rows[0], fields.JUDGMENT_ALIASES))
+            found |= _split_column(rows)
+    for row, aliases in looks:
+        for name in aliases:
+            # `id` and `text` may differ from file to file: the readers find them by themselves.
+            if name in ("id", "text"):
+                continue
+            column = fields.column_of(name, fields.DEFAULT, aliases, row)
+            if column is not None:
+                found[name] = column
+    return found
+
+
+def _split_column(rows: Iterable[records.Row]) -> dict[str, str]:
+    """`split`, where judgments or queries have that column and some row of it names a split.
+
+    Otherwise it is metadata, as in documents.
+    """
+    for row in islice(rows, _LOOK):
+        if "split" not in row.values:
+            return {}
+        if str(row.values["split"]).strip().lower() in sources.SPLIT_NAMES:
+            return {"split": "split"}
+    return {}
 
 
 def inspect(data: Data, root: Path, model_name: str | None = None) -> Inspection:
@@ -96,7 +105,8 @@ def inspect(data: Data, root: Path, model_name: str | None = None) -> Inspection
     The whole data is read once.  Raises DataError as the loaders do.
     """
     loaded = load.load(data, root)
-    files = {"corpus": sources.corpus_file(data, root), "queries": sources.queries_file(data, root)}
+    queries_path = sources.queries_file(data, root)
+    files = {"corpus": sources.corpus_file(data, root), "queries": queries_path}
     sample = [
         loaded.corpus[i] for i in range(0, len(loaded.corpus), max(1, len(loaded.corpus) // _LOOK))
     ]
@@ -122,7 +132,7 @@ def inspect(data: Data, root: Path, model_name: str | None = None) -> Inspection
             for name, path in (files | sources.judgment_files(data, root)).items()
             if path
         },
-        "columns": {name: list(_first(path).values) for name, path in files.items() if path},
+        "columns": _columns(sources.corpus_file(data, root), queries_path),
         "documents": len(loaded.corpus),
         "queries": len(loaded.queries),
         "splits": {name: len(graded) for name, graded in loaded.judgments.items()},
@@ -153,3 +163,10 @@ def inspect(data: Data, root: Path, model_name: str | None = None) -> Inspection
 def _lengths(texts: Sequence[str]) -> dict[str, float]:
     median, p95 = np.percentile([len(text.split()) for text in texts] or [0], (50, 95))
     return {"median": float(median), "p95": float(p95)}
+
+
+def _columns(corpus: Path, queries: Path | None) -> dict[str, list[str]]:
+    columns = {"corpus": list(records.first(corpus, "corpus").values)}
+    if queries:
+        columns["queries"] = list(records.first(queries, "queries").values)
+    return columns

@@ -50,13 +50,25 @@ def load_corpus(data: Data, root: Path) -> Corpus:
     return Corpus.open(sources.corpus_file(data, root), data.columns)
 
 
-def load_training(data: Data, root: Path) -> list[Example]:
-    """Examples of the plain training file; empty when none is named.  Raises DataError."""
-    return (
-        pairs.read_training(sources.named(root, data.training, "data.training"))
-        if data.training
-        else []
-    )
+def load_training(data: Data, root: Path, min_score: float | None = None) -> list[Example]:
+    """Examples of the plain training file, of every score; empty when none is named.
+
+    Raises DataError, also where pairs have scores and no `min_score` says which are positives.
+    """
+    if not data.training:
+        return []
+    path = sources.named(root, data.training, "data.training")
+    examples = pairs.read_training(path)
+    scores = [example.score for example in examples if example.score is not None]
+    if scores and min_score is None:
+        raise sources.bad(
+            f"the pairs have scores from {min(scores):g} to {max(scores):g}, and nothing says from "
+            "which score on a pair is a positive (mine.min_score)",
+            path,
+            f"nearer run --set mine.min_score={(min(scores) + max(scores)) / 2:g}, or set "
+            "mine.min_score in nearer.yaml; rename the column if it holds no score",
+        )
+    return examples
 
 
 def _judgments(

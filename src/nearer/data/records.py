@@ -1,28 +1,24 @@
 """Rows of any file, one at a time, each with its place.
 
 Read: .jsonl .ndjson .json .csv .tsv .parquet, plain or packed (.gz .bz2 .xz), and folders that
-`datasets.load_from_disk` reads.  Only a .json list is ever held whole.
+`datasets.load_from_disk` reads.  Only a .json file is ever held whole.
 """
 
 from __future__ import annotations
 
-import bz2
-import csv
-import gzip
 import json
-import lzma
-import sys
-import zlib
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from nearer.data.sources import bad, is_dataset
+from nearer.data import columnar, tables
+from nearer.data.sources import bad
+from nearer.data.texts import ending, lines
 from nearer.errors import DataError
 
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError)
+#: Which values are wanted of a file that holds them all, as LlamaIndex's evaluation sets do.
+Part = Literal["corpus", "queries", "relevant_docs"]
+_PARTS = ("corpus", "queries", "relevant_docs")
 
 
 class Row(NamedTuple):
@@ -42,77 +38,78 @@ class Row(NamedTuple):
         return bad(what, self.where, next_step)
 
 
-def ending(path: Path) -> str:
-    """The ending that names the format, packing left out: `corpus.jsonl.gz` → `.jsonl`."""
-    return (
-        Path(path.stem).suffix.lower() if path.suffix.lower() in _OPENERS else path.suffix.lower()
-    )
+def read(path: Path, part: Part | None = None) -> Iterator[Row]:
+    """All rows of a file; `part` says which, where one .json object holds queries and documents.
 
-
-def _open(path: Path) -> IO[bytes]:
-    if not path.exists():
-        raise bad("no such file", path, "correct the path in nearer.yaml")
-    handle: IO[bytes] = _OPENERS.get(path.suffix.lower(), open)(path, "rb")
-    return handle
-
-
-def lines(path: Path) -> Iterator[tuple[int, str, int]]:
-    """Number from 1, text and length in bytes of each line, a byte order mark removed.
-
-    Raises DataError with the line for what is not UTF-8 and for a packed file that is damaged.
+    Raises DataError, with file and line, for anything that cannot be read.
     """
-    number = 0
-    try:
-        with _open(path) as handle:
-            for number, raw in enumerate(handle, start=1):
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8"), len(raw)
-    except UnicodeDecodeError as error:
-        what = f"not UTF-8 text: byte {error.start + 1} of the line is 0x{error.object[error.start]:02x}"
-        raise bad(
-            what,
-            f"{path}:{number}",
-            f"convert the file, for example: iconv -f latin1 -t utf-8 {path.name}",
-        ) from None
-    except _BROKEN as error:
-        raise bad(
-            f"cannot be read: {error or type(error).__name__}",
-            f"{path}:{number + 1}",
-            "copy or unpack the file anew",
-        ) from None
-
-
-def read(path: Path) -> Iterator[Row]:
-    """All rows of a file.  Raises DataError, with file and line, for anything that cannot be read."""
     if path.is_dir():
-        return _dataset(path)
-    readers = {
-        ".jsonl": _jsonl,
-        ".ndjson": _jsonl,
-        ".json": _json,
-        ".csv": _csv,
-        ".tsv": _csv,
-        ".parquet": _parquet,
-    }
-    if ending(path) not in readers:
-        mend = "use .jsonl, .json, .csv, .tsv or .parquet (also .gz, .bz2, .xz), or a `datasets` folder"
-        raise bad(f"the format {ending(path) or 'without an ending'} is not known", path, mend)
-    return readers[ending(path)](path)
+        return _numbered(path, columnar.dataset_rows(path))
+    match ending(path):
+        case ".jsonl" | ".ndjson":
+            return _jsonl(path)
+        case ".json":
+            return _json(path, part)
+        case ".csv":
+            return _delimited(path, ",")
+        case ".tsv":
+            return _delimited(path, "\t")
+        case ".parquet":
+            return _numbered(path, columnar.parquet_rows(path))
+    mend = "use .jsonl, .json, .csv, .tsv or .parquet (also .gz, .bz2, .xz), or a `datasets` folder"
+    raise bad(f"the format {ending(path) or 'without an ending'} is not known", path, mend)
+
+
+def first(path: Path, part: Part | None = None) -> Row:
+    """The first row of a file.  Raises DataError when there is none."""
+    row = next(iter(read(path, part)), None)
+    if row is None:
+        raise bad("the file is empty", path, "name a file with data")
+    return row
+
+
+def _numbered(path: Path, rows: Iterator[dict[str, Any]]) -> Iterator[Row]:
+    for number, values in enumerate(rows, start=1):
+        yield Row(path, number, values)
+
+
+def _delimited(path: Path, delimiter: str) -> Iterator[Row]:
+    skipped, first_line = tables.leading(path, delimiter)
+    dialect = tables.dialect_of(first_line, delimiter)
+    header: list[str] = []
+    for number, cells in tables.rows(path, dialect, skipped):
+        where = f"{path}:{number}"
+        if not header:
+            header = tables.header(cells, where)
+        elif len(cells) != len(header):
+            names = ", ".join(header)
+            what = f"{len(cells)} cells, but the header names {len(header)} columns: {names}"
+            raise bad(what, where, "mend that line (a stray separator or quote?)")
+        else:
+            yield Row(path, number, dict(zip(header, cells, strict=True)))
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    start = 0
+    start, is_first = 0, True
     for number, line, length in lines(path):
         if line.strip():
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise bad(
-                    f"not valid JSON: {error.msg} at character {error.pos + 1}", f"{path}:{number}"
-                ) from None
-            except RecursionError:
-                raise bad("the JSON is nested too deeply", f"{path}:{number}") from None
-            yield Row(path, number, _object(value, f"{path}:{number}"), (start, length))
+            where = f"{path}:{number}"
+            if is_first:
+                _refuse_whole_json(line, path)
+            yield Row(path, number, _object(_parse(line, where), where), (start, length))
+            is_first = False
         start += length
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise bad(f"not valid JSON: {error.msg} at character {error.pos + 1}", where) from None
+    except RecursionError:
+        raise bad("the JSON is nested too deeply", where) from None
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        raise bad("a number has too many digits", where, "write it as text") from None
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -121,84 +118,81 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _refuse_whole_json(line: str, path: Path) -> None:
+    """Raises DataError when the first line opens a value that goes on below: no JSON Lines."""
+    opening = line.strip()[:1]
+    if opening == "[":
+        what = "this is one JSON list, but JSON Lines has an object on each line"
+        raise bad(what, path, f"jq -c '.[]' {path.name} > NEW.jsonl, or name the file .json")
+    if line.strip() == "{":
+        what = "an object stands on several lines, but JSON Lines has an object on each line"
+        raise bad(what, path, f"jq -c . {path.name} > NEW.jsonl")
+
+
+def _json(path: Path, part: Part | None) -> Iterator[Row]:
+    """A list of objects, LlamaIndex's evaluation set, or JSON Lines, which many tools call .json."""
     text = "".join(line for _, line, _ in lines(path))
-    if not text.lstrip().startswith("["):
-        yield from _jsonl(path)  # many tools write JSON Lines into .json
+    if not text.strip():
         return
     try:
-        values = json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise bad(f"not valid JSON: {error.msg}", f"{path}:{error.lineno}") from None
-    yield from (
-        Row(path, number, _object(value, f"{path}, item {number}"))
-        for number, value in enumerate(values, start=1)
-    )
+        if text.lstrip().startswith("[") or error.msg != "Extra data":
+            raise bad(f"not valid JSON: {error.msg}", f"{path}:{error.lineno}") from None
+        yield from _jsonl(path)
+        return
+    except (RecursionError, ValueError):
+        what = "the JSON is nested too deeply, or a number has too many digits"
+        raise bad(what, path, "write the file as JSON Lines: an object on each line") from None
+    if isinstance(value, list):
+        for number, item in enumerate(value, start=1):
+            yield Row(path, number, _object(item, f"{path}, item {number}"))
+    elif isinstance(value, dict) and set(_PARTS) <= value.keys() and part is not None:
+        yield from _evaluation_set(path, value, part)
+    elif isinstance(value, dict) and not _is_row(value, text):
+        raise _one_object(path, value)
+    else:
+        yield from _jsonl(path)
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)  # documents are longer than csv's 131,072 characters
-    texts = (line for _, line, _ in lines(path))
-    tabs = ending(path) == ".tsv"  # BEIR's TSV does not quote
-    reader = csv.reader(
-        texts,
-        delimiter="\t" if tabs else ",",
-        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    header: list[str] = []
-    started = 1
-    try:
-        for cells in reader:
-            number, started = started, reader.line_num + 1
-            if not header:
-                header = [name.strip() for name in cells]
-                if twice := [name for name in header if header.count(name) > 1]:
-                    raise bad(
-                        f"column {twice[0]!r} appears twice",
-                        f"{path}:{number}",
-                        "rename one of them",
-                    )
-            elif cells and len(cells) != len(header):
-                what = f"{len(cells)} cells, but the header names {len(header)} columns: {', '.join(header)}"
-                raise bad(what, f"{path}:{number}", "mend that line (a stray separator or quote?)")
-            elif cells:
-                yield Row(path, number, dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise bad(
-            f"not valid CSV: {error}", f"{path}:{started}", "mend that line (an open quote?)"
-        ) from None
+def _is_row(value: Mapping[str, Any], text: str) -> bool:
+    """Whether an object is JSON Lines of one line, and no container of rows."""
+    on_one_line = "\n" not in text.strip()
+    holds_values = any(not isinstance(held, dict | list) for held in value.values())
+    return on_one_line and holds_values and not set(_PARTS) <= value.keys()
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with _open(path) as handle:
-            batches = pq.ParquetFile(pa.PythonFile(handle, mode="r")).iter_batches(batch_size=1024)
-            for number, values in enumerate(
-                (row for batch in batches for row in batch.to_pylist()), start=1
-            ):
-                yield Row(path, number, values)
-    except (pa.ArrowException, *_BROKEN) as error:
-        raise bad(
-            f"not a readable parquet file: {str(error).splitlines()[0]}",
-            path,
-            "copy or write the file anew",
-        ) from None
-
-
-def _dataset(path: Path) -> Iterator[Row]:
-    if not is_dataset(path):
-        raise bad(
-            "a folder, but not one that datasets.load_from_disk reads", path, "name a file in it"
+def _one_object(path: Path, value: Mapping[str, Any]) -> DataError:
+    keys = ", ".join(list(value)[:6])
+    what = f"the file holds one JSON object (keys: {keys}), where a list of objects is needed"
+    lists = [key for key, held in value.items() if isinstance(held, list)]
+    mend = "write it as a list of objects, or as JSON Lines: an object on each line"
+    if set(_PARTS) <= value.keys():
+        mend = (
+            "name it with data.corpus, data.queries and data.judgments; it holds no training pairs"
         )
-    import datasets
+    elif len(lists) == 1:
+        mend = f"jq -c '.[\"{lists[0]}\"][]' {path.name} > NEW.jsonl"
+    elif any(not isinstance(held, dict) for held in value.values()):
+        mend = f"jq -c . {path.name} > NEW.jsonl, if that object is one row"
+    return bad(what, path, mend)
 
-    loaded = datasets.load_from_disk(str(path))
-    parts = loaded.values() if isinstance(loaded, dict) else (loaded,)
-    yield from (
-        Row(path, number, dict(values))
-        for number, values in enumerate(chain.from_iterable(parts), start=1)
-    )
+
+def _evaluation_set(path: Path, value: Mapping[str, Any], part: Part) -> Iterator[Row]:
+    """Rows of LlamaIndex's {queries: {id: text}, corpus: {id: text}, relevant_docs: {id: [id]}}."""
+    held = value[part]
+    if not isinstance(held, Mapping):
+        raise bad(f"{part!r} is {type(held).__name__}, not an object", path, "write the file anew")
+    if part != "relevant_docs":
+        for number, (key, text) in enumerate(held.items(), start=1):
+            yield Row(path, number, {"_id": key, "text": text})
+        return
+    number = 0
+    for query_id, relevant in held.items():
+        if not isinstance(relevant, list | Mapping):
+            what = f"the relevant_docs of query {query_id!r} are {type(relevant).__name__}"
+            raise bad(what, path, "give a list of document ids")
+        for doc_id in relevant:
+            number += 1
+            grade = relevant[doc_id] if isinstance(relevant, Mapping) else 1
+            yield Row(path, number, {"query-id": query_id, "corpus-id": doc_id, "score": grade})

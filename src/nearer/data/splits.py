@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +12,7 @@ from nearer.config import SplitSettings
 from nearer.data import fields, trec
 from nearer.data.near import joined, near_duplicates
 from nearer.data.sources import bad
+from nearer.data.times import read_time
 from nearer.errors import HeldOutError
 from nearer.types import SPLITS, Judgments, Query, Split
 
@@ -127,12 +126,8 @@ def _by_time(
 def _moment(query: Query, timestamp: str) -> float:
     value: Any = query.metadata.get(timestamp)
     try:
-        if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
-            moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        if math.isfinite(float(value)):
-            return float(value)
-    except (TypeError, ValueError):
+        return read_time(value).timestamp()
+    except ValueError:
         pass
     mend = "name the field that holds ISO 8601 or seconds, or set data.split.by: group"
     raise bad(

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from nearer import files
 from nearer.config import Columns
-from nearer.data import fields, records
+from nearer.data import fields, records, tables, texts
+from nearer.data.records import Row
 from nearer.data.sources import bad
 from nearer.types import Run, rank_hits
 
 _LARGEST = float(np.finfo(np.float32).max)
-_PLAIN = (".tsv", ".txt", ".qrels", ".trec", "")
+_TABLES = (".tsv", ".csv", ".txt", ".qrels", ".trec", "")  # with a header or without
+_TRUTHS = ("true", "false")
+_LINE_BREAKERS = set("\t\r\n\f\v")
 
 
 def read_run(path: Path) -> Run:
     """A TREC run file: `query Q0 document rank score tag`; the ranks are made anew from the scores.
+
+    Ids may hold blanks where tabs separate all six columns.
 
     Raises DataError, with file and line, for other shapes, scores that are not finite numbers, and
     a document that a query ranks twice.
     """
     results: dict[str, dict[str, float]] = {}
     name = ""
-    for number, line, _ in records.lines(path):
-        cells = line.split()
+    for number, line, _ in texts.lines(path):
+        cells = line.rstrip("\r\n").split("\t")
+        if len(cells) != 6:
+            cells = tables.split_blanks(line)
         if not cells:
             continue
         where = f"{path}:{number}"
@@ -58,7 +67,8 @@ def read_run(path: Path) -> Run:
 def write_run(path: Path, run: Run) -> None:
     """Write a TREC run file, ranks from 1, scores so that reading them gives the same float32.
 
-    Raises DataError for ids with white space (the format cannot hold them) and scores that are not finite.
+    Where ids hold blanks, tabs separate the columns: `read_run` tells them apart, trec_eval does
+    not.  Raises DataError for ids with tabs or line ends and for scores that are not finite.
     """
     tag = "_".join(run.name.split()) or "run"
     with files.atomic(path) as handle:
@@ -70,10 +80,13 @@ def write_run(path: Path, run: Run) -> None:
                         path,
                         "mend the system that made the run",
                     )
-                if len(query_id.split()) != 1 or len(doc_id.split()) != 1:
-                    what = f"a TREC run cannot hold white space in ids: {query_id!r}, {doc_id!r}"
-                    raise bad(what, path, "replace the spaces in the ids of your data")
-                handle.write(f"{query_id} Q0 {doc_id} {rank} {np.float32(score)!s} {tag}\n")
+                if any(_LINE_BREAKERS & set(one) or not one for one in (query_id, doc_id)):
+                    what = f"ids cannot hold tabs or line ends: {query_id!r}, {doc_id!r}"
+                    raise bad(what, path, "mend the ids of your data")
+                with_blanks = any(len(tables.split_blanks(one)) != 1 for one in (query_id, doc_id))
+                between = "\t" if with_blanks else " "  # trec_eval reads blanks, not blanks in ids
+                columns = (query_id, "Q0", doc_id, str(rank), str(np.float32(score)), tag)
+                handle.write(between.join(columns) + "\n")
 
 
 def read_qrels(path: Path, columns: Columns = fields.DEFAULT) -> dict[str, dict[str, int]]:
@@ -105,42 +118,107 @@ def read_judgments(
 
 def _judgments(path: Path, columns: Columns) -> Iterator[tuple[str, str, int, str, str]]:
     """Query id, document id, grade, split and place of each judgment."""
-    width = _width(path, columns)
-    if width is None:
-        for row in records.read(path):
-            split = row.values.get(columns.split) if columns.split else None
-            yield (
-                *fields.judgment(row, columns),
-                "all" if split is None else fields.split_name(split, row.where),
-                row.where,
-            )
+    for row in judgment_rows(path, columns):
+        split = row.values.get(columns.split) if columns.split else None
+        split = "all" if split is None else fields.split_name(split, row.where)
+        yield (*fields.judgment(row, columns), split, row.where)
+
+
+def judgment_rows(path: Path, columns: Columns = fields.DEFAULT) -> Iterator[Row]:
+    """Rows of a file of judgments in any format; without a header they go by the names in `columns`.
+
+    Lines that begin with # are comments; between tabs or commas only where they have not the cells
+    of a judgment, since an id may begin so too.  Raises DataError, with file and line.
+    """
+    if path.is_dir() or texts.ending(path) not in _TABLES:
+        yield from records.read(path, "relevant_docs")
         return
-    for number, line, _ in records.lines(path):
-        where = f"{path}:{number}"
-        cells = line.rstrip("\r\n").split("\t") if width == 3 and "\t" in line else line.split()
-        if not line.strip() or line.startswith("#"):
+    shape = _shape_of(path, columns)
+    between_blanks = shape.dialect.delimiter is None
+    for number, found in tables.rows(path, shape.dialect, shape.skip):
+        width = len(shape.names)
+        cells = found
+        while len(cells) > width and not cells[-1].strip():  # separators at the end of the line
+            cells = cells[:-1]
+        if cells[0].startswith("#") and (between_blanks or len(cells) != width):
             continue
+        if len(cells) == 1 and shape.dialect.delimiter == "\t":
+            cells = tables.split_blanks(cells[0])
         if len(cells) != width:
-            raise bad(f"{len(cells)} columns, where the first line has {width}", where)
-        yield cells[0], cells[-2], fields.grade(cells[-1], where), "all", where
+            what = f"{len(cells)} columns, where the first line has {width}"
+            mend = "mend that line; where ids hold blanks, separate the columns by tabs"
+            raise bad(what, f"{path}:{number}", mend)
+        yield Row(path, number, dict(zip(shape.names, cells, strict=True)))
 
 
-def _width(path: Path, columns: Columns) -> int | None:
-    """How many columns a file without a header has: 4 (TREC) or 3; None when it has a header."""
-    ending = records.ending(path)
-    if path.is_dir() or ending not in _PLAIN:
-        return None
-    cells = next((line for _, line, _ in records.lines(path) if line.strip()), "").split()
-    names = {columns.query_id, columns.doc_id, columns.score}.union(
-        *fields.JUDGMENT_ALIASES.values()
-    )
-    if names.isdisjoint(cells) and len(cells) in (3, 4):
-        return len(cells)
-    if ending == ".tsv":
-        return None
-    mend = "mend the file, or save it as .tsv with the header: query-id, corpus-id, score"
+class _Shape(NamedTuple):
+    """How a file of judgments is written: its columns, and the lines above the first judgment."""
+
+    dialect: tables.Dialect
+    names: Sequence[str]
+    skip: int
+
+
+def _shape_of(path: Path, columns: Columns) -> _Shape:
+    ending = texts.ending(path)
+    number, line = _first_line(path, ending)
+    if not number:
+        return _Shape(tables.Dialect(None), [], 0)
+    where = f"{path}:{number}"
+    delimiter = _delimiter(line, ending)
+    dialect = tables.Dialect(None)
+    if delimiter is not None:
+        dialect = tables.dialect_of(line, delimiter)
+    try:
+        cells = tables.split_line(line, dialect)
+    except csv.Error as error:
+        raise bad(f"not valid CSV: {error}", where, "mend that line (an open quote?)") from None
+    while len(cells) > 3 and not cells[-1].strip():
+        cells = cells[:-1]
+    known = {columns.query_id, columns.doc_id, columns.score}
+    known = known.union(*fields.JUDGMENT_ALIASES.values())
+    names = [cell.strip() for cell in cells]
+    if len(cells) in (3, 4) and _could_be_grade(cells[-1]):
+        iteration = ["iteration"] if len(cells) == 4 else []  # TREC's second column, always 0
+        own = [columns.query_id, *iteration, columns.doc_id, columns.score]
+        return _Shape(dialect, own, number - 1)
+    if ending in (".tsv", ".csv") or not known.isdisjoint(names):
+        return _Shape(dialect, tables.header(cells, where), number)
     raise bad(
-        "judgments have 4 columns (query 0 document grade) or 3, or a header in a .tsv file",
-        f"{path}:1",
-        mend,
+        "judgments have 4 columns (query 0 document grade) or 3, or a header",
+        where,
+        "mend the file, or begin it with the header: query-id, corpus-id, score",
     )
+
+
+def _first_line(path: Path, ending: str) -> tuple[int, str]:
+    """Number and text of the first line that is neither blank nor a comment; (0, "") without one."""
+    for number, line, _ in texts.lines(path):
+        if line.startswith("#"):
+            delimiter = _delimiter(line, ending)
+            cells = line.split(delimiter) if delimiter else []
+            if len(cells) not in (3, 4) or not _could_be_grade(cells[-1]):
+                continue
+        if line.strip():
+            return number, line
+    return 0, ""
+
+
+def _delimiter(line: str, ending: str) -> str | None:
+    """What separates the columns of a line: a comma, a tab, or blanks (None)."""
+    if ending == ".csv":
+        return ","
+    between_blanks = len(tables.split_blanks(line))
+    between_tabs = len(line.split("\t"))
+    if between_tabs == 1 or (between_tabs == 2 and between_blanks in (3, 4)):
+        return None
+    return "\t"
+
+
+def _could_be_grade(cell: str) -> bool:
+    text = cell.strip().strip('"')
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in _TRUTHS
+    return True

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nearer.errors import ConfigError, DataError
-from nearer.types import Hit, Run, Split
+from nearer.types import MAX_GRADE, Hit, Run, Split
 
 _NAME = re.compile(r"^(?P<base>nDCG|R|P|RR|AP|Success|Judged)(?:@(?P<k>[1-9]\d{0,4}))?$")
 #: trec_eval's name of each measure; RR@k is derived from RR, Judged@k is counted here
@@ -98,6 +98,11 @@ def score(run: Run, split: Split, measures: Sequence[str], item_to_item: bool = 
             for d, g in split.judgments.get(query.id, {}).items()
             if not (item_to_item and d == query.id)
         }
+        if max(grades.values(), default=0) > MAX_GRADE:  # trec_eval's memory grows with it
+            raise DataError(
+                f"query {query.id!r} has a grade that is too large to be one",
+                next_step=f"use grades up to {MAX_GRADE:,}",
+            )
         if any(grades.values()):
             judgments[query.id] = grades
         else:

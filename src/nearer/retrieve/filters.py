@@ -33,6 +33,7 @@ from nearer import progress
 from nearer.data.corpus import Corpus
 from nearer.data.fields import plain
 from nearer.data.near import digest
+from nearer.data.times import read_time
 from nearer.types import Document, Metadata
 
 SAMPLE = 5_000  # documents read to learn which values are named
@@ -413,16 +414,16 @@ def _when(one: Any, name: str) -> float:
         return float(number)
     try:
         if isinstance(one, str) and _DATE.fullmatch(one):
-            date = datetime.fromisoformat(one if len(one) > 7 else f"{one}-01")
+            date = read_time(one)
         elif (
             number is not None
             and _TIME_NAME.search(name)
             and (1e8 < number < 4.2e9 or 1e11 < number < 4.2e12)
         ):
-            date = datetime.fromtimestamp(number / (1000 if number > 1e10 else 1), UTC)
+            date = read_time(number)
         else:
             return math.nan
-        date = date.astimezone(UTC).replace(tzinfo=None) if date.tzinfo else date
-    except (ValueError, OverflowError):
+    except ValueError:
         return math.nan
-    return date.year + (date - datetime(date.year, 1, 1)).total_seconds() / (366 * 86_400)
+    new_year = datetime(date.year, 1, 1, tzinfo=UTC)
+    return date.year + (date - new_year).total_seconds() / (366 * 86_400)

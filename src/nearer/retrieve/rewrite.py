@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nearer.data import records
+from nearer.data import texts
 from nearer.errors import DataError, SearchSystemError
 from nearer.files import read_json, value_hash
 from nearer.measure.slices import STOP_WORDS
@@ -149,7 +149,7 @@ def _from_json(path: Path) -> Iterator[tuple[str, list[Any], list[Any]]]:
 
 
 def _from_lines(path: Path) -> Iterator[tuple[str, list[Any], list[Any]]]:
-    for number, line, _ in records.lines(path):
+    for number, line, _ in texts.lines(path):
         left, arrow, right = line.strip().partition("=>")
         if left.startswith("#") or not (left or arrow):
             continue

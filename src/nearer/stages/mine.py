@@ -36,9 +36,9 @@ def similarity_of(systems: Systems, train: Split) -> Similarity:
 
 
 def mine_training_files(
-    examples: Sequence[Example], held_out: HeldOut
+    examples: Sequence[Example], held_out: HeldOut, min_score: float | None = None
 ) -> tuple[list[Example], dict[str, int], dict[str, int]]:
-    """Examples of a plain training file, without those that meet a held-out query or repeat.
+    """Examples of a plain training file, without those that meet a held-out query, score too low or repeat.
 
     Returns examples, dropped by reason, and collisions by kind.
     """
@@ -52,16 +52,25 @@ def mine_training_files(
         pair = (" ".join(text.casefold().split()), " ".join(example.positive.casefold().split()))
         if collision:
             leakage[collision] = leakage.get(collision, 0) + 1
-        reason = (
-            "query also held out" if collision else "the same pair again" if pair in seen else None
-        )
-        reason = reason or ("query and positive are the same text" if pair[0] == pair[1] else None)
+        reason = None
+        if collision:
+            reason = "query also held out"
+        elif _scores_below(example, min_score):
+            reason = "score below mine.min_score"
+        elif pair in seen:
+            reason = "the same pair again"
+        elif pair[0] == pair[1]:
+            reason = "query and positive are the same text"
         if reason:
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
             seen.add(pair)
             kept.append(example)
     return kept, dropped, leakage
+
+
+def _scores_below(example: Example, min_score: float | None) -> bool:
+    return example.score is not None and min_score is not None and example.score < min_score
 
 
 def mine_examples(
@@ -88,7 +97,10 @@ def mine_examples(
             rng=rng,
             min_grade=settings.data.min_grade,
         )
-    more, dropped, leakage = mine_training_files(load_training(settings.data, root), held_out)
+    min_score = settings.mine.min_score
+    more, dropped, leakage = mine_training_files(
+        load_training(settings.data, root, min_score), held_out, min_score
+    )
     return Mined(
         (*mined.examples, *more),
         {

@@ -24,6 +24,7 @@ from nearer.data.fields import read_queries
 from nearer.data.load import load_corpus
 from nearer.data.series import Series
 from nearer.data.splits import frozen_split, read_split
+from nearer.data.times import read_time
 from nearer.data.traffic import Request, read_traffic
 from nearer.data.trec import read_qrels, write_run
 from nearer.errors import DataError, FingerprintError, ModelError
@@ -180,7 +181,7 @@ class _Project:
             generations.root,
         )
         self.moves = [
-            (datetime.fromisoformat(line["time"]), str(line["to"]))
+            (read_time(line["time"]), str(line["to"]))
             for line in generations.history()
             if line["action"] in ("cutover", "rollback")
         ]

@@ -15,6 +15,7 @@ import numpy as np
 from nearer import config, progress
 from nearer.data.near import normalise
 from nearer.data.splits import frozen_split
+from nearer.data.times import read_time
 from nearer.data.traffic import Request, append_whole, ranked, read_traffic
 from nearer.data.trec import read_qrels
 from nearer.files import read_jsonl, write_json
@@ -211,7 +212,7 @@ def guard(
 
     Every p is valid at any time and in any number of looks; the canary's guards share the error rate.
     """
-    since = datetime.fromisoformat(rollout.since)
+    since = read_time(rollout.since)
     mine = [one for one in requests if one.time >= since]
     settled = [one for one in mine if (now - one.time).total_seconds() >= _CLICK_WAIT]
     if rollout.mode == "interleave":

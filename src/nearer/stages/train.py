@@ -19,7 +19,13 @@ from nearer.retrieve.dense import Dense
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
 from nearer.retrieve.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
-from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.examples import (
+    Duplicates,
+    TrainingSet,
+    build_training_set,
+    read_examples,
+    refuse_low_scores,
+)
 from nearer.training.trainer import DevScore, Trained, train
 from nearer.types import Run, Split
 from nearer.workspace import StepContext
@@ -104,13 +110,14 @@ def step(context: StepContext) -> dict[str, Any]:
     """Files: `model/`, `history.jsonl`, `summary.json`.  Goes on from checkpoints after a kill."""
     settings = context.config
     corpus, dev, training = corpus_of(context), split_of(context, "dev"), split_of(context, "train")
+    examples = read_examples(context.earlier("mine/examples.jsonl"))
+    refuse_low_scores(examples, settings.mine.min_score)
     rows = build_training_set(
-        read_examples(context.earlier("mine/examples.jsonl")),
+        examples,
         corpus,
         {query.id: query for query in training.queries},
         training.judgments,
         Duplicates.read(context.earlier("check/near_duplicates.json")),
-        settings.data.min_grade,
     )
     if (
         len({positive for _, positive, _ in rows.rows}) < 2

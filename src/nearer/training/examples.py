@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,16 +39,15 @@ def _by_member(groups: Iterable[Iterable[str]]) -> dict[str, frozenset[str]]:
     }
 
 
-def known_positives(
-    judgments: Judgments, duplicates: Duplicates, min_grade: int = 1
-) -> dict[str, frozenset[str]]:
+def known_positives(judgments: Judgments, duplicates: Duplicates) -> dict[str, frozenset[str]]:
     """Query id → documents that must never be its negative.
 
     Its own relevant documents, those of near-identical training queries, and every near-duplicate
-    of any of them.
+    of any of them.  Relevant is every grade from 1 on, as the measures count: what is graded below
+    `data.min_grade` is no positive of training, and no negative either.
     """
     relevant = {
-        query_id: {d for d, grade in judged.items() if grade >= min_grade}
+        query_id: {d for d, grade in judged.items() if grade > 0}
         for query_id, judged in judgments.items()
     }
     known = {}
@@ -84,14 +84,13 @@ def build_training_set(
     queries: Mapping[str, Query],
     judgments: Judgments,
     duplicates: Duplicates,
-    min_grade: int = 1,
 ) -> TrainingSet:
     """Resolve ids to texts.  Examples with `query_id` name ids, those with `query` carry texts.
 
     `corpus` is a Corpus.  Raises DataError for an id that neither the corpus nor the training
     queries know, naming the line of the example.
     """
-    known = known_positives(judgments, duplicates, min_grade)
+    known = known_positives(judgments, duplicates)
     texts: dict[str, int] = {}
     by_query: dict[str, int] = {}
     doc_ids: dict[str, int] = {}
@@ -145,6 +144,24 @@ def build_training_set(
     return TrainingSet(tuple(by_query), tuple(texts), tuple(rows), tuple(blocked))
 
 
+def refuse_low_scores(examples: Iterable[Example], min_score: float | None) -> None:
+    """Raises DataError for an example that training would take as a positive against its score."""
+    for line, example in enumerate(examples, start=1):
+        if example.score is None or (min_score is not None and example.score >= min_score):
+            continue
+        what = f"the example has the score {example.score:g}, and mine.min_score is not set"
+        if min_score is not None:
+            what = (
+                f"the example has the score {example.score:g}, below mine.min_score {min_score:g}"
+            )
+        raise DataError(
+            f"{what}: training would pull its texts together",
+            where=f"examples.jsonl:{line}",
+            next_step="remove the line, or declare which scores make a positive: "
+            "nearer run --set mine.min_score=0.5",
+        )
+
+
 def read_examples(path: Path) -> list[Example]:
     """`mine/examples.jsonl`, ours or somebody else's.  Raises DataError with the line."""
     return [_parse(value, f"{path}:{line}") for line, value in enumerate(read_jsonl(path), start=1)]
@@ -162,11 +179,18 @@ def _parse(value: dict[str, Any], where: str) -> Example:
         raise DataError(
             "`negatives` and `source` are lists", where=where, next_step="mend the line"
         )
+    score = value.get("score")
+    if score is not None and (
+        isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)
+    ):
+        raise DataError(
+            f"the score {score!r} is not a finite number", where=where, next_step="mend the line"
+        )
     return Example(
         positive=str(value["positive"]),
         query_id=str(value["query_id"]) if "query_id" in value else None,
         query=str(value["query"]) if "query" in value else None,
         negatives=tuple(str(negative) for negative in negatives),
-        score=value.get("score"),
+        score=score,
         source=tuple(str(part) for part in source),
     )

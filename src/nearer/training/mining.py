@@ -72,7 +72,7 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
     """
     dropped: Counter[str] = Counter()
     leakage: Counter[str] = Counter()
-    known = known_positives(train.judgments, duplicates, min_grade)
+    known = known_positives(train.judgments, duplicates)
     examples: list[Example] = []
     seen: set[tuple[str, str]] = set()
     with progress.task("mine examples", len(train.queries), "queries") as bar:

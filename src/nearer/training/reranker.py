@@ -53,7 +53,7 @@ def reranker_examples(  # noqa: PLR0913 - what it may look at is listed one by o
     guard's `collides`) are left out.  Of more than `limit` pairs every query gives one positive
     before any gives a second.
     """
-    known = known_positives(train.judgments, duplicates, min_grade)
+    known = known_positives(train.judgments, duplicates)
     mining = config.Mine(candidates=_CANDIDATES)
     seen: set[tuple[str, str]] = set()
     groups: list[tuple[int, str, list[tuple[str, float]]]] = []

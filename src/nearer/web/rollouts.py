@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from nearer.data.splits import frozen_split
+from nearer.data.times import read_time
 from nearer.data.traffic import Request, TrafficLog, ranked, read_traffic
 from nearer.index.manifest import Rollout
 from nearer.index.searcher import Searcher, Served
@@ -195,7 +196,7 @@ class Rollouts:
         why = self._canary_queries(candidate) if fresh else None
         if why is None and time.monotonic() - self._guarded >= _GUARD:
             self._guarded, now = time.monotonic(), datetime.now(UTC)
-            since = datetime.fromisoformat(rollout.since).date()
+            since = read_time(rollout.since).date()
             self._outcomes = guard(
                 read_traffic(self._root / "traffic", since), rollout, self._settings, now
             )

@@ -24,7 +24,7 @@ from nearer.data.fields import read_queries
 from nearer.data.load import load_corpus
 from nearer.data.series import Series
 from nearer.data.splits import frozen_split, read_split
-from nearer.data.traffic import Request, read_traffic
+from nearer.data.traffic import Request, daily_files, read_traffic
 from nearer.data.trec import read_qrels, write_run
 from nearer.errors import DataError, FingerprintError, ModelError
 from nearer.files import write_json, write_text
@@ -80,7 +80,7 @@ def look(
     """
     root, now = generations.root, datetime.now(UTC).date()
     folder, series = root / "traffic", Series(root / "monitor" / "series.db")
-    days = sorted(date.fromisoformat(path.stem) for path in folder.glob("????-??-??.jsonl"))
+    days = [day for day, _ in daily_files(folder)]
     if not days or (since and days[-1] < since):
         what = f"no traffic since {since}" if days else "no traffic was logged"
         raise DataError(

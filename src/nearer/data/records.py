@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 
 from nearer.data.sources import bad, is_dataset
 from nearer.errors import DataError
+from nearer.types import by_field_name
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError)
@@ -84,7 +85,7 @@ def lines(path: Path) -> Iterator[tuple[int, str, int]]:
 def read(path: Path) -> Iterator[Row]:
     """All rows of a file.  Raises DataError, with file and line, for anything that cannot be read."""
     if path.is_dir():
-        return _dataset(path)
+        return map(_with_field_names, _dataset(path))
     readers = {
         ".jsonl": _jsonl,
         ".ndjson": _jsonl,
@@ -96,7 +97,15 @@ def read(path: Path) -> Iterator[Row]:
     if ending(path) not in readers:
         mend = "use .jsonl, .json, .csv, .tsv or .parquet (also .gz, .bz2, .xz), or a `datasets` folder"
         raise bad(f"the format {ending(path) or 'without an ending'} is not known", path, mend)
-    return readers[ending(path)](path)
+    return map(_with_field_names, readers[ending(path)](path))
+
+
+def _with_field_names(row: Row) -> Row:
+    """The row with its columns under the names in which fields are compared.  Raises DataError for two alike."""
+    values = by_field_name(row.values)
+    if len(values) != len(row.values):
+        raise row.bad("two columns have the same name in different Unicode forms", "rename one")
+    return row if values is row.values else row._replace(values=dict(values))
 
 
 def _jsonl(path: Path) -> Iterator[Row]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from nearer import progress
 from nearer.config import Config
-from nearer.data import sources
+from nearer.data import items, sources
 from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
 from nearer.data.load import load_corpus
@@ -39,7 +39,7 @@ from nearer.retrieve.encoder import Encoder, load_encoder
 from nearer.retrieve.evidence import diagnosed
 from nearer.retrieve.systems import Systems
 from nearer.stages.conditions import Asked, Freshness, Labelled, Report, Seen, monitor
-from nearer.types import Judgments, Query, Run, Split
+from nearer.types import Judgments, Query, Run, Split, is_blank, typed_query
 
 __all__ = ["Report", "look", "monitor"]
 
@@ -222,7 +222,7 @@ class _Project:
 
     def asked(self, texts: Iterable[str]) -> Asked | None:
         """Distinct texts with their vectors; None where no model can be trusted to make them."""
-        distinct = [text for text in dict.fromkeys(texts) if text.strip()]
+        distinct = [text for text in dict.fromkeys(texts) if not is_blank(text)]
         if missing := [text for text in distinct if text not in self._vectors]:
             if (encoder := self._encoder) is None:
                 return None
@@ -259,6 +259,11 @@ class _Project:
         if served is not None:
             return served.generation.encoder
         return None if broken else load_encoder(self._config.model, self._root)
+
+    @cached_property
+    def _item_to_item(self) -> bool:
+        run = self._root / "runs" / self._config.run
+        return items.decided(self._config.data.item_to_item, run)
 
     @cached_property
     def _corpus(self) -> Corpus:
@@ -334,8 +339,13 @@ class _Project:
         found = {
             one.query: one for one in self.traffic(first, day) if one.request_id in self._judgments
         }
-        queries = tuple(Query(one.request_id, one.query, one.filter) for one in found.values())
-        return self._measured(Split("judged requests", queries, self._judgments))
+        queries: list[Query] = []
+        judgments: dict[str, Mapping[str, int]] = {}
+        for number, one in enumerate(found.values()):
+            query = typed_query(one.query, one.filter, number)
+            queries.append(query)
+            judgments[query.id] = self._judgments[one.request_id]
+        return self._measured(Split("judged requests", tuple(queries), judgments))
 
     def _measured(self, split: Split, *, as_judged: bool = False) -> _Measured | None:
         served, primary = self._opened[0], self._config.evaluate.primary
@@ -348,7 +358,7 @@ class _Project:
             return None
         asked = served.as_judged(queries) if as_judged else queries
         run = served.search(asked, self._config.evaluate.depth)
-        scores = score(run, split, [primary], bool(self._config.data.item_to_item))
+        scores = score(run, split, [primary], self._item_to_item)
         values = dict(zip(scores.query_ids, scores.column(primary).tolist(), strict=True))
         return _Measured(
             [query for query in queries if query.id in values], values, run, split.judgments
@@ -421,8 +431,13 @@ class _Project:
             update={"system": "run", "run": str(path), "chunker": manifest.chunker}
         )
         settings: Config = self._config.model_copy(update={"model": model, "search": search})
-        cache, item_to_item = self._root / "runs" / ".cache", bool(self._config.data.item_to_item)
-        return Systems(settings, self._root, self._corpus, cache=cache, item_to_item=item_to_item)
+        return Systems(
+            settings,
+            self._root,
+            self._corpus,
+            cache=self._root / "runs" / ".cache",
+            item_to_item=self._item_to_item,
+        )
 
 
 def _summary(

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from nearer import progress
+from nearer.data import items
 from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut
 from nearer.data.load import load_corpus
 from nearer.data.splits import read_split
-from nearer.files import read_json
 from nearer.retrieve.pipeline import Pipeline
 from nearer.retrieve.rerank import Reranker
 from nearer.retrieve.systems import Systems
@@ -30,17 +30,13 @@ def split_of(context: StepContext, name: str) -> Split:
     return read_split(context.earlier("check/split"), name)
 
 
-def is_item_to_item(context: StepContext) -> bool:
-    return bool(read_json(context.earlier("check/findings.json")).get("item_to_item", False))
-
-
 def systems_of(context: StepContext, corpus: Corpus, **more: Any) -> Systems:
     return Systems(
         context.config,
         context.root,
         corpus,
         cache=context.cache,
-        item_to_item=is_item_to_item(context),
+        item_to_item=items.decided(context.config.data.item_to_item, context.run_dir),
         **more,
     )
 

@@ -35,7 +35,7 @@ from nearer.errors import NearerError
 from nearer.files import value_hash
 from nearer.index.generations import Generations
 from nearer.index.searcher import Searcher, Served
-from nearer.types import Query
+from nearer.types import typed_query
 from nearer.web import payloads
 from nearer.web.batching import Ask, Batcher, QueueFullError
 from nearer.web.dashboard import dashboard_page
@@ -105,7 +105,7 @@ class Service:
             for one, request_id in zip(asked, ids, strict=True)
         ]
         asks = [
-            Ask(Query("", one.query, one.filter), one.k, plan.instead or live)
+            Ask(typed_query(one.query, one.filter), one.k, plan.instead or live)
             for one, plan in zip(asked, plans, strict=True)
         ]
         beside = [place for place, plan in enumerate(plans) if plan.beside is not None]
@@ -129,7 +129,8 @@ class Service:
             if isinstance(hits, BaseException) and plan.instead is not None:
                 told["error"], served = _named(hits), live
                 (hits,) = await self.batcher.ask(
-                    [Ask(Query("", one.query, one.filter), one.k, live)], self.settings.timeout
+                    [Ask(typed_query(one.query, one.filter), one.k, live)],
+                    self.settings.timeout,
                 )
             if isinstance(hits, BaseException):
                 self._logged(one, request_id, served, started, arm=plan.arm, error=_named(hits))

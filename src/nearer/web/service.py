@@ -41,6 +41,7 @@ from nearer.web.batching import Ask, Batcher, QueueFullError
 from nearer.web.dashboard import dashboard_page
 from nearer.web.limits import Edge
 from nearer.web.metrics import Metrics
+from nearer.web.refusals import in_words
 from nearer.web.rollouts import Rollouts
 
 _DRAIN = 20.0  # seconds that answers under way get at the end
@@ -251,10 +252,8 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        told = "; ".join(
-            f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()[:5]
-        )
-        return JSONResponse(payloads.Problem(what=told[:1000]).model_dump(), 422)
+        what = in_words(error.errors())
+        return JSONResponse(payloads.Problem(what=what).model_dump(), 422)
 
     @app.exception_handler(QueueFullError)
     async def full(_: Request, error: QueueFullError) -> JSONResponse:
@@ -292,7 +291,7 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
     @app.post(
         "/search", dependencies=[searching], responses=refusals, response_model_exclude_none=True
     )
-    async def search(asked: payloads.Search | payloads.Batch) -> payloads.Answer | payloads.Answers:
+    async def search(asked: payloads.Asked) -> payloads.Answer | payloads.Answers:
         """The best documents of a query, or of several."""
         queries = [asked] if isinstance(asked, payloads.Search) else asked.queries
         _within(len(queries), service.settings.max_batch, "queries a request")

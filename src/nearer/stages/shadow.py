@@ -283,8 +283,7 @@ def canary_queries_fall(
     columns = []
     for served in (live, candidate):
         run = served.search(served.as_judged(split.queries), config.Shadow().k)
-        scores = score(run, split, [measure], served.systems.item_to_item)
-        columns.append(scores.column(measure))
+        columns.append(score(run, split, [measure]).column(measure))
     found = compare_paired(columns[0], columns[1], rng)
     worse = found.as_dict()["ci"][1] < 0
     return (

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nearer import config
+from nearer.data import items
 from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut, open_test
 from nearer.data.splits import read_split
@@ -217,6 +218,67 @@ def test_numbers_that_are_ids_of_both_by_chance_are_not_item_to_item() -> None:
     asked = queries({str(i): words(8, 5000 + 10 * i) for i in range(12)})
     result = check(documents, asked, {"all": {str(i): {str(i): 1} for i in range(12)}})
     assert not result.item_to_item
+
+
+def faq(n: int = 12, *, text: str = "{title}", others: bool = False) -> Any:
+    """A FAQ: question n is answered by entry n (and, with `others`, by entry n + 1)."""
+    titles = [words(6, 100 * i) for i in range(n)]
+    documents = Corpus.from_documents(
+        Document(str(i), words(12, 100 * i + 50), title) for i, title in enumerate(titles)
+    )
+    asked = {str(i): Query(str(i), text.format(title=title)) for i, title in enumerate(titles)}
+    judgments = {str(i): {str(i): 2} | ({str((i + 1) % n): 1} if others else {}) for i in range(n)}
+    return documents, asked, {"all": judgments}
+
+
+HALF = config.SplitSettings(dev=0.2, test=0.3)
+
+
+@pytest.mark.parametrize("text", ["{title}", "please {title} now", "{title} and more of it"])
+@pytest.mark.parametrize("others", [False, True])
+def test_a_faq_whose_entries_have_the_ids_of_their_questions_keeps_its_judgments(
+    text: str, others: bool
+) -> None:
+    documents, asked, judgments = faq(text=text, others=others)
+    result = check(documents, asked, judgments, data=config.Data(split=HALF))
+    assert not result.item_to_item
+    assert by_code(result)["same_ids"].next_step.startswith("set data.item_to_item: true")
+    judged = [(q, d) for split in result.splits.values() for q, docs in split.judgments.items() for d in docs]  # fmt: skip
+    assert all((q, q) in judged for q in {q for q, _ in judged})
+
+
+def test_items_are_noticed_by_their_titles_where_no_item_is_judged_for_itself() -> None:
+    documents, asked, _ = faq()
+    judgments = {"all": {str(i): {str((i + 1) % 12): 1} for i in range(12)}}
+    assert check(documents, asked, judgments, data=config.Data(split=HALF)).item_to_item
+
+
+def test_what_follows_from_item_to_item_names_the_setting() -> None:
+    documents, asked, judgments = faq()
+    with pytest.raises(DataError, match=r"data\.item_to_item") as caught:
+        check(documents, asked, judgments, data=config.Data(item_to_item=True))
+    assert "data.item_to_item: false" in str(caught.value.next_step)
+
+
+def test_what_check_noticed_holds_until_the_setting_says_otherwise(tmp_path: Path) -> None:
+    assert not items.decided(None, tmp_path)
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check" / "findings.json").write_text('{"item_to_item": true}')
+    assert items.decided(None, tmp_path)
+    assert not items.decided(False, tmp_path)
+    (tmp_path / "check" / "findings.json").unlink()
+    assert items.decided(True, tmp_path)
+
+
+def test_queries_and_documents_of_invisible_characters_are_empty() -> None:
+    documents = Corpus.from_documents(
+        [*(Document(f"d{i}", words(20, 100 * i)) for i in range(12)), Document("zero", "\u200b")]
+    )
+    asked = queries({f"q{i}": words(8, 100 * i) for i in range(12)} | {"blank": "\u2060 \u00ad"})
+    judgments = {"all": {f"q{i}": {f"d{i}": 1} for i in range(12)} | {"blank": {"d1": 1}}}
+    found = by_code(check(documents, asked, judgments, data=config.Data(split=HALF)))
+    assert found["empty_queries"].examples == ("blank",)
+    assert found["empty_documents"].examples == ("zero",)
 
 
 # -- missing splits ----------------------------------------------------------------------------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,16 @@ import pytest
 from fastapi.testclient import TestClient
 
 from generations_kit import World, documents, static_model
+from nearer import config
+from nearer.data import traffic
 from nearer.data.traffic import read_traffic
 from nearer.errors import StoreError
 from nearer.index.build import build
 from nearer.index.searcher import Searcher, Served
 from nearer.index.verify import verify
+from nearer.stages.shadow import replay
+from nearer.types import Query, typed_query
+from nearer.web.batching import Ask, answer
 from nearer.web.service import Service, Tokens, create_app, server_of
 
 ADMIN = {"Authorization": "Bearer admin-secret"}
@@ -147,6 +155,82 @@ def test_limits_are_said(start: Any, body: dict[str, Any], status: int) -> None:
     answer = client.post("/search", json=body)
     assert answer.status_code == status
     assert answer.json()["what"]
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ({"query": "x", "filter": {"team": None}}, "filter.team must be text, a number, .*not null"),
+        ({"query": "x", "filter": {"team": [{}]}}, "filter.team must be text, .*not an object"),
+        ({"queries": [{"query": "x"}, {"q": 1}]}, r"queries\[1\].query is missing; queries\[1\].q is"),
+        ({"query": "x", "k": "ten"}, "k must be a whole number"),
+        ({"query": "x", "request_id": "../"}, "request_id must be 1 to 128 letters"),
+        ({"query": "x", "size": 3}, "size is not a field of this request"),
+        ({}, "query is missing"),
+        ([], "the body must be a JSON object"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_field_and_what_is_wrong(start: Any, body: Any, what: str) -> None:
+    client, _ = start()
+    answer = client.post("/search", json=body)
+    assert answer.status_code == 422
+    told = answer.json()["what"]
+    assert re.match(what, told), told
+    assert "Batch" not in told
+    assert " at 0x" not in told
+
+
+@pytest.mark.parametrize(
+    "query", ["", "   ", "\u200b", "\u00ad\ufeff", "\x00\x1f", "\u3000\u2060\t", "\u3164", "\ufe0f"]
+)
+def test_a_query_in_which_nothing_can_be_seen_is_refused(start: Any, query: str) -> None:
+    client, _ = start()
+    answer = client.post("/search", json={"query": query})
+    assert answer.status_code == 422
+    assert answer.json()["what"].startswith("query is empty")
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+def test_field_names_compare_in_one_unicode_form(
+    tmp_path: Path, models: tuple[Path, Path], written: Any
+) -> None:
+    name = unicodedata.normalize(written, "größe")
+    lines = [one | {name: one["_id"]} for one in documents(range(12))]
+    world = World(tmp_path / "shop", models[0]).write(lines)
+    world.generations.cutover(made(world, models[0]))
+    searcher = Searcher.open(world.root)
+    with TestClient(create_app(Service(world.generations, Tokens()))) as client:
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        for form in ("NFC", "NFD"):
+            chosen = {unicodedata.normalize(form, "größe"): "d3"}
+            assert [hit[0] for hit in searcher.ask("pump", 5, chosen)] == ["d3"]
+            told = ask(client, "pump", k=5, filter=chosen)
+            assert [hit["id"] for hit in told["results"]] == ["d3"]
+
+
+def test_a_typed_query_is_never_an_item(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    lines = [one | {"_id": str(number)} for number, one in enumerate(documents(range(12)))]
+    world = World(tmp_path / "shop", models[0]).write(lines)
+    world.settings["data"]["item_to_item"] = True
+    (world.root / "nearer.yaml").write_text(json.dumps(world.settings))
+    world.generations.cutover(made(world, models[0]))
+    searcher = Searcher.open(world.root)
+    served = searcher.current()
+    texts = {document.id: document.content for document in world.corpus}
+    alone = {doc_id: searcher.ask(text, 1)[0][0] for doc_id, text in texts.items()}
+    asks = [Ask(typed_query(text), 1, served) for text in texts.values()]
+    together = [hits[0][0] for hits in answer(asks) if not isinstance(hits, Exception)]
+    requests = [
+        traffic.Request(datetime.now(UTC), doc_id, text, served.id, (), 1.0)
+        for doc_id, text in texts.items()
+    ]
+    replayed = replay(requests, served, served, config.Shadow(k=1))
+    assert list(alone.values()) == list(texts)
+    assert together == list(texts)
+    assert [one.results[0][0] for one in replayed] == list(texts)
+    items = [Query(doc_id, text) for doc_id, text in texts.items()]
+    found = searcher.search(items, 11).results
+    assert all(doc_id not in dict(hits) for doc_id, hits in found.items())
 
 
 def test_malformed_and_huge_bodies(start: Any) -> None:

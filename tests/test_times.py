@@ -125,4 +125,4 @@ def test_no_other_module_parses_times_of_users() -> None:
         for path in SOURCE.rglob("*.py")
         if any(parser in path.read_text(encoding="utf-8") for parser in parsers)
     }
-    assert own - {"data/imports.py", "data/traffic.py"} == {"data/times.py"}
+    assert own == {"data/times.py"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from nearer.data import traffic
 from nearer.data.clicks import read_clicks
-from nearer.data.imports import import_csv, import_ubi
+from nearer.data.imports import import_table, import_ubi, read_log
 from nearer.data.traffic import Request, TrafficLog, append_whole, read_traffic
 from nearer.errors import DataError
 
@@ -245,7 +246,7 @@ def test_csv_logs_come_in(tmp_path: Path) -> None:
         "timestamp,user_query,doc_id,position,clicked,session_id\n"
         "2026-03-01 12:00:00,pump,a,1,0,s1\n2026-03-01 12:00:00,pump,b,2,1,s1\n2026-03-01 12:00:00,pump,a,1,0,s2\n"
     )
-    found = imported(tmp_path / "traffic", import_csv(path, "old"))
+    found = imported(tmp_path / "traffic", import_table(path, "old"))
     assert sorted((one.query, [hit[0] for hit in one.results]) for one in found) == [
         ("pump", ["a"]),
         ("pump", ["a", "b"]),
@@ -258,13 +259,138 @@ def test_csv_logs_come_in(tmp_path: Path) -> None:
     [
         ("time,query\n2026-03-01,pump\n", "no column for doc_id"),
         ("time,query,doc_id\nyesterday,pump,a\n", "log.csv:2: 'yesterday' is not a time"),
-        ("time,query,doc_id,rank\n2026-03-01,pump,a,first\n", "log.csv:2: rank 'first'"),
+        (
+            "time,query,doc_id,rank\n2026-03-01,pump,a,first\n",
+            "log.csv:2: rank: 'first' is not a number",
+        ),
     ],
 )
 def test_csv_that_is_no_log_says_where(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "log.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        list(import_csv(tmp_path / "log.csv", "old"))
+        list(import_table(tmp_path / "log.csv", "old"))
+
+
+HEADER = "time,query,doc_id,rank,clicked,latency_ms\n"
+ROW = "2026-11-20T10:00:00Z,bread,d0,1,1,12\n"
+
+
+def test_cells_that_say_no_are_no_clicks(tmp_path: Path) -> None:
+    rows = [f"2026-11-20T10:00:00Z,bread,d{i},{i + 1},{cell},12\n" for i, cell in enumerate(
+        ("1.0", "0.0", "nan", "N", "null", "no-clicks", "")
+    )]  # fmt: skip
+    (tmp_path / "log.csv").write_text(HEADER + "".join(rows))
+    (found,) = imported(tmp_path / "traffic", import_table(tmp_path / "log.csv", "old"))
+    assert [one.doc_id for one in found.feedback] == ["d0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (HEADER + ROW.replace("d0,1,1", "d0,1,maybe"), ":2: clicked: 'maybe' is neither yes nor no"),
+        (HEADER + ROW.replace("12", '"12,5"'), ":2: latency_ms: '12,5' is not a number"),
+        (HEADER + ROW + ROW.replace("12", "12 ms"), ":3: latency_ms: '12 ms' is not a number"),
+        (HEADER + ROW + ROW.replace("d0,1,1", "d0,1.5,1"), ":3: rank: 1.5 is not a whole number"),
+        ((HEADER + ROW).replace("bread", "caf\xe9").encode("latin1"), ":2: not UTF-8"),
+        ((HEADER + ROW).encode("utf-16"), ":1: not UTF-8"),
+        (HEADER + ROW.replace("bread", '"toys ""r us') + ROW, ":2: not valid CSV"),
+        (HEADER + ROW.replace("2026-11-20T10:00:00Z", "0001-01-01T00:00:00+05:00"), ":2: .*not a time"),
+    ],
+    ids=["flag", "comma", "unit", "rank", "latin1", "utf-16", "open quote", "year 1"],
+)  # fmt: skip
+def test_a_bad_table_is_refused_with_its_line(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        list(read_log(path, None, "old"))
+
+
+def test_tables_come_in_every_format_and_packed(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"time": NOON, "query": "pump", "doc_id": 0, "rank": 1.0, "clicked": True, "user": 0},
+        {"time": NOON, "query": "pump", "doc_id": 7, "rank": 2.0, "clicked": None, "user": 0},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "log.parquet")
+    lines = [json.dumps(row | {"time": NOON.timestamp()}) + "\n" for row in rows]
+    (tmp_path / "log.jsonl").write_text("".join(lines))
+    table = "time,query,doc_id,rank,clicked,user\n" + "".join(
+        f"{NOON.isoformat()},pump,{row['doc_id']},{row['rank']},{row['clicked'] or ''},0\n" for row in rows
+    )  # fmt: skip
+    (tmp_path / "log.csv.gz").write_bytes(gzip.compress(table.encode()))
+    (tmp_path / "log.tsv").write_text(table.replace(",", "\t"))
+    seen = set()
+    for name in ("log.parquet", "log.jsonl", "log.csv.gz", "log.tsv"):
+        (found,) = imported(tmp_path / f"{name} read", read_log(tmp_path / name, None, "old"))
+        clicked = tuple(one.doc_id for one in found.feedback)
+        seen.add((found.time, found.query, found.results, clicked, found.user))
+    assert len(seen) == 1
+    ((time, _, results, clicked, user),) = seen
+    assert (time, [hit[0] for hit in results], clicked) == (NOON, ["0", "7"], ("0",))
+    assert user
+
+
+CLICK = {"action_name": "click", "query_id": "u1", "timestamp": "2026-11-20T10:00:30Z"}
+
+
+@pytest.mark.parametrize(
+    ("event", "clicked", "reason"),
+    [
+        ({"event_attributes": {"object": {"object_id": 0}}}, ["0"], None),
+        ({"event_attributes": '{"object": {"object_id": "d0"}}'}, ["d0"], None),
+        ({"event_attributes": [{"object": {"object_id": "d0"}}]}, [], "event_attributes"),
+        ({"event_attributes": {"object": "d0"}}, [], "object is not an object"),
+        ({"event_attributes": {"object": {}}}, [], "name no document"),
+        ({"event_attributes": {"object": {"object_id": "d0"}}, "timestamp": "?"}, [], "not a time"),
+        ({"event_attributes": {"object": {"object_id": "d0"}}, "query_id": None}, [], "query_id"),
+        ({"_source": "no json"}, [], "_source"),
+        (
+            {"action_name": "dwell", "event_attributes": {"object": {"object_id": "d0"}, "dwell_time": None}},
+            [],
+            "dwell_time",
+        ),
+        (
+            {"action_name": "dwell", "event_attributes": {"object": {"object_id": "d0"}, "dwell_time": "3.4 s"}},
+            [],
+            "dwell_time",
+        ),
+    ],
+)  # fmt: skip
+def test_an_event_of_another_shape_is_left_out_and_the_import_says_so(
+    tmp_path: Path, event: dict[str, Any], clicked: list[str], reason: str | None
+) -> None:
+    from typer.testing import CliRunner
+
+    from nearer.cli import app
+
+    (tmp_path / "nearer.yaml").write_text("data: {corpus: corpus.jsonl}\n")
+    query = {"query_id": "u1", "user_query": "bread", "timestamp": "2026-11-20T10:00:00Z"}
+    paths = [
+        str(written(tmp_path / "q.jsonl", [query | {"query_response_hit_ids": ["d0", 0]}])),
+        str(written(tmp_path / "e.jsonl", [CLICK | event])),
+    ]
+    run = ["log", "import", paths[0], "--events", paths[1], "-c", str(tmp_path / "nearer.yaml")]
+    result = CliRunner().invoke(app, run)
+    assert result.exit_code == 0, result.output
+    (found,) = read_traffic(tmp_path / "traffic")
+    assert [one.doc_id for one in found.feedback] == clicked
+    if reason:
+        assert "1 events left out" in result.output
+        assert reason in result.output
+
+
+def test_a_traffic_log_with_feedback_of_another_shape_says_where(tmp_path: Path) -> None:
+    lines = [request().as_dict(), {"time": NOON.isoformat(), "request_id": "r1", "feedback": [{}]}]
+    written(tmp_path / "2026-03-01.jsonl", lines)
+    with pytest.raises(DataError, match=r"2026-03-01\.jsonl:2: .*'kind' is missing"):
+        read_traffic(tmp_path)
+    (tmp_path / "2026-03-01.jsonl").rename(tmp_path / "2026-13-01.jsonl")
+    with pytest.raises(DataError, match="not a day"):
+        read_traffic(tmp_path)
 
 
 def test_clicks_drawn_out_of_the_log_become_judgments(tmp_path: Path) -> None:

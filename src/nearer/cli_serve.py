@@ -209,26 +209,25 @@ def _told(record: dict[str, Any]) -> str:
 @command_of(log, name="import")
 def import_(
     generations: Any,
-    queries: Annotated[Path, typer.Argument(help="CSV of results, or JSON lines of ubi_queries.")],
-    events: Annotated[Path | None, typer.Option(help="JSON lines of ubi_events.")] = None,
+    queries: Annotated[Path, typer.Argument(help="Rows of results, or ubi_queries.")],
+    events: Annotated[Path | None, typer.Option(help="ubi_events.")] = None,
     generation: Annotated[str, typer.Option(help="What answered, for the log.")] = "imported",
 ) -> Told:
-    """Put the log of another system into traffic/: Elasticsearch and OpenSearch (UBI), or CSV.
+    """Put the log of another system into traffic/: Elasticsearch and OpenSearch (UBI), or a table of results.
 
-    CSV needs columns time, query and doc_id; rank, request_id, clicked, user and latency_ms are taken where they are.
+    Read are CSV, TSV, JSON lines and Parquet, also compressed. A table needs columns time, query and doc_id; rank,
+    request_id, clicked, user and latency_ms are taken where they are. Events that cannot be used are left out and counted.
 
     Example: nearer log import ubi_queries.jsonl --events ubi_events.jsonl
     """
     import json
+    from collections import Counter
 
-    from nearer.data.imports import import_csv, import_ubi
+    from nearer.data.imports import read_log
     from nearer.data.traffic import append_whole
 
-    lines = (
-        import_csv(queries, generation)
-        if queries.suffix.lower() == ".csv"
-        else import_ubi(queries, events, generation)
-    )
+    skipped = Counter[str]()
+    lines = read_log(queries, events, generation, skipped)
     days: dict[str, list[bytes]] = {}
     count = {"requests": 0, "feedback": 0}
     for (
@@ -245,13 +244,9 @@ def import_(
         )  # an export that overlaps adds what is new
         if new := [text for text in texts if text not in there]:
             append_whole(path, b"".join(new))
-    return (
-        {
-            **count,
-            "days": sorted(days),
-        },
-        f"  {count['requests']:,} requests and {count['feedback']:,} lines of feedback on {len(days)} days",
-    )
+    told = f"  {count['requests']:,} requests and {count['feedback']:,} lines of feedback on {len(days)} days"
+    reasons = [f"\n  {n:,} {why}" for why, n in skipped.items()]
+    return {**count, "days": sorted(days), "skipped": dict(skipped)}, told + "".join(reasons)
 
 
 @command_of(log)

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nearer.errors import ConfigError
+from nearer.types import field_name
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -44,6 +45,12 @@ class Columns(Section):
     timestamp: str | None = Field(
         None, description="queries or clicks: when it was asked, for splits by time"
     )
+
+    @field_validator("*")
+    @classmethod
+    def _as_compared(cls, name: str | None) -> str | None:
+        """Names are compared in one Unicode form, here and in the files."""
+        return None if name is None else field_name(name)
 
 
 class SplitSettings(Section):
@@ -83,7 +90,8 @@ class Data(Section):
         description="grades from here on are positives in training and in slices; lower ones above 0 are no negatives either",
     )
     item_to_item: bool | None = Field(
-        None, description="queries are documents (null: noticed from the ids)"
+        None,
+        description="queries are documents, left out of their own results (null: noticed from ids, texts and judgments)",
     )
 
 

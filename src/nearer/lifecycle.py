@@ -8,6 +8,7 @@ that somebody else wrote in the same format.
 `data` (the files named in the config's data section), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `system` (the user's own run files), `guard`
 (the general-ability set), or a path below `runs/NAME/`.
+A path may go on with `#KEY`: of that JSON file the key alone counts.
 `settings` names the config sections that matter to it.  Raise `version` when a change of code
 changes results.
 
@@ -34,6 +35,9 @@ class Stage:
         return f"nearer.stages.{self.name}"
 
 
+#: What `check` noticed about queries and documents (see `nearer.data.items`).
+_ITEMS = "check/findings.json#item_to_item"
+
 #: What searching train and dev queries takes, the reranker that is trained on the way included.
 _SEARCHED = (
     "corpus",
@@ -41,6 +45,7 @@ _SEARCHED = (
     "check/split/dev",
     "check/heldout.npz",
     "check/near_duplicates.json",
+    _ITEMS,
     "model",
     "system",
 )
@@ -51,12 +56,12 @@ STAGES: tuple[Stage, ...] = (
         "Can this data be trusted to train and to judge?",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
-        version=2,
+        version=2,  # which data is item to item, and which texts are blank
     ),
     Stage(
         "evaluate",
         "How well does today's search do, and for whom?",
-        reads=("corpus", "check/split/train", "check/split/dev", "model", "system"),
+        reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
     ),
     Stage(
@@ -103,6 +108,7 @@ STAGES: tuple[Stage, ...] = (
             "check/split/train",
             "check/heldout.npz",
             "check/near_duplicates.json",
+            _ITEMS,
             "model",
         ),
         settings=("seed", "data", "model", "search", "check", "mine"),
@@ -116,6 +122,7 @@ STAGES: tuple[Stage, ...] = (
             "check/split/train",
             "check/split/dev",
             "check/near_duplicates.json",
+            _ITEMS,
             "mine/examples.jsonl",
             "model",
         ),
@@ -129,6 +136,7 @@ STAGES: tuple[Stage, ...] = (
         reads=(
             "corpus",
             "check/split",
+            _ITEMS,
             "evaluate/summary.json",
             "diagnose/summary.json",
             "fix/summary.json",

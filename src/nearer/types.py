@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -19,6 +21,38 @@ NO_METADATA: Metadata = MappingProxyType({})
 SPLITS = ("train", "dev", "test")
 
 
+#: Characters that leave no mark although Unicode counts them as letters, marks or symbols.
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_VARIATION_SELECTORS = ("\u180b", "\u180f"), ("\ufe00", "\ufe0f"), ("\U000e0100", "\U000e01ef")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in a text can be seen: blanks, controls, zero-width and filler characters only."""
+    return all(_is_invisible(character) for character in text)
+
+
+def _is_invisible(character: str) -> bool:
+    category = unicodedata.category(character)
+    if category[0] == "Z" or category in ("Cc", "Cf") or character in _FILLERS:
+        return True
+    return any(first <= character <= last for first, last in _VARIATION_SELECTORS)
+
+
+def field_name(name: str) -> str:
+    """The name of a metadata field in the one form in which names are compared: Unicode NFC.
+
+    Some systems (macOS) write an accented letter as two characters; both mean one field.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def by_field_name(values: Metadata) -> Metadata:
+    """Fields under their names in NFC; the same object where they are in it already."""
+    if all(field_name(str(name)) == name for name in values):
+        return values
+    return {field_name(str(name)): value for name, value in values.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One item that can be found."""
@@ -27,6 +61,9 @@ class Document:
     text: str
     title: str = ""
     metadata: Metadata = field(default_factory=lambda: NO_METADATA)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", by_field_name(self.metadata))
 
     @property
     def content(self) -> str:
@@ -44,6 +81,24 @@ class Query:
     tags: tuple[str, ...] = ()
     gold_spans: tuple[Mapping[str, Any], ...] = ()
     metadata: Metadata = field(default_factory=lambda: NO_METADATA)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", by_field_name(self.metadata))
+        if self.filter:
+            object.__setattr__(self, "filter", by_field_name(self.filter))
+
+
+#: Begins the ids of queries that people typed; drawn anew by every process, so that no document has it.
+_TYPED = f"typed-{uuid.uuid4().hex}"
+
+
+def typed_query(text: str, filter: Metadata | None = None, number: int = 0) -> Query:
+    """A query that somebody typed: never an item, whatever the ids of the documents are.
+
+    In item-to-item data a document with the id of the query is left out of its results.  Queries
+    of one search need different numbers.
+    """
+    return Query(f"{_TYPED}-{number}", text, filter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,14 +183,18 @@ class Workspace:
                     for key, path in external.items()
                 }
                 continue
-            path = self.run_dir / name
+            file, _, key = name.partition("#")
+            path = self.run_dir / file
             if not path.exists():
                 earlier = name.split("/", 1)[0]
                 raise MissingStepError(
-                    f"{stage.name} reads {name}, which is not there yet",
+                    f"{stage.name} reads {file}, which is not there yet",
                     where=str(self.run_dir),
                     next_step=f"nearer {earlier}",
                 )
+            if key:
+                hashes[name] = files.value_hash(files.read_json(path).get(key))
+                continue
             # The record of an earlier step holds times; only what it made counts.
             hashes[name] = _hash_outputs(path) if path.is_dir() else files.content_hash(path)
         return hashes

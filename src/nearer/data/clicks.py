@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nearer.config import Columns
-from nearer.data import fields, records
+from nearer.data import cells, fields, records
 from nearer.data.near import normalise
 from nearer.data.records import Row
 from nearer.data.sources import bad
@@ -64,14 +64,7 @@ def read_clicks(path: Path, columns: Columns = fields.DEFAULT) -> ClickLog:
         ranks, clicked = _results(row), set(_clicked(row))
         query = _query(row, columns)
         queries.setdefault(query.id, query)
-        session = next(
-            (
-                str(row.values[name])
-                for name in ("session", "session_id", "request_id")
-                if row.values.get(name)
-            ),
-            str(row.number),
-        )
+        session = _session(row)
         dropped["clicks on documents that were not shown"] += len(clicked - ranks.keys())
         first_skipped = min(
             (rank for doc_id, rank in ranks.items() if doc_id not in clicked), default=math.inf
@@ -111,59 +104,72 @@ def read_clicks(path: Path, columns: Columns = fields.DEFAULT) -> ClickLog:
     )
 
 
+def _session(row: Row) -> str:
+    """Who asked: the session, else the request, else the line itself.  Session 0 is one, too."""
+    for name in ("session", "session_id", "request_id"):
+        if not cells.is_empty(row.values.get(name)):
+            return str(fields.plain(row.values[name]))
+    return f"line {row.number}"
+
+
 def _query(row: Row, columns: Columns) -> Query:
     """The row's query; its id is the log's own where it has one, else made from the normalised text."""
-    text, given, chosen = (
-        row.values.get("query"),
-        row.values.get("query_id"),
-        row.values.get("filter"),
-    )
+    text, given = row.values.get("query"), row.values.get("query_id")
+    chosen = fields.structured("filter", row)
+    given = None if cells.is_empty(given) else given
     if given is None and not isinstance(text, str):
         raise row.bad(
             "a line needs `query` (text) or `query_id`", "see data.clicks in the documentation"
         )
-    text = text if isinstance(text, str) else ""
+    text = cells.text(text) if isinstance(text, str) else ""
     made = f"click-{hashlib.sha256(normalise(text).encode('utf-8', 'replace')).hexdigest()[:12]}"
     stamp = columns.timestamp or "time"
     return Query(
         made if given is None else fields.as_id(given, row, "query"),
         text,
         filter=fields.plain(chosen) if isinstance(chosen, Mapping) else None,
-        metadata={stamp: row.values[stamp]} if row.values.get(stamp) is not None else {},
+        metadata={}
+        if cells.is_empty(row.values.get(stamp))
+        else {stamp: fields.plain(row.values[stamp])},
     )
 
 
 def _results(row: Row) -> dict[str, int]:
     """Rank, from 1, of each document that was shown."""
-    results = row.values.get("results")
+    results = fields.structured("results", row)
     if not isinstance(results, list):
         raise row.bad("a line needs `results`: [{id, rank}, …]")
     ranks: dict[str, int] = {}
     for place, hit in enumerate(results, start=1):
-        doc_id, rank = (
-            (hit.get("id"), hit.get("rank", place)) if isinstance(hit, Mapping) else (hit, place)
-        )
-        if not isinstance(rank, int) or rank < 1:
-            raise row.bad(f"the rank {rank!r} is not 1, 2, …")
-        ranks.setdefault(fields.as_id(doc_id, row, "document"), rank)
+        doc_id, rank = hit, float(place)
+        if isinstance(hit, Mapping):
+            doc_id = hit.get("id")
+            rank = _rank(hit.get("rank", place), row)
+        ranks.setdefault(fields.as_id(doc_id, row, "document"), int(rank))
     return ranks
 
 
+def _rank(value: Any, row: Row) -> float:
+    try:
+        rank = cells.number(value)
+    except ValueError:
+        rank = 0.0
+    if not rank.is_integer() or rank < 1:
+        raise row.bad(f"the rank {value!r} is not 1, 2, …")
+    return rank
+
+
 def _clicked(row: Row) -> Iterator[str]:
-    given: Any = next(
-        (
-            row.values[name]
-            for name in ("clicks", "clicked", "feedback")
-            if row.values.get(name) is not None
-        ),
-        [],
-    )
-    if not isinstance(given, list):
+    """Ids of the documents that were clicked."""
+    given: Any = None
+    for name in ("clicks", "clicked", "feedback"):
+        if given is None:
+            given = fields.structured(name, row)
+    if not isinstance(given or [], list):
         raise row.bad("`clicks` must be a list of document ids")
-    for one in given:
+    for one in given or ():
         hit = one if isinstance(one, Mapping) else {"id": one}
-        kind = next(
-            (hit[name] for name in ("type", "event", "kind", "action") if name in hit), "click"
-        )
+        kinds = [hit[name] for name in ("type", "event", "kind", "action") if name in hit]
+        kind = kinds[0] if kinds else "click"
         if str(kind).lower() in _CLICK_WORDS:
             yield fields.as_id(hit.get("id", hit.get("doc_id")), row, "document")

@@ -19,7 +19,7 @@ from nearer.data.fields import DEFAULT
 from nearer.data.records import Row
 from nearer.data.sources import bad
 from nearer.errors import DataError
-from nearer.types import Document
+from nearer.types import Document, by_field_name
 
 
 class Corpus:
@@ -121,7 +121,7 @@ class Corpus:
             values = json.loads(
                 os.pread(self._handle, length, start).decode("utf-8-sig" if start == 0 else "utf-8")
             )
-            one = fields.document(Row(self.source, 0, values), self._columns)
+            one = fields.document(Row(self.source, 0, dict(by_field_name(values))), self._columns)
         except (ValueError, AttributeError, TypeError, DataError):
             one = None
         if one is None or one.id != self.ids[position]:

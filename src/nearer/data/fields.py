@@ -139,7 +139,7 @@ def query(row: Row, columns: Columns) -> Query:
     """The query that a row holds; columns without a part become metadata.  Raises DataError."""
     id_column, query_id = _need("id", columns, QUERY_ALIASES, row)
     text_column, _ = _need("text", columns, QUERY_ALIASES, row)
-    chosen, tags, spans = (_structured(name, row) for name in ("filter", "tags", "gold_spans"))
+    chosen, tags, spans = (structured(name, row) for name in ("filter", "tags", "gold_spans"))
     if isinstance(tags, str):
         tags = [tag.strip() for tag in tags.split(",") if tag.strip()]
     if chosen is not None and not isinstance(chosen, Mapping):
@@ -164,14 +164,14 @@ def query(row: Row, columns: Columns) -> Query:
     )
 
 
-def _structured(name: str, row: Row) -> Any:
-    """CSV cells hold lists and objects as JSON."""
+def structured(name: str, row: Row) -> Any:
+    """The list or object in a cell, which CSV holds as JSON; None for an empty cell.  Raises DataError."""
     value = row.values.get(name)
     if not isinstance(value, str) or value[:1] not in ("{", "["):
         return None if value == "" else value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise row.bad(f"`{name}` is not valid JSON") from None
 
 

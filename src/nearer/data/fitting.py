@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from nearer.data import near
+from nearer.data import items
 from nearer.data.corpus import Corpus
 from nearer.errors import DataError
-from nearer.types import Finding, Judgments, Query
+from nearer.types import Finding, Judgments, Query, is_blank
 
+_MAY_FIND_ITSELF = f"set {items.SETTING}: false if a query may find the document with its id"
 _FOREIGN = 0.5  # from this share of unknown ids on, the judgments belong to other data
 Splits = dict[str, dict[str, Mapping[str, int]]]
 
@@ -57,30 +56,27 @@ def notice_item_to_item(
     setting: bool | None,
     found: Found,
 ) -> bool:
-    """Whether queries are documents: their ids are, and their words too (small numbers may be ids of both by chance)."""
-    if setting is not None:
-        return setting
-    ids = {query_id for graded in judgments.values() for query_id in graded if query_id in queries}
-    both = sorted(query_id for query_id in ids if query_id in corpus)
-    if not ids or len(both) < 0.9 * len(ids):
-        return False
-    overlaps = []
-    for query_id in both[:: max(1, len(both) // 100)]:
-        asked, own = (
-            set(near.normalise(t).split())
-            for t in (queries[query_id].text, corpus[corpus.position(query_id)].content)
+    """Whether queries are documents (see `nearer.data.items`); a guess, either way, becomes a finding."""
+    noticed = items.notice(corpus, queries, judgments, setting)
+    if noticed.by_setting or not noticed.coincide:
+        return noticed.item_to_item
+    count = f"{noticed.same_ids} of {noticed.judged} judged queries"
+    if noticed.item_to_item:
+        found.add(
+            "item_to_item",
+            f"Item-to-item data: {count} are documents, in id and text. An item is left out of its own results.",
+            count=noticed.same_ids,
+            next_step=f"set {items.SETTING}: false if a query may find itself",
         )
-        overlaps.append(len(asked & own) / max(len(asked), 1))
-    if np.median(overlaps) < 0.5:
-        return False
-    message = f"Item-to-item data: {len(both)} of {len(ids)} judged queries are documents. An item is left out of its own results."
-    found.add(
-        "item_to_item",
-        message,
-        count=len(both),
-        next_step="set data.item_to_item: false if a query may find itself",
-    )
-    return True
+    else:
+        found.add(
+            "same_ids",
+            f"{count} have the id of a document, but are not that document, so far as texts and judgments show. "
+            "Every document may be found.",
+            count=noticed.same_ids,
+            next_step=f"set {items.SETTING}: true if queries are documents (an item is then left out of its own results)",
+        )
+    return noticed.item_to_item
 
 
 def fitting_judgments(
@@ -116,6 +112,7 @@ def fitting_judgments(
             "self_judgments",
             f"{own} items are judged relevant to themselves; these judgments are left out.",
             count=own,
+            next_step=_MAY_FIND_ITSELF,
         )
     if not query_ids:
         found.add("no_judgments", "There are no judgments.", fatal=True, where="data.judgments")
@@ -137,6 +134,14 @@ def usable_queries(
     queries: Mapping[str, Query], judgments: Mapping[str, Judgments], found: Found
 ) -> Splits:
     """Judgments of queries that have a text and at least one relevant document."""
+    left_out = sum(item.count for item in found.items if item.code == "self_judgments")
+    assumed, next_step = "", None
+    if left_out:
+        next_step = _MAY_FIND_ITSELF
+        assumed = (
+            f" Item-to-item data is assumed ({items.SETTING}), so {left_out} judgments of an item "
+            "for itself do not count."
+        )
     judged = {query_id for graded in judgments.values() for query_id in graded}
     unjudged = [
         f"{query_id}: {query.text}" for query_id, query in queries.items() if query_id not in judged
@@ -147,11 +152,10 @@ def usable_queries(
             f"{len(unjudged)} of {len(queries)} queries have no judgment and are not used.",
             unjudged,
         )
-    blank = sorted(query_id for query_id in judged if not queries[query_id].text.strip())
+    blank = sorted(query_id for query_id in judged if is_blank(queries[query_id].text))
     if blank:
-        found.add(
-            "empty_queries", f"{len(blank)} judged queries have no text and are left out.", blank
-        )
+        message = f"{len(blank)} judged queries have no text that can be seen and are left out."
+        found.add("empty_queries", message, blank)
     barren = sorted(
         {q for graded in judgments.values() for q, docs in graded.items() if not any(docs.values())}
         - set(blank)
@@ -160,8 +164,9 @@ def usable_queries(
         message = "judged queries have no relevant document in the corpus and are left out: no ranking could score above 0."
         found.add(
             "queries_without_relevant",
-            f"{len(barren)} {message}",
+            f"{len(barren)} {message}{assumed}",
             [f"{q}: {queries[q].text}" for q in barren],
+            next_step=next_step,
         )
     useless = set(blank)
     usable = {
@@ -171,8 +176,9 @@ def usable_queries(
     if not any(usable.values()):
         found.add(
             "no_usable_query",
-            "No query has both a text and a relevant document.",
+            f"No query has both a text and a relevant document.{assumed}",
             fatal=True,
             where="data.judgments",
+            next_step=next_step,
         )
     return usable

@@ -15,6 +15,7 @@ from nearer.data import columnar, tables
 from nearer.data.sources import bad
 from nearer.data.texts import ending, lines
 from nearer.errors import DataError
+from nearer.types import by_field_name
 
 #: Which values are wanted of a file that holds them all, as LlamaIndex's evaluation sets do.
 Part = Literal["corpus", "queries", "relevant_docs"]
@@ -43,6 +44,10 @@ def read(path: Path, part: Part | None = None) -> Iterator[Row]:
 
     Raises DataError, with file and line, for anything that cannot be read.
     """
+    return map(_with_field_names, _rows(path, part))
+
+
+def _rows(path: Path, part: Part | None) -> Iterator[Row]:
     if path.is_dir():
         return _numbered(path, columnar.dataset_rows(path))
     match ending(path):
@@ -87,6 +92,14 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Row]:
             raise bad(what, where, "mend that line (a stray separator or quote?)")
         else:
             yield Row(path, number, dict(zip(header, cells, strict=True)))
+
+
+def _with_field_names(row: Row) -> Row:
+    """The row with its columns under the names in which fields are compared.  Raises DataError for two alike."""
+    values = by_field_name(row.values)
+    if len(values) != len(row.values):
+        raise row.bad("two columns have the same name in different Unicode forms", "rename one")
+    return row if values is row.values else row._replace(values=dict(values))
 
 
 def _jsonl(path: Path) -> Iterator[Row]:

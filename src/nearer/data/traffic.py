@@ -18,16 +18,19 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from nearer.data.sources import bad
+from nearer.data.times import read_time
 from nearer.types import Hit, Metadata
 
 KINDS = ("click", "dwell", "thumbs", "conversion")
 _WAITING = 20_000  # lines kept in memory while the disk refuses them
 _RETRY = 1.0  # seconds
+#: What a line of any JSON, but not of a traffic log, raises while it is read.
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,17 @@ def append_whole(path: Path, lines: bytes) -> None:
         os.close(handle)
 
 
+def daily_files(folder: Path) -> list[tuple[date, Path]]:
+    """The files of a traffic log with their days, earliest first.  Raises DataError for a day that is none."""
+    found = []
+    for path in sorted(folder.glob("????-??-??.jsonl")):
+        try:
+            found.append((date.fromisoformat(path.stem), path))
+        except ValueError:
+            raise bad("the file's name is not a day", path, "rename it or move it away") from None
+    return found
+
+
 def read_traffic(
     folder: Path, since: date | None = None, until: date | None = None
 ) -> list[Request]:
@@ -179,9 +193,9 @@ def read_traffic(
     power cut tore, do not count.  Raises DataError for a line that is no request.
     """
     requests: dict[str, Request] = {}
-    later: dict[str, list[Mapping[str, Any]]] = {}
-    for path in sorted(folder.glob("????-??-??.jsonl")):
-        day = date.fromisoformat(path.stem)
+    feedback: dict[str, list[Feedback]] = {}
+    shadows: dict[str, Mapping[str, Any]] = {}
+    for day, path in daily_files(folder):
         if (since and day < since) or (until and day > until):
             continue
         for number, line in _lines(path):
@@ -189,22 +203,25 @@ def read_traffic(
                 if "query" in line:
                     request = parse_request(line)
                     requests[request.request_id] = request
-                else:
-                    later.setdefault(str(line["request_id"]), []).append(line)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    continue
+                request_id = str(line["request_id"])
+                feedback.setdefault(request_id, []).extend(_feedback(line))
+                if line.get("shadow"):
+                    shadows[request_id] = _object(line["shadow"], "shadow")
+            except _MALFORMED as error:
+                why = f"{error} is missing" if isinstance(error, KeyError) else error
                 raise bad(
-                    f"not a line of a traffic log ({error})",
+                    f"not a line of a traffic log ({why})",
                     f"{path}:{number}",
                     "mend or remove that line",
                 ) from None
-    for request_id, lines in later.items():
-        if request_id in requests:
-            feedback = [one for line in lines for one in _feedback(line)]
-            shadow = next((line["shadow"] for line in reversed(lines) if line.get("shadow")), None)
-            known = requests[request_id]
-            requests[request_id] = replace(
-                known, feedback=(*known.feedback, *feedback), shadow=shadow or known.shadow
-            )
+    for request_id in requests.keys() & (feedback.keys() | shadows.keys()):
+        known = requests[request_id]
+        requests[request_id] = replace(
+            known,
+            feedback=(*known.feedback, *feedback.get(request_id, ())),
+            shadow=shadows.get(request_id) or known.shadow,
+        )
     return sorted(requests.values(), key=lambda one: (one.time, one.request_id))
 
 
@@ -213,28 +230,32 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(handle, start=1):
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # torn by a power cut; what was appended after it stands on a line of its own
             if isinstance(value, dict):
                 yield number, value
 
 
 def parse_request(line: Mapping[str, Any]) -> Request:
-    """A line of the log.  Raises KeyError, TypeError or ValueError when it is none."""
-    results = sorted(line["results"], key=lambda hit: hit["rank"])
+    """A line of the log.  Raises one of `_MALFORMED` when it is none."""
+    results = sorted(line["results"], key=lambda hit: float(hit["rank"]))
+    more: dict[str, Any] = {
+        name: _object(line[name], name)
+        for name in ("filter", "teams", "shadow")
+        if line.get(name) is not None
+    }
+    more |= {
+        name: str(line[name]) for name in ("user", "error", "arm") if line.get(name) is not None
+    }
     return Request(
-        time=_time(line["time"]),
+        time=read_time(line["time"]),
         request_id=str(line["request_id"]),
         query=str(line["query"]),
         generation=str(line["generation"]),
         results=tuple((str(hit["id"]), float(hit["score"])) for hit in results),
         latency_ms=float(line["latency_ms"]),
         feedback=tuple(_feedback(line)),
-        **{
-            name: line[name]
-            for name in ("filter", "user", "error", "arm", "teams", "shadow")
-            if line.get(name) is not None
-        },
+        **more,
     )
 
 
@@ -244,10 +265,11 @@ def _feedback(line: Mapping[str, Any]) -> Iterator[Feedback]:
             str(one["kind"]),
             str(one["id"]),
             float(one.get("value", 1.0)),
-            _time(one.get("time", line["time"])),
+            read_time(one.get("time", line["time"])),
         )
 
 
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+def _object(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is not an object")
+    return value

@@ -42,7 +42,7 @@ from nearer.retrieve.compress import Compression
 from nearer.retrieve.encoder import Encoder, load_encoder
 from nearer.retrieve.fingerprint import Fingerprint, Vectors
 from nearer.retrieve.pipeline import Pipeline
-from nearer.types import Hit, Metadata
+from nearer.types import Hit, Metadata, by_field_name
 
 _PATIENCE = (
     30.0  # seconds to wait for another process that moves the pointer: it takes milliseconds
@@ -99,8 +99,9 @@ class Generation:
         exact: bool = False,
     ) -> list[list[Hit]]:
         """The `k` best documents of each query."""
+        named = by_field_name(filter) if filter else filter
         return self.store.search(
-            self.manifest.space, self.queries(asked), k, filter=filter, exact=exact
+            self.manifest.space, self.queries(asked), k, filter=named, exact=exact
         )
 
 

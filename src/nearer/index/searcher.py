@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nearer import config
+from nearer.data import items
 from nearer.data.corpus import Corpus
 from nearer.data.load import load_corpus
 from nearer.errors import FingerprintError, StoreError
@@ -24,7 +25,7 @@ from nearer.retrieve.fingerprint import PROBES, Vectors
 from nearer.retrieve.pipeline import OWN, Pipeline
 from nearer.retrieve.rerank import load_reranker
 from nearer.retrieve.systems import Systems
-from nearer.types import Hit, Metadata, Query, Run
+from nearer.types import Hit, Metadata, Query, Run, typed_query
 
 
 class QueryVectors:
@@ -130,7 +131,9 @@ class Served:
             generations.root,
             Corpus.from_documents(()) if plain else load_corpus(settings.data, generations.root),
             cache=generations.root / "runs" / ".cache",
-            item_to_item=_item_to_item(generations),
+            item_to_item=items.decided(
+                settings.data.item_to_item, generations.root / "runs" / settings.run
+            ),
         )
         self.systems.served, self.systems.vectors = self, vectors
         if reranker is not None:
@@ -196,7 +199,8 @@ class Searcher:
 
     def ask(self, text: str, k: int = 10, filter: Metadata | None = None) -> list[Hit]:
         """The `k` best documents of one query."""
-        return list(self.search([Query("0", text, filter)], k).results["0"])
+        query = typed_query(text, filter)
+        return list(self.search([query], k).results[query.id])
 
     def search(self, queries: Sequence[Query], k: int = 10) -> Run:
         """At most `k` documents a query.  Raises StoreError when nothing is active."""
@@ -240,7 +244,7 @@ class Searcher:
                     self.generations, self.generations.open(generation, encoder), self.vectors
                 )
                 opened.search(
-                    [Query("0", PROBES[0])], 10
+                    [typed_query(PROBES[0])], 10
                 )  # so that no user waits for what loads at the first search
                 self._open = {**self._kept(), generation: opened}
             return self._open[generation]
@@ -289,11 +293,3 @@ def _reranker(chosen: dict[str, Any], settings: config.Config, root: Path) -> An
             what, where="rerank", next_step="restore it, or run nearer decide again and cut over"
         )
     return made
-
-
-def _item_to_item(generations: Generations) -> bool:
-    """Are queries documents?  As configured, else as `check` noticed."""
-    if (configured := generations.config.data.item_to_item) is not None:
-        return configured
-    path = generations.root / "runs" / generations.config.run / "check" / "findings.json"
-    return bool(read_json(path).get("item_to_item", False)) if path.is_file() else False

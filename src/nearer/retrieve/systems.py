@@ -7,6 +7,7 @@ that exist already are not made again, whichever stage asks.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -87,6 +88,7 @@ class Systems:
         )
         self._bm25: dict[Part, BM25] = {} if bm25 is None else {"content": bm25}
         self._made: dict[Any, Any] = {}
+        self._contents: dict[int, tuple[Split, str]] = {}
         cuts = [
             int(name.split("@")[1])
             for name in (*config.evaluate.measures, config.evaluate.primary)
@@ -180,7 +182,7 @@ class Systems:
     def run(self, pipeline: Pipeline, split: Split, depth: int | None = None) -> Run:
         """Results of a pipeline for the queries of a split; parts that other pipelines share are searched once."""
         depth = max(depth or self.depth, pipeline.rerank)
-        key = ("run", pipeline, split.name, depth)
+        key = ("run", pipeline, self._content(split), depth)
         if key not in self._made:
             if pipeline.first != pipeline and not pipeline.rewrite:
                 found = self._after(
@@ -294,7 +296,8 @@ class Systems:
             lexical, dense = (self.run(part, dev) for part in parts)
             return fusion.tune_convex(lexical, dense, dev, measure).weight
 
-        return replace(pipeline, weight=self._once(("weight", parts, dev.name, measure), best))
+        key = ("weight", parts, self._content(dev), measure)
+        return replace(pipeline, weight=self._once(key, best))
 
     def latency(self, pipeline: Pipeline, queries: Sequence[Query]) -> Latency | None:
         """p50 and p95 of asking one query at a time; None where the system is a file of results.
@@ -320,6 +323,15 @@ class Systems:
         return size + (int(self.scorer(lexical).nbytes) if pipeline.system != "dense" else 0)
 
     # -- wiring ----------------------------------------------------------------------------------
+
+    def _content(self, split: Split) -> str:
+        """A hash of the queries and judgments of a split: another split may have the same name."""
+        known = self._contents.get(id(split))
+        if known is None:
+            content = repr((split.queries, split.judgments)).encode("utf-8", "replace")
+            known = split, hashlib.sha256(content).hexdigest()
+            self._contents[id(split)] = known  # the split is kept, so that its id stays its own
+        return known[1]
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._made:

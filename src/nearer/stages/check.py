@@ -31,7 +31,7 @@ from nearer.data.fitting import (
 from nearer.data.heldout import HeldOut
 from nearer.data.tokens import Tokens, load_tokens
 from nearer.measure.significance import smallest_difference
-from nearer.types import SPLITS, Finding, Judgments, Query, Split
+from nearer.types import SPLITS, Finding, Judgments, Query, Split, is_blank
 
 if TYPE_CHECKING:
     from nearer.workspace import StepContext
@@ -155,7 +155,7 @@ def _measure_texts(
     batch: list[str] = []
     with progress.task("measuring documents", len(corpus), "documents") as task:
         for position, text in enumerate(corpus.contents()):
-            words.append(len(text.split()))
+            words.append(0 if is_blank(text) else len(text.split()))
             if tokens and position % stride == 0:
                 batch.append(text)
             if tokens and (len(batch) == _BATCH or position == len(corpus) - 1):

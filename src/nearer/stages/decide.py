@@ -97,7 +97,8 @@ def measure_candidates(
     candidates = []
     for planned in plan:
         systems, pipeline = planned.systems, planned.pipeline
-        on_dev = score(systems.run(pipeline, dev), dev, [settings.primary]).mean(settings.primary)
+        items = systems.item_to_item
+        on_dev = score(systems.run(pipeline, dev), dev, [settings.primary], items)
         run = replace(systems.run(pipeline, test), name=planned.name)
         described: dict[str, Any] = {"pipeline": pipeline.as_dict()}
         if pipeline.dense:
@@ -116,8 +117,8 @@ def measure_candidates(
                 planned.role,
                 pipeline.system,
                 run,
-                score(run, test, measures),
-                on_dev,
+                score(run, test, measures, items),
+                on_dev.mean(settings.primary),
                 described,
             )
         )

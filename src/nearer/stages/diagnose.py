@@ -17,7 +17,7 @@ from nearer.retrieve.evidence import diagnosed
 from nearer.retrieve.probes import Pair
 from nearer.retrieve.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
-from nearer.types import Query, Run, Split
+from nearer.types import Query, Run, Split, typed_query
 from nearer.workspace import StepContext
 
 _AROUND = 5  # results shown on each side in the story of a pair
@@ -216,7 +216,7 @@ def why(
     if known is None and (not documents or " " not in query.strip()):
         step = "give the id of a train or dev query, or a text of several words with a document id"
         raise DataError(f"no train or dev query called {query!r}", where="query", next_step=step)
-    asked = known[0] if known else Query("your query", query)
+    asked = known[0] if known else typed_query(query)
     judged = dict(known[1].judgments.get(asked.id, {})) if known else {}
     chosen = list(documents) or [d for d, g in judged.items() if g >= settings.data.min_grade]
     if documents and (
@@ -252,6 +252,7 @@ def why(
         told.append(
             line
             | {
+                "query_id": asked.id if known else "your query",
                 "query": asked.text,
                 "document": label(systems, doc_id),
                 "rank": rank,

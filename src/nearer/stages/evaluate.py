@@ -60,7 +60,7 @@ def evaluate(
     if "convex" in names:
         systems.tune(split, settings.primary)
     runs = {name: systems.search(name, split) for name in names}
-    scores = {name: score(run, split, measures) for name, run in runs.items()}
+    scores = {name: score(run, split, measures, systems.item_to_item) for name, run in runs.items()}
     intervals = {name: _measures(scores[name], measures, settings, rng) for name in names}
     slices = slices_of(split, systems.corpus, min_grade, trained)
     today = scores[systems.today]

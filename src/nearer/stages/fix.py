@@ -100,7 +100,8 @@ class Bench:
 
     def scores(self, pipeline: Pipeline) -> Scores:
         if pipeline not in self._scores:
-            self._scores[pipeline] = score(self.run(pipeline), self.dev, self._measures)
+            items = self.systems.item_to_item
+            self._scores[pipeline] = score(self.run(pipeline), self.dev, self._measures, items)
         return self._scores[pipeline]
 
     def mean(self, pipeline: Pipeline) -> float:

@@ -18,14 +18,14 @@ import numpy as np
 
 from nearer import progress
 from nearer.config import Config
-from nearer.data import sources
+from nearer.data import items, sources
 from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
 from nearer.data.load import load_corpus
 from nearer.data.series import Series
 from nearer.data.splits import frozen_split, read_split
 from nearer.data.times import read_time
-from nearer.data.traffic import Request, read_traffic
+from nearer.data.traffic import Request, daily_files, read_traffic
 from nearer.data.trec import read_qrels, write_run
 from nearer.errors import DataError, FingerprintError, ModelError
 from nearer.files import write_json, write_text
@@ -40,7 +40,7 @@ from nearer.retrieve.encoder import Encoder, load_encoder
 from nearer.retrieve.evidence import diagnosed
 from nearer.retrieve.systems import Systems
 from nearer.stages.conditions import Asked, Freshness, Labelled, Report, Seen, monitor
-from nearer.types import Judgments, Query, Run, Split
+from nearer.types import Judgments, Query, Run, Split, is_blank, typed_query
 
 __all__ = ["Report", "look", "monitor"]
 
@@ -81,7 +81,7 @@ def look(
     """
     root, now = generations.root, datetime.now(UTC).date()
     folder, series = root / "traffic", Series(root / "monitor" / "series.db")
-    days = sorted(date.fromisoformat(path.stem) for path in folder.glob("????-??-??.jsonl"))
+    days = [day for day, _ in daily_files(folder)]
     if not days or (since and days[-1] < since):
         what = f"no traffic since {since}" if days else "no traffic was logged"
         raise DataError(
@@ -223,7 +223,7 @@ class _Project:
 
     def asked(self, texts: Iterable[str]) -> Asked | None:
         """Distinct texts with their vectors; None where no model can be trusted to make them."""
-        distinct = [text for text in dict.fromkeys(texts) if text.strip()]
+        distinct = [text for text in dict.fromkeys(texts) if not is_blank(text)]
         if missing := [text for text in distinct if text not in self._vectors]:
             if (encoder := self._encoder) is None:
                 return None
@@ -260,6 +260,11 @@ class _Project:
         if served is not None:
             return served.generation.encoder
         return None if broken else load_encoder(self._config.model, self._root)
+
+    @cached_property
+    def _item_to_item(self) -> bool:
+        run = self._root / "runs" / self._config.run
+        return items.decided(self._config.data.item_to_item, run)
 
     @cached_property
     def _corpus(self) -> Corpus:
@@ -335,8 +340,13 @@ class _Project:
         found = {
             one.query: one for one in self.traffic(first, day) if one.request_id in self._judgments
         }
-        queries = tuple(Query(one.request_id, one.query, one.filter) for one in found.values())
-        return self._measured(Split("judged requests", queries, self._judgments))
+        queries: list[Query] = []
+        judgments: dict[str, Mapping[str, int]] = {}
+        for number, one in enumerate(found.values()):
+            query = typed_query(one.query, one.filter, number)
+            queries.append(query)
+            judgments[query.id] = self._judgments[one.request_id]
+        return self._measured(Split("judged requests", tuple(queries), judgments))
 
     def _measured(self, split: Split, *, as_judged: bool = False) -> _Measured | None:
         served, primary = self._opened[0], self._config.evaluate.primary
@@ -349,7 +359,7 @@ class _Project:
             return None
         asked = served.as_judged(queries) if as_judged else queries
         run = served.search(asked, self._config.evaluate.depth)
-        scores = score(run, split, [primary], bool(self._config.data.item_to_item))
+        scores = score(run, split, [primary], self._item_to_item)
         values = dict(zip(scores.query_ids, scores.column(primary).tolist(), strict=True))
         return _Measured(
             [query for query in queries if query.id in values], values, run, split.judgments
@@ -422,8 +432,13 @@ class _Project:
             update={"system": "run", "run": str(path), "chunker": manifest.chunker}
         )
         settings: Config = self._config.model_copy(update={"model": model, "search": search})
-        cache, item_to_item = self._root / "runs" / ".cache", bool(self._config.data.item_to_item)
-        return Systems(settings, self._root, self._corpus, cache=cache, item_to_item=item_to_item)
+        return Systems(
+            settings,
+            self._root,
+            self._corpus,
+            cache=self._root / "runs" / ".cache",
+            item_to_item=self._item_to_item,
+        )
 
 
 def _summary(

@@ -26,7 +26,7 @@ from nearer.measure.metrics import score
 from nearer.measure.rollout import harm, overlap, preference, rank_biased_overlap
 from nearer.measure.significance import compare as compare_paired
 from nearer.measure.significance import mean_interval
-from nearer.types import Hit, Judgments, Query, Run, Split
+from nearer.types import Hit, Judgments, Query, Run, Split, is_blank, typed_query
 
 _FAILED = 0.01  # share of failed shadow queries that a passing record may have
 _REFERENCE = 200  # first live requests that say what slow means
@@ -53,15 +53,15 @@ def replay(
         for start in range(0, len(requests), _BATCH):
             block = requests[start : start + _BATCH]
             queries = [
-                Query(str(number), one.query, one.filter) for number, one in enumerate(block)
+                typed_query(one.query, one.filter, number) for number, one in enumerate(block)
             ]
             found, seconds = [], []
             for served in (live, candidate):
                 started = time.perf_counter()
                 found.append(served.search(queries, settings.k).results)
                 seconds.append(time.perf_counter() - started)
-            for number, one in enumerate(block):
-                first, second = (tuple(results[str(number)]) for results in found)
+            for query, one in zip(queries, block, strict=True):
+                first, second = (tuple(results[query.id]) for results in found)
                 shadow: dict[str, Any] = {
                     "generation": candidate.id,
                     "latency_ms": 1000 * seconds[1] / len(block),
@@ -380,7 +380,7 @@ def replay_log(
     """Ask the log's queries again of two generations, and write the record."""
     latest: dict[tuple[str, str], Request] = {}
     for one in read_traffic(generations.root / "traffic"):
-        if one.query:
+        if not is_blank(one.query):
             latest[one.query, json.dumps(one.filter, sort_keys=True, default=str)] = one
     requests = list(latest.values())[-limit:] if limit else list(latest.values())
     sides = [Searcher(generations, name).current() for name in (live, candidate)]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from nearer import progress
+from nearer.data import items
 from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut
 from nearer.data.load import load_corpus
 from nearer.data.splits import read_split
 from nearer.errors import NO_DEV, DataError
-from nearer.files import read_json
 from nearer.retrieve.pipeline import Pipeline
 from nearer.retrieve.rerank import Reranker
 from nearer.retrieve.systems import Systems
@@ -43,17 +43,13 @@ def dev_of(context: StepContext) -> Split:
     return dev
 
 
-def is_item_to_item(context: StepContext) -> bool:
-    return bool(read_json(context.earlier("check/findings.json")).get("item_to_item", False))
-
-
 def systems_of(context: StepContext, corpus: Corpus, **more: Any) -> Systems:
     return Systems(
         context.config,
         context.root,
         corpus,
         cache=context.cache,
-        item_to_item=is_item_to_item(context),
+        item_to_item=items.decided(context.config.data.item_to_item, context.run_dir),
         **more,
     )
 

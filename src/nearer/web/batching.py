@@ -10,7 +10,7 @@ from typing import Any
 
 from nearer.errors import NearerError
 from nearer.index.searcher import Served
-from nearer.types import Hit, Query
+from nearer.types import Hit, Query, typed_query
 
 
 class QueueFullError(NearerError):
@@ -110,7 +110,7 @@ def answer(asks: Sequence[Ask]) -> list[list[Hit] | Exception]:
 
 def _search(asks: Sequence[Ask]) -> list[Any]:
     queries = [
-        Query(str(number), ask.query.text, ask.query.filter) for number, ask in enumerate(asks)
+        typed_query(ask.query.text, ask.query.filter, number) for number, ask in enumerate(asks)
     ]
     run = asks[0].served.search(queries, max(ask.k for ask in asks))
-    return [list(run.results[str(number)][: ask.k]) for number, ask in enumerate(asks)]
+    return [list(run.results[query.id][: ask.k]) for query, ask in zip(queries, asks, strict=True)]

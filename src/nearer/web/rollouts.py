@@ -27,7 +27,7 @@ from nearer.index.manifest import Rollout
 from nearer.index.searcher import Searcher, Served
 from nearer.measure.rollout import team_draft
 from nearer.stages.shadow import canary_queries_fall, compare, guard
-from nearer.types import Hit, Query
+from nearer.types import Hit, typed_query
 from nearer.web.metrics import Metrics
 
 _GUARD = 15.0  # seconds between looks at the outcomes of a canary or an interleaving
@@ -144,7 +144,8 @@ class Rollouts:
     def _shadow(self, candidate: Served, answered: Request, query: str) -> None:
         started = time.perf_counter()
         depth = max(len(answered.results), self._settings.k)
-        hits = list(candidate.search([Query("0", query, answered.filter)], depth).results["0"])
+        asked = typed_query(query, answered.filter)
+        hits = list(candidate.search([asked], depth).results[asked.id])
         seconds = time.perf_counter() - started
         self._metrics.shadow_seconds.observe(seconds)
         told = compare(answered.results, hits, self._settings.k)

@@ -35,12 +35,13 @@ from nearer.errors import NearerError
 from nearer.files import value_hash
 from nearer.index.generations import Generations
 from nearer.index.searcher import Searcher, Served
-from nearer.types import Query
+from nearer.types import typed_query
 from nearer.web import payloads
 from nearer.web.batching import Ask, Batcher, QueueFullError
 from nearer.web.dashboard import dashboard_page
 from nearer.web.limits import Edge
 from nearer.web.metrics import Metrics
+from nearer.web.refusals import in_words
 from nearer.web.rollouts import Rollouts
 
 _DRAIN = 20.0  # seconds that answers under way get at the end
@@ -105,7 +106,7 @@ class Service:
             for one, request_id in zip(asked, ids, strict=True)
         ]
         asks = [
-            Ask(Query("", one.query, one.filter), one.k, plan.instead or live)
+            Ask(typed_query(one.query, one.filter), one.k, plan.instead or live)
             for one, plan in zip(asked, plans, strict=True)
         ]
         beside = [place for place, plan in enumerate(plans) if plan.beside is not None]
@@ -129,7 +130,8 @@ class Service:
             if isinstance(hits, BaseException) and plan.instead is not None:
                 told["error"], served = _named(hits), live
                 (hits,) = await self.batcher.ask(
-                    [Ask(Query("", one.query, one.filter), one.k, live)], self.settings.timeout
+                    [Ask(typed_query(one.query, one.filter), one.k, live)],
+                    self.settings.timeout,
                 )
             if isinstance(hits, BaseException):
                 self._logged(one, request_id, served, started, arm=plan.arm, error=_named(hits))
@@ -250,10 +252,8 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        told = "; ".join(
-            f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()[:5]
-        )
-        return JSONResponse(payloads.Problem(what=told[:1000]).model_dump(), 422)
+        what = in_words(error.errors())
+        return JSONResponse(payloads.Problem(what=what).model_dump(), 422)
 
     @app.exception_handler(QueueFullError)
     async def full(_: Request, error: QueueFullError) -> JSONResponse:
@@ -291,7 +291,7 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
     @app.post(
         "/search", dependencies=[searching], responses=refusals, response_model_exclude_none=True
     )
-    async def search(asked: payloads.Search | payloads.Batch) -> payloads.Answer | payloads.Answers:
+    async def search(asked: payloads.Asked) -> payloads.Answer | payloads.Answers:
         """The best documents of a query, or of several."""
         queries = [asked] if isinstance(asked, payloads.Search) else asked.queries
         _within(len(queries), service.settings.max_batch, "queries a request")

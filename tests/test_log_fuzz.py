@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nearer.data import cells
 from nearer.data.clicks import read_clicks
 from nearer.data.imports import import_table, import_ubi, read_log
+from nearer.data.times import read_time
 from nearer.data.traffic import append_whole, read_traffic
 from nearer.errors import DataError
 
@@ -234,7 +235,7 @@ def test_traffic_logs_of_any_shape() -> None:
 @given(VALUES)
 @FUZZED
 def test_cells_say_what_they_cannot_read(value: Any) -> None:
-    for parse in (cells.text, cells.number, cells.yes_or_no, cells.moment):
+    for parse in (cells.text, cells.number, cells.yes_or_no, read_time):
         try:
             parse(value)
         except ValueError as error:
@@ -291,4 +292,4 @@ def test_cells_that_say_neither_are_refused(cell: Any) -> None:
     ],
 )
 def test_one_moment_in_every_writing(value: Any) -> None:
-    assert cells.moment(value).isoformat() == "2026-11-20T10:00:00+00:00"
+    assert read_time(value).isoformat() == "2026-11-20T10:00:00+00:00"

@@ -292,7 +292,7 @@ def test_cells_that_say_no_are_no_clicks(tmp_path: Path) -> None:
         (HEADER + ROW + ROW.replace("12", "12 ms"), ":3: latency_ms: '12 ms' is not a number"),
         (HEADER + ROW + ROW.replace("d0,1,1", "d0,1.5,1"), ":3: rank: 1.5 is not a whole number"),
         ((HEADER + ROW).replace("bread", "caf\xe9").encode("latin1"), ":2: not UTF-8"),
-        ((HEADER + ROW).encode("utf-16"), ":1: not UTF-8"),
+        ((HEADER + ROW).replace("12", "12 ms").encode("utf-16"), ":2: latency_ms: '12 ms'"),
         (HEADER + ROW.replace("bread", '"toys ""r us') + ROW, ":2: not valid CSV"),
         (HEADER + ROW.replace("2026-11-20T10:00:00Z", "0001-01-01T00:00:00+05:00"), ":2: .*not a time"),
     ],

@@ -734,6 +734,8 @@ def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) 
         "fox": "the quick brown fox",
         "dog": "a lazy dog and a quick cat",
         "code": "error 0x80070005 in C:\\Windows: it's denied",
+        "han": "请更换净水器的滤芯",
+        "thai": "เปลี่ยนไส้กรองน้ำ",
     }
     rows = rows_of(dict.fromkeys(texts, 2), metadata=lambda doc_id: {"kind": doc_id})
     store.write(SPACE, replace(rows, texts=[texts[doc_id] for doc_id in rows.doc_ids]))
@@ -748,6 +750,8 @@ def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) 
         doc_id for doc_id, _ in store.text_search(SPACE, "quick", 3, filter={"kind": "FOX"})
     ] == ["fox"]
     assert [doc_id for doc_id, _ in store.text_search(SPACE, "what is 0x80070005?", 3)] == ["code"]
+    assert [doc_id for doc_id, _ in store.text_search(SPACE, "滤芯", 3)] == ["han"]
+    assert [doc_id for doc_id, _ in store.text_search(SPACE, "ไส้กรอง", 3)] == ["thai"]
     for odd in ("", "  ", "'\"", "& | ! ( ) : *", "it's", "a <-> b"):
         assert len(store.text_search(SPACE, odd, 3)) <= 3
     assert store.text_search(SPACE, "absent", 3) == store.text_search(SPACE, "fox", 0) == []

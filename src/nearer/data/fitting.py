@@ -10,6 +10,7 @@ import numpy as np
 from nearer.data import near
 from nearer.data.corpus import Corpus
 from nearer.errors import DataError
+from nearer.text import pieces
 from nearer.types import Finding, Judgments, Query
 
 _FOREIGN = 0.5  # from this share of unknown ids on, the judgments belong to other data
@@ -67,7 +68,7 @@ def notice_item_to_item(
     overlaps = []
     for query_id in both[:: max(1, len(both) // 100)]:
         asked, own = (
-            set(near.normalise(t).split())
+            set(pieces(near.normalise(t)))
             for t in (queries[query_id].text, corpus[corpus.position(query_id)].content)
         )
         overlaps.append(len(asked & own) / max(len(asked), 1))

@@ -286,11 +286,14 @@ def _index_columns(table: Any) -> None:
     from lancedb.index import FTS, BTree, LabelList
 
     there = {column for index in table.list_indices() for column in index.columns}
-    # no stemming, no stop words: right for every language, codes included
+    # no stemming, no stop words: right for every language, codes included; words by Unicode's rules,
+    # with a dictionary for scripts without blanks
     wanted = {
         "doc_id": BTree(),
         "terms": LabelList(),
-        "text": FTS(with_position=False, stem=False, remove_stop_words=False),
+        "text": FTS(
+            with_position=False, base_tokenizer="icu/split", stem=False, remove_stop_words=False
+        ),
     }
     for column in wanted.keys() - there:
         table.create_index(column, config=wanted[column])

@@ -206,7 +206,7 @@ def query_rewriter(name: str, root: Path) -> Rewriter:
     Raises what `retrieve.external` raises for a function that cannot be imported, and
     SearchSystemError, when called, for one that fails or does not answer with one text a query.
     """
-    function = import_from(name, root, "rewrite.function", "function")
+    function = import_from(name, root, "fix.rewriters", "function")
 
     def rewrite(queries: Sequence[Query]) -> list[Query]:
         try:

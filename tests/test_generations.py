@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from nearer.index.generations import Generations, Manifest
 from nearer.index.reader import Reader, open_active, rehearse
 from nearer.index.stores.base import Rows
 from nearer.index.stores.numpy_store import NumpyStore
+from nearer.index.stores.storable import require_document
 from nearer.index.sync import sync, watch
-from nearer.index.verify import canary_queries, verify
+from nearer.index.verify import _some_filters, canary_queries, verify
 from nearer.retrieve.fingerprint import Vectors
 from nearer.types import Document, Query, Split
 
@@ -373,6 +375,83 @@ def test_a_lossy_index_is_made_anew_once_or_refused(world: World, needs: int, st
     assert manifest.state == state
     assert store.made == 1
     assert failed(manifest) == (set() if state == "verified" else {"recall"})
+
+
+class _CountedName(str):
+    """A field name that counts how often names are compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        type(self).compared += 1
+        return str.__eq__(self, other)
+
+
+def test_choosing_filters_takes_time_in_proportion_to_the_fields() -> None:
+    names = [f"field {number}" for number in range(400)]
+    sample = [
+        Document(f"d{n}", "text", metadata={_CountedName(name): f"{n}" for name in names})
+        for n in range(5)
+    ]
+    _CountedName.compared = 0
+    chosen = _some_filters(sample)
+    assert chosen == [(name, "0") for name in names[:8]]
+    assert _CountedName.compared < 10 * 5 * len(names)
+
+
+def test_filters_are_of_different_fields_first() -> None:
+    sample = [
+        Document("a", "text", metadata={"kind": "x", "year": 1, "empty": "", "list": ["y"]}),
+        Document("b", "text", metadata={"kind": "z", "year": 1, "size": 3}),
+    ]
+    assert _some_filters(sample) == [("kind", "x"), ("year", 1), ("size", 3), ("kind", "z")]
+
+
+def test_verify_finds_metadata_that_came_back_changed_where_no_filter_asks_for_it(
+    world: World,
+) -> None:
+    generation = make(world)
+    changed = {"team": "t0", "nested": {"more": 1}}
+    rows_of(world, generation, ALL, lambda r: replace(r, metadata=[changed] * len(r)))
+    assert "sample" in failed(verify(world.generations, generation, world.corpus))
+
+
+@pytest.mark.parametrize("doc_id", ["id\0", "x" * 3_000])
+def test_a_document_that_cannot_be_stored_is_refused_by_id_before_anything_is_embedded(
+    world: World, doc_id: str
+) -> None:
+    encoder = Counting(world.encoder())
+    corpus = Corpus.from_documents([Document("good", "text"), Document(doc_id, "text")])
+    with pytest.raises(StoreError, match="cannot be stored: its id has") as refused:
+        build(world.generations, corpus, encoder, "today", today=True)
+    assert ascii(doc_id)[:50] in refused.value.what
+    assert encoder.texts == []
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        (Document("d", "half \ud83d"), "its text has half of a surrogate pair"),
+        (Document("d", "text", metadata={"a": {"b": "\ud83d"}}), "its metadata has half"),
+        (Document("d", "text", metadata={"a": datetime.now(UTC)}), "its metadata is no JSON"),
+    ],
+)
+def test_documents_that_no_part_can_hold_are_refused(document: Document, problem: str) -> None:
+    with pytest.raises(StoreError, match=f"document 'd' cannot be stored: {problem}"):
+        require_document(document, "data.corpus")
+
+
+def test_documents_made_in_python_are_cleaned_as_those_of_files_are() -> None:
+    corpus = Corpus.from_documents(
+        [Document("d\ud83d", "half \ud83d", "\ude00", {"a": "\ud83d", "n": float("nan")})]
+    )
+    assert corpus[0] == Document("d?", "half ?", "?", {"a": "?", "n": None})
+
+
+def test_texts_with_nul_characters_are_verified_as_they_are_stored(world: World) -> None:
+    world.write({"_id": f"d{n}", "text": f"page\0 {n} \x1a0000", "n": f"\0{n}"} for n in range(30))
+    assert set(world.texts(make(world))) == {f"d{n}" for n in range(30)}
 
 
 def test_canary_queries_are_asked(world: World) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from nearer.config import Index
 from nearer.errors import BusyError, FingerprintError, StoreError
-from nearer.index.stores import adopt, common, open_store
+from nearer.index.stores import adopt, common, open_store, storable
 from nearer.index.stores.base import Rows, Space, VectorStore
 from nearer.index.stores.lance import LanceStore
 from nearer.index.stores.numpy_store import NumpyStore
@@ -490,6 +490,70 @@ def test_ids_and_texts_of_any_kind_come_back(store: VectorStore) -> None:
     assert store.count(SPACE) == (0, 0)
 
 
+UNUSUAL = [
+    "a\0\0b",
+    "\x1a",
+    "\x1a0000 \x1anan \\u0000",
+    "half \ud83d, other half \ude00",
+    "line\r\nline\u2028\x0b\x1f",
+    "\ufeff \ufffe \uffff \U0010ffff",
+    " ",
+    "",
+]
+UNUSUAL_METADATA: Metadata = {
+    "texts": UNUSUAL,
+    "key \0 \x1a \ud83d": {"\0": "\0"},
+    "numbers": [float("inf"), float("-inf"), 1e308, 5e-324, 1e16, -1e23, 2**70, -0.0, 0.1],
+    "nan": float("nan"),
+    "marks": ["\x1anan", "\x1ainf", "\x1a1e+16"],
+    "none": [None, True, False, [], {}],
+}
+
+
+def test_every_text_and_all_metadata_come_back_as_they_were(store: VectorStore) -> None:
+    rows = rows_of({"a": len(UNUSUAL)}, metadata=lambda _: UNUSUAL_METADATA)
+    rows = replace(rows, texts=UNUSUAL)
+    store.create(SPACE)
+    store.write(SPACE, rows)
+    fetched = store.fetch(SPACE, ["a"])
+    texts = dict(zip(fetched.chunk_ids, fetched.texts, strict=True))
+    assert texts == dict(zip(rows.chunk_ids, UNUSUAL, strict=True))
+    assert all(storable.same_metadata(stored, UNUSUAL_METADATA) for stored in fetched.metadata)
+    for text in UNUSUAL[:4]:
+        assert [hit for hit, _ in store.search(SPACE, asked(1), 5, filter={"texts": text})[0]] == [
+            "a"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("given", "other"),
+    [
+        ({"a": "x\0"}, {"a": "x\ufffd"}),
+        ({"a": "\x1anan"}, {"a": float("nan")}),
+        ({"a": 1}, {"a": "1"}),
+        ({"a": [1]}, {"a": [1, 2]}),
+        ({"a": None}, {}),
+    ],
+)
+def test_metadata_that_came_back_changed_is_not_the_same(given: Metadata, other: Metadata) -> None:
+    assert storable.same_metadata(given, given)
+    assert not storable.same_metadata(given, other)
+
+
+@pytest.mark.parametrize("doc_id", ["id\0", "half \ud83d", "x" * 2_049, "京" * 700])
+def test_an_id_that_not_every_store_can_hold_is_refused_by_name(
+    store: VectorStore, doc_id: str
+) -> None:
+    store.create(SPACE)
+    with pytest.raises(StoreError, match="cannot be stored: its id") as refused:
+        store.write(SPACE, rows_of(["good", doc_id]))
+    assert ascii(doc_id)[:40] in refused.value.what
+    assert store.count(SPACE) == (0, 0)
+    longest = "x" * storable.LONGEST_ID
+    store.write(SPACE, rows_of([longest]))
+    assert store.fetch(SPACE, [longest]).doc_ids == [longest]
+
+
 # -- search --------------------------------------------------------------------------------------
 
 
@@ -734,6 +798,8 @@ def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) 
         "fox": "the quick brown fox",
         "dog": "a lazy dog and a quick cat",
         "code": "error 0x80070005 in C:\\Windows: it's denied",
+        "han": "请更换净水器的滤芯",
+        "thai": "เปลี่ยนไส้กรองน้ำ",
     }
     rows = rows_of(dict.fromkeys(texts, 2), metadata=lambda doc_id: {"kind": doc_id})
     store.write(SPACE, replace(rows, texts=[texts[doc_id] for doc_id in rows.doc_ids]))
@@ -748,6 +814,8 @@ def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) 
         doc_id for doc_id, _ in store.text_search(SPACE, "quick", 3, filter={"kind": "FOX"})
     ] == ["fox"]
     assert [doc_id for doc_id, _ in store.text_search(SPACE, "what is 0x80070005?", 3)] == ["code"]
+    assert [doc_id for doc_id, _ in store.text_search(SPACE, "滤芯", 3)] == ["han"]
+    assert [doc_id for doc_id, _ in store.text_search(SPACE, "ไส้กรอง", 3)] == ["thai"]
     for odd in ("", "  ", "'\"", "& | ! ( ) : *", "it's", "a <-> b"):
         assert len(store.text_search(SPACE, odd, 3)) <= 3
     assert store.text_search(SPACE, "absent", 3) == store.text_search(SPACE, "fox", 0) == []
@@ -983,6 +1051,23 @@ def test_a_dropped_generation_can_be_made_anew_by_another_model(
     with pytest.raises(FingerprintError, match="weights"):
         other.search(SPACE, asked(1), 1)
     assert other.count(tuned) == (0, 0)
+
+
+def test_lancedb_writes_nothing_of_its_own_to_the_terminal(tmp_path: Path) -> None:
+    code = (
+        "import sys; from nearer.index.stores.lance import LanceStore; "
+        "store = LanceStore(sys.argv[1]); store.activate('a'); store.activate('b'); "
+        "print(store.active())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "LANCEDB_LOG"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert (done.stdout, done.stderr) == ("b\n", "")
 
 
 def test_the_pointer_moves_and_is_seen_by_other_handles(full: VectorStore, reopen: Open) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,9 @@ from nearer.cli_shared import (
     open_workspace,
 )
 
+if TYPE_CHECKING:
+    from nearer.tables import Grid
+
 app = typer.Typer(
     help="Re-embed, verify, cut over, roll back: generations of vectors that never mix.",
     no_args_is_help=True,
@@ -40,7 +43,8 @@ Who = Annotated[
         "--as", metavar="NAME", help="Who does this, for the history (default: the user)."
     ),
 ]
-Told = tuple[Any, str]
+#: What a command gives back: the value that `--json` prints, and the lines or the table for people.
+Told = tuple[Any, "str | Grid"]
 
 
 # fmt: off
@@ -77,7 +81,7 @@ def _wrapped(function: Callable[..., Told | Iterable[Told]]) -> Callable[..., No
                 if as_json:
                     emit(value)
                 else:
-                    show.out.print(text, markup=False)
+                    show.tell(text)
                 if isinstance(value, dict) and value.get("passed") is False:
                     raise typer.Exit(2)
 
@@ -256,11 +260,18 @@ def list_(generations: Any) -> Told:
         for one in generations.manifests()
     ]
     rows = [{"documents": 0, **row} for row in rows]
-    lines = [
-        f"  {row['id']:<16}{row['state']:<10}{row['documents']:>12,} documents  {row['model']}"
-        for row in rows
-    ]
-    return {"generations": rows}, "\n".join(lines) or "  there is none yet\n  → nearer index build"
+    if not rows:
+        return {"generations": rows}, "  there is none yet\n  → nearer index build"
+    return {"generations": rows}, _listed(rows)
+
+
+def _listed(rows: list[dict[str, Any]]) -> Grid:
+    from nearer.tables import Grid
+
+    grid = Grid("generation", "state", "documents", "model")
+    for row in rows:
+        grid.add(row["id"], row["state"], f"{row['documents']:,}", row["model"])
+    return grid
 
 
 @_command
@@ -276,7 +287,9 @@ def show(generations: Any, generation: Id) -> Told:
     ]
     import json
 
-    return values, json.dumps(values, ensure_ascii=False, indent=2)
+    from nearer.tables import Verbatim
+
+    return values, Verbatim(json.dumps(values, ensure_ascii=False, indent=2))
 
 
 def _moved(pointer: Any) -> Told:

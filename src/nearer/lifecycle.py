@@ -63,6 +63,7 @@ STAGES: tuple[Stage, ...] = (
         "How well does today's search do, and for whom?",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
+        version=2,
     ),
     Stage(
         "diagnose",

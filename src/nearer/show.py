@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Task as RichTask
-from rich.table import Table
 from rich.text import Text
 
 from nearer.errors import NearerError
 from nearer.files import read_json
+from nearer.tables import Grid, PlainConsole, Verbatim
 
 if TYPE_CHECKING:
     from nearer.lifecycle import Stage
@@ -33,8 +32,9 @@ _COLOURS = {
     "inconclusive": "yellow",
 }
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+# Texts of users are shown as they are: neither [markup] nor :emoji: means anything in them.
+out = PlainConsole(highlight=False, markup=False, emoji=False)
+err = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 class _Rate(ProgressColumn):
@@ -61,7 +61,7 @@ class Terminal:
         )
 
     def __enter__(self) -> Terminal:
-        if not self._quiet and err.is_terminal:
+        if not self._quiet and err.draws:
             self._progress.start()
         return self
 
@@ -109,7 +109,7 @@ class _Bar:
             )  # what came before the first unit says nothing about the rest
         self._done = done
         self._progress.update(self._id, completed=done)
-        if not self._quiet and not err.is_terminal and now - self._told >= _EVERY and done:
+        if not self._quiet and not err.draws and now - self._told >= _EVERY and done:
             self._told = now
             left = (now - self._began) * (self._total - done) / max(done - self._began_at, 1)
             err.print(
@@ -194,10 +194,10 @@ def _tell_check(summary: Mapping[str, Any], workspace: Workspace) -> None:
 def _tell_evaluate(summary: Mapping[str, Any], workspace: Workspace) -> None:
     evaluation = read_json(workspace.run_dir / "evaluate" / "summary.json")
     names = list(evaluation["measures"])
-    table = _table("system", *names)
+    table = _grid("system", *names)
     for row in evaluation["systems"]:
         label = f"{row['name']} (today)" if row["name"] == summary.get("today") else row["name"]
-        table.add_row(label, *(f"{row['measures'][name]['mean']:.3f}" for name in names))
+        table.add(label, *(f"{row['measures'][name]['mean']:.3f}" for name in names))
     out.print(f"  {evaluation['n_queries']:,} {evaluation['split']} queries")
     out.print(table)
 
@@ -209,10 +209,10 @@ def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
         f" ({diagnosis['n_failures']:,} documents missed)"
     )
     ceiling = diagnosis["fine_tuning_ceiling"]
-    table = _table("cause", "missed", f"{ceiling['measure']} then", "what repairs it")
+    table = _grid("cause", "missed", f"{ceiling['measure']} then", "what repairs it")
     for step in diagnosis["steps"]:
         style = "bold" if step["cause"] == "semantic" else None
-        table.add_row(
+        table.add(
             step["cause"],
             f"{step['failures']:,}",
             f"{step['measure']:.3f}",
@@ -240,16 +240,16 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
         out.print(f"  nothing tried: {summary['skipped']}")
         return
     ladder = read_json(workspace.run_dir / "fix" / "summary.json")
-    table = _table("rung", "kept", f"{ladder['measure']}", "gain (interval)", "repaired", "broken")
-    table.add_row("today", "", f"{ladder['today']:.3f}", "", "", "")
+    table = _grid("rung", "kept", f"{ladder['measure']}", "gain (interval)", "repaired", "broken")
+    table.add("today", "", f"{ladder['today']:.3f}", "", "", "")
     for rung in ladder["rungs"]:
         if rung["delta"] is None:
-            table.add_row(rung["fix"], "–", "", rung["label"], "", "", style="dim")
+            table.add(rung["fix"], "–", "", "", "", "", style="dim")
             continue
         low, high = rung["delta"]["ci"]
         gain = f"{rung['delta']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
         cells = [f"{rung['measure']:.3f}", gain, str(rung["repaired"]), str(rung["broken"])]
-        table.add_row(
+        table.add(
             rung["fix"],
             "yes" if rung["kept"] else "no",
             *cells,
@@ -258,10 +258,8 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
     out.print(f"  {ladder['n_queries']:,} dev queries; a rung stays when its gain is real")
     out.print(table)
     for rung in ladder["rungs"]:
-        if rung["delta"]:
-            out.print(
-                Text(f"    · {rung['fix']}: {rung['label']}", style="" if rung["kept"] else "dim")
-            )
+        style = "" if rung["kept"] else "dim"
+        out.print(Text(f"    · {rung['fix']}: {rung['label']}", style=style))
     repaired = [
         sum(pair[place] for pair in ladder["failures_repaired"].values()) for place in (0, 1)
     ]
@@ -286,13 +284,13 @@ def say_story(story: Mapping[str, Any]) -> None:
     out.print(Text(f"  today: {rank}; {cause}", style="yellow" if story["fails"] else "green"))
     if story["evidence"] and story["fails"]:
         out.print(f"  {story['evidence']}")
-    table = _table("probe", "rank", "found", "each way")
+    table = _grid("probe", "rank", "found", "each way")
     for name, probe in story["probes"].items():
         rank = f"≥ {probe['rank']}" if probe.get("at_least") else str(probe["rank"] or "–")
         ways = ", ".join(
             f"{way} {place or '–'}" for way, place in probe.get("variants", {}).items()
         ) or probe.get("skipped", "")
-        table.add_row(
+        table.add(
             name,
             rank,
             "yes" if probe["found"] else "no",
@@ -300,15 +298,16 @@ def say_story(story: Mapping[str, Any]) -> None:
             style=None if probe["found"] else "dim",
         )
     out.print(table)
-    results = _table("rank", "score", "document", "")
+    results = _grid("rank", "score", "document", "relevant", "title")
     for row in story["around"]:
         mark = "✓" if row["relevant"] else ""
         style = "bold green" if row["id"] == story["doc_id"] else None
-        results.add_row(
+        results.add(
             str(row["rank"]),
             f"{row['score']:.3f}",
-            Text(f"{row['id']}  {row['title']}"),
+            row["id"],
             mark,
+            row["title"],
             style=style,
         )
     out.print(results)
@@ -348,7 +347,7 @@ def _tell_decide(summary: Mapping[str, Any], workspace: Workspace) -> None:
         if name in decision["candidates"][0]["measures"]
     ]
     names = list(dict.fromkeys([decision["primary"], *names]))
-    table = _table("system", f"{names[0]} (interval)", *names[1:], "p50 ms")
+    table = _grid("system", f"{names[0]} (interval)", *names[1:], "p50 ms")
     for row in decision["candidates"]:
         measures = row["measures"]
         low, high = measures[names[0]]["ci"]
@@ -358,7 +357,7 @@ def _tell_decide(summary: Mapping[str, Any], workspace: Workspace) -> None:
             f"{measures[names[0]]['mean']:.3f} ({low:.3f}–{high:.3f})",
             *(f"{measures[name]['mean']:.3f}" for name in names[1:]),
         ]
-        table.add_row(
+        table.add(
             label, *cells, latency, style="bold" if row["name"] == decision["recommended"] else None
         )
     colour = _COLOURS.get(decision["verdict"], "white")
@@ -394,7 +393,7 @@ _TELLERS = {
 
 
 def say_status(rows: Sequence[Mapping[str, Any]]) -> None:
-    table = _table("stage", "state", "finished", "took", "question")
+    table = _grid("stage", "state", "finished", "took", "question")
     colours = {
         "fresh": "green",
         "stale": "yellow",
@@ -404,7 +403,7 @@ def say_status(rows: Sequence[Mapping[str, Any]]) -> None:
     }
     for row in rows:
         took = duration(row["seconds"]) if row["seconds"] is not None else ""
-        table.add_row(
+        table.add(
             row["stage"],
             Text(row["state"], style=colours[row["state"]]),
             row["finished"] or "",
@@ -437,7 +436,7 @@ def say_monitor(report: Report) -> None:
     for alert in report.alerts:
         _say_alert(alert)
     rows = {row.name: row for row in report.series if row.slice == "all"}
-    shown = _table("condition", "value (interval)", "moved", "counts from", "p")
+    shown = _grid("condition", "value (interval)", "moved", "counts from", "p")
     for name, found in report.conditions.items():
         row = rows[name]
         interval = (
@@ -452,7 +451,7 @@ def say_monitor(report: Report) -> None:
             f"{found['threshold']:.3f}",
             p,
         ]
-        shown.add_row(name.replace("_", " "), *cells, style="red" if found["fires"] else None)
+        shown.add(name.replace("_", " "), *cells, style="red" if found["fires"] else None)
     out.print(shown)
     for why in dict.fromkeys(report.skipped.values()):
         names = ", ".join(
@@ -481,12 +480,16 @@ def _say_alert(alert: Mapping[str, Any]) -> None:
     out.print(Text(f"    → {alert['do']}", style="cyan"))
 
 
-_WRAPPED = ("question", "what repairs it", "each way", "document")
+_PROSE = ("question", "what repairs it", "each way", "title")
 
 
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, padding=(0, 0, 0, 2), header_style="dim")
-    table.add_column(first, no_wrap=True)
-    for other in others:
-        table.add_column(other, no_wrap=other not in _WRAPPED)
-    return table
+def _grid(*columns: str) -> Grid:
+    return Grid(*columns, prose=_PROSE)
+
+
+def tell(answer: str | Grid) -> None:
+    """What a command says to people: lines, or a table."""
+    if isinstance(answer, Verbatim):
+        out.print(answer, soft_wrap=True)
+    else:
+        out.print(answer)

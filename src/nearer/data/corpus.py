@@ -8,6 +8,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +73,16 @@ class Corpus:
 
     @classmethod
     def from_documents(cls, documents: Iterable[Document]) -> Corpus:
-        """A corpus of documents made in Python.  Raises DataError for duplicate ids."""
+        """A corpus of documents made in Python.  Raises DataError for duplicate ids.
+
+        As in files, half of a surrogate pair is replaced.
+        """
         source = Path("from_documents")
-        return cls._spooled(
-            ((one, Row(source, number, {})) for number, one in enumerate(documents, start=1)),
-            source,
+        rows = (
+            (_encodable(one), Row(source, number, {}))
+            for number, one in enumerate(documents, start=1)
         )
+        return cls._spooled(rows, source)
 
     @classmethod
     def _spooled(cls, rows: Iterable[tuple[Document, Row]], source: Path) -> Corpus:
@@ -138,3 +143,13 @@ class Corpus:
             self[int(position)].content
             for position in (range(len(self)) if positions is None else positions)
         )
+
+
+def _encodable(document: Document) -> Document:
+    """The document with texts that UTF-8 can hold, as the readers of files make them."""
+    return replace(
+        document,
+        id=fields.plain(document.id),
+        title=fields.plain(document.title),
+        text=fields.plain(document.text),
+    )

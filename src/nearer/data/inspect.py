@@ -13,6 +13,7 @@ import numpy as np
 from nearer.config import Columns, Data
 from nearer.data import fields, load, records, sources, trec
 from nearer.data.pairs import layout
+from nearer.text import count_words
 
 _LOOK = 2000  # documents and queries whose lengths and fields are looked at
 
@@ -161,7 +162,7 @@ def inspect(data: Data, root: Path, model_name: str | None = None) -> Inspection
 
 
 def _lengths(texts: Sequence[str]) -> dict[str, float]:
-    median, p95 = np.percentile([len(text.split()) for text in texts] or [0], (50, 95))
+    median, p95 = np.percentile([count_words(text) for text in texts] or [0], (50, 95))
     return {"median": float(median), "p95": float(p95)}
 
 

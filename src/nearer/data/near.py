@@ -1,8 +1,9 @@
 """Near-duplicate texts: MinHash and LSH for candidates, exact Jaccard similarity for the verdict.
 
 Texts are compared after `normalise`.  A text of three or more words is the set of its word
-3-grams; a shorter one is the set of its words taken as one piece, so that short texts match only
-when they use the same words.
+3-grams, where each character is a word in scripts without blanks (see `nearer.text`); a shorter one
+is the set of its words taken as one piece, so that short texts match only when they use the same
+words.
 """
 
 from __future__ import annotations
@@ -10,31 +11,31 @@ from __future__ import annotations
 import array
 import hashlib
 import itertools
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 from nearer import progress
+from nearer.text import fold, pieces
 
 Shingles = NDArray[np.uint64]  # sorted, distinct
 _PERMUTATIONS = 128
 _BATCH = 1024
 _VOCABULARY = 1_000_000
 #: Sentence punctuation only: `+ # < > - /` tell C++ from C# and one command from another.
-_SEPARATORS = re.compile(r"[\s.,;:!?\"'“”‘’„«»()\[\]{}…–—]+")
+_SEPARATORS = regex.compile(r"[\s…–—\"'\p{Terminal_Punctuation}\p{Ps}\p{Pe}\p{Pi}\p{Pf}]+")
 
 
 def normalise(text: str) -> str:
-    """A text without case, width variants (NFKC), sentence punctuation and extra spaces.
+    """A folded text without sentence punctuation, of any script, and extra spaces.
 
     A text of nothing but punctuation stays as it is, so that `?` and `!` differ.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = fold(text)
     return " ".join(_SEPARATORS.sub(" ", folded).split()) or folded.strip()
 
 
@@ -53,11 +54,12 @@ class Shingler:
 
     def __call__(self, normal: str) -> Shingles:
         """Distinct shingles of a normalised text, sorted uint64; empty for an empty text."""
-        words = normal.split()
+        words = pieces(normal)
+        if not words:
+            return np.array([], dtype=np.uint64)
         if len(words) < 3:
-            return np.array(
-                [digest(" ".join(sorted(set(words))))] if words else [], dtype=np.uint64
-            )
+            # between blanks: two characters in another order are another word
+            return np.array([digest(" ".join(sorted(set(normal.split()))))], dtype=np.uint64)
         known = self._words
         if len(known) > _VOCABULARY:
             known.clear()

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from nearer.data import records
 from nearer.data.records import Row
 from nearer.data.sources import bad
+from nearer.text import count_words
 from nearer.types import Example
 
 QUERY = ("anchor", "query", "question", "sentence1", "text1")
@@ -79,8 +80,8 @@ def read_training(path: Path) -> list[Example]:
         found.extend(_examples(row, parts))
     if parts is None or not found:
         raise bad("the file holds no training examples", path, "correct data.training")
-    queries = median(len((one.query or "").split()) for one in found[:_SAMPLE])
-    positives = median(len(one.positive.split()) for one in found[:_SAMPLE])
+    queries = median(count_words(one.query or "") for one in found[:_SAMPLE])
+    positives = median(count_words(one.positive) for one in found[:_SAMPLE])
     if parts.query.lower() in _ASYMMETRIC and queries >= 20 and queries > 3 * positives:
         what = f"look swapped: the median {parts.query} has {queries:g} words, the {parts.positive} {positives:g}"
         mend = f"swap the two names; if it is meant so, call them anchor and {parts.positive}"

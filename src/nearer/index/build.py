@@ -27,6 +27,7 @@ from nearer.files import value_hash
 from nearer.index.generations import Generations, for_chunks
 from nearer.index.manifest import Manifest
 from nearer.index.parts import COLUMNS, make_part, read_part, read_rows, write_part
+from nearer.index.stores.storable import require_document
 from nearer.retrieve.compress import Compression
 from nearer.retrieve.costs import embedding_cost
 from nearer.retrieve.encoder import Encoder, SentenceEncoder
@@ -266,6 +267,7 @@ class Survey:
             if (known := self._hashes[position].decode()) == digest:
                 self.unloaded.setdefault(int(self._parts[position]), []).append(document.id)
                 continue
+            require_document(document, "data.corpus")
             number = self.next_round if known else self._new_round
             waiting.setdefault(number, []).append((position, document, digest))
             if len(waiting[number]) == self._size:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from nearer.index.generations import Generation, Generations, for_chunks
 from nearer.index.manifest import READY, Manifest
 from nearer.index.stores.base import Rows
 from nearer.index.stores.common import clauses, fit, spec, terms
+from nearer.index.stores.storable import same_metadata
 from nearer.retrieve.compress import decode_rows, encode_rows
 from nearer.retrieve.encoder import Encoder
 from nearer.retrieve.fingerprint import Vectors
@@ -162,7 +165,7 @@ def _sample(
     cut = cutter(manifest.chunker, opened.encoder, generations.root)
     texts = {f"{one.id}#{number}": text for one in sample for number, text in enumerate(cut(one))}
     rows = opened.store.fetch(space, [one.id for one in sample])
-    kept = dict(zip(rows.chunk_ids, rows.texts, strict=True))
+    intact = _as_given(rows, texts, sample)
     again = Vectors(opened.encoder.encode(list(texts.values()), "document"), space.fingerprint)
     similarity = space.fingerprint.similarity
     exact = decode_rows(
@@ -183,8 +186,19 @@ def _sample(
     found = f"{len(texts)} chunks embedded again: smallest cosine {worst:.5f} (at least {MIN_COSINE[manifest.dtype]} is asked for)"
     report.add(
         "sample",
-        kept == texts and worst >= MIN_COSINE[manifest.dtype],
-        found if kept == texts else "other chunks are stored",
+        intact and worst >= MIN_COSINE[manifest.dtype],
+        found if intact else "other chunks or metadata are stored",
+    )
+
+
+def _as_given(rows: Rows, texts: dict[str, str], sample: Sequence[Document]) -> bool:
+    """Whether the store gives back the chunks and the metadata that the corpus has."""
+    if dict(zip(rows.chunk_ids, rows.texts, strict=True)) != texts:
+        return False
+    given = {document.id: document.metadata for document in sample}
+    return all(
+        same_metadata(stored, given[doc_id])
+        for doc_id, stored in zip(rows.doc_ids, rows.metadata, strict=True)
     )
 
 
@@ -254,16 +268,19 @@ def _recall(found: list[list[Hit]], truth: list[list[Hit]]) -> float:
 
 def _some_filters(sample: Sequence[Document]) -> list[tuple[str, Any]]:
     """A few fields with values that documents have, different fields first."""
-    pairs = {
-        (name, value): None
+    pairs = dict.fromkeys(
+        (name, value)
         for one in sample
         for name, value in one.metadata.items()
         if isinstance(value, str | int) and value != ""
-    }
-    return sorted(
-        pairs,
-        key=lambda pair: [name for name, _ in pairs][: list(pairs).index(pair)].count(pair[0]),
-    )[:_FILTERS]
+    )
+    seen: Counter[str] = Counter()
+    numbered = []
+    for pair in pairs:
+        numbered.append((seen[pair[0]], pair))
+        seen[pair[0]] += 1
+    first = heapq.nsmallest(_FILTERS, numbered, key=lambda each: each[0])
+    return [pair for _, pair in first]
 
 
 def _filters(

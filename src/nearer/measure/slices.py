@@ -15,6 +15,7 @@ import numpy as np
 
 from nearer.measure.metrics import Scores
 from nearer.measure.significance import RESAMPLES, compare, holm, mean_interval
+from nearer.text import count_words, folded_words
 from nearer.types import Judgments, Query
 
 #: every automatic slice, in the order of tables; tags come first as `tag:NAME`
@@ -35,10 +36,9 @@ DESCRIPTIONS: Mapping[str, str] = {
 RARE = 3
 _SHORT, _MEDIUM = 3, 12  # words; web queries average about 3, verbose ones start at about 12
 
-_WORD = re.compile(r"\w+")
 # The function words of Lucene's list, and the question words, which carry no topic either.
 STOP_WORDS = frozenset(
-    _WORD.findall(
+    folded_words(
         "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will with "
         "what who whom whose when where which why how do does did can could should would has have had i you we he she its my your our from "
         "am been being were about"
@@ -94,8 +94,8 @@ class SliceEvidence:
 
 
 def terms(text: str) -> list[str]:
-    """Casefolded runs of Unicode word characters, in order, English stop words dropped."""
-    return [word for word in _WORD.findall(text.casefold()) if word not in STOP_WORDS]
+    """The words of a text as `nearer.text` searches them, in order, English stop words dropped."""
+    return [word for word in folded_words(text) if word not in STOP_WORDS]
 
 
 def find_identifiers(text: str) -> list[str]:
@@ -203,7 +203,7 @@ def _large_enough(
 
 
 def _form(text: str) -> list[str]:
-    words = len(text.split())
+    words = count_words(text)
     names = [
         "short query" if words <= _SHORT else "medium query" if words <= _MEDIUM else "long query"
     ]

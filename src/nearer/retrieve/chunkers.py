@@ -23,6 +23,7 @@ from nearer import progress
 from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError
 from nearer.retrieve.external import import_from
+from nearer.text import tokens
 from nearer.types import Document
 
 Span = tuple[int, int]
@@ -41,9 +42,6 @@ _SPEC = re.compile(
 )
 _OWN = re.compile(r"(?!(?:document|tokens|sentences|recursive|semchunk|chonkie):)[\w.]+:[^\W\d]\w*")
 _NEAR = 8  # tokens that a window gives up to end at a space
-
-_WIDE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # written without spaces
-_WORD = re.compile(rf"[{_WIDE}]|[^\W{_WIDE}]+|[^\w\s]")
 
 # A place to cut is where the next text begins: patterns take the space before it.
 _HEADING = re.compile(r"^#{1,6}[^\S\n].*\s*", re.MULTILINE)
@@ -83,8 +81,8 @@ class Chunker(Protocol):
 
 
 def word_spans(text: str) -> list[Span]:
-    """Words, punctuation marks and CJK characters: tokens where no model says what a token is."""
-    return [match.span() for match in _WORD.finditer(text)]
+    """Words and punctuation marks, characters of scripts without blanks: tokens where no model says what a token is."""
+    return list(tokens(text))
 
 
 def make_chunker(spec: str, spans: TokenSpans, root: Path | None = None) -> Chunker:

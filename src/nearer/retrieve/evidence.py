@@ -16,6 +16,7 @@ from nearer.retrieve.chunkers import Chunked
 from nearer.retrieve.filters import mismatch
 from nearer.retrieve.probes import Pair, Prober
 from nearer.retrieve.systems import Systems, document_frequencies
+from nearer.text import count_words, fold, pieces
 from nearer.types import Document, Query, Split
 
 _COMMON = 0.01  # share of the documents from which a term is no longer rare
@@ -103,7 +104,7 @@ class Evidence:
             overlap=len(asked & has) / len(asked) if asked else 0.0,
             fragments=self._fragments(query, document),
             distractors=sum(_overlap(self._words(d), has) >= _ALIKE for d in above),
-            words=(len(query.text.split()), len(document.content.split())),
+            words=(count_words(query.text), count_words(document.content)),
         )
 
     # -- one fact each -----------------------------------------------------------------------------
@@ -134,10 +135,8 @@ class Evidence:
                     f"metadata absent: the filter asks {name} = {wanted!r}, the document has none"
                 )
             known = self._systems.fields.selectivity({name: found}) * len(self._corpus) > 1
-            says = (
-                str(wanted).casefold() in document.content.casefold()
-                and str(found).casefold() not in document.content.casefold()
-            )
+            content = fold(document.content)
+            says = fold(str(wanted)) in content and fold(str(found)) not in content
             kind = "metadata wrong" if says or not known else "filter as asked"
             return f"{kind}: the filter asks {name} = {wanted!r}, the document has {found!r}"
         return ""
@@ -145,8 +144,8 @@ class Evidence:
     def _identifiers(self, query: Query, document: Document) -> tuple[tuple[str, ...], float]:
         """Codes, names and rare terms of the query that stand in the document; the share of its terms that codes and names make up."""
         rare = max(RARE, int(_COMMON * len(self._corpus)))
-        text, has, asked = document.content.casefold(), self._words(document.id), terms(query.text)
-        named = [one for one in find_identifiers(query.text) if one.casefold() in text]
+        text, has, asked = fold(document.content), self._words(document.id), terms(query.text)
+        named = [one for one in find_identifiers(query.text) if fold(one) in text]
         named = [
             one
             for one in named
@@ -163,7 +162,7 @@ class Evidence:
             dict.fromkeys(
                 [
                     *named,
-                    *(term for term in single if not any(term in one.casefold() for one in named)),
+                    *(term for term in single if not any(term in fold(one) for one in named)),
                 ]
             )
         ), share
@@ -227,17 +226,20 @@ class Evidence:
         """Acronyms and terms of the query that the tokenizer breaks up and the document does not have."""
         if self._prober.today.system == "bm25":
             return ()
-        spans, found, offset = self._systems.encoder.token_spans(query.text), [], 0
-        for word in query.text.split():
+        spans = self._systems.encoder.token_spans(query.text)
+        known = self._words(document.id)
+        found: list[str] = []
+        offset = 0
+        for word in pieces(query.text):
             offset = query.text.index(word, offset)
-            pieces = sum(start >= offset and end <= offset + len(word) for start, end in spans)
+            stop = offset + len(word)
+            n_tokens = sum(start >= offset and end <= stop for start, end in spans)
             bare = word.strip(".,;:!?()[]\"'")
-            acronym = bare.isupper() and 2 <= len(bare) <= 6 and bare.isalpha() and pieces >= 2
-            if (acronym or (bare.isalpha() and pieces >= 3)) and bare.casefold() not in self._words(
-                document.id
-            ):
+            acronym = bare.isupper() and 2 <= len(bare) <= 6 and n_tokens >= 2
+            term = len(bare) > 1 and n_tokens >= 3
+            if bare.isalpha() and (acronym or term) and fold(bare) not in known:
                 found.append(bare)
-            offset += len(word)
+            offset = stop
         return tuple(dict.fromkeys(found))
 
     def _above(self, query: Query, document: Document) -> list[str]:

@@ -20,7 +20,6 @@ import array
 import json
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from nearer.data.corpus import Corpus
 from nearer.data.fields import plain
 from nearer.data.near import digest
 from nearer.data.times import read_time
+from nearer.text import fold, words
 from nearer.types import Document, Metadata
 
 SAMPLE = 5_000  # documents read to learn which values are named
@@ -45,7 +45,6 @@ LARGEST, LONGEST = (
 SHOW = 1
 TAG_GAIN = 3.0  # how many times more often elements must repeat than the comma-separated strings they make up
 
-_WORD = re.compile(r"[\w+#]+")  # C, C++ and C# are three words
 _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d([T ].*)?)?", re.ASCII)
 _VERSION = re.compile(r"v?(\d{1,4})(?:\.(\d{1,4}))?(?:\.(\d{1,4}))?", re.ASCII)
@@ -53,11 +52,6 @@ _CHANGE = re.compile(r"updat|modif|chang", re.IGNORECASE)
 _TIME_NAME = re.compile(
     r"date|time|epoch|stamp|modif|chang|creat|publish|releas|issued|_at$", re.IGNORECASE
 )
-
-
-def words(text: str) -> list[str]:
-    """Runs of Unicode letters, digits, `_`, `+` and `#`."""
-    return _WORD.findall(unicodedata.normalize("NFC", text))
 
 
 class Phrases:
@@ -69,13 +63,13 @@ class Phrases:
         self._longest: Counter[str] = Counter()  # by first word
         for phrase, cased in phrases:
             written = words(phrase)
-            key = tuple(map(str.casefold, written))
+            key = tuple(map(fold, written))
             self._table.setdefault(key, []).append((phrase, written if cased else None))
             self._longest |= Counter({key[0]: len(key)}) if key else {}
 
     def find(self, written: Sequence[str]) -> list[str]:
         """The phrases in the `words` of a text, in its order, each as it was given."""
-        folded = [word.casefold() for word in written]
+        folded = [fold(word) for word in written]
         found: list[str] = []
         end = 0
         for start, word in enumerate(folded):
@@ -341,7 +335,7 @@ def _phrases(field: Field) -> dict[str, Any]:
         if field.kind == "date" and not math.isnan(year):
             phrase = str(int(year))
         else:
-            phrase = " ".join(words(text)).casefold() if len(text) > 2 else text
+            phrase = fold(" ".join(words(text))) if len(text) > 2 else text
         found.setdefault(phrase, []).append(value)
     return {phrase: values if len(values) > 1 else values[0] for phrase, values in found.items()}
 

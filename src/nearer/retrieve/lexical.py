@@ -18,6 +18,7 @@ from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError, DataError
 from nearer.retrieve import ranking
 from nearer.retrieve.ranking import Eligible, Order
+from nearer.text import WORD_RULES, fold, search_terms
 from nearer.types import Query, Run
 
 _SETTINGS = "nearer.json"
@@ -26,7 +27,7 @@ _CHUNK = 500  # documents between two signs of progress
 
 
 class BM25:
-    """Retriever by exact words: Lucene's BM25 (k1 1.5, b .75) of title and text, words of two characters or more.
+    """Retriever by exact words: Lucene's BM25 (k1 1.5, b .75) of title and text, words as `nearer.text` has them.
 
     The corpus is read once, a document at a time; only word numbers and document ids stay in
     memory.  `stemmer` is a Snowball language, `stopwords` a language that bm25s knows; None is none.
@@ -153,6 +154,7 @@ class BM25:
             "stemmer": stemmer,
             "stopwords": stopwords,
             "part": part,
+            "words": WORD_RULES,
         }
         self._eligible: Eligible | None = None
 
@@ -216,10 +218,13 @@ def _tokenizer(stemmer: str | None, stopwords: str | None) -> Any:
                 next_step=f"use one of {', '.join(Stemmer.algorithms())}, or null",
             ) from None
     try:
-        return Tokenizer(stopwords=stopwords, stemmer=stem)
+        tokenizer = Tokenizer(lower=False, splitter=search_terms, stopwords=stopwords, stemmer=stem)
     except ValueError:
         raise ConfigError(
             f"no stop words for {stopwords!r}",
             where="search.stopwords",
             next_step="use english, another language, or null",
         ) from None
+    if tokenizer.stopwords is not None:
+        tokenizer.stopwords = [fold(word) for word in tokenizer.stopwords]
+    return tokenizer

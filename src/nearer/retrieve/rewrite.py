@@ -14,7 +14,8 @@ from nearer.errors import DataError, SearchSystemError
 from nearer.files import read_json, value_hash
 from nearer.measure.slices import STOP_WORDS
 from nearer.retrieve.external import import_from
-from nearer.retrieve.filters import Phrases, words
+from nearer.retrieve.filters import Phrases
+from nearer.text import fold, pieces, words
 from nearer.types import Query
 
 Synonyms = Mapping[str, Sequence[str]]
@@ -42,7 +43,7 @@ def mine_acronyms(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     )  # form without case, hyphens and plural → as written
     for text in texts:
         defined = {
-            (short, " ".join(words(long)).casefold().removesuffix("s")): long
+            (short, fold(" ".join(words(long))).removesuffix("s")): long
             for short, long in _definitions(text)
         }
         for (short, folded), long in defined.items():
@@ -55,7 +56,7 @@ def mine_acronyms(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
             f
             for f in ranked
             if forms[f] >= MIN_SHARE * forms.total()
-            and (forms[f] > 1 or short.casefold() in _initials(f))
+            and (forms[f] > 1 or fold(short) in _initials(f))
         ]
         if kept:
             found[short] = tuple(max(sorted(spelled[f]), key=spelled[f].__getitem__) for f in kept)
@@ -64,14 +65,15 @@ def mine_acronyms(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def _definitions(text: str) -> Iterator[tuple[str, str]]:
     for match in _BRACKET.finditer(text):
-        before = _BREAK.split(text[max(0, match.start() - 200) : match.start()])[-1].split()
+        clause = _BREAK.split(text[max(0, match.start() - 200) : match.start()])[-1]
+        before = pieces(clause)
         inside = re.split(r"[,;]", match[1])[0].strip()
         if _is_acronym(inside):
             short = _singular(inside)
             long = _long_form(short, before[-min(len(short) + 5, 2 * len(short)) :])
         elif before and _is_acronym(before[-1]):
-            short, long = before[-1], _long_form(before[-1], inside.split())
-            long = long if long == " ".join(inside.split()) else None
+            short, long = before[-1], _long_form(before[-1], pieces(inside))
+            long = long if long == " ".join(pieces(inside)) else None
         else:
             continue
         long = (long or "").strip("\"'“”‘’")
@@ -88,7 +90,7 @@ def _is_acronym(text: str) -> bool:
 def _long_form(short: str, before: Sequence[str]) -> str | None:
     """The fewest words at the end whose initials are `short`; else the end that holds its letters, found from right to left."""
     for start in reversed(range(len(before))):
-        if short.casefold() in _initials(text := " ".join(before[start:])):
+        if fold(short) in _initials(text := " ".join(before[start:])):
             return text
     text = " ".join(before)
     folded, at = text.lower(), len(text)
@@ -108,7 +110,7 @@ def _singular(acronym: str) -> str:
 
 def _initials(form: str) -> set[str]:
     """First letters of all its words, and of those that are no stop words."""
-    said = words(form.casefold())
+    said = words(fold(form))
     return {
         "".join(word[0] for word in said),
         "".join(word[0] for word in said if word not in STOP_WORDS),
@@ -204,7 +206,7 @@ def query_rewriter(name: str, root: Path) -> Rewriter:
     Raises what `retrieve.external` raises for a function that cannot be imported, and
     SearchSystemError, when called, for one that fails or does not answer with one text a query.
     """
-    function = import_from(name, root, "rewrite.function", "function")
+    function = import_from(name, root, "fix.rewriters", "function")
 
     def rewrite(queries: Sequence[Query]) -> list[Query]:
         try:

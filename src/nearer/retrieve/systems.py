@@ -40,6 +40,7 @@ from nearer.retrieve.ranking import Eligible
 from nearer.retrieve.rerank import CachedReranker, Reranker
 from nearer.retrieve.rewrite import Expander, Rewriter, mine_acronyms, query_rewriter, read_synonyms
 from nearer.retrieve.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
+from nearer.text import WORD_RULES
 from nearer.types import Judgments, Query, Run, Split
 
 LATE = "late:"  # before the name of a chunker: chunks are pooled out of the whole document's tokens
@@ -451,6 +452,7 @@ class Systems:
                 "stemmer": search.stemmer,
                 "stopwords": search.stopwords,
                 "part": part,
+                "words": WORD_RULES,
             }
         )
         folder = self.cache / "bm25" / key[:16]

@@ -31,7 +31,8 @@ from nearer.data.fitting import (
 from nearer.data.heldout import HeldOut
 from nearer.data.tokens import Tokens, load_tokens
 from nearer.measure.significance import smallest_difference
-from nearer.types import SPLITS, Finding, Judgments, Query, Split, is_blank
+from nearer.text import count_words
+from nearer.types import SPLITS, Finding, Judgments, Query, Split
 
 if TYPE_CHECKING:
     from nearer.workspace import StepContext
@@ -155,7 +156,7 @@ def _measure_texts(
     batch: list[str] = []
     with progress.task("measuring documents", len(corpus), "documents") as task:
         for position, text in enumerate(corpus.contents()):
-            words.append(0 if is_blank(text) else len(text.split()))
+            words.append(count_words(text))
             if tokens and position % stride == 0:
                 batch.append(text)
             if tokens and (len(batch) == _BATCH or position == len(corpus) - 1):
@@ -178,7 +179,7 @@ def _measure_texts(
                 f"{len(empty)} documents are empty; nothing can find them.",
                 empty,
             )
-    asked = [len(query.text.split()) for query in queries.values()]
+    asked = [count_words(query.text) for query in queries.values()]
     lengths: dict[str, Any] = {"document_words": _spread(words), "query_words": _spread(asked)}
     if tokens is None or not counted:
         found.add(

@@ -14,6 +14,7 @@ from nearer.data.load import load_training
 from nearer.files import write_json, write_jsonl
 from nearer.retrieve.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
+from nearer.text import folded_line
 from nearer.training.examples import Duplicates
 from nearer.training.mining import Mined, Similarity, mine
 from nearer.types import Example, Split
@@ -49,7 +50,7 @@ def mine_training_files(
     for example in examples:
         text = str(example.query)
         collision = held_out.collides(text)
-        pair = (" ".join(text.casefold().split()), " ".join(example.positive.casefold().split()))
+        pair = (folded_line(text), folded_line(example.positive))
         if collision:
             leakage[collision] = leakage.get(collision, 0) + 1
         reason = None

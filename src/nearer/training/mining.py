@@ -16,6 +16,7 @@ import numpy as np
 
 from nearer import progress
 from nearer.config import Mine
+from nearer.text import folded_line
 from nearer.training.examples import Duplicates, known_positives
 from nearer.types import Example, Run, Split
 
@@ -127,7 +128,7 @@ def unusable(text: str, doc_id: str, corpus: Any, seen: set[tuple[str, str]]) ->
         return "positive not in the corpus"
     if not document.content.strip():
         return "positive is empty"
-    pair = (" ".join(text.casefold().split()), " ".join(document.content.casefold().split()))
+    pair = (folded_line(text), folded_line(document.content))
     if pair in seen:
         return "the same pair again"
     if pair[0] == pair[1]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from nearer.errors import BusyError, StoreError
+from nearer.index.stores import storable
 from nearer.index.stores.base import Rows, Space, read_identity
 from nearer.retrieve import filters
 from nearer.retrieve.compress import Compression, cut, decode_rows, encode_rows
@@ -162,11 +163,13 @@ class Store(ABC):
         if not len(rows):
             return
         order = sorted(range(len(rows)), key=rows.doc_ids.__getitem__)
-        metadata = [json.dumps(dict(one), ensure_ascii=False) for one in rows.metadata]
+        storable.require_ids(rows.doc_ids, self.address)
+        texts = [storable.pack(text) for text in rows.texts]
+        metadata = [storable.pack_metadata(one) for one in rows.metadata]
         given: tuple[Sequence[Any], ...] = (
             rows.chunk_ids,
             rows.doc_ids,
-            rows.texts,
+            texts,
             metadata,
             rows.hashes,
             [terms(one) for one in rows.metadata],
@@ -182,12 +185,13 @@ class Store(ABC):
     @opened
     def fetch(self, space: Space, doc_ids: Sequence[str]) -> Rows:
         columns, stored = self._fetch(space, list(doc_ids))
-        metadata = [json.loads(text) for text in columns["metadata"]]
+        texts = [storable.unpack(text) for text in columns["text"]]
+        metadata = [storable.unpack_metadata(text) for text in columns["metadata"]]
         vectors = Vectors(decode(space, stored), space.fingerprint)
         return Rows(
             columns["chunk_id"],
             columns["doc_id"],
-            columns["text"],
+            texts,
             metadata,
             columns["hash"],
             vectors,
@@ -397,7 +401,7 @@ def clauses(filter: Metadata | None) -> Clauses:
 
 
 def _term(field: str, key: str) -> str:
-    term = json.dumps([field, key], ensure_ascii=False)
+    term = storable.pack(json.dumps([field, key], ensure_ascii=False))
     return (
         term
         if len(term) <= _LONG_TERM

@@ -8,6 +8,7 @@ rescored.  Filters run before the vector search.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
@@ -58,8 +59,7 @@ class LanceStore(Store):
 
     @cached_property
     def _db(self) -> Any:
-        import lancedb
-
+        lancedb = _library()
         # interval 0: every read looks for what other processes have written
         return lancedb.connect(self.address, read_consistency_interval=timedelta(0))
 
@@ -281,16 +281,31 @@ class LanceStore(Store):
         )
 
 
+def _library() -> Any:
+    """lancedb, without the warnings that its native part writes to stderr past Python's logging.
+
+    It reads its log level once, when it is imported.  What goes wrong is raised anyway; who wants
+    its log sets LANCEDB_LOG, for example to `warn`.
+    """
+    os.environ.setdefault("LANCEDB_LOG", "off")
+    import lancedb
+
+    return lancedb
+
+
 def _index_columns(table: Any) -> None:
     """Indices on document ids, filter terms and words; what is there already stays."""
     from lancedb.index import FTS, BTree, LabelList
 
     there = {column for index in table.list_indices() for column in index.columns}
-    # no stemming, no stop words: right for every language, codes included
+    # no stemming, no stop words: right for every language, codes included; words by Unicode's rules,
+    # with a dictionary for scripts without blanks
     wanted = {
         "doc_id": BTree(),
         "terms": LabelList(),
-        "text": FTS(with_position=False, stem=False, remove_stop_words=False),
+        "text": FTS(
+            with_position=False, base_tokenizer="icu/split", stem=False, remove_stop_words=False
+        ),
     }
     for column in wanted.keys() - there:
         table.create_index(column, config=wanted[column])

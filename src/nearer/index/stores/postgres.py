@@ -11,7 +11,6 @@ computed on the rows themselves.  Values are bound, names quoted, each change is
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from nearer.retrieve.fingerprint import Vectors
 
 _MEMORY = "512MB"  # while an index is built
 _PATIENCE = "5s"  # how long a writer waits for another
-_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # in JSON; PostgreSQL keeps no NUL characters
 _KINDS = {"float32": "vector", "float16": "halfvec"}
 
 
@@ -192,10 +190,7 @@ class PostgresStore(Store):
     # -- rows ------------------------------------------------------------------------------------
 
     def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
-        texts = [text.replace("\0", "\ufffd") for text in columns["text"]]
-        metadata = [
-            b"\x01" + _NUL.sub(r"\1\\ufffd", text).encode() for text in columns["metadata"]
-        ]  # jsonb, format 1
+        metadata = [b"\x01" + text.encode() for text in columns["metadata"]]  # jsonb, format 1
         # as pgvector receives vectors in binary: dimension, 0, big-endian components
         head = np.array([space.dimension, 0], ">u2").tobytes()
         sent = [head + row.tobytes() for row in vectors.astype(vectors.dtype.newbyteorder(">"))]
@@ -210,7 +205,7 @@ class PostgresStore(Store):
                 for row in zip(
                     columns["chunk_id"],
                     columns["doc_id"],
-                    texts,
+                    columns["text"],
                     metadata,
                     columns["hash"],
                     columns["terms"],

@@ -1,0 +1,280 @@
+"""What the command line prints fits its terminal, and never cuts a number or an id."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from nearer import cli_index, cli_serve, show
+from nearer.tables import Grid, PlainConsole
+
+WIDTHS = (60, 80, 100, 120, 200)
+MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
+LONG_ID = "doc-2026-11-26-a-rather-long-identifier-0042"
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def measures(start: float) -> dict[str, Any]:
+    return {
+        name: {"mean": start + number / 100, "ci": [start - 0.031, start + 0.032]}
+        for number, name in enumerate(MEASURES)
+    }
+
+
+def write(run: Path, name: str, value: Any) -> None:
+    path = run / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def workspace(root: Path) -> Any:
+    """A run as its stages leave it, as far as it is shown."""
+    names = ["dense", "bm25", "rrf", "convex, titles counted apart, acronyms written out"]
+    rows = [{"name": name, "measures": measures(0.3)} for name in names]
+    evaluation = {"measures": measures(0.3), "systems": rows, "n_queries": 1446, "split": "dev"}
+    write(root, "evaluate/summary.json", evaluation)
+    step = {"cause": "label_suspect", "failures": 1234, "measure": 0.567}
+    step["remedy"] = "look at the judgments of these queries once more, some may be missing"
+    ceiling = {"measure": "nDCG@10", "today": 0.347, "gain": 0.123}
+    diagnosis = {"n_failing_queries": 400, "n_queries": 1446, "k": 10, "n_failures": 512}
+    diagnosis |= {"fine_tuning_ceiling": ceiling, "steps": [step], "freshness": None}
+    write(root, "diagnose/summary.json", diagnosis | {"not_run": {"no model to rerank": 12}})
+    delta = {"mean": 0.0712, "ci": [0.0512, 0.0912]}
+    rung = {"fix": "hybrid:convex+titles+acronyms", "kept": True, "measure": 0.418}
+    rung |= {"delta": delta, "repaired": 151, "broken": 31, "label": "words beside vectors"}
+    skipped = rung | {"fix": "rerank", "delta": None, "kept": False, "label": "no reranker is set"}
+    ladder = {"measure": "nDCG@10", "today": 0.347, "rungs": [rung, skipped], "n_queries": 1446}
+    ladder |= {"failures_repaired": {"semantic": [3, 9]}, "label": "convex", "best_measure": 0.435}
+    write(root, "fix/summary.json", ladder)
+    candidates = [
+        {"name": name, "role": "today", "measures": measures(0.345), "latency": {"p50_ms": 12.3}}
+        for name in (*names, "fine-tuned, convex, weight tuned on dev")
+    ]
+    decision = {"candidates": candidates, "primary": "nDCG@10", "recommended": "rrf"}
+    decision |= {"verdict": "inconclusive", "sentence": "Not shown.", "reasons": ["+.216"]}
+    write(root, "decide/decision.json", decision)
+    return SimpleNamespace(run_dir=root)
+
+
+def told(stage: str, root: Path) -> None:
+    summary = {"verdict": "inconclusive", "today": "dense"}
+    result: Any = SimpleNamespace(stage=stage, status="done", summary=summary)
+    show.say_result(result, workspace(root))
+
+
+def status(root: Path) -> None:
+    show.say_status(
+        [
+            {
+                "stage": "diagnose",
+                "state": "stale",
+                "finished": "2026-11-26T22:15:07+00:00",
+                "seconds": 4321.0,
+                "question": "Why did each failing query fail, and what is the cheapest repair?",
+            }
+        ]
+    )
+
+
+def story(root: Path) -> None:
+    probes = {
+        "exact_match": {"rank": 3, "found": True, "variants": {"bm25": 3, "rrf": None}},
+        "reranking": {"rank": 1234567, "found": False, "skipped": "no reranker is set"},
+    }
+    around = [{"rank": 1, "score": 0.812, "id": LONG_ID, "title": "[/b] :bug: x", "relevant": True}]
+    query = {"query_id": "q0042", "query": "[bold] how", "doc_id": LONG_ID, "document": "[/x] t"}
+    outcome = {"rank": 17, "cause": "ranking", "kind": "", "fails": True, "evidence": "[/y] none"}
+    show.say_story({**query, **outcome, "probes": probes, "around": around})
+
+
+def monitor(root: Path) -> None:
+    row = {"name": "low_scores", "slice": "all", "value": 0.1234, "low": 0.1, "high": 0.2}
+    found = {"p": 0.0123, "size": 0.0456, "threshold": 0.05, "fires": True}
+    alert = {"slice": "all", "condition": "low_scores", "since": "2026-11-20", "what": "12.3%"}
+    alert |= {"diagnosis": None, "examples": ["a query"], "do": "nearer index sync"}
+    report: Any = SimpleNamespace(
+        day="2026-11-26",
+        requests=123456,
+        generation="1a2b3c4d-1",
+        alerts=[alert],
+        series=[SimpleNamespace(**row)],
+        conditions={"low_scores": found},
+        skipped={"clicks": "no feedback"},
+    )
+    show.say_monitor(report)
+
+
+def generations(root: Path) -> None:
+    model = "runs/default/train/model-with-a-long-name-that-somebody-chose"
+    row = {"id": "1a2b3c4d-1234567", "state": "building", "documents": 12345678, "model": model}
+    show.tell(cli_index._listed([row]))
+
+
+def shadow(root: Path) -> None:
+    agreement = {
+        name: {"mean": 0.812, "ci": [0.801, 0.823]} for name in ("overlap", "rbo", "top1_changed")
+    }
+    latency = {side: {"p50": 12.3, "p95": 45.6} for side in ("live", "candidate")}
+    judged = {"measure": "nDCG@10", "live": 0.347, "candidate": 0.412, "ci": [0.041, 0.087]}
+    record = {"candidate": "1a2b3c4d-1", "live": "1a2b3c4d-2", "verdict": "pass", "reasons": ["ok"]}
+    record |= {"agreement": agreement, "latency_ms": latency, "timed": False}
+    record |= {"empty": {"candidate": 1, "live": 2}, "judged": judged | {"queries": 512}}
+    show.tell(cli_serve._told(record))
+
+
+TABLES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
+    "evaluate": (lambda root: told("evaluate", root), ["0.300", "0.340", "Judged@10", "(today)"]),
+    "diagnose": (lambda root: told("diagnose", root), ["label_suspect", "1,234", "0.567"]),
+    "fix": (
+        lambda root: told("fix", root),
+        ["hybrid:convex+titles+acronyms", "+0.071 (+0.051 to +0.091)", "151", "31"],
+    ),
+    "decide": (
+        lambda root: told("decide", root),
+        ["0.345 (0.314–0.377)", "nDCG@10 (interval)", "12.3", "0.385"],
+    ),
+    "status": (status, ["diagnose", "2026-11-26T22:15:07+00:00", "1 h 12 min", "--from diagnose"]),
+    "story": (story, ["q0042", LONG_ID, "1234567", "0.812", ":bug:", "[/b]"]),
+    "monitor": (monitor, ["0.123 (0.100–0.200)", "+0.046", "0.0123", "1a2b3c4d-1", "123,456"]),
+    "index list": (
+        generations,
+        [
+            "1a2b3c4d-1234567",
+            "12,345,678",
+            "runs/default/train/model-with-a-long-name-that-somebody-chose",
+        ],
+    ),
+    "shadow": (shadow, ["1a2b3c4d-1", "0.801", "12.3", "+0.041", "512"]),
+}
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StringIO]]:
+    def console(**options: Any) -> StringIO:
+        file = StringIO()
+        plain = {"highlight": False, "markup": False, "emoji": False}
+        monkeypatch.setattr(show, "out", PlainConsole(file=file, **plain, **options))
+        return file
+
+    return console
+
+
+def check(output: str, wanted: list[str], width: int | None) -> None:
+    text = _ANSI.sub("", output).replace("\r\n", "\n")
+    for value in wanted:
+        assert value in text, f"{value} is missing in\n{text}"
+    assert "…" not in text
+    for line in text.splitlines():
+        fits = width is None or cell_len(line) <= width
+        assert fits or max(map(cell_len, line.split())) > width, line
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_fits_and_loses_no_figure(
+    table: str, width: int, tmp_path: Path, captured: Any
+) -> None:
+    prints, wanted = TABLES[table]
+    output = captured(force_terminal=True, width=width, height=25, _environ={"TERM": "xterm"})
+    prints(tmp_path)
+    check(output.getvalue(), wanted, width)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_piped_output_has_a_line_per_row_and_no_escapes(
+    table: str, tmp_path: Path, captured: Any
+) -> None:
+    prints, wanted = TABLES[table]
+    output = captured(_environ={"COLUMNS": "60"})
+    prints(tmp_path)
+    check(output.getvalue(), wanted, None)
+    assert "\x1b" not in output.getvalue()
+
+
+def test_what_fits_is_a_table_and_what_does_not_becomes_blocks(captured: Any) -> None:
+    grid = Grid("system", "nDCG@10 (interval)", "note")
+    grid.add("dense-with-its-name", "0.347 (0.316–0.379)", "")
+    output = captured(force_terminal=True, width=60, height=25)
+    show.tell(grid)
+    assert [line.split() for line in _ANSI.sub("", output.getvalue()).splitlines()] == [
+        ["system", "nDCG@10", "(interval)", "note"],
+        ["dense-with-its-name", "0.347", "(0.316–0.379)"],
+    ]
+    output = captured(force_terminal=True, width=45, height=25)
+    show.tell(grid)
+    lines = _ANSI.sub("", output.getvalue()).splitlines()
+    assert lines == ["  dense-with-its-name", "    nDCG@10 (interval)  0.347 (0.316–0.379)"]
+
+
+def test_a_word_longer_than_the_terminal_stays_in_one_piece(captured: Any) -> None:
+    grid = Grid("generation", "model")
+    grid.add("a", "m" * 50)
+    output = captured(force_terminal=True, width=40, height=25)
+    show.tell(grid)
+    assert "m" * 50 in output.getvalue()
+
+
+def test_a_row_needs_a_cell_per_column() -> None:
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        Grid("a", "b").add("x")
+
+
+def run(command: list[str], width: int | None, **more: str) -> str:
+    """What a command prints: in a pseudo-terminal of `width` columns, or piped where there is none."""
+    kept = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"}
+    environment = {name: value for name, value in os.environ.items() if name not in kept}
+    environment |= {"TERM": "xterm-256color"} | more
+    if width is None:
+        done = subprocess.run(command, capture_output=True, check=True, env=environment)
+        return done.stdout.decode()
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, width, 0, 0))
+    with subprocess.Popen(
+        command, stdout=theirs, stderr=theirs, stdin=theirs, env=environment
+    ) as process:
+        os.close(theirs)
+        parts = []
+        while True:
+            try:
+                part = os.read(ours, 65_536)
+            except OSError:  # Linux says so when the other side has closed
+                break
+            if not part:
+                break
+            parts.append(part)
+    os.close(ours)
+    assert process.returncode == 0
+    return b"".join(parts).decode()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200, None])
+@pytest.mark.parametrize(
+    "more", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["colour", "NO_COLOR", "dumb"]
+)
+def test_real_terminals_and_pipes(width: int | None, more: dict[str, str], tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "from pathlib import Path; import test_show; "
+        "[prints(Path(sys.argv[1])) for prints, _ in test_show.TABLES.values()]"
+    )
+    output = run([sys.executable, "-c", code, str(tmp_path)], width, **more)
+    check(output, [value for _, wanted in TABLES.values() for value in wanted], width)
+    if more or width is None:
+        assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", output)  # no colour
+    if "TERM" in more or width is None:
+        assert "\x1b" not in output

@@ -158,7 +158,7 @@ def demo_data() -> Path:
     raise DataError(
         "the demo's data is not here",
         where=str(package / "examples" / "cwe"),
-        next_step="install nearer again from its wheel: pip install --force-reinstall 'nearer[demo]'",
+        next_step="pip install --force-reinstall 'nearer[demo]'",
     )
 
 

@@ -192,7 +192,7 @@ def _give_padding_token(model: Any, where: str) -> None:
         raise ModelError(
             "its tokenizer has no padding token, and no end token that could stand in for one",
             where=where,
-            next_step="set tokenizer.pad_token and save the tokenizer into the model's folder",
+            next_step="give the tokenizer a pad_token and save it into the model's folder",
         )
     tokenizer.pad_token = stand_in
     transformer = getattr(model, "transformers_model", None)

@@ -156,7 +156,7 @@ def _measure_texts(
     batch: list[str] = []
     with progress.task("measuring documents", len(corpus), "documents") as task:
         for position, text in enumerate(corpus.contents()):
-            words.append(count_words(text))
+            words.append(0 if is_blank(text) else count_words(text))
             if tokens and position % stride == 0:
                 batch.append(text)
             if tokens and (len(batch) == _BATCH or position == len(corpus) - 1):

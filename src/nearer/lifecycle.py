@@ -51,12 +51,14 @@ STAGES: tuple[Stage, ...] = (
         "Can this data be trusted to train and to judge?",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
+        version=2,
     ),
     Stage(
         "evaluate",
         "How well does today's search do, and for whom?",
         reads=("corpus", "check/split/train", "check/split/dev", "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
+        version=2,
     ),
     Stage(
         "diagnose",
@@ -73,6 +75,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
         ),
+        version=2,
     ),
     Stage(
         "fix",
@@ -90,6 +93,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             "decide",
         ),
+        version=2,
     ),
     Stage(
         "mine",
@@ -103,6 +107,7 @@ STAGES: tuple[Stage, ...] = (
             "model",
         ),
         settings=("seed", "data", "model", "search", "check", "mine"),
+        version=2,
     ),
     Stage(
         "train",
@@ -135,6 +140,7 @@ STAGES: tuple[Stage, ...] = (
             "guard",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
+        version=2,
     ),
     Stage(
         "report",
@@ -150,6 +156,7 @@ STAGES: tuple[Stage, ...] = (
             "decide",
         ),
         settings=(),
+        version=2,
     ),
 )
 

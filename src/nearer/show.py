@@ -201,6 +201,9 @@ def _tell_evaluate(summary: Mapping[str, Any], workspace: Workspace) -> None:
         label = f"{row['name']} (today)" if row["name"] == summary.get("today") else row["name"]
         table.add_row(label, *(f"{row['measures'][name]['mean']:.3f}" for name in names))
     out.print(f"  {evaluation['n_queries']:,} {evaluation['split']} queries")
+    lost = evaluation.get("missing", {}).get("queries_without_any", 0)
+    if lost:
+        out.print(f"  {lost:,} of them ask only for documents that the corpus lacks: they count 0")
     out.print(table)
 
 

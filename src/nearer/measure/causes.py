@@ -283,7 +283,8 @@ def waterfall(
     """
     today = score(run, split, [measure]).mean(measure)
     steps: list[dict[str, Any]] = []
-    left = {line["query_id"] for line in failures}
+    failing = [line for line in failures if line.get("query_fails", True)]
+    left = {line["query_id"] for line in failing}
     found: dict[str, list[str]] = {}
     for cause in CAUSES:
         lines = [line for line in failures if line["cause"] == cause]

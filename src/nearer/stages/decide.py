@@ -31,7 +31,14 @@ from nearer.retrieve.dense import Contents, Dense
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
 from nearer.retrieve.pipeline import HYBRIDS, Pipeline
 from nearer.retrieve.systems import Latency, Systems, slices_of
-from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
+from nearer.stages.shared import (
+    corpus_of,
+    missing_of,
+    random_of,
+    reranker_of_run,
+    split_of,
+    systems_of,
+)
 from nearer.types import Judgments, Run, Split
 from nearer.workspace import StepContext
 
@@ -361,6 +368,7 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         "reasons": list(verdict.reasons),
         "primary": how.primary,
         "n_queries": len(today.scores),
+        "missing": missing_of(test, base.corpus),
         "compared": {"baseline": today.name, "candidate": shown.name if shown else None},
         "min_gain": how.settings.min_gain,
         "alpha": how.settings.alpha,

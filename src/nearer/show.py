@@ -225,9 +225,7 @@ def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
             style=style,
         )
     out.print(table)
-    held = (
-        f"finding the semantic ones first, which only fine-tuning can, adds {ceiling['gain']:.3f}"
-    )
+    held = f"finding the semantic ones first adds {ceiling['gain']:.3f}"
     out.print(f"  {ceiling['measure']} is {ceiling['today']:.3f} today; {held}")
     if diagnosis["freshness"]:
         out.print(
@@ -236,8 +234,10 @@ def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
                 style="yellow",
             )
         )
-    for told, count in diagnosis["not_run"].items():
-        out.print(Text(f"    · not tried for {count:,}: {told}", style="dim"))
+    for row in diagnosis.get("not_tried", []):
+        told = f"{row['probe'].replace('_', ' ')}: {row['why']}"
+        out.print(Text(f"    · not tried for {row['failures']:,}: {told}", style="dim"))
+        out.print(Text(f"      → {row['next']}", style="cyan"))
 
 
 def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
@@ -267,6 +267,9 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
             out.print(
                 Text(f"    · {rung['fix']}: {rung['label']}", style="" if rung["kept"] else "dim")
             )
+    for row in ladder.get("not_tried", []):
+        out.print(Text(f"    · not tried: {row['fix']}: {row['why']}", style="dim"))
+        out.print(Text(f"      → {row['next']}", style="cyan"))
     repaired = [
         sum(pair[place] for pair in ladder["failures_repaired"].values()) for place in (0, 1)
     ]

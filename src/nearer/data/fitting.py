@@ -20,7 +20,7 @@ _CONSEQUENCES = {
     "as trec_eval counts them, and diagnose names them missing_document. No model trains on them.",
     "queries": "Their judgments are left out.",
 }
-_MENDS: Mapping[str, Mapping[str, str]] = {
+_MENDS: Mapping[str, Mapping[str, Any]] = {
     "documents": {"next_step": "index the documents, or correct the judgments, then nearer check"},
     "queries": {},
 }

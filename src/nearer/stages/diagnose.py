@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from nearer import config
 from nearer.errors import DataError
 from nearer.files import write_json, write_jsonl
-from nearer.measure.causes import CAUSES, REMEDIES, Diagnosis, freshness, waterfall
+from nearer.measure.causes import CAUSES, REMEDIES, Diagnosis, Probe, freshness, waterfall
 from nearer.retrieve.evidence import diagnosed
-from nearer.retrieve.probes import Pair
+from nearer.retrieve.pieces import Pair
 from nearer.retrieve.systems import Systems
 from nearer.stages.shared import (
     corpus_of,
@@ -92,6 +92,7 @@ def diagnose(
         **waterfall(run, split, failures, primary),
         "freshness": _freshness(systems, split, failed, grade),
         "not_run": dict(skipped),
+        "not_tried": _not_tried(found.values()),
         "examples": _examples(
             systems, failures, {query.id: query for query in looked_at}, run, how
         ),
@@ -164,6 +165,20 @@ def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Any], k: int) -
         "evidence": diagnosis.evidence,
         "also": list(diagnosis.also),
     }
+
+
+def _not_tried(found: Iterable[Mapping[str, Probe]]) -> list[dict[str, Any]]:
+    """Probes that could have settled a failure and did not run: why, for how many, and what would run them."""
+    counts = Counter(
+        (name, probe.skipped, probe.next_step)
+        for probes in found
+        for name, probe in probes.items()
+        if probe.skipped
+    )
+    return [
+        {"probe": name, "why": why, "next": step, "failures": count}
+        for (name, why, step), count in counts.most_common()
+    ]
 
 
 def _kinds(failures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

@@ -77,6 +77,7 @@ def evaluate(
     table = slice_table(
         today, slices, settings.primary, settings.min_slice, rng, settings.resamples
     )
+    missing = missing_of(split, systems.corpus)
     summary = {
         "system": describe(systems, systems.today),
         "split": split.name,
@@ -93,9 +94,9 @@ def evaluate(
         "systems": [
             {"name": name, **describe(systems, name), "measures": intervals[name]} for name in names
         ],
-        "missing": missing_of(split, systems.corpus),
+        "missing": missing,
     }
-    if summary["missing"]["documents"]:
+    if missing["documents"]:
         findable = score(runs[systems.today], without_missing(split, systems.corpus), measures)
         summary["without_missing"] = {
             "n_queries": len(findable),

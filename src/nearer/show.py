@@ -249,7 +249,8 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
     table.add_row("today", "", f"{ladder['today']:.3f}", "", "", "")
     for rung in ladder["rungs"]:
         if rung["delta"] is None:
-            table.add_row(rung["fix"], "–", "", rung["label"], "", "", style="dim")
+            standing = "not tried" if rung.get("tried") is False else "does not apply"
+            table.add_row(rung["fix"], "–", "", standing, "", "", style="dim")
             continue
         low, high = rung["delta"]["ci"]
         gain = f"{rung['delta']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
@@ -263,10 +264,9 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
     out.print(f"  {ladder['n_queries']:,} dev queries; a rung stays when its gain is real")
     out.print(table)
     for rung in ladder["rungs"]:
-        if rung["delta"]:
-            out.print(
-                Text(f"    · {rung['fix']}: {rung['label']}", style="" if rung["kept"] else "dim")
-            )
+        if rung["delta"] or rung.get("tried") is None:
+            told = f"    · {rung['fix']}: {rung['label']}"
+            out.print(Text(told, style="" if rung["kept"] else "dim"))
     for row in ladder.get("not_tried", []):
         out.print(Text(f"    · not tried: {row['fix']}: {row['why']}", style="dim"))
         out.print(Text(f"      → {row['next']}", style="cyan"))

@@ -252,11 +252,8 @@ def _left_over(
         for name, probe in probes.items()
         if probe.skipped
     )
-    near = [name for name in _NEAR if name in probes and probes[name].comes_near(exact)]
-    near += [
-        name
-        for name in _NEAR
-        if name in probes and name not in near and _finds_alone(name, probes[name], exact, k)
+    near = [
+        name for name in _NEAR if name in probes and _helps(name, probes[name], facts, exact, k)
     ]
     if near:
         best_name = min(near, key=lambda name: probes[name].rank or 0)
@@ -274,9 +271,15 @@ def _left_over(
     return "semantic", *_meaning(facts)
 
 
-def _finds_alone(name: str, probe: Probe, exact: Probe, k: int) -> bool:
-    """Cut documents or rewritten queries that find it, without the evidence that makes it a cause."""
-    return name in ("chunking", "finer", "rewriting") and probe.repairs(exact, k)
+def _helps(name: str, probe: Probe, facts: Facts, exact: Probe, k: int) -> bool:
+    """Does a repair come near, or find the document without the evidence that makes it a cause?
+
+    Where no term of the query stands in the document, one lucky way to cut it says nothing.
+    """
+    if probe.comes_near(exact):
+        return True
+    alone = name in ("chunking", "finer", "rewriting") and facts.overlap > 0
+    return alone and probe.repairs(exact, k)
 
 
 def _strongest(probes: Mapping[str, Probe], facts: Facts, exact: Probe, k: int) -> str | None:

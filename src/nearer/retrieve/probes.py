@@ -255,6 +255,8 @@ class Prober:
                 for before, after in zip(self.split.queries, rewritten, strict=True)
                 if before.text != after.text
             )
+            if not changed:
+                continue
             part = Split(f"{self.split.name} rewritten by {spec}", changed, self.split.judgments)
             run = self.systems.run(replace(self._base, rewrite=spec), part, self.settings.depth)
             for query in changed:
@@ -288,8 +290,10 @@ class Prober:
         return probes
 
     def _unrepaired(self, pair: Pair, probes: Mapping[str, Probe]) -> bool:
-        """Is the document there, and found by no probe so far?"""
+        """Is the document there, missed by exact search too, and found by no probe so far?"""
         if pair[1] not in self.systems.corpus:
+            return False
+        if probes["today"].found(self.settings.k) or probes["exact"].found(self.settings.k):
             return False
         return not any(probe.repairs(probes["exact"], self.settings.k) for probe in probes.values())
 

@@ -142,6 +142,15 @@ def ranking(planted: Planted, doc_id: str, query: str) -> None:
     planted.ask("ranking", query, doc_id)
 
 
+def buried(planted: Planted, doc_id: str, query: str) -> None:
+    """A short answer in a long document about other things, blank lines between, asked for as people ask."""
+    document = planted.documents[doc_id]
+    before, after = planted.other_text(420, doc_id), planted.other_text(200, doc_id)
+    answer = f"{document['title']} {document['text']}".strip()
+    document["title"], document["text"] = "", f"{before}\n\n{answer}\n\n{after}"
+    planted.ask("chunking", query, doc_id)
+
+
 def semantic(planted: Planted, doc_id: str, query: str) -> None:
     """What the team calls it, in words that nobody outside uses."""
     name = ["".join(planted.rng.choice(_SYLLABLES, 3)) for _ in range(3)]
@@ -214,3 +223,22 @@ def _lines(path: Path, lines: Any) -> None:
     path.write_text(
         "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
     )
+
+
+def real_pairs(folder: Path, documents: dict[str, Line]) -> list[tuple[str, str, str]]:
+    """(query id, text, document id) of train and dev queries with one relevant document, of `documents`."""
+    queries = folder / "queries.jsonl"
+    lines = [json.loads(line) for line in queries.read_text(encoding="utf-8").splitlines()]
+    texts = {line["_id"]: line["text"] for line in lines}
+    relevant: dict[str, list[str]] = {}
+    for split in ("train", "dev"):
+        rows = (folder / "qrels" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()
+        for row in rows[1:]:
+            query_id, doc_id, grade = row.split("\t")
+            if int(grade) > 0:
+                relevant.setdefault(query_id, []).append(doc_id)
+    return [
+        (query_id, texts[query_id], wanted[0])
+        for query_id, wanted in sorted(relevant.items())
+        if len(wanted) == 1 and wanted[0] in documents and query_id in texts
+    ]

@@ -107,14 +107,16 @@ def test_shared_relevant_documents_are_counted_by_pair_of_splits() -> None:
     assert "1 in both train and test" in finding.message
 
 
-def test_judgments_of_unknown_ids_are_left_out_and_counted() -> None:
+def test_judgments_of_unknown_queries_are_left_out_and_those_of_missing_documents_stay() -> None:
     asked, judgments = three_splits()
     judgments["train"]["train0"] |= {"nowhere": 1}
     judgments["train"]["nobody"] = {"d0": 1}
     result = check(corpus(), asked, judgments)
     assert by_code(result)["missing_documents"].examples == ("nowhere",)
     assert by_code(result)["missing_queries"].examples == ("nobody",)
-    assert result.splits["train"].judgments["train0"] == {"d0": 1}
+    assert result.splits["train"].judgments["train0"] == {"d0": 1, "nowhere": 1}
+    assert result.counts["missing_relevant_documents"] == 1
+    assert "queries_without_findable" not in by_code(result)
     assert "nobody" not in result.splits["train"].judgments
 
 
@@ -140,6 +142,15 @@ def test_queries_that_cannot_be_used_are_left_out_and_counted() -> None:
         "train2",
         "train3",
     }
+
+
+def test_a_query_whose_only_document_is_missing_stays_in_its_split_with_a_warning() -> None:
+    asked, judgments = three_splits()
+    judgments["test"]["test0"] = {"nowhere": 1}
+    result = check(corpus(), asked, judgments)
+    assert result.splits["test"].judgments["test0"] == {"nowhere": 1}
+    assert len(result.splits["test"]) == 4
+    assert by_code(result)["queries_without_findable"].count == 1
 
 
 def test_empty_equal_and_near_documents_are_found() -> None:

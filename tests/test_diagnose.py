@@ -116,6 +116,22 @@ def test_the_ladder_keeps_only_rungs_that_really_help(run_dir: Path) -> None:
     )
 
 
+def test_what_was_not_tried_is_told_with_its_command_and_is_never_semantic(run_dir: Path) -> None:
+    ladder = json.loads((run_dir / "fix" / "summary.json").read_text())
+    rungs = {rung["fix"]: rung for rung in ladder["rungs"]}
+    assert rungs["reranking"]["tried"] is False
+    assert rungs["reranking"]["label"].startswith("not tried: no reranker is at hand")
+    untried = {one["fix"]: one["next"] for one in ladder["not_tried"]}
+    assert untried["reranking"] == "nearer fix --set rerank.model=train"
+    assert "fix.models" in untried["base_model"]
+    summary = json.loads((run_dir / "diagnose" / "summary.json").read_text())
+    assert "semantic" not in summary["causes"]
+    probes = {row["probe"]: row for row in summary["not_tried"]}
+    assert probes["base_model"]["next"].startswith("nearer diagnose --set")
+    for line in lines(run_dir / "diagnose" / "failures.jsonl"):
+        assert line["probes"].get("base_model", {}).get("found", False) is False
+
+
 def test_the_story_of_a_pair_reads_well_and_agrees_with_the_file(
     fixed: Path, run_dir: Path
 ) -> None:
@@ -153,7 +169,12 @@ def test_the_same_through_python(
     found = nearer.diagnose(project)
     assert "queries fail" in str(found)
     fixes = nearer.fix(project, found)
+    names = {one["fix"] for one in fixes.ladder["not_tried"]}
+    assert names == {"metadata", "rewriting", "reranking", "chunking", "base_model"}
     record = nearer.decide(project, None, diagnoses=found, fixes=fixes).record
+    assert {one["fix"] for one in record["not_tried"]} == names
+    if record["verdict"] != "use_simpler_fix":
+        assert "Simpler fixes not tried: metadata, rewriting" in record["sentence"]
     assert fixes.best.label in {candidate["name"] for candidate in record["candidates"]}
     assert record["checklist"][1]["answer"] in {"yes", "no", "unknown"}
     assert not list(tmp_path.iterdir())
@@ -172,7 +193,12 @@ AT_40 = {"today": Probe(40), "exact": Probe(40)}
         ({"ineligible": Probe(3)}, Facts(excluded="metadata wrong: …"), "ineligible"),
         ({"needs_metadata": best({"declared": 9})}, Facts(declared=True), "needs_metadata"),
         ({"chunking": best({"tokens:128:32": 2})}, Facts(unread="cut off: …"), "chunking"),
-        ({"chunking": best({"tokens:128:32": 2})}, Facts(overlap=0.5), "semantic"),
+        ({"chunking": best({"tokens:128:32": 2})}, Facts(overlap=0.5), "unknown"),
+        ({"finer": best({"a": 2, "b": 3, "c": 30})}, Facts(overlap=0.5), "chunking"),
+        ({"finer": best({"a": 2, "b": 30, "c": 30})}, Facts(unread="cut off: …"), "chunking"),
+        ({"finer": best({"a": 2, "b": 30, "c": 30})}, Facts(overlap=0.5), "unknown"),
+        ({"base_model": Probe(skipped="none named", next_step="name one")}, Facts(), "unknown"),
+        ({"rewriting": best({"acronyms": 3})}, Facts(overlap=0.5), "unknown"),
         (
             {"exact_match": best({"bm25": 1}), "chunking": best({"a": 1})},
             Facts(identifiers=("QX-1",), identifier_share=1.0),
@@ -195,6 +221,52 @@ def test_the_cheapest_repair_that_works_is_the_cause(
     probes: dict[str, Probe], facts: Facts, cause: str
 ) -> None:
     assert classify(AT_40 | probes, facts, 10).cause == cause
+
+
+AT_6000 = {"today": Probe(6000), "exact": Probe(6000)}
+
+
+@pytest.mark.parametrize(
+    ("probes", "facts", "cause"),
+    [
+        ({"chunking": best({"a": 57, "b": 90})}, Facts(unread="cut off: …"), "chunking"),
+        ({"chunking": best({"a": 57, "b": 90})}, Facts(overlap=0.5), "chunking"),
+        ({"chunking": best({"a": 57, "b": 3000})}, Facts(overlap=0.5), "unknown"),
+        ({"exact_match": best({"bm25": 40})}, Facts(identifiers=("QX-1",)), "exact_match"),
+        ({"exact_match": best({"bm25": 40})}, Facts(overlap=0.5), "unknown"),
+        ({"needs_metadata": best({"declared": 300})}, Facts(declared=True), "needs_metadata"),
+        ({"base_model": best({"other": 200})}, Facts(), "base_model"),
+        ({"combined": best({"a + bm25": 20})}, Facts(), "unknown"),
+        ({"chunking": best({"a": 601, "b": 700})}, Facts(overlap=0.5), "semantic"),
+    ],
+)
+def test_a_repair_that_takes_the_rank_down_tenfold_is_never_called_semantic(
+    probes: dict[str, Probe], facts: Facts, cause: str
+) -> None:
+    told = classify(AT_6000 | probes, facts, 10)
+    assert told.cause == cause
+    if cause != "semantic":
+        assert told.kind == "repaired in part"
+        assert "which is not among the first 10" in told.evidence
+
+
+def test_repairs_that_work_only_together_name_the_one_that_does_most() -> None:
+    probes = AT_6000 | {
+        "chunking": best({"a": 57, "b": 90}),
+        "exact_match": best({"bm25": 500}),
+        "combined": best({"a + bm25": 4}),
+    }
+    told = classify(probes, Facts(unread="cut off: …", identifiers=("QX-1",)), 10)
+    assert (told.cause, told.kind) == ("chunking", "combination")
+    assert "only together: a + bm25" in told.evidence
+
+
+def test_a_probe_that_was_not_tried_says_why_and_which_command_would() -> None:
+    skipped = Probe(skipped="no reranker is at hand", next_step="nearer diagnose --set x=y")
+    told = classify(AT_40 | {"ranking": skipped}, Facts(), 10)
+    assert told.cause == "unknown"
+    assert "no reranker is at hand; nearer diagnose --set x=y" in told.evidence
+    assert skipped.as_dict(10)["next"] == "nearer diagnose --set x=y"
 
 
 def test_entering_the_first_page_by_a_little_is_no_repair() -> None:

@@ -96,6 +96,33 @@ def test_each_example_says_where_it_came_from() -> None:
     assert run_mine(Mine(negatives=1, pool=1)).examples[0].source == ("judged", "dense#5")
 
 
+def test_documents_judged_0_are_the_first_negatives_whatever_the_margin_says() -> None:
+    judged = {"q1": {"d1": 1, "close": 0, "easy": -1, "twin": 0, "gone": 0, "q1": 0}}
+    mined = run_mine(Mine(negatives=3, margin=0.95), judged)
+    example = mined.examples[0]
+    assert set(example.negatives[:2]) == {"close", "easy"}  # `close` lies within the margin
+    assert example.source[:3] == ("judged", "judged 0", "judged 0")
+    assert example.negatives[2] in {"hard", "middle"}
+    assert mined.summary()["sources"] == {"judged": 1, "judged 0": 2, "dense": 1}
+    dropped = mined.summary()["dropped"]
+    assert dropped["judged 0, but a known positive or its duplicate"] == 1  # `twin`
+    assert dropped["judged 0, but not in the corpus"] == 1
+    assert dropped["judged 0, but the query itself"] == 1
+
+
+def test_of_many_documents_judged_0_the_hardest_are_drawn() -> None:
+    judged = {"q1": {"d1": 1, "close": 0, "middle": 0, "easy": 0}}
+    mined = run_mine(Mine(negatives=1, pool=1), judged)
+    assert mined.examples[0].negatives == ("close",)
+    assert run_mine(Mine(negatives=0), judged).examples[0].negatives == ()
+
+
+def test_a_partly_relevant_document_is_no_document_judged_0() -> None:
+    judged = {"q1": {"d1": 2, "close": 1}}
+    mined = run_mine(Mine(negatives=4, margin=0.95), judged)
+    assert "judged 0" not in mined.examples[0].source
+
+
 def test_a_training_query_that_is_also_held_out_is_dropped_and_counted() -> None:
     queries = (Query("q1", "a question"), Query("q2", "secret"))
     mined = run_mine(

@@ -129,6 +129,8 @@ def diagnosed(
         "search": search,
         "rerank": {"model": f"{module}:Oracle", "depth": 100},
     }
+    # A repair that nobody tried would make every failure unknown: the same model stands for another.
+    values["fix"] = {"models": [encoder.name]}
     values["diagnose"] = {"chunkers": ["tokens:128:32", "sentences:48", "recursive:128"]}
     split = Split(
         "dev",
@@ -190,3 +192,51 @@ def confusion(outcomes: list[tuple[str, str, str]]) -> str:
         for row in rows
     ]
     return "\n".join(lines)
+
+
+# -- answers buried in long documents, asked for by real queries ----------------------------------
+
+BURIED = 40  # at most: as many as the model answers
+
+
+@pytest.fixture(scope="module")
+def buried(
+    encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """Failures of real queries that found their document before it was wrapped in others."""
+    rng = np.random.default_rng(5)
+    documents = plants.read_documents(EXAMPLES / "cwe" / "corpus.jsonl", rng, 340, longest=200)
+    pairs = plants.real_pairs(EXAMPLES / "cwe", documents)
+    corpus = Corpus.from_documents(
+        Document(line["_id"], line["text"], line["title"]) for line in documents.values()
+    )
+    run = Dense(encoder, corpus).search([Query(name, text) for name, text, _ in pairs], 3)
+    healthy: dict[str, str] = {}
+    for place in rng.permutation(len(pairs)):
+        name, text, doc_id = pairs[place]
+        if doc_id in run.top(name, 3):
+            healthy.setdefault(doc_id, text)
+    planted = plants.Planted(documents, rng)
+    for doc_id, text in list(healthy.items())[:BURIED]:
+        plants.buried(planted, doc_id, text)
+    folder = planted.write(tmp_path_factory.mktemp("buried") / "data")
+    project = config.build({"data": {"folder": str(folder)}, "fix": {"models": [encoder.name]}})
+    systems = Systems(project, folder, Corpus.open(folder / "corpus.jsonl"), encoder=encoder)
+    split = Split(
+        "dev",
+        tuple(Query(line["_id"], line["text"]) for line in planted.queries),
+        {query_id: {doc_id: 1} for query_id, doc_id in planted.judgments.items()},
+    )
+    return list(diagnose(systems, [split], project, np.random.default_rng(1)).failures)
+
+
+def test_an_answer_buried_in_a_long_document_is_never_semantic(
+    buried: list[dict[str, Any]],
+) -> None:
+    assert len(buried) >= BURIED / 4
+    told = "\n".join(f"{line['cause']}: {line['evidence']} {line['probes']}" for line in buried)
+    causes = Counter(line["cause"] for line in buried)
+    if keep := os.environ.get("NEARER_BURIED"):  # for the documentation
+        Path(keep).write_text(f"{dict(causes)}\n{told}")
+    assert causes["semantic"] == 0, told
+    assert causes["chunking"] >= 0.8 * len(buried), told

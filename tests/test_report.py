@@ -1015,7 +1015,10 @@ def test_the_lead_of_why_queries_fail_tells_the_ceiling_of_fine_tuning(data: Rep
     assert told.startswith(
         "291 of 762 dev and train queries find no relevant document among the first 10, which leaves 308 relevant"
     )
-    assert "47% of these failures are semantic: only fine-tuning repairs those." in told
+    assert (
+        "47% of these failures are semantic: every cheaper repair was tried on them, and none comes near."
+        in told
+    )
     assert (
         "first adds +0.131 of nDCG@10 (0.347 → 0.478), the ceiling of fine-tuning; +0.146 if the unknown ones"
         in told

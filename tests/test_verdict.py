@@ -114,3 +114,12 @@ def test_the_checklist_answers_six_questions() -> None:
         "unknown",
         "unknown",
     ]
+
+
+def test_simpler_fixes_are_not_called_insufficient_while_some_were_not_tried() -> None:
+    untried = [{"fix": "reranking", "why": "no reranker is at hand", "next": "nearer fix --set x"}]
+    better = checklist(evidence(0.10, 0.0, (PASS,)), {}, {}, {}, untried)[2]
+    assert better["answer"] == "not tried"
+    assert "reranking (no reranker is at hand; nearer fix --set x)" in better["evidence"]
+    no_better = checklist(evidence(0.10, 0.10, (PASS,)), {}, {}, {}, untried)[2]
+    assert no_better["answer"] == "no"

@@ -255,4 +255,5 @@ def decide(
         guard_set=decide_stage.guard_set_of(settings, project.root),
         diagnosis=diagnoses.summary if diagnoses else None,
         ladder=fixes.best if fixes else None,
+        not_tried=fixes.ladder["not_tried"] if fixes else None,
     )

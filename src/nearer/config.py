@@ -242,6 +242,10 @@ class Diagnose(Section):
         ("document", "tokens:128:32", "sentences:48", "recursive:128", "recursive:128+title"),
         description="other chunkings that are tried",
     )
+    pieces: tuple[str, ...] = Field(
+        ("paragraphs:256", "tokens:64:16", "tokens:32:8"),
+        description="finer pieces, tried on what nothing else finds, against its nearest competitors",
+    )
     examples: Positive = Field(10, description="examples a cause in the report")
 
 

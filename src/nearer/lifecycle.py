@@ -165,6 +165,7 @@ STAGES: tuple[Stage, ...] = (
             "decide",
         ),
         settings=(),
+        version=2,
     ),
 )
 

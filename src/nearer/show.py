@@ -199,6 +199,9 @@ def _tell_evaluate(summary: Mapping[str, Any], workspace: Workspace) -> None:
         label = f"{row['name']} (today)" if row["name"] == summary.get("today") else row["name"]
         table.add(label, *(f"{row['measures'][name]['mean']:.3f}" for name in names))
     out.print(f"  {evaluation['n_queries']:,} {evaluation['split']} queries")
+    lost = evaluation.get("missing", {}).get("queries_without_any", 0)
+    if lost:
+        out.print(f"  {lost:,} of them ask only for documents that the corpus lacks: they count 0")
     out.print(table)
 
 
@@ -220,9 +223,7 @@ def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
             style=style,
         )
     out.print(table)
-    held = (
-        f"finding the semantic ones first, which only fine-tuning can, adds {ceiling['gain']:.3f}"
-    )
+    held = f"finding the semantic ones first adds {ceiling['gain']:.3f}"
     out.print(f"  {ceiling['measure']} is {ceiling['today']:.3f} today; {held}")
     if diagnosis["freshness"]:
         out.print(
@@ -231,8 +232,10 @@ def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
                 style="yellow",
             )
         )
-    for told, count in diagnosis["not_run"].items():
-        out.print(Text(f"    · not tried for {count:,}: {told}", style="dim"))
+    for row in diagnosis.get("not_tried", []):
+        told = f"{row['probe'].replace('_', ' ')}: {row['why']}"
+        out.print(Text(f"    · not tried for {row['failures']:,}: {told}", style="dim"))
+        out.print(Text(f"      → {row['next']}", style="cyan"))
 
 
 def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
@@ -244,7 +247,8 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
     table.add("today", "", f"{ladder['today']:.3f}", "", "", "")
     for rung in ladder["rungs"]:
         if rung["delta"] is None:
-            table.add(rung["fix"], "–", "", "", "", "", style="dim")
+            standing = "not tried" if rung.get("tried") is False else "does not apply"
+            table.add(rung["fix"], "–", "", standing, "", "", style="dim")
             continue
         low, high = rung["delta"]["ci"]
         gain = f"{rung['delta']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
@@ -258,8 +262,12 @@ def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
     out.print(f"  {ladder['n_queries']:,} dev queries; a rung stays when its gain is real")
     out.print(table)
     for rung in ladder["rungs"]:
-        style = "" if rung["kept"] else "dim"
-        out.print(Text(f"    · {rung['fix']}: {rung['label']}", style=style))
+        if rung["delta"] or rung.get("tried") is None:
+            told = f"    · {rung['fix']}: {rung['label']}"
+            out.print(Text(told, style="" if rung["kept"] else "dim"))
+    for row in ladder.get("not_tried", []):
+        out.print(Text(f"    · not tried: {row['fix']}: {row['why']}", style="dim"))
+        out.print(Text(f"      → {row['next']}", style="cyan"))
     repaired = [
         sum(pair[place] for pair in ladder["failures_repaired"].values()) for place in (0, 1)
     ]

@@ -14,6 +14,16 @@ _MAY_FIND_ITSELF = f"set {items.SETTING}: false if a query may find the document
 _FOREIGN = 0.5  # from this share of unknown ids on, the judgments belong to other data
 Splits = dict[str, dict[str, Mapping[str, int]]]
 
+_CONSEQUENCES = {
+    "documents": "Their judgments stay: nothing can find these documents, so they count as missed, "
+    "as trec_eval counts them, and diagnose names them missing_document. No model trains on them.",
+    "queries": "Their judgments are left out.",
+}
+_MENDS: Mapping[str, Mapping[str, Any]] = {
+    "documents": {"next_step": "index the documents, or correct the judgments, then nearer check"},
+    "queries": {},
+}
+
 
 class Found:
     """Findings as they come in, with at most so many examples each."""
@@ -86,7 +96,11 @@ def fitting_judgments(
     item_to_item: bool,
     found: Found,
 ) -> Splits:
-    """Judgments without those of unknown documents or queries, and of an item for itself."""
+    """Judgments without those of unknown queries, and of an item for itself.
+
+    Judgments of documents that the corpus lacks stay: a query that asks for one fails, and leaving
+    it out would measure a search that users do not have.
+    """
     doc_ids = {
         doc_id for graded in judgments.values() for judged in graded.values() for doc_id in judged
     }
@@ -104,7 +118,7 @@ def fitting_judgments(
                 f"missing_{what}", message, lost, fatal=True, where="data.judgments", next_step=mend
             )
         elif lost:
-            found.add(f"missing_{what}", f"{message}. Their judgments are left out.", lost)
+            found.add(f"missing_{what}", f"{message}. {_CONSEQUENCES[what]}", lost, **_MENDS[what])
     if own := item_to_item and sum(
         q in docs for graded in judgments.values() for q, docs in graded.items() if q in queries
     ):
@@ -118,11 +132,7 @@ def fitting_judgments(
         found.add("no_judgments", "There are no judgments.", fatal=True, where="data.judgments")
     return {
         name: {
-            q: {
-                d: grade
-                for d, grade in docs.items()
-                if d in corpus and not (item_to_item and d == q)
-            }
+            q: {d: grade for d, grade in docs.items() if not (item_to_item and d == q)}
             for q, docs in sorted(graded.items())
             if q in queries
         }
@@ -131,9 +141,9 @@ def fitting_judgments(
 
 
 def usable_queries(
-    queries: Mapping[str, Query], judgments: Mapping[str, Judgments], found: Found
+    corpus: Corpus, queries: Mapping[str, Query], judgments: Mapping[str, Judgments], found: Found
 ) -> Splits:
-    """Judgments of queries that have a text and at least one relevant document."""
+    """Judgments of queries that have a text and at least one relevant document, there or missing."""
     left_out = sum(item.count for item in found.items if item.code == "self_judgments")
     assumed, next_step = "", None
     if left_out:
@@ -157,11 +167,14 @@ def usable_queries(
         message = f"{len(blank)} judged queries have no text that can be seen and are left out."
         found.add("empty_queries", message, blank)
     barren = sorted(
-        {q for graded in judgments.values() for q, docs in graded.items() if not any(docs.values())}
+        {q for graded in judgments.values() for q, docs in graded.items() if not _relevant(docs)}
         - set(blank)
     )
     if barren:
-        message = "judged queries have no relevant document in the corpus and are left out: no ranking could score above 0."
+        message = (
+            "judged queries have no relevant document in their judgments and are left out: "
+            "no ranking could score above 0."
+        )
         found.add(
             "queries_without_relevant",
             f"{len(barren)} {message}{assumed}",
@@ -170,15 +183,32 @@ def usable_queries(
         )
     useless = set(blank)
     usable = {
-        name: {q: docs for q, docs in graded.items() if q not in useless and any(docs.values())}
+        name: {q: docs for q, docs in graded.items() if q not in useless and _relevant(docs)}
         for name, graded in judgments.items()
     }
-    if not any(usable.values()):
+    wanted = {q: _relevant(docs) for graded in usable.values() for q, docs in graded.items()}
+    unanswerable = sorted(
+        q for q, docs in wanted.items() if not any(doc_id in corpus for doc_id in docs)
+    )
+    if unanswerable:
+        found.add(
+            "queries_without_findable",
+            f"{len(unanswerable)} judged queries have no relevant document in the corpus. "
+            "They count 0 in every measure of every system.",
+            [f"{q}: {queries[q].text}" for q in unanswerable],
+            next_step="index their documents, or correct the judgments, then nearer check",
+        )
+    if len(unanswerable) == len(wanted):
         found.add(
             "no_usable_query",
-            f"No query has both a text and a relevant document.{assumed}",
+            f"No query has both a text and a relevant document that is in the corpus.{assumed}",
             fatal=True,
             where="data.judgments",
             next_step=next_step,
         )
     return usable
+
+
+def _relevant(judged: Mapping[str, int]) -> list[str]:
+    """Documents with a grade above 0; a negative grade is one of trec_eval's for "not relevant"."""
+    return [doc_id for doc_id, grade in judged.items() if grade > 0]

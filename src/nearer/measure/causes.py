@@ -5,6 +5,9 @@ is the cheapest repair that works, with two guards against chance, because a doc
 enters the first ten under almost any change: without direct evidence a repair must at least halve
 the rank, and where two repairs work, direct evidence (an identifier that stands in the document,
 text that the model never read) goes before the order of cost.
+
+`semantic` is said only where every cheaper repair that applies was tried and none comes near: what
+was not tried, or takes the rank down by an order of magnitude, might be the answer.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from nearer.measure.metrics import score
 from nearer.types import Run, Split, rank_hits
 
 #: In order of the cost of their repair; each but the last three names the probe that tries it.
+#: Two more probes try to cut finer (`finer`) and to combine (`combined`), one to rewrite the query.
 CAUSES = (
     "missing_document",
     "ineligible",
@@ -39,40 +43,76 @@ REMEDIES: Mapping[str, str] = {
     "index_loss": "rebuild the approximate index, or search more of it",
     "ranking": "put a reranker behind the first stage",
     "base_model": "use the other embedding model",
-    "semantic": "fine-tune: nothing cheaper finds it",
+    "semantic": "fine-tune: every cheaper repair was tried, and none comes near",
     "label_suspect": "judge the results above it: one may be as relevant",
-    "unknown": "run the probes that could not run",
+    "unknown": "try what was not tried, or combine what helps in part: the evidence says which",
 }
 CANDIDATES = 100  # results that a reranker gets to see
+TENFOLD = 10  # a repair that divides the rank by this much is near the cause, wherever it ends
+IN_PART = "repaired in part"  # the kind of a failure whose repair ends outside of the first k
+
+#: Repairs that may come near without arriving, in the order in which equal ranks are settled.
+_NEAR = (
+    "needs_metadata",
+    "chunking",
+    "finer",
+    "exact_match",
+    "rewriting",
+    "combined",
+    "base_model",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One repair, executed: the exact rank that it gives the document (None: not found).
 
-    `variants` has the rank under each way of doing it; `skipped` says why it could not run;
-    `not_needed` that it does not apply (a document that is there cannot be missing).
+    `variants` has the rank under each way of doing it.  `skipped` says why it was not tried, or not
+    in every way, and `next_step` which command would; a probe that is absent does not apply.
+    `among` is the number of documents that competed, where not the whole corpus did.
     """
 
     rank: int | None = None
     variants: Mapping[str, int | None] = field(default_factory=dict)
     skipped: str | None = None
     at_least: bool = False  # the rank is known to be this or worse, not exactly
+    next_step: str = ""
+    among: int | None = None
 
     def found(self, k: int) -> bool:
         return self.rank is not None and self.rank <= k and not self.at_least
+
+    def repairs(self, exact: Probe, k: int) -> bool:
+        """Found, and not by a little: the rank that exact search gives is at least halved."""
+        if not self.found(k):
+            return False
+        return exact.rank is None or 2 * (self.rank or 0) <= exact.rank
+
+    def comes_near(self, exact: Probe) -> bool:
+        """Is the rank that exact search gives taken down by an order of magnitude?"""
+        return self.rank is not None and not self.at_least and _tenth(self.rank, exact)
 
     def as_dict(self, k: int) -> dict[str, Any]:
         told: dict[str, Any] = {"rank": self.rank, "found": self.found(k)}
         told |= {"at_least": True} if self.at_least else {}
         told |= {"variants": dict(self.variants)} if self.variants else {}
-        return told | ({"skipped": self.skipped} if self.skipped else {})
+        if self.among is not None:
+            told["among"] = self.among
+        if self.skipped:
+            told |= {"skipped": self.skipped, "next": self.next_step}
+        return told
 
 
-def best(variants: Mapping[str, int | None]) -> Probe:
+def _tenth(rank: int, exact: Probe) -> bool:
+    """Is a rank at most a tenth of the exact one?  Where that one lies behind the list, of the list."""
+    before = TENFOLD * CANDIDATES if exact.rank is None else exact.rank
+    return TENFOLD * rank <= before
+
+
+def best(variants: Mapping[str, int | None], among: int | None = None) -> Probe:
     """The probe with the best rank of its variants."""
     ranks = [rank for rank in variants.values() if rank is not None]
-    return Probe(min(ranks) if ranks else None, variants)
+    return Probe(min(ranks) if ranks else None, variants, among=among)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +181,7 @@ def _cause(  # noqa: PLR0911 - one return a cause, in their order
 
     def lifts(name: str, sure: bool = False) -> bool:
         probe = probes.get(name, Probe())
-        return probe.found(k) and (
-            sure or exact.rank is None or 2 * (probe.rank or 0) <= exact.rank
-        )
+        return probe.found(k) if sure else probe.repairs(exact, k)
 
     if facts.missing:
         return "missing_document", facts.missing, facts.missing
@@ -195,10 +233,87 @@ def _cause(  # noqa: PLR0911 - one return a cause, in their order
             _which(probes["base_model"]),
             f"{_which(probes['base_model'])}: {_to(probes, 'base_model')}",
         )
-    skipped = [f"{name}: {probe.skipped}" for name, probe in probes.items() if probe.skipped]
-    if skipped:
-        return "unknown", skipped[0].partition(":")[0], f"could not be tried: {'; '.join(skipped)}"
+    if lifts("finer", sure=bool(facts.unread)) and _cut_apart(probes["finer"], facts, exact, k):
+        kind = (facts.unread or "mixed topics").partition(":")[0]
+        told = f"{facts.unread}; " if facts.unread else ""
+        return "chunking", kind, f"{told}only finer pieces find it: {_best_way(probes, 'finer')}"
+    if lifts("combined"):
+        told = f"only together: {_best_way(probes, 'combined')}"
+        return _strongest(probes, facts, exact, k) or "unknown", "combination", told
+    return _left_over(probes, facts, exact, k)
+
+
+def _left_over(
+    probes: Mapping[str, Probe], facts: Facts, exact: Probe, k: int
+) -> tuple[str, str, str]:
+    """The cause where no repair clearly works: near misses first, then what was not tried."""
+    untried = "; ".join(
+        f"not tried: {name} ({probe.skipped}; {probe.next_step})"
+        for name, probe in probes.items()
+        if probe.skipped
+    )
+    near = [
+        name for name in _NEAR if name in probes and _helps(name, probes[name], facts, exact, k)
+    ]
+    if near:
+        best_name = min(near, key=lambda name: probes[name].rank or 0)
+        cause = _strongest(probes, facts, exact, k)
+        told = f"{best_name} helps: {_best_way(probes, best_name)}"
+        if probes[best_name].found(k):
+            told += ", perhaps by chance: nothing else speaks for it"
+        else:
+            told += f", which is not among the first {k}"
+        evidence = "; ".join(text for text in (facts.unread, told, untried) if text)
+        return cause or "unknown", IN_PART, evidence
+    if untried:
+        first = next(name for name, probe in probes.items() if probe.skipped)
+        return "unknown", f"not tried: {first}", untried
     return "semantic", *_meaning(facts)
+
+
+def _helps(name: str, probe: Probe, facts: Facts, exact: Probe, k: int) -> bool:
+    """Does a repair come near, or find the document without the evidence that makes it a cause?
+
+    Where no term of the query stands in the document, one lucky way to cut it says nothing.
+    """
+    if probe.comes_near(exact):
+        return True
+    alone = name in ("chunking", "finer", "rewriting") and facts.overlap > 0
+    return alone and probe.repairs(exact, k)
+
+
+def _strongest(probes: Mapping[str, Probe], facts: Facts, exact: Probe, k: int) -> str | None:
+    """The cause whose repair takes the rank down furthest, by an order of magnitude, with evidence."""
+    speaks = {
+        "needs_metadata": facts.declared,
+        "exact_match": bool(facts.identifiers),
+        "base_model": True,
+    }
+    ranks: dict[str, int] = {}
+    for name in _NEAR:
+        probe = probes.get(name, Probe())
+        if probe.rank is None or not probe.comes_near(exact):
+            continue
+        if name in ("chunking", "finer") and _cut_apart(probe, facts, exact, k):
+            ranks["chunking"] = min(probe.rank, ranks.get("chunking", probe.rank))
+        elif speaks.get(name, False):
+            ranks[name] = probe.rank
+    return min(ranks, key=lambda cause: ranks[cause], default=None)
+
+
+def _cut_apart(probe: Probe, facts: Facts, exact: Probe, k: int) -> bool:
+    """Is there evidence that the document must be cut: text that is not read, or ways that agree?"""
+    ways = [Probe(rank) for rank in probe.variants.values()]
+    agreed = [way for way in ways if way.comes_near(exact) or way.repairs(exact, k)]
+    most = len(agreed) > max(1, len(probe.variants) / 2)
+    return bool(facts.unread) or (most and facts.overlap > 0)
+
+
+def _best_way(probes: Mapping[str, Probe], name: str) -> str:
+    """The best variant of a probe, and where it takes the document."""
+    among = probes[name].among
+    told = f"{_which(probes[name]) or name}: {_to(probes, name)}"
+    return told if among is None else f"{told} among the {among:,} nearest documents"
 
 
 def _lost(probes: Mapping[str, Probe], exact: Probe, k: int) -> tuple[str, str, str]:
@@ -237,7 +352,7 @@ def _meaning(facts: Facts) -> tuple[str, str]:
         return "length mismatch", f"{query} words ask for a document of {document}"
     return (
         "meaning",
-        f"{facts.overlap:.0%} of the query's terms stand in it, and no cheaper repair finds it",
+        f"{facts.overlap:.0%} of the query's terms stand in it, and every cheaper repair was tried",
     )
 
 
@@ -283,7 +398,8 @@ def waterfall(
     """
     today = score(run, split, [measure]).mean(measure)
     steps: list[dict[str, Any]] = []
-    left = {line["query_id"] for line in failures}
+    failing = [line for line in failures if line.get("query_fails", True)]
+    left = {line["query_id"] for line in failing}
     found: dict[str, list[str]] = {}
     for cause in CAUSES:
         lines = [line for line in failures if line["cause"] == cause]

@@ -88,7 +88,7 @@ def judge(evidence: Evidence) -> Verdict:
     tuned, simple, today = evidence.tuned, evidence.simple, evidence.today
     simple_helps = evidence.shown(simple, today)
     if tuned is None:
-        why = "there is no training data to fine-tune on"
+        why = "no model was fine-tuned"
         return (
             _simpler(evidence, why)
             if simple_helps
@@ -166,11 +166,14 @@ def checklist(
     mined: Mapping[str, Any],
     cost: Mapping[str, Any],
     diagnosis: Mapping[str, Any],
+    not_tried: Sequence[Mapping[str, str]] = (),
 ) -> list[dict[str, str]]:
-    """The six questions that a decision must answer: `{"question", "answer": yes|no|unknown, "evidence"}`.
+    """The six questions that a decision must answer: `{"question", "answer": yes|no|unknown|not tried, "evidence"}`.
 
-    `mined` is `mine/summary.json`; `cost` what re-embedding takes (empty when nothing was trained);
-    `diagnosis` is `diagnose/summary.json` (empty when nothing was diagnosed).
+    `not_tried` are the simpler fixes that nobody tried (`fix`, `why`, `next`): while there are
+    some, the others are not shown to be insufficient.  `mined` is `mine/summary.json`; `cost` what
+    re-embedding takes (empty when nothing was trained); `diagnosis` is `diagnose/summary.json`
+    (empty when nothing was diagnosed).
     """
     today, tuned, simple = evidence.today, evidence.tuned, evidence.simple
     measured = f"today's {evidence.primary} is {today.scores.mean(evidence.primary):.3f} on {len(today.scores):,} held-out queries"
@@ -190,11 +193,7 @@ def checklist(
     return [
         _answer("Is the failure measured?", True, measured),
         _answer("Is it semantic?", *_semantic(diagnosis, evidence.min_gain)),
-        _answer(
-            "Are simpler fixes insufficient?",
-            evidence.shown(tuned, simple) if tuned and simple else None,
-            over,
-        ),
+        _insufficient(evidence, over, not_tried),
         _answer("Is training data available?", mined.get("examples", 0) > 0, data),
         _answer("Does held-out evaluation improve?", gain.low > 0 if gain else None, told),
         _answer(
@@ -203,6 +202,25 @@ def checklist(
             f"{told}; {takes}",
         ),
     ]
+
+
+def _insufficient(
+    evidence: Evidence, over: str, not_tried: Sequence[Mapping[str, str]]
+) -> dict[str, str]:
+    """Are simpler fixes insufficient?  Never yes where one of them was not tried."""
+    tuned, simple = evidence.tuned, evidence.simple
+    yes = evidence.shown(tuned, simple) if tuned and simple else None
+    answer = _answer("Are simpler fixes insufficient?", yes, over)
+    if yes and not_tried:
+        answer["answer"] = "not tried"
+    if not_tried:
+        answer["evidence"] = f"{over}; not tried: {untold(not_tried)}"
+    return answer
+
+
+def untold(not_tried: Sequence[Mapping[str, str]]) -> str:
+    """What was not tried, why, and the command that would, as one line."""
+    return ", ".join(f"{one['fix']} ({one['why']}; {one['next']})" for one in not_tried)
 
 
 def _semantic(diagnosis: Mapping[str, Any], least: float) -> tuple[bool | None, str]:
@@ -215,6 +233,9 @@ def _semantic(diagnosis: Mapping[str, Any], least: float) -> tuple[bool | None, 
     if ceiling["gain"] >= least:
         return True, told
     possible = ceiling["if_unknown_were_semantic"] - ceiling["today"] >= least
+    untried = diagnosis.get("not_tried", ())
+    if possible and untried:
+        told += f"; not tried: {', '.join(str(one['probe']) for one in untried)}"
     return (None if possible else False), told
 
 

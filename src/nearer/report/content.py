@@ -316,7 +316,7 @@ def failing(diagnosis: Json) -> str:
     if rows := causes(diagnosis):
         semantic = sum(row["share"] for row in rows if row["cause"] == "semantic")
         told += f", which leaves {whole(sum(row['failures'] for row in rows))} relevant documents unfound. {semantic:.0%} of these "
-        told += "failures are semantic: only fine-tuning repairs those"
+        told += "failures are semantic: every cheaper repair was tried on them, and none comes near"
     ceiling = obj(diagnosis.get("fine_tuning_ceiling"))
     today, reached, possible = (
         num(ceiling.get(key)) for key in ("today", "if_found", "if_unknown_were_semantic")
@@ -329,11 +329,24 @@ def failing(diagnosis: Json) -> str:
             if possible is not None and possible > reached
             else ""
         )
-    return f"{told}."
+    return f"{told}.{_not_tried(diagnosis, 'probe')}"
+
+
+def _not_tried(found: Json, key: str) -> str:
+    """A sentence on what nobody tried, and what would try it; empty where there is nothing to say."""
+    rows = maps(found.get("not_tried"))[:8]
+    names = [
+        f"{words(row.get(key, ''))} ({text(row.get('why'), 120)}; {text(row.get('next'), 120)})"
+        for row in rows
+    ]
+    return f" Not tried: {', '.join(names)}." if names else ""
 
 
 def rungs(ladder: Json) -> list[Json]:
-    """Rungs of the ladder in order, with gain, kept or not, and the share of failures repaired; no gain where a fix does not apply."""
+    """Rungs of the ladder in order, with gain, kept or not, and the share of failures repaired.
+
+    There is no gain where a fix was not tried or does not apply.
+    """
     rows: list[Json] = []
     for row in maps(ladder.get("rungs")):
         delta = obj(row.get("delta"))
@@ -369,10 +382,15 @@ def climbed(ladder: Json, level: int) -> str:
         f"{fixed(ladder.get('today'))} on the {whole(ladder.get('n_queries'))} development queries"
     )
     if not (kept := [row["name"] for row in rows if row["kept"] == "kept"]):
-        return f"{told}. None of the {sum(bool(row['kept']) for row in rows)} simpler fixes that apply brings a real gain: none was kept."
+        tried = sum(bool(row["kept"]) for row in rows)
+        told += f". None of the {tried} simpler fixes that were tried brings a real gain: none was kept."
+        return told + _not_tried(ladder, "fix")
     delta, share = obj(ladder.get("delta")), repaired(ladder)
     told += f"; with {' + '.join(kept[:12])} it reaches {fixed(ladder.get('best_measure'))} ({signed(delta.get('mean'))}, {level}% interval"
-    return f"{told} {span(delta.get('ci'), signed)}){f' and repairs {share} of the failures diagnosed there' if share != DASH else ''}."
+    told += f" {span(delta.get('ci'), signed)})"
+    if share != DASH:
+        told += f" and repairs {share} of the failures diagnosed there"
+    return f"{told}.{_not_tried(ladder, 'fix')}"
 
 
 _SECRET_KEY = re.compile(r"(?i)(secret|token|password|api_?key|authorization)$")

@@ -33,14 +33,16 @@ _Split = Callable[[str], Iterable[Span]]
 
 #: Of chonkie the classes that need neither a network nor a model: RecursiveChunker, SentenceChunker, TokenChunker.
 KNOWN = (
-    "document, tokens:SIZE, tokens:SIZE:OVERLAP, sentences:SIZE, recursive:SIZE, semchunk:SIZE, "
+    "document, tokens:SIZE, tokens:SIZE:OVERLAP, sentences:SIZE, paragraphs:SIZE, recursive:SIZE, semchunk:SIZE, "
     "chonkie:RecursiveChunker:SIZE (each also with +title), or module:Class"
 )
 _SPEC = re.compile(
-    r"(?:document|(tokens|sentences|recursive|semchunk|chonkie:(Recursive|Sentence|Token)Chunker):([1-9]\d{0,5})(?::(\d{1,6}))?)(\+title)?",
+    r"(?:document|(tokens|sentences|paragraphs|recursive|semchunk|chonkie:(Recursive|Sentence|Token)Chunker):([1-9]\d{0,5})(?::(\d{1,6}))?)(\+title)?",
     re.ASCII,
 )
-_OWN = re.compile(r"(?!(?:document|tokens|sentences|recursive|semchunk|chonkie):)[\w.]+:[^\W\d]\w*")
+_OWN = re.compile(
+    r"(?!(?:document|tokens|sentences|paragraphs|recursive|semchunk|chonkie):)[\w.]+:[^\W\d]\w*"
+)
 _NEAR = 8  # tokens that a window gives up to end at a space
 
 # A place to cut is where the next text begins: patterns take the space before it.
@@ -104,6 +106,8 @@ def make_chunker(spec: str, spans: TokenSpans, root: Path | None = None) -> Chun
             lambda text: _windows(text, _starts(text, spans), size, overlap),
             title,
         )
+    if kind == "paragraphs":
+        return _Cutter(spec, lambda text: _paragraphs(text, _starts(text, spans), size), title)
     if kind == "semchunk":
         return _Cutter(spec, _semchunk(size, spans), title)
     if chonkie:
@@ -235,6 +239,13 @@ def _packed(
             (packed.pop()[0], end) if packed and fits(packed[-1][0], end) else (start, end)
         )
     return packed
+
+
+def _paragraphs(text: str, starts: Sequence[int], size: int) -> Iterator[Span]:
+    """Every paragraph by itself, however short; one of more than `size` tokens in windows."""
+    cuts = [match.end() for match in _BLANK_LINE.finditer(text) if match.end() < len(text)]
+    for start, end in pairwise((0, *cuts, len(text))):
+        yield from _windows(text, starts, size, 0, (start, end))
 
 
 def _structure(text: str) -> list[list[int]]:

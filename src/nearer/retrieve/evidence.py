@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,8 @@ from nearer.measure.causes import Diagnosis, Facts, Probe, classify
 from nearer.measure.slices import RARE, find_identifiers, terms
 from nearer.retrieve.chunkers import Chunked
 from nearer.retrieve.filters import mismatch
-from nearer.retrieve.probes import Pair, Prober
+from nearer.retrieve.pieces import Pair
+from nearer.retrieve.probes import Prober
 from nearer.retrieve.systems import Systems, document_frequencies
 from nearer.text import count_words, fold, pieces
 from nearer.types import Document, Query, Split
@@ -39,7 +41,11 @@ def diagnosed(
     found = prober.run()
     if tried_only:
         found = {
-            pair: {name: probe for name, probe in probes.items() if not probe.skipped}
+            pair: {
+                name: replace(probe, skipped=None, next_step="")
+                for name, probe in probes.items()
+                if not probe.skipped or probe.variants
+            }
             for pair, probes in found.items()
         }
     evidence = Evidence(prober, settings.check.near_duplicate)

@@ -5,9 +5,10 @@ A fix of your own needs these three members; `variants` gets the pipeline so far
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from nearer.config import Config
 from nearer.data import sources
@@ -16,6 +17,35 @@ from nearer.retrieve.pipeline import HYBRIDS, OWN, Filters, Pipeline
 from nearer.retrieve.sparse import is_sparse
 from nearer.retrieve.systems import LATE, Systems
 from nearer.types import Split
+
+#: What every fix tries, for those that the settings leave out (`fix.fixes`).
+FIXES = ("metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model")
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why a fix, or a part of it, gave nothing to measure.
+
+    With `next_step` it was not tried, and that command would try it; without, it does not apply.
+    """
+
+    fix: str
+    why: str
+    next_step: str = ""
+
+    @property
+    def tried(self) -> bool:
+        """There was nothing to try."""
+        return not self.next_step
+
+    @property
+    def label(self) -> str:
+        if self.tried:
+            return f"does not apply here: {self.why}"
+        return f"not tried: {self.why}; {self.next_step}"
+
+    def as_dict(self) -> dict[str, str]:
+        return {"fix": self.fix, "why": self.why, "next": self.next_step}
 
 
 class Fix(Protocol):
@@ -173,3 +203,76 @@ def fixes_of(settings: Config) -> list[Fix]:
         "base_model": BaseModel(fix.models, fix.compressions),
     }
     return [known[name] for name in fix.fixes]
+
+
+def absence(fix: Fix, base: Pipeline, systems: Systems, dev: Split) -> Absence:
+    """Why a fix has no variants here; one of your own may tell it: `absent(base, systems, dev)`."""
+    own = getattr(fix, "absent", None)
+    if own is not None:
+        reason: Absence = own(base, systems, dev)
+        return reason
+    if fix.name == "rewriting":
+        return _no_rewriting(base, systems)
+    if fix.name == "reranking" and systems.reranker is None:
+        step = "nearer fix --set rerank.model=train"
+        return Absence(fix.name, "no reranker is at hand (rerank.model)", step)
+    if fix.name in ("chunking", "base_model") and not base.dense:
+        return Absence(fix.name, f"{base.system} searches no vectors of ours")
+    if fix.name == "chunking":
+        step = "nearer fix --set 'fix.chunkers=[tokens:128:32]'"
+        return Absence(fix.name, "no other chunks are named (fix.chunkers)", step)
+    if fix.name == "base_model":
+        return _no_model()
+    if fix.name == "metadata":
+        return Absence(fix.name, "no dev query declares or names a filter")
+    return Absence(fix.name, "it has nothing to change in this system")
+
+
+def _no_rewriting(base: Pipeline, systems: Systems) -> Absence:
+    if base.system == "run":
+        return Absence("rewriting", "a file of results cannot be asked anew")
+    if systems.config.fix.rewriters:
+        return Absence("rewriting", "no rewriter changes a dev query")
+    step = "nearer fix --set 'fix.rewriters=[acronyms]'"
+    return Absence("rewriting", "no rewriter is named (fix.rewriters)", step)
+
+
+def untried(settings: Config, fixes: Sequence[Fix], absences: Sequence[Absence]) -> list[Absence]:
+    """What simpler fixes, or parts of them, were not tried: absent ones, and those left out."""
+    asked = [fix.name for fix in fixes]
+    left_out = [
+        Absence(name, "fix.fixes leaves it out", f"nearer fix --set 'fix.fixes=[{name}]'")
+        for name in FIXES
+        if name not in asked
+    ]
+    parts = [reason for reason in absences if not reason.tried]
+    # Smaller vectors of today's model are measured under the same name: they are no other model.
+    known = [reason.fix for reason in parts]
+    if "base_model" in asked and "base_model" not in known and not settings.fix.models:
+        parts.append(_no_model())
+    return [*parts, *left_out]
+
+
+def _no_model() -> Absence:
+    step = "nearer fix --set 'fix.models=[FOLDER]'"
+    return Absence("base_model", "no other embedding model is named (fix.models)", step)
+
+
+def untried_pieces(settings: Config, failures: Sequence[Mapping[str, Any]]) -> list[Absence]:
+    """Chunks that the diagnosis found to repair failures, which `fix.chunkers` does not name."""
+    counts: Counter[str] = Counter()
+    for line in failures:
+        finer = line.get("probes", {}).get("finer", {})
+        if line["cause"] != "chunking" or not finer.get("found"):
+            continue
+        ranks = {spec: rank for spec, rank in finer["variants"].items() if rank is not None}
+        counts[min(ranks, key=lambda spec: ranks[spec])] += 1
+    return [
+        Absence(
+            "chunking",
+            f"{spec} finds {count} diagnosed failures and is not among fix.chunkers",
+            f"nearer fix --set 'fix.chunkers=[{spec}]'",
+        )
+        for spec, count in counts.most_common()
+        if spec not in settings.fix.chunkers
+    ]

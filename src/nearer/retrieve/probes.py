@@ -17,12 +17,11 @@ from nearer import config, progress
 from nearer.measure.causes import CANDIDATES, Probe, best
 from nearer.retrieve import ranking
 from nearer.retrieve.filters import mismatch
+from nearer.retrieve.pieces import Masks, Pair, Pieces
 from nearer.retrieve.pipeline import HYBRIDS, OWN, Pipeline
 from nearer.retrieve.systems import Systems
 from nearer.types import Run, Split
 
-Pair = tuple[str, str]  # query id, document id
-Masks = Mapping[Pair, Sequence[tuple[str, np.ndarray]]]
 _AGREES = 0.95  # share of neighbouring results in the order of the model's scores: then it is an index over that model
 _SAMPLE = 50
 
@@ -53,6 +52,7 @@ class Prober:
         }
         self.filters_apply = systems.config.search.filters == "apply"
         self.first_choice: dict[str, str] = {}  # query id → what the reranker puts first
+        self._combined: dict[Pair, Probe] = {}  # made beside the finer pieces
 
     @cached_property
     def today_run(self) -> Run:
@@ -103,6 +103,8 @@ class Prober:
             "exact_match": self._words,
             "ranking": lambda: self._ranking(found),
             "base_model": self._models,
+            "rewriting": self._rewriting,
+            "finer": lambda: self._pieces(found),
         }
         with progress.task("probes", len(steps), "probes") as bar:
             for name, probe in steps.items():
@@ -111,6 +113,8 @@ class Prober:
                     if pair[1] in self.systems.corpus:
                         found[pair][name] = result
                 bar.advance()
+        for pair, result in self._combined.items():
+            found[pair]["combined"] = result
         return found
 
     # -- one probe each ----------------------------------------------------------------------------
@@ -221,14 +225,93 @@ class Prober:
     def _chunking(self) -> dict[Pair, Probe]:
         if self.today.system == "bm25":
             return {}
-        base = self.plain if self.today.system in OWN else self.today
-        return self._variants(
-            {
-                spec: replace(base, chunker=spec)
-                for spec in self.settings.chunkers
-                if spec != base.chunker
-            }
-        )
+        others = [spec for spec in self.settings.chunkers if spec != self._base.chunker]
+        if not others:
+            why = "no other chunks are named (diagnose.chunkers)"
+            return self._untried(why, "nearer diagnose --set 'diagnose.chunkers=[tokens:128:32]'")
+        return self._variants({spec: replace(self._base, chunker=spec) for spec in others})
+
+    @property
+    def _base(self) -> Pipeline:
+        """What the chunks of a document are tried in: today's system, or ours instead of the user's own."""
+        return self.plain if self.today.system in OWN else self.today
+
+    def _untried(self, why: str, next_step: str) -> dict[Pair, Probe]:
+        return {pair: Probe(skipped=why, next_step=next_step) for pair in self.pairs}
+
+    def _rewriting(self) -> dict[Pair, Probe]:
+        """Queries with acronyms and synonyms written out; absent where no rewriter changes the query."""
+        if self.today.system == "run":
+            return {}
+        specs = self.systems.config.fix.rewriters
+        if not specs:
+            why = "no rewriter is named (fix.rewriters)"
+            return self._untried(why, "nearer diagnose --set 'fix.rewriters=[acronyms]'")
+        tried: dict[Pair, dict[str, int | None]] = defaultdict(dict)
+        for spec in specs:
+            rewritten = self.systems.rewriter(spec)(self.split.queries)
+            changed = tuple(
+                before
+                for before, after in zip(self.split.queries, rewritten, strict=True)
+                if before.text != after.text
+            )
+            if not changed:
+                continue
+            part = Split(f"{self.split.name} rewritten by {spec}", changed, self.split.judgments)
+            run = self.systems.run(replace(self._base, rewrite=spec), part, self.settings.depth)
+            for query in changed:
+                for doc_id in self._wanted[query.id]:
+                    tried[query.id, doc_id][spec] = run.rank(query.id, doc_id)
+        return {pair: best(variants) for pair, variants in tried.items()}
+
+    def _pieces(self, found: Mapping[Pair, Mapping[str, Probe]]) -> dict[Pair, Probe]:
+        """Finer pieces, and combinations with words and filters, where nothing else finds the document.
+
+        The document and its nearest competitors are cut alike: the first results of every list
+        that was made.  A competitor that none of these lists shows could still stand above it, so
+        the rank is the best one possible wherever the competitors are not the whole corpus.
+        """
+        left = [pair for pair in self.pairs if self._unrepaired(pair, found[pair])]
+        if not left or self.today.system == "bm25":
+            return {}
+        specs = [spec for spec in self.settings.pieces if spec not in self.settings.chunkers]
+        if not specs:
+            why = "no finer pieces are named (diagnose.pieces)"
+            step = "nearer diagnose --set 'diagnose.pieces=[tokens:32:8]'"
+            return {pair: Probe(skipped=why, next_step=step) for pair in left}
+        trial = Pieces(self.systems, self.plain, specs, self._competitors(left))
+        filters = self._narrowed()
+        probes: dict[Pair, Probe] = {}
+        for pair, ways in trial.ranks([self.queries[q] for q in _queries(left)], left, filters):
+            among = trial.among(pair[0])
+            probes[pair] = best(ways.alone, among)
+            if ways.combined:
+                self._combined[pair] = best(ways.combined, among)
+        return probes
+
+    def _unrepaired(self, pair: Pair, probes: Mapping[str, Probe]) -> bool:
+        """Is the document there, missed by exact search too, and found by no probe so far?"""
+        if pair[1] not in self.systems.corpus:
+            return False
+        if probes["today"].found(self.settings.k) or probes["exact"].found(self.settings.k):
+            return False
+        return not any(probe.repairs(probes["exact"], self.settings.k) for probe in probes.values())
+
+    def _competitors(self, pairs: Sequence[Pair]) -> dict[str, list[str]]:
+        """Query id → the documents wanted and the first results of every list, of queries in `pairs`."""
+        chunked = [replace(self._base, chunker=spec) for spec in self.settings.chunkers]
+        lists = [self.today_run]
+        lists += [
+            self.systems.run(pipeline, self.split, self.settings.depth)
+            for pipeline in dict.fromkeys([self.plain, *chunked, self.systems.base("bm25")])
+        ]
+        pools: dict[str, list[str]] = {}
+        for query_id in _queries(pairs):
+            nearest = dict.fromkeys(d for d in self._wanted[query_id] if d in self.systems.corpus)
+            for run in lists:
+                nearest.update(dict.fromkeys(run.top(query_id, CANDIDATES)))
+            pools[query_id] = [doc_id for doc_id in nearest if doc_id in self.systems.corpus]
+        return pools
 
     def _words(self) -> dict[Pair, Probe]:
         filters = self.plain.filters
@@ -245,12 +328,21 @@ class Prober:
         }
         if self.today.system == "bm25" or (self.today.system in OWN and not self.over_model):
             others = {"the configured model": self.plain} | others
-        return self._variants(
+        tried = self._variants(
             {
                 name.rstrip("/").rpartition("/")[2] or name: pipeline
                 for name, pipeline in others.items()
             }
         )
+        if self.systems.config.fix.models:
+            return tried
+        why = "no other embedding model is named (fix.models)"
+        step = "nearer diagnose --set 'fix.models=[FOLDER]'"
+        untried = self._untried(why, step)
+        return {
+            pair: replace(tried.get(pair, Probe()), skipped=probe.skipped, next_step=step)
+            for pair, probe in untried.items()
+        }
 
     def _ranking(self, found: Mapping[Pair, Mapping[str, Probe]]) -> dict[Pair, Probe]:
         """The reranker over today's candidates.
@@ -264,19 +356,16 @@ class Prober:
         with progress.task("reranking candidates", len(self.queries), "queries") as bar:
             for query in self.split.queries:
                 bar.advance()
-                hits = [doc_id for doc_id, _ in self.today_run.results.get(query.id, ())[:depth]]
-                asked = [
+                listed = self.today_run.top(query.id, CANDIDATES)
+                missed = [
                     d
                     for d in self._wanted[query.id]
-                    if d in hits and not found[query.id, d]["today"].found(self.settings.k)
+                    if d in listed and not found[query.id, d]["today"].found(self.settings.k)
                 ]
-                if not asked:
-                    continue
-                if reranker is None:
-                    probes |= {
-                        (query.id, d): Probe(skipped="there is no reranker (rerank.model)")
-                        for d in asked
-                    }
+                hits = listed[:depth]
+                asked = [d for d in missed if reranker is not None and d in hits]
+                probes |= {(query.id, d): self._not_read(depth) for d in missed if d not in asked}
+                if not asked or reranker is None:
                     continue
                 scores: dict[str, float] = {}
                 for part in (hits[: 2 * self.settings.k], hits[2 * self.settings.k :]):
@@ -302,3 +391,16 @@ class Prober:
                     (query.id, d): Probe(order.index(d) + 1, at_least=not complete) for d in asked
                 }
         return probes
+
+    def _not_read(self, depth: int) -> Probe:
+        """Why a candidate was not reranked, and the command that would do it."""
+        if self.systems.reranker is not None:
+            why = f"the reranker reads the first {depth} results only (rerank.depth)"
+            return Probe(skipped=why, next_step=f"nearer diagnose --set rerank.depth={CANDIDATES}")
+        why = "no reranker is at hand (rerank.model)"
+        return Probe(skipped=why, next_step="nearer diagnose --set rerank.model=train")
+
+
+def _queries(pairs: Sequence[Pair]) -> list[str]:
+    """The query ids of pairs, each once."""
+    return list(dict.fromkeys(query_id for query_id, _ in pairs))

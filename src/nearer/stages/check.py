@@ -3,10 +3,11 @@
 `check(...)` takes values and returns a `CheckResult`; `step` reads files, calls it and writes
 `findings.json`, `report.md`, `split/`, `heldout.npz` and `near_duplicates.json`.
 
-What becomes of the data: judgments of unknown documents and queries, and an item judged relevant
-to itself, are left out; so are queries without text or without a relevant document.  A split that
-the data brings is kept, except that queries which repeat a later split's query (train < dev < test)
-are dropped.  Missing splits are made: dev or test from train; all three when there is one split.
+What becomes of the data: judgments of unknown queries, and an item judged relevant to itself, are
+left out; so are queries without text or without a relevant document.  Judgments of documents that
+the corpus lacks stay, with a warning: they count as missed.  A split that the data brings is kept,
+except that queries which repeat a later split's query (train < dev < test) are dropped.  Missing
+splits are made: dev or test from train; all three when there is one split.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from nearer.data.heldout import HeldOut
 from nearer.data.tokens import Tokens, load_tokens
 from nearer.measure.significance import smallest_difference
 from nearer.text import count_words
-from nearer.types import SPLITS, Finding, Judgments, Query, Split
+from nearer.types import SPLITS, Finding, Judgments, Query, Split, is_blank
 
 if TYPE_CHECKING:
     from nearer.workspace import StepContext
@@ -101,7 +102,7 @@ def check(
     usable = fitting_judgments(corpus, queries, judgments, item_to_item, found)
     lengths = _measure_texts(corpus, queries, tokens, found)
     if not any(item.fatal for item in found.items):
-        usable = usable_queries(queries, usable, found)
+        usable = usable_queries(corpus, queries, usable, found)
     found.stop_if_fatal()
     documents = near.near_duplicates(corpus.contents(), threshold, reread=corpus.contents)
     _report_duplicates("documents", documents.pairs, corpus.ids, lambda i: corpus[i].content, found)
@@ -111,7 +112,7 @@ def check(
         [queries[query_id].text for query_id in judged], threshold, what="queries"
     )
     _report_duplicates("queries", alike.pairs, judged, lambda i: queries[judged[i]].text, found)
-    _shared_documents(divided, found)
+    _shared_documents(corpus, divided, found)
     groups = [[judged[i] for i in group] for group in alike.groups]
     kept = divided | {
         name: _without_repeats(name, queries, divided, groups, threshold, found)
@@ -294,10 +295,12 @@ def _divide(
     return divided, notes
 
 
-def _shared_documents(divided: Mapping[str, Judgments], found: Found) -> None:
-    """Relevant documents that stand in two splits."""
+def _shared_documents(corpus: Corpus, divided: Mapping[str, Judgments], found: Found) -> None:
+    """Relevant documents of the corpus that stand in two splits."""
     relevant = {
-        name: {d for docs in graded.values() for d, grade in docs.items() if grade > 0}
+        name: {
+            d for docs in graded.values() for d, grade in docs.items() if grade > 0 and d in corpus
+        }
         for name, graded in divided.items()
     }
     pairs = (("train", "test"), ("train", "dev"), ("dev", "test"))
@@ -401,7 +404,12 @@ def _counts(
         "documents": len(corpus),
         "queries": len(queries),
         "judgments": sum(len(docs) for graded in judgments.values() for docs in graded.values()),
-        "relevant_documents": len({doc_id for doc_id, grade in judged if grade > 0}),
+        "relevant_documents": len(
+            {doc_id for doc_id, grade in judged if grade > 0 and doc_id in corpus}
+        ),
+        "missing_relevant_documents": len(
+            {doc_id for doc_id, grade in judged if grade > 0 and doc_id not in corpus}
+        ),
         **{f"{name}_queries": len(split) for name, split in frozen.items()},
         **{
             f"{name}_judgments": sum(map(len, split.judgments.values()))

@@ -25,13 +25,29 @@ from nearer.measure.margins import margin_histogram
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import compare, mean_interval, non_inferior
 from nearer.measure.slices import compare_slices
-from nearer.measure.verdict import TUNED, Candidate, Evidence, best_on_dev, checklist, judge
+from nearer.measure.verdict import (
+    TUNED,
+    Candidate,
+    Evidence,
+    Verdict,
+    best_on_dev,
+    checklist,
+    judge,
+    untold,
+)
 from nearer.retrieve.costs import embedding_cost
 from nearer.retrieve.dense import Contents, Dense
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
 from nearer.retrieve.pipeline import HYBRIDS, Pipeline
 from nearer.retrieve.systems import Latency, Systems, slices_of
-from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
+from nearer.stages.shared import (
+    corpus_of,
+    missing_of,
+    random_of,
+    reranker_of_run,
+    split_of,
+    systems_of,
+)
 from nearer.types import Judgments, Run, Split
 from nearer.workspace import StepContext
 
@@ -286,6 +302,7 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
     guard_set: tuple[Corpus, Split] | None = None,
     diagnosis: Mapping[str, Any] | None = None,
     ladder: Pipeline | None = None,
+    not_tried: Sequence[Mapping[str, str]] | None = None,
     looks: int = 1,
 ) -> Decision:
     """Judge today's system, the simpler fixes and the fine-tuned model on held-out queries.
@@ -293,6 +310,7 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
     `tuned` are the systems over the fine-tuned model (None: nothing was trained); `trained` the
     training judgments, which tell seen from unseen documents; `mined` is `mine/summary.json`,
     `diagnosis` `diagnose/summary.json`, `ladder` the best simple system that `fix` found on dev;
+    `not_tried` the simpler fixes that it did not try (None: `fix` did not run);
     `looks` how often test has been opened.  Raises DataError when test has no judged query.
     """
     how = _How(settings.decide, settings.evaluate.primary, settings.evaluate.resamples, rng)
@@ -355,18 +373,21 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
     )
     verdict = judge(evidence)
     shown = winner or simple
+    untried = [dict(one) for one in (_NO_FIXES if not_tried is None else not_tried)]
     record = {
         "verdict": verdict.verdict,
         "recommended": verdict.recommended,
-        "sentence": verdict.sentence,
-        "reasons": list(verdict.reasons),
+        "sentence": _sentence(verdict, untried),
+        "reasons": [*verdict.reasons, *_untried_reasons(untried)],
+        "not_tried": untried,
         "primary": how.primary,
         "n_queries": len(today.scores),
+        "missing": missing_of(test, base.corpus),
         "compared": {"baseline": today.name, "candidate": shown.name if shown else None},
         "min_gain": how.settings.min_gain,
         "alpha": how.settings.alpha,
         "seeds": 1 if winner else 0,
-        "checklist": checklist(evidence, mined or {}, cost, diagnosis or {}),
+        "checklist": checklist(evidence, mined or {}, cost, diagnosis or {}, untried),
         "candidates": [
             _as_dict(c, latencies[c.name], one, how)
             for c, one in zip(candidates, plan, strict=True)
@@ -390,6 +411,24 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         else {"wins": [], "losses": []}
     )
     return Decision(record, examples, margins)
+
+
+#: What is said of simpler fixes where `fix` did not run: the plain systems alone were compared.
+_NO_FIXES = (
+    {"fix": "the ladder of simpler fixes", "why": "nearer fix did not run", "next": "nearer fix"},
+)
+
+
+def _sentence(verdict: Verdict, untried: Sequence[Mapping[str, str]]) -> str:
+    """The verdict in words; a fix that nobody tried is never one that does not help."""
+    if not untried or verdict.verdict == "use_simpler_fix":
+        return verdict.sentence
+    names = ", ".join(dict.fromkeys(one["fix"].replace("_", " ") for one in untried))
+    return f"{verdict.sentence} Simpler fixes not tried: {names}."
+
+
+def _untried_reasons(untried: Sequence[Mapping[str, str]]) -> list[str]:
+    return [f"not tried: {untold(untried)}"] if untried else []
 
 
 def _as_dict(
@@ -443,7 +482,8 @@ def step(context: StepContext) -> dict[str, Any]:
     looks = context.run_dir / "test_looks.jsonl"
     test = open_test(context.earlier("check/split"), looks, f"decide, run {settings.run}")
     base = systems_of(context, corpus, splits=("dev", "test"))
-    ladder = read_json(context.earlier("fix/summary.json")).get("best")
+    fixes = read_json(context.earlier("fix/summary.json"))
+    ladder = fixes.get("best")
     pipeline = Pipeline.from_dict(ladder) if ladder else None
     if pipeline is not None and pipeline.rerank:
         base.reranker = reranker_of_run(context, base)
@@ -477,6 +517,7 @@ def step(context: StepContext) -> dict[str, Any]:
         guard_set=guard_set_of(settings, context.root),
         diagnosis=read_json(context.earlier("diagnose/summary.json")),
         ladder=pipeline,
+        not_tried=fixes.get("not_tried"),
         looks=sum(1 for _ in read_jsonl(looks)),
     )
     if bridge is not None and bridge.bridge:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,18 @@ import numpy as np
 from nearer import config
 from nearer.errors import DataError
 from nearer.files import write_json, write_jsonl
-from nearer.measure.causes import CAUSES, REMEDIES, Diagnosis, freshness, waterfall
+from nearer.measure.causes import CAUSES, REMEDIES, Diagnosis, Probe, freshness, waterfall
 from nearer.retrieve.evidence import diagnosed
-from nearer.retrieve.probes import Pair
+from nearer.retrieve.pieces import Pair
 from nearer.retrieve.systems import Systems
-from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
+from nearer.stages.shared import (
+    corpus_of,
+    missing_of,
+    random_of,
+    reranker_of_run,
+    split_of,
+    systems_of,
+)
 from nearer.types import Query, Run, Split, typed_query
 from nearer.workspace import StepContext
 
@@ -46,13 +53,21 @@ def diagnose(
     """Name the cause of every failure by executing the repairs.
 
     `splits` are dev and train; a query fails when none of its relevant documents is among the first
-    k.  With more than `diagnose.limit` failing queries a random sample of all queries is looked at.
+    k.  A relevant document that the corpus lacks is diagnosed even where its query does not fail:
+    its line has `query_fails` false.  With more than `diagnose.limit` failing queries a random sample of all queries is looked at.
     """
     how, grade = settings.diagnose, settings.data.min_grade
     split, failing = _failing(systems, splits, how, grade, rng)
-    wanted = {query.id: list(split.relevant(query.id, grade)) for query in failing.queries}
-    found, diagnoses = diagnosed(systems, failing, wanted, settings)
-    failures = [_line(pair, diagnoses[pair], found[pair], how.k) for pair in found]
+    failed = {query.id for query in failing.queries}
+    wanted = _wanted(systems, split, failed, grade)
+    looked_at = tuple(query for query in split.queries if query.id in wanted)
+    found, diagnoses = diagnosed(
+        systems, Split("failing", looked_at, split.judgments), wanted, settings
+    )
+    failures = [
+        _line(pair, diagnoses[pair], found[pair], how.k) | {"query_fails": pair[0] in failed}
+        for pair in found
+    ]
     run = systems.run(systems.base(systems.today), split, how.depth)
     counts = Counter(line["cause"] for line in failures)
     primary = settings.evaluate.primary
@@ -65,6 +80,7 @@ def diagnose(
     summary = {
         "n_failures": len(failures),
         "n_failing_queries": len(failing.queries),
+        "missing": missing_of(split, systems.corpus),
         "n_queries": len(split.queries),
         "k": how.k,
         "splits": list(how.splits),
@@ -74,10 +90,11 @@ def diagnose(
             "label_suspect" in line["also"] or line["cause"] == "label_suspect" for line in failures
         ),
         **waterfall(run, split, failures, primary),
-        "freshness": _freshness(systems, split, {query.id for query in failing.queries}, grade),
+        "freshness": _freshness(systems, split, failed, grade),
         "not_run": dict(skipped),
+        "not_tried": _not_tried(found.values()),
         "examples": _examples(
-            systems, failures, {query.id: query for query in failing.queries}, run, how
+            systems, failures, {query.id: query for query in looked_at}, run, how
         ),
     }
     return Diagnoses(failures, summary)
@@ -124,6 +141,20 @@ def _failing(
     )
 
 
+def _wanted(
+    systems: Systems, split: Split, failed: Collection[str], grade: int
+) -> dict[str, list[str]]:
+    """The documents to diagnose: all relevant ones of failing queries, of others those that are missing."""
+    wanted: dict[str, list[str]] = {}
+    for query in split.queries:
+        relevant = list(split.relevant(query.id, grade))
+        if query.id not in failed:
+            relevant = [doc_id for doc_id in relevant if doc_id not in systems.corpus]
+        if relevant:
+            wanted[query.id] = relevant
+    return wanted
+
+
 def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Any], k: int) -> dict[str, Any]:
     return {
         "query_id": pair[0],
@@ -134,6 +165,20 @@ def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Any], k: int) -
         "evidence": diagnosis.evidence,
         "also": list(diagnosis.also),
     }
+
+
+def _not_tried(found: Iterable[Mapping[str, Probe]]) -> list[dict[str, Any]]:
+    """Probes that could have settled a failure and did not run: why, for how many, and what would run them."""
+    counts = Counter(
+        (name, probe.skipped, probe.next_step)
+        for probes in found
+        for name, probe in probes.items()
+        if probe.skipped
+    )
+    return [
+        {"probe": name, "why": why, "next": step, "failures": count}
+        for (name, why, step), count in counts.most_common()
+    ]
 
 
 def _kinds(failures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

@@ -15,7 +15,15 @@ from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import mean_interval
 from nearer.measure.slices import slice_table
 from nearer.retrieve.systems import Systems, slices_of
-from nearer.stages.shared import corpus_of, dev_of, random_of, split_of, systems_of
+from nearer.stages.shared import (
+    corpus_of,
+    dev_of,
+    missing_of,
+    random_of,
+    split_of,
+    systems_of,
+    without_missing,
+)
 from nearer.types import Judgments, Run, Split
 from nearer.workspace import StepContext
 
@@ -32,6 +40,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         lines = [f"{self.summary['n_queries']} {self.split} queries"]
+        if lost := self.summary["missing"]["queries_without_any"]:
+            lines.append(f"{lost} of them ask for documents that the corpus lacks, and count 0")
         for row in self.summary["systems"]:
             measures = "  ".join(
                 f"{name} {value['mean']:.3f}" for name, value in row["measures"].items()
@@ -53,7 +63,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure today's system and the baselines on `split`, with intervals and slices.
 
-    `trained` are the training judgments: they tell seen from unseen documents.
+    `trained` are the training judgments: they tell seen from unseen documents.  Relevant documents
+    that the corpus lacks count as missed; `without_missing` of the summary measures without them.
     """
     names = list(dict.fromkeys([systems.today, *settings.baselines]))
     measures = list(dict.fromkeys([settings.primary, *settings.measures]))
@@ -67,6 +78,7 @@ def evaluate(
     table = slice_table(
         today, slices, settings.primary, settings.min_slice, rng, settings.resamples
     )
+    missing = missing_of(split, systems.corpus)
     summary = {
         "system": describe(systems, systems.today),
         "split": split.name,
@@ -83,7 +95,14 @@ def evaluate(
         "systems": [
             {"name": name, **describe(systems, name), "measures": intervals[name]} for name in names
         ],
+        "missing": missing,
     }
+    if missing["documents"]:
+        findable = score(runs[systems.today], without_missing(split, systems.corpus), measures)
+        summary["without_missing"] = {
+            "n_queries": len(findable),
+            "measures": _measures(findable, measures, settings, rng),
+        }
     return Evaluation(systems.today, split.name, runs, scores, summary)
 
 

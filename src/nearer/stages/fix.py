@@ -12,7 +12,7 @@ from nearer import config, progress
 from nearer.files import read_jsonl, write_json, write_jsonl
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import Comparison, compare
-from nearer.retrieve.fixes import Fix, fixes_of
+from nearer.retrieve.fixes import FIXES, Absence, Fix, absence, fixes_of, untried, untried_pieces
 from nearer.retrieve.pipeline import Pipeline
 from nearer.retrieve.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
@@ -66,7 +66,7 @@ class Fixes:
     def __str__(self) -> str:
         lines = [f"{self.ladder['measure']} today {self.ladder['today']:.3f}"]
         for rung in self.ladder["rungs"]:
-            told = f"{rung['delta']['mean']:+.3f}" if rung["delta"] else "does not apply"
+            told = f"{rung['delta']['mean']:+.3f}" if rung["delta"] else "–"
             lines.append(
                 f"{'✓' if rung['kept'] else '·'} {rung['fix']:<11} {told}  {rung['label']}"
             )
@@ -86,7 +86,7 @@ class Bench:
     ) -> None:
         self.systems, self.dev, self.settings, self._seed = systems, dev, settings, seed
         known = {query.id for query in dev.queries}
-        self._failures = [line for line in failures if line["query_id"] in known]
+        self.failures = [line for line in failures if line["query_id"] in known]
         self._primary = settings.evaluate.primary
         self._measures = list(dict.fromkeys([self._primary, *settings.evaluate.measures]))
         self._relevant = {
@@ -140,7 +140,7 @@ class Bench:
     def failures_repaired(self, pipeline: Pipeline) -> dict[str, list[int]]:
         """Cause → [diagnosed failures whose document is among the first k now, all of them], on dev."""
         told: dict[str, list[int]] = {}
-        for line in self._failures:
+        for line in self.failures:
             counts = told.setdefault(line["cause"], [0, 0])
             counts[0] += line["doc_id"] in self.run(pipeline).top(
                 line["query_id"], self.settings.diagnose.k
@@ -234,17 +234,21 @@ def _ladder(bench: Bench, fixes: Sequence[Fix], today: Pipeline) -> dict[str, An
     the rung, and the mean reaches half the minimum useful gain.
     """
     current, rungs = today, []
+    absences: list[Absence] = []
     least = bench.settings.decide.min_gain / 2
     for fix in fixes:
         variants = [
             bench.tuned(pipeline) for pipeline in fix.variants(current, bench.systems, bench.dev)
         ]
         if not variants:
+            reason = absence(fix, current, bench.systems, bench.dev)
+            absences.append(reason)
             rungs.append(
                 {
                     "fix": fix.name,
                     "kept": False,
-                    "label": "does not apply here",
+                    "tried": False if reason.next_step else None,
+                    "label": reason.label,
                     "delta": None,
                     "needs": fix.needs,
                 }
@@ -258,6 +262,7 @@ def _ladder(bench: Bench, fixes: Sequence[Fix], today: Pipeline) -> dict[str, An
             {
                 "fix": fix.name,
                 "kept": kept,
+                "tried": True,
                 "label": best.label,
                 "settings": best.as_dict(),
                 "measure": bench.mean(best),
@@ -276,6 +281,7 @@ def _ladder(bench: Bench, fixes: Sequence[Fix], today: Pipeline) -> dict[str, An
         "today": bench.mean(today),
         "today_label": today.label,
         "rungs": rungs,
+        "not_tried": [one.as_dict() for one in _untried(bench, fixes, absences)],
         "best": current.as_dict(),
         "label": current.label,
         "best_measure": bench.mean(current),
@@ -283,6 +289,14 @@ def _ladder(bench: Bench, fixes: Sequence[Fix], today: Pipeline) -> dict[str, An
         "failures_repaired": bench.failures_repaired(current),
         "n_queries": len(bench.scores(today)),
     }
+
+
+def _untried(bench: Bench, fixes: Sequence[Fix], absences: Sequence[Absence]) -> list[Absence]:
+    """What was not tried, the chunks included that the diagnosis found to help."""
+    pieces: list[Absence] = []
+    if any(fix.name == "chunking" for fix in fixes):
+        pieces = untried_pieces(bench.settings, bench.failures)
+    return [*untried(bench.settings, fixes, absences), *pieces]
 
 
 def step(context: StepContext) -> dict[str, Any]:
@@ -294,7 +308,11 @@ def step(context: StepContext) -> dict[str, Any]:
     if not dev.queries:
         progress.warn("no dev queries: simpler fixes cannot be compared")
         write_jsonl(context.out / "trials.jsonl", [])
-        write_json(context.out / "summary.json", {"skipped": "there are no dev queries"})
+        nothing = [
+            Absence(name, "there are no dev queries", "nearer check").as_dict() for name in FIXES
+        ]
+        skipped = {"skipped": "there are no dev queries", "not_tried": nothing}
+        write_json(context.out / "summary.json", skipped)
         return {"skipped": "there are no dev queries"}
     result = try_fixes(systems, dev, context.config, random_of(context), failures)
     write_jsonl(context.out / "trials.jsonl", (trial.as_dict() for trial in result.trials))

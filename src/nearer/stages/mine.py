@@ -91,7 +91,7 @@ def mine_examples(
             train,
             systems.corpus,
             [systems.search(name, train, settings.mine.candidates) for name in sources],
-            similarity_of(systems, train) if sources else None,
+            similarity_of(systems, train) if settings.mine.negatives else None,
             settings.mine,
             duplicates=duplicates,
             collides=held_out.collides,

@@ -2,13 +2,14 @@
 
 Positive-aware selection (NV-Retriever, arXiv 2407.15831, "TopK-PercPos"): a candidate counts as a
 negative only when the model scores it below `margin` × the score of the positive, so that unlabelled
-relevant documents, which fill the top of the list, are left alone.
+relevant documents, which fill the top of the list, are left alone.  Documents that somebody judged
+not relevant need no such guess: they come first, whatever the model scores them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from nearer.types import Example, Run, Split
 
 #: (query id, document ids) → similarity of each under today's model, float32 (n_documents,)
 Similarity = Callable[[str, Sequence[str]], np.ndarray]
+#: Source of a negative that somebody judged not relevant.
+JUDGED_NEGATIVE = "judged 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,9 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
     """One example for each judged pair of a training query, with hard negatives.
 
     Blind to dev and test judgments: it is given none, and `collides` (the held-out guard) says only
-    whether a text is also a held-out query.  `candidates` are ranked lists to take negatives from;
-    without them no `similarity` is needed.
+    whether a text is also a held-out query.  Documents judged 0 for the query are its first negatives;
+    `candidates` are ranked lists to take further ones from.  Without `similarity` negatives are
+    drawn from them in the order of their ids.
     """
     dropped: Counter[str] = Counter()
     leakage: Counter[str] = Counter()
@@ -96,23 +100,25 @@ def mine(  # noqa: PLR0913 - what it may look at is listed one by one, since tha
                     positives.append(doc_id)
             if not positives:
                 continue
-            pool = pool_of(
-                query.id, candidates, settings, known.get(query.id, frozenset()), corpus, dropped
-            )
-            scores = (
-                similarity(query.id, [*positives, *pool])
-                if similarity and pool
-                else np.zeros(len(positives) + len(pool))
-            )
-            for position, doc_id in enumerate(positives):
-                negatives, sources = _draw(
-                    float(scores[position]),
-                    list(pool.items()),
-                    scores[len(positives) :],
-                    settings,
-                    rng,
-                    dropped,
+            never = known.get(query.id, frozenset())
+            refused: list[str] = []
+            if settings.negatives:
+                refused = judged_negatives(train, query.id, never, corpus, dropped)
+            pool = pool_of(query.id, candidates, settings, never, corpus, dropped)
+            for doc_id in refused:
+                pool.pop(doc_id, None)
+            asked = [*positives, *refused, *pool]
+            scores = np.zeros(len(asked))
+            if similarity and len(asked) > len(positives):
+                scores = similarity(query.id, asked)
+            similar = dict(zip(asked, map(float, scores), strict=True))
+            for doc_id in positives:
+                judged = _hardest(refused, similar, settings.negatives, settings.pool, rng)
+                mined, places = _draw(
+                    similar[doc_id], pool, similar, settings, rng, dropped, len(judged)
                 )
+                negatives = (*judged, *mined)
+                sources = (*(JUDGED_NEGATIVE for _ in judged), *places)
                 examples.append(
                     Example(
                         doc_id, query_id=query.id, negatives=negatives, source=("judged", *sources)
@@ -164,28 +170,65 @@ def pool_of(
     return pool
 
 
+def judged_negatives(
+    train: Split, query_id: str, never: Collection[str], corpus: Any, dropped: Counter[str]
+) -> list[str]:
+    """Documents that somebody judged not relevant (grade 0 or below) and that can be negatives.
+
+    `never` are the query's known positives and their near-duplicates: where judgments contradict
+    each other, nothing is learned from them.
+    """
+    usable: list[str] = []
+    for doc_id, grade in train.judgments.get(query_id, {}).items():
+        if grade > 0:
+            continue
+        document = corpus.get(doc_id)
+        if document is None:
+            dropped["judged 0, but not in the corpus"] += 1
+        elif doc_id == query_id:
+            dropped["judged 0, but the query itself"] += 1
+        elif doc_id in never:
+            dropped["judged 0, but a known positive or its duplicate"] += 1
+        elif not document.content.strip():
+            dropped["judged 0, but empty"] += 1
+        else:
+            usable.append(doc_id)
+    return usable
+
+
 def _draw(
     positive: float,
-    pool: list[tuple[str, str]],
-    scores: np.ndarray,
+    pool: Mapping[str, str],
+    similar: Mapping[str, float],
     settings: Mine,
     rng: np.random.Generator,
     dropped: Counter[str],
+    taken: int,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Draw from the hardest candidates that score clearly below the positive."""
-    ceiling = positive - (1.0 - settings.margin) * abs(
-        positive
-    )  # margin × positive, also below zero
-    below = [position for position in range(len(pool)) if scores[position] < ceiling]
+    """Draw from the hardest candidates that score clearly below the positive.
+
+    `taken` negatives of the example were judged and are not drawn again.
+    """
+    # margin × positive, also below zero
+    ceiling = positive - (1.0 - settings.margin) * abs(positive)
+    below = [doc_id for doc_id in pool if similar[doc_id] < ceiling]
     if len(below) < len(pool):
         dropped["candidate scores too close to the positive"] += len(pool) - len(below)
-    hardest = sorted(below, key=lambda position: (-float(scores[position]), pool[position][0]))[
-        : settings.pool
-    ]
-    take = min(settings.negatives, len(hardest))
-    chosen = (
-        [pool[hardest[i]] for i in sorted(rng.choice(len(hardest), size=take, replace=False))]
-        if take
-        else []
-    )
-    return tuple(doc_id for doc_id, _ in chosen), tuple(source for _, source in chosen)
+    chosen = _hardest(below, similar, settings.negatives - taken, settings.pool, rng)
+    return tuple(chosen), tuple(pool[doc_id] for doc_id in chosen)
+
+
+def _hardest(
+    doc_ids: Sequence[str],
+    similar: Mapping[str, float],
+    count: int,
+    pool: int,
+    rng: np.random.Generator,
+) -> list[str]:
+    """At most `count` documents, drawn from the `pool` that are most similar to the query."""
+    hardest = sorted(doc_ids, key=lambda doc_id: (-similar[doc_id], doc_id))[:pool]
+    take = min(count, len(hardest))
+    if take <= 0:
+        return []
+    rows = sorted(rng.choice(len(hardest), size=take, replace=False))
+    return [hardest[row] for row in rows]

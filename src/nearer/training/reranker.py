@@ -23,7 +23,7 @@ from nearer.retrieve.precision import hardware_has_bf16
 from nearer.retrieve.rerank import CachedReranker, load_reranker
 from nearer.training.borrowed import borrowed
 from nearer.training.examples import Duplicates, known_positives
-from nearer.training.mining import pool_of, unusable
+from nearer.training.mining import judged_negatives, pool_of, unusable
 from nearer.training.trainer import training_mode, watcher_of
 from nearer.types import Run, Split
 
@@ -31,7 +31,7 @@ Labelled = tuple[str, str, float]  # (query, document, 1 relevant or 0 not)
 
 _BATCH = 8  # small, for many steps: on a CPU larger ones are no faster
 _HEAD_RATE = 100  # learning rate of the output layer, as a multiple: its weights are some tens
-_VERSION = 1  # of this training: kept rerankers of another one are not used
+_VERSION = 2  # of this training: kept rerankers of another one are not used
 _CANDIDATES = 30  # hits of each run that negatives are drawn from
 
 
@@ -47,7 +47,7 @@ def reranker_examples(  # noqa: PLR0913 - what it may look at is listed one by o
     collides: Callable[[str], str | None],
     min_grade: int = 1,
 ) -> list[Labelled]:
-    """Judged pairs with `negatives` others each, drawn from the top of `runs` (the first stages' results for `train`).
+    """Judged pairs with `negatives` others each: those judged 0, then from the top of `runs` (the first stages' results for `train`).
 
     Never a known positive or its near-duplicate; queries that collide with held-out ones (the
     guard's `collides`) are left out.  Of more than `limit` pairs every query gives one positive
@@ -66,14 +66,17 @@ def reranker_examples(  # noqa: PLR0913 - what it may look at is listed one by o
             for doc_id in train.relevant(query.id, min_grade)
             if not unusable(query.text, doc_id, corpus, seen)
         ]
-        pool = list(
-            pool_of(query.id, runs, mining, known.get(query.id, frozenset()), corpus, Counter())
-        )
+        never = known.get(query.id, frozenset())
+        refused = judged_negatives(train, query.id, never, corpus, Counter())
+        found = pool_of(query.id, runs, mining, never, corpus, Counter())
+        pool = [doc_id for doc_id in found if doc_id not in refused]
         for turn, chosen in enumerate(rng.permutation(len(positives))):
-            drawn = rng.choice(len(pool), min(negatives, len(pool)), replace=False)
-            groups.append(
-                (turn, query.text, [(positives[chosen], 1.0), *((pool[i], 0.0) for i in drawn)])
-            )
+            judged = [refused[i] for i in rng.permutation(len(refused))[:negatives]]
+            more = min(negatives - len(judged), len(pool))
+            drawn = [pool[i] for i in rng.choice(len(pool), more, replace=False)]
+            labelled = [(positives[chosen], 1.0)]
+            labelled += [(doc_id, 0.0) for doc_id in (*judged, *drawn)]
+            groups.append((turn, query.text, labelled))
     groups.sort(key=lambda group: group[0])
     pairs = [(text, doc_id, label) for _, text, group in groups for doc_id, label in group][:limit]
     return [(text, corpus.get(doc_id).content, label) for text, doc_id, label in pairs]

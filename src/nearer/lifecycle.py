@@ -51,12 +51,14 @@ STAGES: tuple[Stage, ...] = (
         "Can this data be trusted to train and to judge?",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
+        version=2,
     ),
     Stage(
         "evaluate",
         "How well does today's search do, and for whom?",
         reads=("corpus", "check/split/train", "check/split/dev", "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
+        version=2,
     ),
     Stage(
         "diagnose",
@@ -90,6 +92,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             "decide",
         ),
+        version=2,
     ),
     Stage(
         "mine",
@@ -135,6 +138,7 @@ STAGES: tuple[Stage, ...] = (
             "guard",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
+        version=2,
     ),
     Stage(
         "report",

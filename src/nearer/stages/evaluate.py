@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from nearer import config
 from nearer.data.trec import write_run
 from nearer.files import write_json, write_jsonl
@@ -15,7 +13,7 @@ from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import mean_interval
 from nearer.measure.slices import slice_table
 from nearer.retrieve.systems import Systems, slices_of
-from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
+from nearer.stages.shared import corpus_of, split_of, systems_of
 from nearer.types import Judgments, Run, Split
 from nearer.workspace import StepContext
 
@@ -46,7 +44,6 @@ def evaluate(
     systems: Systems,
     split: Split,
     settings: config.Evaluate,
-    rng: np.random.Generator,
     *,
     trained: Judgments | None = None,
     min_grade: int = 1,
@@ -61,12 +58,10 @@ def evaluate(
         systems.tune(split, settings.primary)
     runs = {name: systems.search(name, split) for name in names}
     scores = {name: score(run, split, measures) for name, run in runs.items()}
-    intervals = {name: _measures(scores[name], measures, settings, rng) for name in names}
+    intervals = {name: _measures(scores[name], measures) for name in names}
     slices = slices_of(split, systems.corpus, min_grade, trained)
     today = scores[systems.today]
-    table = slice_table(
-        today, slices, settings.primary, settings.min_slice, rng, settings.resamples
-    )
+    table = slice_table(today, slices, settings.primary, settings.min_slice)
     summary = {
         "system": describe(systems, systems.today),
         "split": split.name,
@@ -110,13 +105,8 @@ def describe(systems: Systems, name: str) -> dict[str, Any]:
     return described
 
 
-def _measures(
-    scores: Scores, measures: list[str], settings: config.Evaluate, rng: np.random.Generator
-) -> dict[str, Any]:
-    return {
-        name: mean_interval(scores.column(name), rng, settings.resamples).as_dict()
-        for name in measures
-    }
+def _measures(scores: Scores, measures: list[str]) -> dict[str, Any]:
+    return {name: mean_interval(scores.column(name)).as_dict() for name in measures}
 
 
 def step(context: StepContext) -> dict[str, Any]:
@@ -128,7 +118,6 @@ def step(context: StepContext) -> dict[str, Any]:
         systems,
         split,
         settings.evaluate,
-        random_of(context),
         trained=split_of(context, "train").judgments,
         min_grade=settings.data.min_grade,
     )

@@ -79,7 +79,7 @@ def lower_bound(sample: Sample, alpha: float) -> float:
         return sample.least
 
     def excess(candidate: float) -> float:
-        return math.log(max(_chance_below(sample, candidate), 1e-300) / alpha)
+        return math.log(max(p_value(sample, candidate), 1e-300) / alpha)
 
     if excess(mean) <= 0.0:
         return mean
@@ -102,12 +102,13 @@ def upper_bound(sample: Sample, alpha: float) -> float:
     return -lower_bound(sample.mirrored(), alpha)
 
 
-def _chance_below(sample: Sample, candidate: float) -> float:
-    """Probability that the randomly weighted mean lies below `candidate`.
+def p_value(sample: Sample, candidate: float) -> float:
+    """One-sided p of the hypothesis that the true mean is at most `candidate`.
 
-    Dirichlet weights are independent exponential variables E divided by their sum, so this is the
-    probability that the sum of E * gap is positive, where a gap is how far an observation lies
-    below the candidate.
+    The lower bound at alpha is the candidate whose p is alpha.  It is the probability that the
+    randomly weighted mean lies below the candidate.  Dirichlet weights are independent exponential
+    variables E divided by their sum, so this is the probability that the sum of E * gap is
+    positive, where a gap is how far an observation lies below the candidate.
     """
     worst = (candidate - sample.least) * float(sample.sizes.max())
     gaps = np.append(candidate * sample.sizes - sample.totals, worst)

@@ -1,6 +1,6 @@
 # make demo   set up, then a real fine-tune on real data, ending in a verdict and a report
 # make test   set up, then ruff, mypy and the tests
-# make bench  set up, then speed against sentence-transformers, the cost of an index, a service and a diagnosis, and zero-shot figures (DATA='folder folder')
+# make bench  set up, then speed against sentence-transformers, the cost of an index, a service and a diagnosis, zero-shot figures (DATA='folder folder'), and how often the statistics err
 # make setup  only .venv
 
 PYTHON ?= python3
@@ -45,6 +45,7 @@ bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/serve.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/diagnose.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/quality.py $(or $(DATA),examples/cwe)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/statistics.py
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

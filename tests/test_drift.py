@@ -221,3 +221,11 @@ def test_a_shift_of_a_part_is_smaller_in_the_whole() -> None:
         pytest.approx(0.55),
         0.5,
     )
+
+
+def test_a_few_values_without_spread_are_no_alarm_where_most_always_were_alike() -> None:
+    """Ten queries that all find nothing happen in one sample of three where 9 in 10 find nothing."""
+    rng = np.random.default_rng(3)
+    before = (rng.random(300) < 0.1).astype(float)
+    assert drift.mean_shift([before], np.zeros(10), -1).p > 0.05
+    assert drift.mean_shift([before], np.zeros(500), -1).p < 1e-3

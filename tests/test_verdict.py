@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,12 @@ def evidence(
 ) -> Evidence:
     """Systems whose paired differences have exactly the given mean and about the given spread."""
     rng = np.random.default_rng(3)
-    base = rng.uniform(0.2, 0.5, n)
+    base = rng.uniform(0.4, 0.6, n)
 
     def shifted(gain: float) -> np.ndarray:
-        noise = rng.normal(0, sd, n)
-        return base + gain + noise - noise.mean()
+        noise = rng.uniform(-1, 1, n) * sd * 3**0.5
+        values = base + gain + noise - noise.mean()
+        return np.clip(values, 0.0, 1.0)
 
     today = candidate("dense", "today", base)
     simple = candidate("bm25", "baseline", shifted(simple_gain))
@@ -74,16 +76,40 @@ OPEN = {"name": "general ability", "status": "inconclusive"}
 def test_each_case_has_its_verdict(
     tuned: float | None, simple: float, guardrails: Any, verdict: str, recommended: str
 ) -> None:
-    sd = 0.02 if tuned == 0.002 else 0.1
-    result = judge(evidence(tuned, simple, guardrails, sd=sd))
+    sd, n = (0.02, 1000) if tuned == 0.002 else (0.1, N)
+    result = judge(evidence(tuned, simple, guardrails, sd=sd, n=n))
     assert (result.verdict, result.recommended) == (verdict, recommended)
     assert result.sentence.endswith(".")
 
 
 def test_an_uncertain_gain_says_how_many_queries_would_settle_it() -> None:
-    result = judge(evidence(0.03, -0.10, (PASS,), sd=0.3, n=60))
+    case = evidence(0.03, -0.10, (PASS,), sd=0.2, n=60)
+    result = judge(case)
     assert result.verdict == "inconclusive"
-    assert "judged test queries would settle it" in result.sentence
+    needed = case.queries_needed(case.tuned, case.today)
+    assert needed is not None
+    assert f"about {needed:,} judged test queries would settle it" in result.sentence
+    # normal theory: (2.8 * .2 / .03)^2 = 348, and some for the losses that 60 queries cannot rule out
+    assert 350 < needed < 600
+
+
+def test_a_few_lucky_queries_are_no_reason_to_ship() -> None:
+    """Every one of 20 queries gains .05, p is tiny, and one loss in twenty would undo it all."""
+    base = np.full(20, 0.4)
+    today, tuned = candidate("dense", "today", base), candidate("tuned", "candidate", base + 0.05)
+    gain = compare(base, base + 0.05, np.random.default_rng(1), 2000)
+    assert gain.p < 0.001
+    found = Evidence(today, tuned, None, {("dense", "tuned"): gain}, (PASS,), "nDCG@10", 0.01, 0.05)
+    assert judge(found).verdict == "inconclusive"
+
+
+def test_a_gain_that_only_the_interval_shows_is_not_claimed() -> None:
+    case = evidence(0.10, -0.10, (PASS,))
+    assert judge(case).verdict == "ship"
+    pair = ("dense", "fine-tuned")
+    doubted = replace(case.comparisons[pair], p=0.06)
+    unsure = replace(case, comparisons={**case.comparisons, pair: doubted})
+    assert judge(unsure).verdict == "inconclusive"
 
 
 def test_a_failed_guardrail_is_named_in_the_sentence() -> None:

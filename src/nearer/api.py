@@ -121,7 +121,6 @@ def evaluate(project: Project) -> evaluate_stage.Evaluation:
         project.systems,
         splits["dev"],
         project.settings.evaluate,
-        project.rng("evaluate"),
         trained=splits["train"].judgments,
         min_grade=project.settings.data.min_grade,
     )

@@ -109,6 +109,9 @@ def mean_shift(before: Sequence[np.ndarray], now: np.ndarray, worse: Literal[1, 
         if min(n0, n1) < 2 or sd0 == sd1 == 0:
             p = 0.0 if (value - was) * worse > 0 and min(n0, n1) > 1 else 1.0
         else:
+            # Few values may not have shown their spread: ten queries that all score 0 are no news
+            # where nine in ten always did.
+            sd1 = max(sd0, sd1)
             side = "greater" if worse > 0 else "less"
             p = ttest_ind_from_stats(
                 value, sd1, n1, was, sd0, n0, equal_var=False, alternative=side

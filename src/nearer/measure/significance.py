@@ -1,15 +1,15 @@
 """Is a difference real, is it worth having, and how many queries would it take to know?
 
-The unit is the query, always paired.  Intervals come from the BCa bootstrap (Efron 1987, as in
-`scipy.stats.bootstrap`), p values from a sign-flip randomisation (Fisher's test; Smucker, Allan
-and Carterette, CIKM 2007), with the observed arrangement counted once: (k+1)/(B+1) (Phipson and
-Smyth 2010).  Everything random comes from the generator that is handed in.
+The unit is the query, always paired.  Intervals and one-sided bounds hold for every number of
+queries and every distribution of bounded values (`nearer.measure.bounded`); p values come from a
+sign-flip randomisation (Fisher's test; Smucker, Allan and Carterette, CIKM 2007), with the observed
+arrangement counted once: (k+1)/(B+1) (Phipson and Smyth 2010).  A difference is called real only
+when both agree.  docs/statistics.md says what is claimed, and measures how often it is wrong.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -17,18 +17,27 @@ from typing import Any, Literal
 import numpy as np
 
 from nearer.errors import DataError
+from nearer.measure.bounded import Sample, lower_bound, sample_of, upper_bound
 from nearer.types import Interval
 
 RESAMPLES = 10_000
-#: below this many queries no guardrail passes or fails: the bootstrap cannot see enough spread
+#: below this many queries monitoring judges no change of quality
 MIN_QUERIES = 10
+#: smallest and largest value of a measure; all that `metrics.score` knows lie in [0, 1]
+UNIT = (0.0, 1.0)
+#: the same of a paired difference of two such measures
+DIFFERENCE = (-1.0, 1.0)
 _BLOCK = 4_000_000  # numbers drawn at once, which bounds memory to about 100 MB
 _TIE = 1e-9  # differences below this are rounding
+_MOST = 10_000_000  # queries; what needs more cannot be settled by judging
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Candidate minus baseline over the same queries."""
+    """Candidate minus baseline over the same queries.
+
+    `low` to `high` is the two-sided 1 - alpha interval of the mean difference, `p` two-sided.
+    """
 
     delta: float
     low: float
@@ -41,11 +50,27 @@ class Comparison:
     sd: float
     alpha: float = 0.05
 
+    @property
+    def outcome(self) -> Literal["better", "worse", "unclear"]:
+        """What is shown: the interval excludes 0 *and* p is at most alpha.
+
+        Where the true mean difference is 0, each of better and worse comes out in at most alpha / 2
+        of all samples (the interval alone guarantees that).
+        """
+        if self.p > self.alpha:
+            return "unclear"
+        if self.low > 0.0:
+            return "better"
+        if self.high < 0.0:
+            return "worse"
+        return "unclear"
+
     def as_dict(self) -> dict[str, Any]:
         """Keys of `comparisons` in `decision.json`."""
-        return {"delta": self.delta, "ci": [self.low, self.high]} | {
-            key: getattr(self, key) for key in ("p", "n", "wins", "ties", "losses", "sd")
-        }
+        figures = {"delta": self.delta, "ci": [self.low, self.high], "outcome": self.outcome}
+        for key in ("p", "n", "wins", "ties", "losses", "sd"):
+            figures[key] = getattr(self, key)
+        return figures
 
     def __str__(self) -> str:
         width = f"{100 * (1 - self.alpha):g}% interval"
@@ -76,53 +101,20 @@ class Guard:
 
 def mean_interval(
     values: np.ndarray,
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
     alpha: float = 0.05,
     clusters: Sequence[Any] | np.ndarray | None = None,
+    bounds: tuple[float, float] = UNIT,
 ) -> Interval:
-    """Mean of (n,) values with its two-sided 1 - alpha BCa interval.
+    """Mean of (n,) values with its two-sided 1 - alpha interval; each end is a one-sided bound at alpha / 2.
 
-    `clusters` names what each query belongs to (a user, a template, a shared document); whole
-    clusters are then resampled and the mean is the ratio of their sums (Davison and Hinkley 1997,
-    §3.8).  Constant values give an interval of width 0; with a single query or cluster nothing is
-    known about spread, and the interval is the range of the values.
-    Raises DataError when there are no values or one is not finite.
+    `bounds` are the smallest and largest value that is possible for one query.  `clusters` names
+    what each query belongs to (a user, a template, a shared document); whole clusters are then the
+    unit and the mean is the ratio of their sums.  Raises DataError when there are no values, one is
+    not finite, or one lies outside the bounds.
     """
-    from scipy.stats import bootstrap
-
-    values = _checked(values)
-    mean = float(values.mean())
-    sums, counts = _by_cluster(values, clusters)
-    if np.ptp(values) == 0.0 or len(sums) < 2:
-        return Interval(mean, float(values.min()), float(values.max()))
-    data, statistic = ((values,), np.mean) if clusters is None else ((sums, counts), _ratio)
-    options: dict[str, Any] = {
-        "n_resamples": resamples,
-        "batch": max(1, _BLOCK // len(sums)),
-        "confidence_level": 1.0 - alpha,
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # scipy warns where BCa is undefined; that case is handled below
-        result = bootstrap(
-            data,
-            statistic,
-            paired=clusters is not None,
-            vectorized=True,
-            method="BCa",
-            rng=rng,
-            **options,
-        )
-    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
-    if not (
-        math.isfinite(low) and math.isfinite(high)
-    ):  # every resample fell on one side: no bias correction exists
-        low, high = (
-            float(q) for q in np.quantile(result.bootstrap_distribution, [alpha / 2, 1 - alpha / 2])
-        )
-    return Interval(mean, low, high)
+    sample = _sample(values, clusters, bounds)
+    low, high = lower_bound(sample, alpha / 2), upper_bound(sample, alpha / 2)
+    return Interval(float(np.mean(values)), low, high)
 
 
 def compare(
@@ -132,23 +124,27 @@ def compare(
     resamples: int = RESAMPLES,
     alpha: float = 0.05,
     clusters: Sequence[Any] | np.ndarray | None = None,
+    *,
+    bounds: tuple[float, float] = UNIT,
 ) -> Comparison:
     """Paired comparison of two (n,) columns over the same queries in the same order.
 
     p is two-sided: the share of random sign flips of the differences (of whole clusters, where
-    given) whose mean is at least as far from 0 as the observed one, (k+1)/(B+1).
+    given) whose mean is at least as far from 0 as the observed one, (k+1)/(B+1).  `bounds` are
+    those of the measure; those of its differences follow from them.
     Raises ValueError for different shapes, DataError as `mean_interval` does.
     """
     if np.shape(baseline) != np.shape(candidate):
         raise ValueError(
             f"baseline has shape {np.shape(baseline)}, candidate {np.shape(candidate)}"
         )
-    diff = _checked(
-        np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
-    )
-    interval = mean_interval(diff, rng, resamples, alpha, clusters)
+    diff = np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
+    span = bounds[1] - bounds[0]
+    interval = mean_interval(diff, alpha, clusters, (-span, span))
     wins, losses = int((diff > _TIE).sum()), int((diff < -_TIE).sum())
-    p = _sign_flip(_by_cluster(diff, clusters)[0], rng, resamples)
+    # (k+1)/(B+1) must be able to fall below a small alpha
+    draws = max(resamples, math.ceil(20 / alpha))
+    p = _sign_flip(_by_cluster(diff, clusters)[0], rng, draws)
     counts = {"n": len(diff), "wins": wins, "ties": len(diff) - wins - losses, "losses": losses}
     return Comparison(
         delta=interval.mean,
@@ -164,50 +160,108 @@ def compare(
 def non_inferior(
     diff: np.ndarray,
     margin: float,
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
     alpha: float = 0.05,
+    clusters: Sequence[Any] | np.ndarray | None = None,
+    bounds: tuple[float, float] = DIFFERENCE,
 ) -> Guard:
     """Is the candidate no worse than `margin` below the baseline?  `diff` is candidate - baseline, (n,).
 
-    pass: the one-sided lower bound reaches -margin; fail: the one-sided upper bound lies below it
-    (really worse); inconclusive otherwise, and always below `MIN_QUERIES` queries.  The number of
-    queries needed comes from the observed spread, on the assumption that the true difference is
-    the observed one where that is a loss, and none where it is a gain.
+    pass: the one-sided lower 1 - alpha bound reaches -margin; fail: the one-sided upper bound lies
+    below it (really worse); inconclusive otherwise.  The number of queries needed assumes that the
+    true difference is the observed one where that is a loss, and none where it is a gain.
     """
-    diff = _checked(diff)
-    interval = mean_interval(
-        diff, rng, resamples, 2 * alpha
-    )  # its ends are the two one-sided bounds
-    n, needed, distance = len(diff), None, abs(margin + min(interval.mean, 0.0))
+    sample = _sample(diff, clusters, bounds)
+    mean = float(np.mean(diff))
+    low, high = lower_bound(sample, alpha), upper_bound(sample, alpha)
+    needed = None
     status: Literal["pass", "fail", "inconclusive"] = "inconclusive"
-    if n >= MIN_QUERIES and interval.low >= -margin:
+    if low >= -margin:
         status = "pass"
-    elif n >= MIN_QUERIES and interval.high < -margin:
+    elif high < -margin:
         status = "fail"
-    elif distance > _TIE:
-        needed = max(queries_needed(_sd(diff), distance, alpha, sides=1), n + 1, MIN_QUERIES)
-    return Guard(status, margin, interval.mean, interval.low, interval.high, n, needed)
+    else:
+        to_margin = margin + min(mean, 0.0)
+        needed = queries_to_settle(diff, to_margin, alpha, bounds=bounds)
+    return Guard(status, margin, mean, low, high, len(diff), needed)
+
+
+def queries_to_settle(
+    diff: np.ndarray,
+    distance: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    bounds: tuple[float, float] = DIFFERENCE,
+) -> int | None:
+    """How many queries like the (n,) observed ones settle on which side of a threshold the mean lies.
+
+    `distance` is how far the true mean is assumed to lie above the threshold (below it, where
+    negative); `alpha` is the one-sided error rate.  The answer is the smallest number of queries of
+    the same composition with which the bound used for decisions clears the threshold in `power` of
+    all samples, and always more than there are.  None where no number would do.
+    """
+    # two decimals are enough for a number of queries, and much faster
+    sample = _sample(np.round(_checked(diff), 2), None, bounds)
+    if distance < 0.0:
+        sample, distance = sample.mirrored(), -distance
+    return _smallest(sample, _sd(diff), distance, (alpha, power), at_least=len(diff) + 1)
 
 
 def queries_needed(
     sd: float, difference: float, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2
-) -> int:
-    """Queries for a paired test to find a true mean difference: ((z₁₋ₐ + z_power)·sd / difference)².
+) -> int | None:
+    """Queries that show a true mean difference with `power`, before any was measured.
 
-    `sd` is that of the paired differences; normal approximation (Cohen 1988, §2; Sakai,
-    *Laboratory Experiments in Information Retrieval*, 2018, ch. 6).
+    `sd` is that of the paired differences, which lie in [-1, 1]; half of them are taken to be one
+    sd above their mean and half one sd below.  None where no number would do.
     """
-    if difference == 0:
-        raise ValueError("no number of queries finds a difference of 0")
-    return max(2, math.ceil((_z(alpha, power, sides) * sd / difference) ** 2 - 1e-9))
+    return _smallest(_assumed(sd), sd, abs(difference), (alpha / sides, power), at_least=2)
 
 
 def smallest_difference(
     n: int, sd: float = 0.25, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2
 ) -> float:
     """The smallest true mean difference that `n` paired queries find; the inverse of `queries_needed`."""
-    return _z(alpha, power, sides) * sd / math.sqrt(n) if n > 0 else math.inf
+    if n <= 0:
+        return math.inf
+    return _reach(_assumed(sd), sd, n, (alpha / sides, power))
+
+
+def _assumed(sd: float) -> Sample:
+    return sample_of(np.array([-sd, sd]), np.ones(2), *DIFFERENCE)
+
+
+def _reach(sample: Sample, sd: float, n: float, rates: tuple[float, float]) -> float:
+    """How far above a threshold the true mean must lie for the lower bound of n queries to clear it.
+
+    `rates` are the one-sided error rate and the power.  The mean of n queries falls short of the
+    true one by more than z_power * sd / sqrt(n) in 1 - power of all samples.
+    """
+    from scipy.stats import norm
+
+    alpha, power = rates
+    enlarged = sample.enlarged(n / float(sample.counts.sum()))
+    chance = float(norm.ppf(power)) * sd / math.sqrt(n)
+    return enlarged.mean - lower_bound(enlarged, alpha) + chance
+
+
+def _smallest(
+    sample: Sample, sd: float, distance: float, rates: tuple[float, float], at_least: int
+) -> int | None:
+    """The smallest n of at least `at_least`, to about 1 in 1,000, whose `_reach` is within the distance."""
+    from scipy.optimize import brentq
+
+    def excess(log_n: float) -> float:
+        return _reach(sample, sd, math.exp(log_n), rates) - distance
+
+    low = math.log(at_least)
+    if excess(low) <= 0.0:
+        return at_least
+    high = low + 1.0
+    while excess(high) > 0.0:
+        low, high = high, high + 1.0
+        if low > math.log(_MOST):
+            return None
+    return math.ceil(math.exp(brentq(excess, low, high, xtol=1e-3)))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -251,6 +305,23 @@ def _checked(values: np.ndarray) -> np.ndarray:
     return values
 
 
+def _sample(
+    values: np.ndarray,
+    clusters: Sequence[Any] | np.ndarray | None,
+    bounds: tuple[float, float],
+) -> Sample:
+    values = _checked(values)
+    least, most = bounds
+    if values.min() < least - _TIE or values.max() > most + _TIE:
+        raise DataError(
+            f"per-query values lie between {values.min():g} and {values.max():g}, "
+            f"outside the {least:g} to {most:g} that the measure allows",
+            next_step="state the range of the measure (`bounds`); no interval holds without it",
+        )
+    sums, counts = _by_cluster(np.clip(values, least, most), clusters)
+    return sample_of(sums, counts, least, most)
+
+
 def _by_cluster(
     values: np.ndarray, clusters: Sequence[Any] | np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -263,15 +334,5 @@ def _by_cluster(
     return np.bincount(member, weights=values), np.bincount(member).astype(np.float64)
 
 
-def _ratio(sums: np.ndarray, counts: np.ndarray, axis: int = -1) -> Any:
-    return sums.sum(axis=axis) / counts.sum(axis=axis)
-
-
 def _sd(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _z(alpha: float, power: float, sides: int) -> float:
-    from scipy.stats import norm
-
-    return float(norm.ppf(1 - alpha / sides) + norm.ppf(power))

@@ -152,14 +152,12 @@ def slice_table(
     slices: Mapping[str, Collection[str]],
     measure: str,
     min_size: int,
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
     alpha: float = 0.05,
 ) -> list[dict[str, Any]]:
     """One row `{"slice", "n", "mean", "ci"}` for every slice with at least `min_size` scored queries."""
     rows = []
     for name, at in _large_enough(scores, slices, min_size):
-        interval = mean_interval(scores.column(measure)[at], rng, resamples, alpha)
+        interval = mean_interval(scores.column(measure)[at], alpha)
         rows.append({"slice": name, "n": len(at)} | interval.as_dict())
     return rows
 
@@ -175,7 +173,7 @@ def compare_slices(  # noqa: PLR0913 - two scores and what slice_table takes
     resamples: int = RESAMPLES,
     alpha: float = 0.05,
 ) -> list[dict[str, Any]]:
-    """One row a slice: `{"slice", "baseline", "candidate", "delta", "ci", "p", "p_holm", "n", "wins", "ties", "losses", "sd"}`.
+    """One row a slice: `{"slice", "baseline", "candidate", "delta", "ci", "outcome", "p", "p_holm", "n", "wins", "ties", "losses", "sd"}`.
 
     Exploratory: `p_holm` is adjusted over the rows of this table.  Raises ValueError when the two
     do not score the same queries.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nearer.measure.metrics import Scores
-from nearer.measure.significance import Comparison, queries_needed
+from nearer.measure.significance import Comparison, queries_to_settle
 from nearer.types import Run
 
 TUNED = "fine-tuned"
@@ -70,11 +70,21 @@ class Evidence:
         return self.comparisons[over.name, candidate.name]
 
     def shown(self, candidate: Candidate | None, over: Candidate) -> bool:
-        """Is a useful gain shown: interval above 0, mean at least `min_gain`?"""
+        """Is a gain shown, and is it useful as measured?
+
+        Claimed is that the true gain is above 0 (interval and p agree).  The measured gain must
+        reach `min_gain` besides; that the *true* gain reaches it is not claimed.
+        """
         if candidate is None:
             return False
         result = self.gain(candidate, over)
-        return result.low > 0 and result.delta >= self.min_gain
+        return result.outcome == "better" and result.delta >= self.min_gain
+
+    def queries_needed(self, candidate: Candidate, over: Candidate) -> int | None:
+        """Queries that would show the measured gain, or `min_gain` where that is more; None: no number would."""
+        column, base = candidate.scores.column(self.primary), over.scores.column(self.primary)
+        gain = max(abs(self.gain(candidate, over).delta), self.min_gain)
+        return queries_to_settle(column - base, gain, self.alpha / 2)
 
     def guards(self, status: str) -> list[str]:
         return [str(guard["name"]) for guard in self.guardrails if guard["status"] == status]
@@ -110,8 +120,11 @@ def judge(evidence: Evidence) -> Verdict:
             f"fine-tuning changes {evidence.primary} by {_span(gain)}, less than the useful {evidence.min_gain:g}",
         )
     if not evidence.shown(tuned, today):
-        needed = queries_needed(gain.sd, max(abs(gain.delta), evidence.min_gain), evidence.alpha)
-        why = f"{evidence.primary} changes by {_span(gain)}; about {needed:,} judged test queries would settle it"
+        needed = evidence.queries_needed(tuned, today)
+        enough = "no number of"
+        if needed is not None:
+            enough = f"about {needed:,}"
+        why = f"{evidence.primary} changes by {_span(gain)}; {enough} judged test queries would settle it"
         return Verdict("inconclusive", today.name, f"Inconclusive: {why}.", _reasons(evidence))
     if open_:
         why = f"{_rise(evidence, tuned)}, but {', '.join(open_)} may have lost more than the margin allows"
@@ -195,7 +208,9 @@ def checklist(
         _answer("Is it semantic?", *_semantic(diagnosis, evidence.min_gain)),
         _insufficient(evidence, over, not_tried),
         _answer("Is training data available?", mined.get("examples", 0) > 0, data),
-        _answer("Does held-out evaluation improve?", gain.low > 0 if gain else None, told),
+        _answer(
+            "Does held-out evaluation improve?", gain.outcome == "better" if gain else None, told
+        ),
         _answer(
             "Does the gain justify re-indexing?",
             evidence.shown(tuned, today) if gain else None,

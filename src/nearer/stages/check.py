@@ -31,7 +31,7 @@ from nearer.data.fitting import (
 )
 from nearer.data.heldout import HeldOut
 from nearer.data.tokens import Tokens, load_tokens
-from nearer.measure.significance import smallest_difference
+from nearer.measure.significance import queries_needed, smallest_difference
 from nearer.text import count_words
 from nearer.types import SPLITS, Finding, Judgments, Query, Split, is_blank
 
@@ -369,6 +369,11 @@ def _without_repeats(
     return {q: docs for q, docs in divided[name].items() if not how[q]}
 
 
+def _queries(difference: float) -> str:
+    """Test queries that show a difference, rounded to tens."""
+    return f"{round(queries_needed(ASSUMED_SD, difference) or 0, -1):,}"
+
+
 def _power(n_queries: int, found: Found) -> dict[str, Any]:
     """The smallest difference that the test set can show; None without test queries."""
     smallest = smallest_difference(n_queries, ASSUMED_SD)
@@ -378,7 +383,7 @@ def _power(n_queries: int, found: Found) -> dict[str, Any]:
             "low_power",
             message,
             count=n_queries,
-            next_step="judge more test queries: about 200 show .05, about 1,225 show .02",
+            next_step=f"judge more test queries: about {_queries(0.05)} show .05, about {_queries(0.02)} show .02",
         )
     shown = {
         "measure": "nDCG@10",

@@ -326,10 +326,8 @@ def _quality(
         )
         return
     canaries = seen.canaries
-    change, level = (
-        compare(canaries.before, canaries.now, rng, 2000),
-        mean_interval(canaries.now, rng, 1000),
-    )
+    change = compare(canaries.before, canaries.now, rng, 2000)
+    level = mean_interval(canaries.now)
     shift = Shift(
         -change.delta, change.p, level.mean, level.low, level.high, float(canaries.before.mean())
     )
@@ -339,7 +337,7 @@ def _quality(
     _labelled(judge, "quality_canary", shift, settings, what, canaries, worse)
     slices = automatic_slices(canaries.queries, SliceEvidence())
     scores = Scores(tuple(one.id for one in canaries.queries), {"": canaries.now})
-    for line in slice_table(scores, slices, "", min_slice, rng, 1000):
+    for line in slice_table(scores, slices, "", min_slice):
         judge.row("quality_canary", line["mean"], line["ci"][0], line["ci"][1], line["slice"])
     if seen.judged is None or len(seen.judged.now) < MIN_QUERIES:
         judge.skip(f"fewer than {MIN_QUERIES} requests of these days were judged", "quality_judged")

@@ -152,9 +152,13 @@ def slice_guardrails(
         if name.startswith("tag:") or name in _GUARDED:
             at = before.positions(slices[name])
             difference = after.column(how.primary)[at] - before.column(how.primary)[at]
-            guard = non_inferior(difference, margin, how.rng, how.resamples, how.settings.alpha)
+            guard = non_inferior(difference, margin, how.settings.alpha)
             guardrails.append({"name": f"slice {name}", **guard.as_dict()})
-        elif row["p_holm"] < how.settings.alpha and row["delta"] < -margin:
+        elif (
+            row["outcome"] == "worse"
+            and row["p_holm"] < how.settings.alpha
+            and row["delta"] < -margin
+        ):
             figures = {
                 "margin": margin,
                 "delta": row["delta"],
@@ -179,8 +183,6 @@ def general_guardrail(
     guard = non_inferior(
         scores[1] - scores[0],
         how.settings.guardrails.general_margin,
-        how.rng,
-        how.resamples,
         how.settings.alpha,
     )
     return {
@@ -436,7 +438,7 @@ def _as_dict(
 ) -> dict[str, Any]:
     columns = candidate.scores.values
     measures = {
-        name: mean_interval(column, how.rng, how.resamples, how.settings.alpha).as_dict()
+        name: mean_interval(column, how.settings.alpha).as_dict()
         for name, column in columns.items()
     }
     return {

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from nearer import config
 from nearer.data.trec import write_run
 from nearer.files import write_json, write_jsonl
@@ -19,7 +17,6 @@ from nearer.stages.shared import (
     corpus_of,
     dev_of,
     missing_of,
-    random_of,
     split_of,
     systems_of,
     without_missing,
@@ -56,7 +53,6 @@ def evaluate(
     systems: Systems,
     split: Split,
     settings: config.Evaluate,
-    rng: np.random.Generator,
     *,
     trained: Judgments | None = None,
     min_grade: int = 1,
@@ -72,12 +68,10 @@ def evaluate(
         systems.tune(split, settings.primary)
     runs = {name: systems.search(name, split) for name in names}
     scores = {name: score(run, split, measures, systems.item_to_item) for name, run in runs.items()}
-    intervals = {name: _measures(scores[name], measures, settings, rng) for name in names}
+    intervals = {name: _measures(scores[name], measures) for name in names}
     slices = slices_of(split, systems.corpus, min_grade, trained)
     today = scores[systems.today]
-    table = slice_table(
-        today, slices, settings.primary, settings.min_slice, rng, settings.resamples
-    )
+    table = slice_table(today, slices, settings.primary, settings.min_slice)
     missing = missing_of(split, systems.corpus)
     summary = {
         "system": describe(systems, systems.today),
@@ -101,7 +95,7 @@ def evaluate(
         findable = score(runs[systems.today], without_missing(split, systems.corpus), measures)
         summary["without_missing"] = {
             "n_queries": len(findable),
-            "measures": _measures(findable, measures, settings, rng),
+            "measures": _measures(findable, measures),
         }
     return Evaluation(systems.today, split.name, runs, scores, summary)
 
@@ -129,13 +123,8 @@ def describe(systems: Systems, name: str) -> dict[str, Any]:
     return described
 
 
-def _measures(
-    scores: Scores, measures: list[str], settings: config.Evaluate, rng: np.random.Generator
-) -> dict[str, Any]:
-    return {
-        name: mean_interval(scores.column(name), rng, settings.resamples).as_dict()
-        for name in measures
-    }
+def _measures(scores: Scores, measures: list[str]) -> dict[str, Any]:
+    return {name: mean_interval(scores.column(name)).as_dict() for name in measures}
 
 
 def step(context: StepContext) -> dict[str, Any]:
@@ -147,7 +136,6 @@ def step(context: StepContext) -> dict[str, Any]:
         systems,
         split,
         settings.evaluate,
-        random_of(context),
         trained=split_of(context, "train").judgments,
         min_grade=settings.data.min_grade,
     )

@@ -256,7 +256,7 @@ def _ladder(bench: Bench, fixes: Sequence[Fix], today: Pipeline) -> dict[str, An
             continue
         best = max(variants, key=bench.mean)
         gain = bench.gain(current, best, len(variants))
-        kept = gain.low > 0 and gain.delta >= least
+        kept = gain.outcome == "better" and gain.delta >= least
         repaired, broken = bench.moved(current, best)
         rungs.append(
             {

@@ -115,9 +115,7 @@ def report(
     told["timed"] = timed
     if not done:
         return told | {"verdict": "inconclusive", "reasons": ["no compared query yet"]}
-    told["agreement"] = {
-        name: mean_interval(column, rng).as_dict() for name, column in columns.items()
-    }
+    told["agreement"] = {name: mean_interval(column).as_dict() for name, column in columns.items()}
     times = {
         "live": [one.latency_ms for one in done],
         "candidate": [float(shadow["latency_ms"]) for shadow in shadows],
@@ -183,7 +181,7 @@ def _verdict(told: Mapping[str, Any], settings: config.Shadow) -> tuple[str, lis
         )
     if told["timed"] and ratio > settings.latency_ratio:
         wrong.append(f"p95 is {ratio:.2f} times the live one (at most {settings.latency_ratio:g})")
-    if judged and judged["ci"][1] < 0:
+    if judged and judged["outcome"] == "worse":
         wrong.append(
             f"{judged['measure']} falls by {-judged['delta']:.3f} on {judged['queries']} judged queries"
         )
@@ -286,10 +284,9 @@ def canary_queries_fall(
         run = served.search(served.as_judged(split.queries), config.Shadow().k)
         columns.append(score(run, split, [measure]).column(measure))
     found = compare_paired(columns[0], columns[1], rng)
-    worse = found.as_dict()["ci"][1] < 0
     return (
         f"{measure} of {len(columns[0])} canary queries falls by {-found.delta:.3f}"
-        if worse
+        if found.outcome == "worse"
         else None
     )
 

@@ -280,3 +280,37 @@ def test_a_bug_is_called_a_bug(project: Path, monkeypatch: pytest.MonkeyPatch) -
     result = nearer("check", "-c", project)
     assert result.exit_code == 3
     assert "this is a bug in nearer" in result.output
+
+
+def test_a_stage_alone_does_not_pass_old_results_off_as_fresh(
+    small_data: Path, write_project: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(small_data, tmp_path / "data")
+    path = write_project(tmp_path / "project", data={"folder": str(tmp_path / "data")})
+    assert nearer("run", "--to", "evaluate", "-c", path).exit_code == 0
+    judged = tmp_path / "data" / "qrels" / "dev.tsv"
+    header, *lines = judged.read_text().splitlines()
+    judged.write_text("\n".join([header, *lines[1:]]) + "\n")
+    alone = nearer("evaluate", "-c", path)
+    assert alone.exit_code == 0
+    assert "nothing changed" not in alone.output
+    assert "check changed since it ran" in " ".join(alone.output.split())
+    assert json.loads(nearer("evaluate", "-c", path, "--json").stdout)["stale_inputs"] == ["check"]
+
+
+def test_without_a_dev_split_the_error_says_how_to_get_one(
+    small_data: Path, write_project: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(small_data, tmp_path / "data")
+    for name in ("train", "dev"):
+        (tmp_path / "data" / "qrels" / f"{name}.tsv").unlink()
+    test = tmp_path / "data" / "qrels" / "test.tsv"
+    test.write_text("".join(test.read_text().splitlines(keepends=True)[:2]))
+    path = write_project(tmp_path / "project", data={"folder": str(tmp_path / "data")})
+    for system in ("dense", "rrf"):
+        stopped = nearer("run", "-c", path, "--set", f"search.system={system}")
+        said = " ".join(stopped.output.split())
+        assert stopped.exit_code == 2
+        assert "dev split is empty" in said
+        assert "data.split.dev" in said
+        assert "data.judgments.dev" in said

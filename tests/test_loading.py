@@ -130,3 +130,13 @@ def test_module_folders_may_be_symbolic_links(tiny_model: Path, tmp_path: Path) 
     pooling = next(p for p in (tmp_path / "elsewhere").rglob("config.json") if "ooling" in str(p))
     pooling.write_text(pooling.read_text() + " ")
     assert content_hash(linked) != before
+
+
+def test_another_model_never_inherits_what_belongs_to_one() -> None:
+    own = config.Model(
+        name="a", query_prompt="q: ", document_prompt="d: ", max_seq_length=64, device="cpu"
+    )
+    another = own.of_another("b")
+    assert (another.name, another.device) == ("b", "cpu")
+    assert another == own.as_saved().model_copy(update={"name": "b"})
+    assert another.query_prompt is another.document_prompt is another.max_seq_length is None

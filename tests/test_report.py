@@ -638,7 +638,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data(run_dir: Path) -> ReportData:
-    return report.load(run_dir)
+    return report.load(run_dir.name, lambda name: run_dir / name)
 
 
 def context(run_dir: Path) -> StepContext:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nearer import config, files, progress, workspace
-from nearer.errors import BusyError, MissingStepError
+from nearer.errors import BusyError, MissingStepError, UndeclaredReadError
 from nearer.lifecycle import Stage
 from nearer.workspace import StepContext, Workspace
 
@@ -205,3 +205,36 @@ def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         files.write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_reading_what_is_not_declared_raises(root: Path, calls: list[str]) -> None:
+    space(root).run(STAGES)
+    context = space(root).context(SECOND)
+    assert context.earlier("first/out.txt").is_file()
+    assert context.perhaps("first/step.json").is_file()  # every stage may read when another ran
+    for undeclared in ("first", "first/out.txt.bak", "first/other.txt", "second/out.txt"):
+        with pytest.raises(UndeclaredReadError, match="lifecycle.py does not declare"):
+            context.earlier(undeclared)
+    with pytest.raises(UndeclaredReadError):
+        context.uses("model")
+    space(root).context(FIRST).uses("data", "corpus")
+
+
+def test_what_rests_on_something_stale_says_so(root: Path, calls: list[str]) -> None:
+    space(root).run(STAGES)
+    said: list[str] = []
+
+    class Listener(progress.Silent):
+        def message(self, text: str, level: str) -> None:
+            said.append(text)
+
+    (root / "corpus.jsonl").write_text('{"_id": "d1", "text": "two"}\n')
+    with progress.listen(Listener()):
+        (alone,) = space(root).run((SECOND,))
+    assert alone.status == "fresh"
+    assert alone.stale_inputs == ("first",)
+    assert any(
+        "first changed since it ran" in text and "nearer run --to second" in text for text in said
+    )
+    together = space(root).run(STAGES)
+    assert [result.stale_inputs for result in together] == [(), ()]

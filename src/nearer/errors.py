@@ -87,3 +87,13 @@ class HeldOutError(NearerError):
 
 class BusyError(NearerError):
     """Another process is writing this run."""
+
+
+class UndeclaredReadError(RuntimeError):
+    """A stage read what it does not declare in `lifecycle.py`: a bug of the stage, not of its user.
+
+    What is read undeclared would not make the stage run again when it changes.
+    """
+
+    def __init__(self, stage: str, name: str) -> None:
+        super().__init__(f"stage {stage!r} reads {name}, which lifecycle.py does not declare")

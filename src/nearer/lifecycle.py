@@ -7,7 +7,7 @@ that somebody else wrote in the same format.
 `reads` names inputs whose *content* decides whether a stage must run again:
 `data` (the files named in the config's data section), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `system` (the user's own run files), `guard`
-(the general-ability set), or a path below `runs/NAME/`.
+(the general-ability set), `bridge` (the generation that decide.bridge names), or a path below `runs/NAME/`.
 A path may go on with `#KEY`: of that JSON file the key alone counts.
 `settings` names the config sections that matter to it.  Raise `version` when a change of code
 changes results.
@@ -137,6 +137,9 @@ STAGES: tuple[Stage, ...] = (
         reads=(
             "corpus",
             "check/split",
+            # For a reranker that is trained on the way.
+            "check/heldout.npz",
+            "check/near_duplicates.json",
             _ITEMS,
             "evaluate/summary.json",
             "diagnose/summary.json",
@@ -147,6 +150,7 @@ STAGES: tuple[Stage, ...] = (
             "other models",
             "system",
             "guard",
+            "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
         version=2,

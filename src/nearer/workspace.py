@@ -23,7 +23,7 @@ from typing import Any
 from nearer import files, progress
 from nearer.config import Config
 from nearer.data import sources
-from nearer.errors import BusyError, MissingStepError
+from nearer.errors import BusyError, MissingStepError, UndeclaredReadError
 from nearer.lifecycle import BY_NAME, STAGES, Stage
 
 STEP = "step.json"
@@ -41,14 +41,44 @@ class StepContext:
     cache: Path  # shared by all runs: embeddings, keyed by model fingerprint
 
     def earlier(self, relative: str) -> Path:
-        """A file or folder that an earlier stage wrote.  Raises MissingStepError."""
-        path = self.run_dir / relative
+        """A file or folder that an earlier stage wrote.
+
+        Raises UndeclaredReadError unless the stage declares it in `lifecycle.py`, and
+        MissingStepError when it is not there.
+        """
+        path = self.perhaps(relative)
         if not path.exists():
             stage = relative.split("/", 1)[0]
             raise MissingStepError(
                 f"{relative} is missing", where=str(self.run_dir), next_step=f"nearer {stage}"
             )
         return path
+
+    def perhaps(self, relative: str) -> Path:
+        """The same for a file that may be missing.  Raises UndeclaredReadError."""
+        if not _declares(self.stage, relative):
+            raise UndeclaredReadError(self.stage.name, relative)
+        return self.run_dir / relative
+
+    def uses(self, *names: str) -> None:
+        """Raise UndeclaredReadError unless the stage declares one of these inputs from outside the run."""
+        if not set(names) & set(self.stage.reads):
+            raise UndeclaredReadError(self.stage.name, " or ".join(names))
+
+
+def _declares(stage: Stage, relative: str) -> bool:
+    """Whether `relative` is among what a stage reads, or inside it.
+
+    Every stage may read the record of another (`step.json`): it says when and how long, and what a
+    stage writes does not hang on it.
+    """
+    if relative.rpartition("/")[2] == STEP:
+        return True
+    for name in stage.reads:
+        file = name.partition("#")[0]
+        if relative == file or relative.startswith(f"{file}/"):
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from nearer.data.corpus import Corpus
 from nearer.files import read_json
 from nearer.types import Judgments, Query
 
+FINDINGS = "check/findings.json"  # where `check` writes down, below a run, what it noticed
 SETTING = "data.item_to_item"
 _MOST = 0.9  # share of the judged queries of which something must be true
 _LOOKED_AT = 200  # queries whose text is compared with that of their document
@@ -99,5 +100,5 @@ def decided(setting: bool | None, run: Path) -> bool:
     """
     if setting is not None:
         return setting
-    path = run / "check" / "findings.json"
+    path = run / FINDINGS
     return bool(read_json(path).get("item_to_item", False)) if path.is_file() else False

@@ -138,7 +138,7 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
 ) -> Mapping[str, Path | str] | None:
     """Inputs of a stage that lie outside the run, by key; None when `name` is not such an input.
 
-    `data`: all files of the data section; `corpus`: the documents alone; `training`: the plain
+    `bridge`: the generation that decide.bridge names; `data`: all files of the data section; `corpus`: the documents alone; `training`: the plain
     training file; `model`, `other models`, `system`, `guard`: the model, what `fix` and `rerank`
     name, the user's own search system and the general-ability set.  A value is a path (its content counts) or a string.  Raises DataError
     for a named file that is missing.
@@ -164,6 +164,8 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
             return {str(one): model_source(str(one), root) for one in sorted(map(str, named_ones))}
         case "system":
             return _system(config, root)
+        case "bridge":
+            return _bridge(config, root)
         case "guard" if guard in (None, "builtin"):
             return {"guard": guard or "none"}
         case "guard":
@@ -186,6 +188,17 @@ def model_source(name: str, root: Path) -> Path | str:
     """The folder or file that a name means, or the name itself when there is no such path."""
     path = resolve(root, name)
     return path if path.exists() else name
+
+
+def _bridge(config: Config, root: Path) -> dict[str, Path | str]:
+    """What a generation of `nearer index bridge` computes with: its bridge and its model."""
+    name = config.decide.bridge
+    if not name:
+        return {}
+    folder = root / "generations" / name
+    return {
+        part: model_source(str(folder / part), root) for part in ("bridge.safetensors", "model")
+    }
 
 
 def _system(config: Config, root: Path) -> Mapping[str, Path | str]:

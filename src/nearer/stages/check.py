@@ -426,6 +426,7 @@ def _counts(
 def step(context: StepContext) -> dict[str, Any]:
     """Read the data, check it, write the results into `context.out`; nothing is written when a problem is fatal."""
     settings = context.config
+    context.uses("data")
     corpus, queries, judgments, dropped = load.load(settings.data, context.root)
     load.load_training(settings.data, context.root, settings.mine.min_score)  # refused early, if so
     tokens = load_tokens(settings.model, context.root)

@@ -477,6 +477,11 @@ def guard_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | 
     )
 
 
+def _guard_set(context: StepContext) -> tuple[Corpus, Split] | None:
+    context.uses("guard")
+    return guard_set_of(context.config, context.root)
+
+
 def step(context: StepContext) -> dict[str, Any]:
     """Files: `decision.json`, `examples.json`, `margins.json`, and a line in `test_looks.jsonl` of the run."""
     settings = context.config
@@ -492,6 +497,7 @@ def step(context: StepContext) -> dict[str, Any]:
     folder = context.earlier("train") / "model"
     tuned, bridge = None, None
     if settings.decide.bridge:
+        context.uses("bridge")
         generations = Generations(context.root, settings)
         bridge = generations.manifest(settings.decide.bridge)
         bridged = for_chunks(generations.encoder(bridge), None)
@@ -516,7 +522,7 @@ def step(context: StepContext) -> dict[str, Any]:
         random_of(context),
         trained=split_of(context, "train").judgments,
         mined=read_json(context.earlier("mine/summary.json")),
-        guard_set=guard_set_of(settings, context.root),
+        guard_set=_guard_set(context),
         diagnosis=read_json(context.earlier("diagnose/summary.json")),
         ladder=pipeline,
         not_tried=fixes.get("not_tried"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ PACKAGES = (
 def step(context: StepContext) -> dict[str, Any]:
     """Write the report.  Only `decide/decision.json` must be there; other files may be missing."""
     context.earlier("decide/decision.json")
-    data = load(context.run_dir)
+    data = load(context.run_dir.name, context.perhaps)
     html = page.render(data)
     files.write_text(context.out / "report.html", html)
     files.write_text(context.out / "report.md", markdown.render(data))
@@ -40,26 +41,29 @@ def step(context: StepContext) -> dict[str, Any]:
     }
 
 
-def load(run_dir: Path) -> ReportData:
-    """The files of a run as values; missing ones are empty.  Raises DataError for one that is damaged."""
-    history, trials = run_dir / "train/history.jsonl", run_dir / "fix/trials.jsonl"
+def load(run: str, file: Callable[[str], Path]) -> ReportData:
+    """The files of a run as values; missing ones are empty.
+
+    `file` gives the path of a file below the run.  Raises DataError for one that is damaged.
+    """
+    history, trials = file("train/history.jsonl"), file("fix/trials.jsonl")
     steps = {
-        stage.name: _object(run_dir / stage.name / STEP)
+        stage.name: _object(file(f"{stage.name}/{STEP}"))
         for stage in STAGES
         if stage.name != "report"
     }
     return ReportData(
-        run=run_dir.name,
-        decision=_object(run_dir / "decide/decision.json"),
-        examples=_object(run_dir / "decide/examples.json"),
-        margins=_object(run_dir / "decide/margins.json"),
+        run=run,
+        decision=_object(file("decide/decision.json")),
+        examples=_object(file("decide/examples.json")),
+        margins=_object(file("decide/margins.json")),
         history=list(files.read_jsonl(history)) if history.is_file() else [],
-        training=_object(run_dir / "train/summary.json"),
-        mining=_object(run_dir / "mine/summary.json"),
-        check=_object(run_dir / "check/findings.json"),
-        evaluation=_object(run_dir / "evaluate/summary.json"),
-        diagnosis=_object(run_dir / "diagnose/summary.json"),
-        fixes=_object(run_dir / "fix/summary.json"),
+        training=_object(file("train/summary.json")),
+        mining=_object(file("mine/summary.json")),
+        check=_object(file("check/findings.json")),
+        evaluation=_object(file("evaluate/summary.json")),
+        diagnosis=_object(file("diagnose/summary.json")),
+        fixes=_object(file("fix/summary.json")),
         trials=list(files.read_jsonl(trials)) if trials.is_file() else [],
         steps={name: record for name, record in steps.items() if record},
         versions=_versions(),

@@ -23,12 +23,13 @@ from nearer.workspace import StepContext
 
 
 def corpus_of(context: StepContext) -> Corpus:
+    context.uses("corpus", "data")
     return load_corpus(context.config.data, context.root)
 
 
 def split_of(context: StepContext, name: str) -> Split:
     """A frozen split of `check`; test is refused (see `nearer.data.heldout`)."""
-    return read_split(context.earlier("check/split"), name)
+    return read_split(context.earlier(f"check/split/{name}").parent, name)
 
 
 def dev_of(context: StepContext) -> Split:
@@ -37,7 +38,7 @@ def dev_of(context: StepContext) -> Split:
     if not dev.queries:
         raise DataError(
             f"the dev split is empty: {context.stage.name} has no queries to measure on",
-            where=str(context.earlier("check/split")),
+            where=str(context.run_dir / "check" / "split" / "dev"),
             next_step=NO_DEV,
         )
     return dev
@@ -76,6 +77,8 @@ def without_missing(split: Split, corpus: Corpus) -> Split:
 
 
 def systems_of(context: StepContext, corpus: Corpus, **more: Any) -> Systems:
+    context.uses("model")
+    context.perhaps(items.FINDINGS)
     return Systems(
         context.config,
         context.root,
@@ -111,6 +114,7 @@ def reranker_of_run(context: StepContext, systems: Systems) -> Reranker | None:
     """The same for a run, out of the files of `check`; None when the configuration names none."""
     if context.config.rerank.model is None:
         return None
+    context.uses("other models")
     duplicates = Duplicates.read(context.earlier("check/near_duplicates.json"))
     return reranker_over(
         systems,

@@ -233,11 +233,11 @@ class Generations:
     def in_own_place(self, manifest: Manifest) -> Manifest:
         """A manifest with tables where this project keeps its own.
 
-        Tables of older versions carry no owner.  Where other projects may use them too, the next
-        build or sync loads the generation once more, from its parts, into tables of its own.
+        Tables of older versions carry no owner, and a location may be changed to one that others
+        use too.  The next build or sync then loads the generation from its parts into tables there.
         """
         identity, place = self.identity(), self.namespace()
-        if manifest.owner or identity is None or place == manifest.namespace:
+        if manifest.namespace or not place or identity is None:
             return manifest
         return replace(manifest, owner=identity.id, namespace=place, index={})
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from generations_kit import World, documents, static_model
 from nearer.errors import BusyError
 from nearer.index.build import build
 from nearer.index.reader import open_active
+from nearer.index.searcher import Searcher
 from nearer.index.sync import sync
 from nearer.index.verify import verify
 
@@ -232,28 +234,72 @@ def operations(drive: Drive, world: World, action: str, scratch: Path) -> int:
     return int(answer["operations"])
 
 
-def test_a_kill_before_each_file_operation_of_a_cutover_is_survived(
-    drive: Drive, world: World, models: tuple[Path, Path], tmp_path: Path
+def served(world: World, generation: str) -> tuple[Any, str, str]:
+    """By which decision a generation answers, through which pipeline, under which identity."""
+    searcher = Searcher(world.generations, generation)
+    now = searcher.current()
+    return now.manifest.decision, now.pipeline.label, now.identity
+
+
+def decide(world: World, system: str, generation: str) -> None:
+    """A decision that ships the model of a generation through a search system."""
+    manifest = world.generations.manifest(generation)
+    model = replace(manifest.fingerprint, chunker=None).id
+    chosen = {"name": system, "fingerprint": model, "pipeline": {"system": system}}
+    path = world.root / "runs" / "default" / "decide" / "decision.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"verdict": "ship", "recommended": system, "candidates": [chosen]}
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("action", ["cutover", "rollback"])
+def test_a_kill_before_each_file_operation_of_a_move_is_survived(
+    action: str, drive: Drive, world: World, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    """After it one generation answers, and each answers as it was judged, also after a rollback."""
     old, new = ready(world, models[0]), ready(world, models[1])
-    world.generations.cutover(old, override="first")
+    decide(world, "rrf", old)
+    world.generations.cutover(old)
+    world.generations.cutover(new, override="second")
+    judged = {name: served(world, name) for name in (old, new)}
+    assert judged[old][1] != judged[new][1]
+    active, target, order = new, old, "rollback"
+    if action == "cutover":  # to `old` once more, on another decision than it was judged by
+        verify(world.generations, old, world.corpus)
+        order = f"cutover {old}"
+    before = len(moves_of(world))
     answered = set()
-    for moment in range(1, operations(drive, world, f"cutover {new}", tmp_path / "counted") + 1):
+    for moment in range(1, operations(drive, world, order, tmp_path / "counted") + 1):
         copy = World.at(tmp_path / str(moment))
         shutil.copytree(world.root, copy.root)
-        assert drive(copy, f"cutover {new}", kill_at=moment)["signal"] == KILLED
+        assert drive(copy, order, kill_at=moment)["signal"] == KILLED
         now = open_active(copy.root).search("pump 1").generation
-        copy.generations.gc()  # any writer settles what was left undone
+        moved = now == target
+        expected = dict(judged)
+        if moved and action == "cutover":
+            expected[old] = ({"override": "crash test"}, judged[new][1], judged[old][2])
+        for settled in (False, True):
+            if settled:
+                copy.generations.gc()  # any writer settles what was left undone
+            for name in (old, new):
+                told = served(copy, name)
+                assert told[:2] == expected[name][:2], (moment, settled, name)
         answered.add(now)
         assert copy.generations.pointer().id == copy.generations.store("numpy").active() == now
-        assert [
-            line["to"] for line in copy.generations.history() if line["action"] == "cutover"
-        ] == [old, new][: 1 + (now == new)]
-        assert {one.id: one.state for one in copy.generations.manifests()} == (
-            {old: "retired", new: "active"} if now == new else {old: "active", new: "verified"}
-        )
+        assert len(moves_of(copy)) == before + moved
+        states = {one.id: one.state for one in copy.generations.manifests()}
+        assert states[now] == "active"
+        assert sorted(states.values()).count("active") == 1
+        if copy.generations.pointer().previous is not None:
+            back = copy.generations.rollback().id
+            assert served(copy, str(back))[:2] == expected[str(back)][:2]
         shutil.rmtree(copy.root)
-    assert answered == {old, new}
+    assert answered == {active, target}
+
+
+def moves_of(world: World) -> list[dict[str, Any]]:
+    moves = ("cutover", "rollback")
+    return [line for line in world.generations.history() if line["action"] in moves]
 
 
 def test_a_second_writer_is_refused_by_name_and_spoils_nothing(

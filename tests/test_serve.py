@@ -378,6 +378,19 @@ def test_a_cutover_elsewhere_is_followed(
     wait_for(lambda: ask(client)["generation"] == new)
 
 
+def test_a_query_whose_generation_is_gone_is_answered_by_the_active_one(
+    world: World, start: Any, models: tuple[Path, Path]
+) -> None:
+    world.settings["serve"]["refresh"] = 60  # it looks only when a query needs it
+    (world.root / "nearer.yaml").write_text(json.dumps(world.settings))
+    client, _ = start()
+    old, new = world.generations.pointer().id, made(world, models[1])
+    world.generations.cutover(new, override="from the command line")
+    assert ask(client)["generation"] == old
+    world.generations.store("numpy").drop(str(old))
+    assert ask(client)["generation"] == new
+
+
 def test_documents_that_sync_takes_away_are_found_no_longer(world: World, start: Any) -> None:
     from nearer.index.sync import sync
 

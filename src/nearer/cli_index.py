@@ -221,15 +221,21 @@ def _filled(filled: Any) -> str:
 
 
 @_command
-def verify(generations: Any, generation: Id) -> Told:
+def verify(
+    generations: Any,
+    generation: Id,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also compare every stored vector with its part.")
+    ] = False,
+) -> Told:
     """Is a generation what it says, and does it answer as an exact search would?
 
-    Example: nearer index verify 1a2b3c4d-1
+    Example: nearer index verify 1a2b3c4d-1 --full
     """
     from nearer.index.verify import canary_queries, verify
 
     canaries = canary_queries(generations.config, generations.root)
-    manifest = verify(generations, generation, _corpus(generations), canaries)
+    manifest = verify(generations, generation, _corpus(generations), canaries, full=full)
     report = dict(manifest.verified or {})
     lines = [
         f"  {'✓' if one['passed'] else '✗'} {one['check']}: {one['found']}"
@@ -282,6 +288,7 @@ def show(generations: Any, generation: Id) -> Told:
     """
     values = generations.manifest(generation).as_dict()
     values["fingerprint"].pop("probes")
+    values["parts"] = len(values["parts"])
     values["history"] = [
         line for line in generations.history() if generation in (line["from"], line["to"])
     ]
@@ -403,3 +410,55 @@ def gc(generations: Any, who: Who = None) -> Told:
         "dropped": gone,
         "chunks": chunks,
     }, f"  {len(gone)} generations and {chunks:,} old chunks are gone"
+
+
+@_command
+def repair(
+    generations: Any,
+    active: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The generation that answers, where history is not clear."),
+    ] = None,
+) -> Told:
+    """Restore damaged state files (ACTIVE, ROLLOUT, PROJECT, history.jsonl) from what history proves.
+
+    Nothing is deleted: what a file held stays beside it as NAME.damaged-N.
+
+    Example: nearer index repair
+    """
+    from nearer.index.repair import repair
+
+    repairs = repair(generations, active)
+    lines = [f"  {one.file}: {one.done}" for one in repairs]
+    text = "\n".join(lines) or "  nothing is damaged"
+    return {"repaired": [one.as_dict() for one in repairs]}, text
+
+
+@_command
+def claim(
+    generations: Any,
+    copied: Annotated[
+        bool, typer.Option("--copied", help="The original goes on: tables of its own for this one.")
+    ] = False,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="The original is gone: its tables belong to this one.")
+    ] = False,
+    who: Who = None,
+) -> Told:
+    """Say what a project is whose folder was copied or moved, and whose tables stand elsewhere.
+
+    Example: nearer index claim --copied
+    """
+    from nearer.errors import ConfigError
+
+    if copied == moved:
+        raise ConfigError(
+            "say which of the two it is",
+            where="nearer index claim",
+            next_step="nearer index claim --copied, or nearer index claim --moved",
+        )
+    identity = generations.claim(copied=copied, who=who)
+    text = f"  this is project {identity.id}"
+    if copied:
+        text += "\n  → nearer index sync loads its generations from their parts"
+    return {"project": identity.id, "home": identity.home}, text

@@ -385,6 +385,11 @@ class Index(Section):
         None,
         description="a folder, s3://… (lancedb), a DSN or env:NAME (postgres), a URL or folder (qdrant); null: beside runs",
     )
+    namespace: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9_]{0,39}$",
+        description="a schema (postgres), folder or prefix at the location for this project's tables; null: one of its own",
+    )
     dtype: Literal["float32", "float16", "int8", "binary"] = Field(
         "float32", description="how vectors are stored"
     )

@@ -90,7 +90,7 @@ def build_bridge(
         fingerprint = replace(encoder.fingerprint, chunker=over.fingerprint.chunker)
         manifest = replace(
             over, id=generations.free_id(fingerprint), state="building", fingerprint=fingerprint, model={"name": name, "today": False},
-            verified=None, decision=None, bridge=made,
+            verified=None, decision=None, bridge=made, parts={},
         )  # fmt: skip
         fresh = generations.folder / f".new-{manifest.id}"
         write_json(fresh / "manifest.json", manifest.as_dict())

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,15 @@ from nearer.errors import StoreError
 from nearer.files import value_hash
 from nearer.index.generations import Generations, for_chunks
 from nearer.index.manifest import Manifest
-from nearer.index.parts import COLUMNS, make_part, read_part, read_rows, write_part
+from nearer.index.parts import (
+    COLUMNS,
+    checksums,
+    make_part,
+    parts_in,
+    read_part,
+    read_rows,
+    write_part,
+)
 from nearer.index.stores.storable import require_document
 from nearer.retrieve.compress import Compression
 from nearer.retrieve.costs import embedding_cost
@@ -148,15 +156,22 @@ def fill(
     `load` gives its encoder, and is called only where something must be embedded.
     """
     started, price = time.monotonic(), generations.config.decide.cost_per_hour
+    manifest = generations.in_own_place(manifest)
+    generations.require_own_place(manifest)
     store, space, folder = (
-        generations.store(manifest.store),
+        generations.store_of(manifest),
         manifest.space,
         generations.path(manifest.id) / "parts",
     )
     store.create(space)
-    survey = Survey(corpus, folder, manifest, store.hashes(space), generations.config.index.part)
+    held = store.hashes(space)
+    if manifest.index and not held:  # a lost table lost its approximate index too
+        manifest = replace(manifest, index={})
+        generations.update(manifest.id, index={})
+    survey = Survey(corpus, folder, manifest, held, generations.config.index.part)
     deleted = forget(generations, manifest, survey)
     embedded = 0
+    embedded_parts: set[str] = set()
     # One thread saves and loads a part while the next one is embedded.
     with (
         progress.task(f"embed for {manifest.id}", len(corpus), "documents") as bar,
@@ -171,6 +186,7 @@ def fill(
                 if table is not None:
                     work.save(plan, table)
                 store.write(space, read_rows(work.path(plan), space))
+                embedded_parts.add(work.path(plan).name)
 
             for plan, table in engine(chain([first], plans), work):
                 if last:
@@ -183,7 +199,8 @@ def fill(
         if last:
             last.result()
     for part, ids in survey.unloaded.items():
-        store.write(space, read_rows(folder / survey.names[part], space, ids))
+        name = survey.names[part]
+        store.write(space, read_rows(folder / name, space, ids, manifest.parts.get(name)))
     loaded = sum(map(len, survey.unloaded.values()))
     documents, chunks = store.count(space)
     if documents != len(corpus):
@@ -196,7 +213,16 @@ def fill(
         {"documents": documents, "chunks": chunks},
         {"documents": f"{survey.content % 2**64:016x}"},
     )
-    changed = generations.update(manifest.id, counts=counts, content=content, index=index)
+    kept = {name: one for name, one in manifest.parts.items() if name not in embedded_parts}
+    changed = generations.update(
+        manifest.id,
+        counts=counts,
+        content=content,
+        index=index,
+        owner=manifest.owner,
+        namespace=manifest.namespace,
+        parts=checksums(folder, manifest.fingerprint, kept),
+    )
     return Filled(changed, embedded, loaded, deleted, time.monotonic() - started)
 
 
@@ -209,7 +235,7 @@ def forget(generations: Generations, manifest: Manifest, survey: Survey) -> int:
             survey.folder / f"{survey.name(survey.next_round, 0, survey.orphans)}.arrow", table
         )
     return (
-        generations.store(manifest.store).delete(manifest.space, survey.leftover)
+        generations.store_of(manifest).delete(manifest.space, survey.leftover)
         if survey.leftover
         else 0
     )
@@ -232,7 +258,7 @@ class Survey:
             manifest.fingerprint.id,
         )
         self._hashes, self._parts = np.zeros(len(corpus), "S16"), np.zeros(len(corpus), np.int32)
-        self.folder, self.names = folder, sorted(path.name for path in folder.glob("[0-9]*.arrow"))
+        self.folder, self.names = folder, [path.name for path in parts_in(folder)]
         orphans: set[str] = set()
         for number, name in enumerate(self.names):
             table, gone = read_part(folder / name, manifest.fingerprint)

@@ -6,7 +6,9 @@
       ID/parts/          embedded documents (see build.py)
       ACTIVE             the generation that answers, the one to roll back to, and why
       ROLLOUT            the generation that is tried on live traffic, if any
+      PROJECT            the identity of this project, which its tables carry (ownership.py)
       history.jsonl      every change of state: who, when, why
+      .readers/          which generations are being read, each note for some minutes (leases.py)
 
 `ACTIVE` is the truth and moves by one rename.  History, the states in the manifests and the store's
 own pointer follow it; what a kill leaves undone is finished by the next command that writes.
@@ -20,7 +22,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,12 +31,31 @@ from typing import Any
 
 import numpy as np
 
+from nearer import progress
 from nearer.config import Config
-from nearer.errors import BusyError, FingerprintError, StoreError
-from nearer.files import content_hash, read_json, write_json
+from nearer.errors import BusyError, FingerprintError, NearerError, StoreError
+from nearer.files import content_hash, write_json
+from nearer.index.leases import FOLDER as READERS
+from nearer.index.leases import HeldError, holders
 from nearer.index.manifest import ID, READY, Manifest, Pointer, Rollout
-from nearer.index.parts import compact
-from nearer.index.stores import open_store
+from nearer.index.ownership import (
+    Identity,
+    known_identity,
+    new_identity,
+    read_identity_file,
+    settle_identity,
+    write_identity,
+)
+from nearer.index.parts import checksums, compact, outdated
+from nearer.index.state import (
+    History,
+    parse_entry,
+    read_history,
+    read_pointer,
+    read_rollout,
+    read_state,
+)
+from nearer.index.stores import is_private, open_store
 from nearer.index.stores.base import VectorStore
 from nearer.index.stores.common import locked
 from nearer.retrieve.bridge import Bridge, BridgedEncoder
@@ -112,6 +133,8 @@ class Generations:
         self.root, self.config = root, config
         self.folder = folder or root / "generations"
         self._stores: dict[str, VectorStore] = {}
+        self._manifests: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
+        self._warned: set[str] = set()
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -124,8 +147,14 @@ class Generations:
 
     def manifest(self, generation: str) -> Manifest:
         """A manifest, its state as ACTIVE has it."""
-        stored = Manifest.read(self.path(generation) / "manifest.json")
-        return replace(stored, state=self.pointer().state(stored))
+        path = self.path(generation) / "manifest.json"
+        stat = path.stat()
+        stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        known = self._manifests.get(path)  # a service asks for it at every search
+        if known is None or known[0] != stamp:
+            known = stamp, Manifest.read(path)
+            self._manifests[path] = known
+        return self.pointer().of(known[1])
 
     def manifests(self) -> list[Manifest]:
         """All generations, oldest first."""
@@ -134,39 +163,140 @@ class Generations:
             for path in self.folder.glob("*/manifest.json")
             if ID.fullmatch(path.parent.name)
         ]
-        return sorted(found, key=lambda one: (one.created, one.id))
+        return sorted(found, key=lambda one: (one.created, int(one.id.split("-")[1]), one.id))
 
     def pointer(self) -> Pointer:
-        try:
-            return Pointer(**read_json(self.folder / "ACTIVE"))
-        except FileNotFoundError:
-            return Pointer()
+        """What answers, and what a rollback goes back to.  Raises StoreError when ACTIVE is damaged."""
+        return read_pointer(self.folder)
 
     def rollout(self) -> Rollout | None:
         """What is being tried on live traffic; None when nothing is, or when it answers everybody by now."""
-        try:
-            found = Rollout(**read_json(self.folder / "ROLLOUT"))
-        except FileNotFoundError:
+        running = read_rollout(self.folder)
+        if running is None:
             return None
         gone = (
-            found.generation == self.pointer().id
-            or not (self.folder / found.generation / "manifest.json").is_file()
+            running.generation == self.pointer().id
+            or not (self.folder / running.generation / "manifest.json").is_file()
         )
-        return None if gone else found
+        return None if gone else running
 
     def history(self) -> Sequence[dict[str, Any]]:
-        """Every change of state, oldest first; a line that a kill cut short does not count."""
-        path = self.folder / "history.jsonl"
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        return [json.loads(line) for line in lines]
+        """Every change of state, oldest first; damaged lines are reported once and left out."""
+        return self._history().entries
 
-    def store(self, kind: str) -> VectorStore:
-        """The store of that kind, opened once."""
-        if kind not in self._stores:
-            self._stores[kind] = open_store(
-                self.config.index.model_copy(update={"store": kind}), self.root
-            )
-        return self._stores[kind]
+    def _history(self) -> History:
+        path = self.folder / "history.jsonl"
+        history = read_history(path)
+        for line in history.bad:
+            where = f"{path}:{line.number}"
+            if where not in self._warned:
+                self._warned.add(where)
+                progress.warn(
+                    f"{where}: this line is left out: {line.problem} → nearer index repair"
+                )
+        return history
+
+    # -- whose tables these are --------------------------------------------------------------------
+
+    @property
+    def private(self) -> bool:
+        """Does nobody else keep tables at the location?"""
+        return is_private(self.config.index, self.root)
+
+    def identity(self) -> Identity | None:
+        """The identity of this project, None before its first generation."""
+        return read_identity_file(self.folder)
+
+    def namespace(self) -> str:
+        """Where new tables stand at the location; empty: at its top."""
+        index = self.config.index
+        if index.namespace:
+            top = index.store == "postgres" and index.namespace == "nearer"
+            return "" if top else index.namespace
+        if self.private:
+            return ""
+        identity = self.identity()
+        return identity.namespace if identity else ""
+
+    def store(self, kind: str, namespace: str | None = None) -> VectorStore:
+        """The store of that kind, opened once; without `namespace` where new tables stand."""
+        place = self.namespace() if namespace is None else namespace
+        key = f"{kind}/{place}" if place else kind
+        if key not in self._stores:
+            settings = self.config.index.model_copy(update={"store": kind})
+            self._stores[key] = open_store(settings, self.root, place)
+        return self._stores[key]
+
+    def store_of(self, manifest: Manifest) -> VectorStore:
+        """The store that holds the table of a generation."""
+        return self.store(manifest.store, manifest.namespace)
+
+    def in_own_place(self, manifest: Manifest) -> Manifest:
+        """A manifest with tables where this project keeps its own.
+
+        Tables of older versions carry no owner, and a location may be changed to one that others
+        use too.  The next build or sync then loads the generation from its parts into tables there.
+        """
+        identity, place = self.identity(), self.namespace()
+        if manifest.namespace or not place or identity is None:
+            return manifest
+        return replace(manifest, owner=identity.id, namespace=place, index={})
+
+    def require_own_place(self, manifest: Manifest) -> None:
+        """Raise StoreError where another project keeps its tables in this namespace."""
+        if self.private or not manifest.owner:
+            return
+        for table, owner in self.store_of(manifest).owners().items():
+            if owner not in ("", manifest.owner):
+                raise StoreError(
+                    f"project {owner} keeps its tables here, {table} for one",
+                    where=f"index.namespace: {manifest.namespace or 'nearer'}",
+                    next_step="set another index.namespace, or none: then the project gets one of its own",
+                )
+
+    def claim(self, *, copied: bool, who: str | None = None) -> Identity:
+        """Say what a project is whose folder was copied or moved.
+
+        A copy gets an identity of its own.  Its generations hold no vectors then, until `sync` has
+        loaded them from their parts; the tables of the original stay as they are.
+        """
+        with locked(self.folder / ".lock", 0), locked(self.folder / ".pointer", _PATIENCE):
+            old = self.identity()
+            if old is None:
+                raise self._refusal("this project has no identity yet", "nearer index build")
+            if not copied:
+                return write_identity(self.folder, known_identity(self.folder, old.id))
+            new = new_identity(self.folder)
+            # The identity is written last: until then the project is refused as before.
+            for manifest in self.manifests():
+                if manifest.owner == old.id and not self.private:
+                    self._give(manifest, new)
+            write_identity(self.folder, new)
+            for manifest in self.manifests():
+                self._append(
+                    self._entry("claim", None, manifest.id, who, why=f"copied from {old.home}")
+                )
+            return new
+
+    def _give(self, manifest: Manifest, owner: Identity) -> None:
+        """Let a generation of a copied project begin tables of its own."""
+        place = self.config.index.namespace or owner.namespace
+        state = "building" if manifest.state in READY else manifest.state
+        changed = replace(
+            manifest, owner=owner.id, namespace=place, state=state, verified=None, index={}
+        )
+        write_json(self.folder / manifest.id / "manifest.json", changed.as_dict())
+
+    def _named_owners(self) -> set[str]:
+        """The projects that the manifests name."""
+        names = set()
+        for path in self.folder.glob("*/manifest.json"):
+            if ID.fullmatch(path.parent.name):
+                with suppress(NearerError):  # a damaged one names nobody
+                    names.add(Manifest.read(path).owner)
+        return names - {""}
+
+    # -- models ------------------------------------------------------------------------------------
 
     def encoder(self, manifest: Manifest, folder: Path | None = None) -> Encoder:
         """The model of a generation, loaded from its own folder.  Raises FingerprintError when it is another one by now."""
@@ -200,7 +330,7 @@ class Generations:
     def open(self, generation: str, encoder: Encoder | None = None) -> Generation:
         """A generation ready to answer; `encoder` is its model where that is loaded already."""
         manifest = self.manifest(generation)
-        return Generation(manifest, self.store(manifest.store), encoder or self.encoder(manifest))
+        return Generation(manifest, self.store_of(manifest), encoder or self.encoder(manifest))
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -226,7 +356,7 @@ class Generations:
             with self._moving():
                 pass
             for manifest in self.manifests():
-                if manifest.state == "dropping":
+                if manifest.state == "dropping" and not holders(self.folder, manifest.id):
                     self._remove(manifest)
             for stray in [*self.folder.glob(".new-*"), *self.folder.glob(".gone-*")]:
                 shutil.rmtree(stray)
@@ -236,38 +366,74 @@ class Generations:
     def _moving(self) -> Iterator[None]:
         """Hold the pointer and the states, for milliseconds; what follows from ACTIVE is settled first."""
         with locked(self.folder / ".pointer", _PATIENCE):
+            settle_identity(self.folder, self._named_owners, self.private)
             self._settle()
             yield
 
     def _settle(self) -> None:
-        """History, the store's pointer and the states catch up with ACTIVE."""
+        """History, the store's pointer and the manifests catch up with ACTIVE."""
         pointer = self.pointer()
-        path = self.folder / "history.jsonl"
-        if path.exists():
-            whole = path.read_bytes()
-            if not whole.endswith(b"\n") and whole:
-                os.truncate(path, whole.rfind(b"\n") + 1)
+        self._end_last_line()
         if pointer.entry and pointer.entry not in self.history():
             self._append(pointer.entry)
         moved = {pointer.previous, (pointer.entry or {}).get("from")} - {pointer.id, None}
-        for name in [*sorted(map(str, moved)), *([pointer.id] if pointer.id else [])]:
-            place = self.folder / name / "manifest.json"
-            if place.is_file():
-                stored = Manifest.read(place)
-                if (state := pointer.state(stored)) != stored.state:
-                    if state == "active":  # written last, so that it says that the store follows
-                        self.activate(stored)
-                    write_json(place, replace(stored, state=state).as_dict())
+        for name in sorted(map(str, moved)):
+            try:
+                self._follow(name, pointer)
+            except StoreError as error:  # what happened to it must not stop the one that answers
+                progress.warn(str(error))
+        if pointer.id:
+            self._follow(pointer.id, pointer)
+
+    def _end_last_line(self) -> None:
+        """A last line of history that a kill cut short goes; a whole one only lacks its end."""
+        path = self.folder / "history.jsonl"
+        content = path.read_bytes() if path.exists() else b""
+        if not content or content.endswith(b"\n"):
+            return
+        start = content.rfind(b"\n") + 1
+        if parse_entry(content[start:])[1]:
+            os.truncate(path, start)
+        else:
+            with open(path, "ab") as handle:
+                handle.write(b"\n")
+
+    def _follow(self, name: str, pointer: Pointer) -> None:
+        """Write into a manifest what the pointer says about it."""
+        path = self.folder / name / "manifest.json"
+        if not path.is_file():
+            return
+        stored = Manifest.read(path)
+        changed = pointer.of(stored)
+        if changed == stored:
+            return
+        if changed.state == "active" and stored.state != "active":
+            self.activate(stored)  # before the manifest, which says that the store follows
+        write_json(path, changed.as_dict())
 
     def activate(self, manifest: Manifest) -> None:
         """Move the store's own pointer, for readers that do not see this folder."""
-        self.store(manifest.store).activate(manifest.space.generation)
+        self.store_of(manifest).activate(manifest.space.generation)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         with open(self.folder / "history.jsonl", "ab") as handle:
             handle.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
+
+    def _entry(
+        self, action: str, before: str | None, generation: str, who: str | None, **more: Any
+    ) -> dict[str, Any]:
+        """A line of history.  Its number tells it apart where a clock stands still."""
+        return {
+            "time": _now(),
+            "who": who or _user(),
+            "action": action,
+            "from": before,
+            "to": generation,
+            **more,
+            "seq": self._history().next_number,
+        }
 
     def create(self, encoder: Encoder, name: str, *, today: bool, force: bool = False) -> Manifest:
         """The generation that this model fills under the present settings: the one there is, or a new one.
@@ -302,6 +468,9 @@ class Generations:
             index.store,
             _now(),
         )
+        identity = self.identity()
+        made = replace(made, owner=identity.id if identity else "", namespace=self.namespace())
+        self.require_own_place(made)
         fresh = self.folder / f".new-{made.id}"
         write_json(fresh / "manifest.json", made.as_dict())
         if save := getattr(getattr(encoder, "model", None), "save", None):
@@ -314,7 +483,10 @@ class Generations:
 
     def free_id(self, fingerprint: Fingerprint) -> str:
         """The id of the next generation of a fingerprint: it names that one for ever, also in traffic logs."""
-        used = {one.id for one in self.manifests()} | {str(line["to"]) for line in self.history()}
+        history = self._history()
+        used = {one.id for one in self.manifests()} | {line["to"] for line in history.entries}
+        for line in history.bad:  # what it names may be in use elsewhere, for one in traffic logs
+            used.update(ID.findall(line.text))
         taken = [int(one.split("-")[1]) for one in used if one.startswith(fingerprint.id[:8])]
         return f"{fingerprint.id[:8]}-{max(taken, default=0) + 1}"
 
@@ -322,7 +494,7 @@ class Generations:
         """Put the folder of a new generation in its place."""
         with self._moving():
             os.rename(fresh, self.folder / made.id)
-            self._append(_entry("build", None, made.id, None))
+            self._append(self._entry("build", None, made.id, None))
         return made
 
     def update(self, generation: str, **changes: Any) -> Manifest:
@@ -330,6 +502,9 @@ class Generations:
         with self._moving():
             changed = replace(Manifest.read(self.path(generation) / "manifest.json"), **changes)
             changed = replace(changed, state=self.pointer().state(changed))
+            moved = changed.namespace != self.manifest(generation).namespace
+            if moved and changed.state == "active":  # its table is complete, and not read yet
+                self.activate(changed)
             write_json(self.folder / generation / "manifest.json", changed.as_dict())
             return changed
 
@@ -354,12 +529,13 @@ class Generations:
             )
             if self.config.index.require_shadow and pointer.id and not override:
                 self._shadowed(generation, pointer.id)
-            write_json(
-                self.path(generation) / "manifest.json",
-                replace(manifest, decision=decision).as_dict(),
+            served: dict[str, Mapping[str, Any] | None] = {generation: decision}
+            if pointer.id is not None:
+                served[pointer.id] = self._serves(pointer, pointer.id)
+            entry = self._entry(
+                "cutover", pointer.id, generation, who, why=override, decision=decision
             )
-            entry = _entry("cutover", pointer.id, generation, who, why=override, decision=decision)
-            return self._move(Pointer(generation, pointer.id, entry))
+            return self._move(Pointer(generation, pointer.id, entry, served))
 
     def rollback(self, *, why: str | None = None, who: str | None = None) -> Pointer:
         """Make the generation before the last cut-over answer again.  Raises StoreError when there is none."""
@@ -371,8 +547,18 @@ class Generations:
                     "nearer index list, then nearer index cutover ID",
                 )
             self.path(pointer.previous)
-            entry = _entry("rollback", pointer.id, pointer.previous, who, why=why, decision=None)
-            return self._move(Pointer(pointer.previous, None, entry))
+            entry = self._entry(
+                "rollback", pointer.id, pointer.previous, who, why=why, decision=None
+            )
+            served = {pointer.previous: self._serves(pointer, pointer.previous)}
+            return self._move(Pointer(pointer.previous, None, entry, served))
+
+    def _serves(self, pointer: Pointer, generation: str) -> Mapping[str, Any] | None:
+        """The decision by which a generation answers now."""
+        try:
+            return self.manifest(generation).decision
+        except StoreError:  # removed by hand, or damaged
+            return pointer.served.get(generation)
 
     def start_rollout(
         self, generation: str, mode: str, share: float, *, who: str | None = None
@@ -398,7 +584,7 @@ class Generations:
             write_json(
                 self.folder / generation / "manifest.json", replace(manifest, state=state).as_dict()
             )
-            self._append(_entry(mode, pointer.id, generation, who, share=share))
+            self._append(self._entry(mode, pointer.id, generation, who, share=share))
             return made
 
     def stop_rollout(self, *, why: str | None = None, who: str | None = None) -> str | None:
@@ -413,7 +599,7 @@ class Generations:
                 self.folder / running.generation / "manifest.json",
                 replace(stored, state="verified").as_dict(),
             )
-            self._append(_entry("stop", None, running.generation, who, why=why))
+            self._append(self._entry("stop", None, running.generation, who, why=why))
             return running.generation
 
     def _ready(self, manifest: Manifest, pointer: Pointer) -> None:
@@ -440,7 +626,7 @@ class Generations:
                 where=str(path),
                 next_step=mend,
             )
-        record = read_json(path)
+        record = read_state(path, {"verdict": str, "live": str}, mend) or {}
         if record["verdict"] != "pass" or record["live"] != active:
             what = f"the shadow record says {record['verdict']} against {record['live']}; {active} is active"
             raise StoreError(what, where=str(path), next_step=mend)
@@ -460,7 +646,8 @@ class Generations:
             raise StoreError(
                 f"no decision speaks for {manifest.id}", where=str(path), next_step=mend
             )
-        record = read_json(path)
+        keys = {"verdict": str, "candidates": list, "recommended": object}
+        record = read_state(path, keys, mend) or {}
         if record["verdict"] not in ("ship", "use_simpler_fix"):
             raise StoreError(
                 f"the verdict is {record['verdict']}: it ships nothing",
@@ -472,7 +659,7 @@ class Generations:
             for one in ("fp32", "bf16")
         }
         chosen: Mapping[str, Any] = next(
-            (one for one in record["candidates"] if one["name"] == record["recommended"]), {}
+            (one for one in record["candidates"] if one.get("name") == record["recommended"]), {}
         )
         if chosen.get("fingerprint") not in own:
             what = f"the decision ships model {chosen.get('fingerprint')}, {manifest.id} was made by another: {manifest.model['name']}"
@@ -519,7 +706,7 @@ class Generations:
     def gc(self, *, who: str | None = None) -> tuple[list[str], int]:
         """Remove retired generations that no rollback needs, but for the last `index.keep`, and dead chunks in the parts of others.
 
-        Returns the ids, and how many chunks.
+        Those that a reader holds stay until it lets go.  Returns the ids, and how many chunks.
         """
         with self.writing():
             pointer = self.pointer()
@@ -529,15 +716,31 @@ class Generations:
                 for one in self.manifests()
                 if one.state == "retired" and one.id not in needed
             ]
-            gone = retired[: max(0, len(retired) - self.config.index.keep)]
-            for generation in gone:
-                self._drop(generation, who)
+            gone = []
+            for generation in retired[: max(0, len(retired) - self.config.index.keep)]:
+                try:
+                    self._drop(generation, who)
+                    gone.append(generation)
+                except HeldError as error:
+                    progress.warn(f"{error.what}: it stays until a later nearer index gc")
             with self._moving():
                 for stray in self.folder.rglob(".*.tmp"):
-                    stray.unlink()
-            return gone, sum(
-                compact(self.path(one.id) / "parts", one.fingerprint) for one in self.manifests()
-            )
+                    if stray.parent.name != READERS:
+                        stray.unlink(missing_ok=True)
+            return gone, sum(self._compact(one) for one in self.manifests())
+
+    def _compact(self, manifest: Manifest) -> int:
+        """Rewrite the parts that hold dead chunks, and their checksums."""
+        folder = self.path(manifest.id) / "parts"
+        names = outdated(folder, manifest.fingerprint)
+        if not names:
+            return 0
+        # A kill must not leave rewritten parts beside the checksums of what they were.
+        kept = {name: value for name, value in manifest.parts.items() if name not in names}
+        self.update(manifest.id, parts=kept)
+        removed = compact(folder, manifest.fingerprint, manifest.parts)
+        self.update(manifest.id, parts=checksums(folder, manifest.fingerprint, kept))
+        return removed
 
     def needed(self) -> set[str]:
         """Generations whose tables others answer from, across a bridge."""
@@ -560,18 +763,41 @@ class Generations:
                     f"a bridge answers from the table of {generation}",
                     "drop the bridge first: nearer index list",
                 )
-            write_json(
-                self.path(generation) / "manifest.json",
-                replace(manifest, state="dropping").as_dict(),
-            )
-            self._append(_entry("drop", None, generation, who))
+            place = self.path(generation) / "manifest.json"
+            # A reader notes what it holds before it reads the manifest; so either it sees this
+            # state and does not begin, or its note is seen here.
+            write_json(place, replace(manifest, state="dropping").as_dict())
+            if notes := holders(self.folder, generation):
+                write_json(place, manifest.as_dict())
+                raise HeldError(
+                    f"{generation} is held by {', '.join(map(str, notes))}",
+                    where=str(self.folder),
+                    next_step="stop that reader, or wait until its note ends",
+                )
+            self._append(self._entry("drop", None, generation, who))
         self._remove(manifest)
 
     def _remove(self, manifest: Manifest) -> None:
-        self.store(manifest.store).drop(manifest.id)
+        self._drop_table(manifest)
         gone = self.folder / f".gone-{manifest.id}"
         os.rename(self.path(manifest.id), gone)
         shutil.rmtree(gone)
+
+    def _drop_table(self, manifest: Manifest) -> None:
+        """Remove a generation's table, but never one that may be another project's."""
+        if manifest.bridge:
+            return
+        store = self.store_of(manifest)
+        owner = store.owners().get(manifest.id)
+        unknown = not manifest.owner and not self.private
+        if owner is not None and (owner != manifest.owner or unknown):
+            place = f"{self.config.index.location} ({manifest.store})"
+            progress.warn(
+                f"{place}: the table of {manifest.id} stays: it may belong to another project; "
+                "remove it by hand when none uses it"
+            )
+            return
+        store.drop(manifest.id)
 
 
 def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
@@ -591,20 +817,6 @@ def _model_of(candidate: Mapping[str, Any], run: str) -> str:
         if candidate.get("role") == "candidate"
         else str(candidate.get("model"))
     )
-
-
-def _entry(
-    action: str, before: str | None, generation: str, who: str | None, **more: Any
-) -> dict[str, Any]:
-    """A line of history."""
-    return {
-        "time": _now(),
-        "who": who or _user(),
-        "action": action,
-        "from": before,
-        "to": generation,
-        **more,
-    }
 
 
 def _now() -> str:

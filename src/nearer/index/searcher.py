@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nearer.data.load import load_corpus
 from nearer.errors import FingerprintError, StoreError
 from nearer.files import read_json, value_hash
 from nearer.index.generations import Generation, Generations
+from nearer.index.leases import SECONDS, Lease
 from nearer.index.manifest import Manifest
 from nearer.retrieve.fingerprint import PROBES, Vectors
 from nearer.retrieve.pipeline import OWN, Pipeline
@@ -186,6 +188,8 @@ class Searcher:
         self._open: dict[str, Served] = {}
         self._current: Served | None = None
         self._opening = threading.RLock()
+        # So that gc leaves what is open here alone, also where opening the next one takes long.
+        self._lease = Lease(generations.folder, max(SECONDS, 3 * generations.config.serve.refresh))
 
     @classmethod
     def open(cls, root: str | Path, generation: str | None = None) -> Searcher:
@@ -229,16 +233,23 @@ class Searcher:
                 next_step="nearer index cutover ID",
             )
         self._current = self.opened(wanted)
+        self._lease.hold(self._open)
         return self._current
 
     def opened(self, generation: str) -> Served:
         """A generation, opened once."""
         with self._opening:
-            manifest, known = self.generations.manifest(generation), self._open.get(generation)
-            if known is None or (known.manifest.content, known.manifest.decision) != (
-                manifest.content,
-                manifest.decision,
-            ):
+            known = self._open.get(generation)
+            if known is None:
+                self._lease.hold({*self._open, generation})  # before its manifest is read
+            manifest = self.generations.manifest(generation)
+            if manifest.state == "dropping":
+                raise StoreError(
+                    f"{generation} is being removed",
+                    where=str(self.generations.folder),
+                    next_step="nearer index list",
+                )
+            if known is None or _contents(known.manifest) != _contents(manifest):
                 encoder = known.generation.encoder if known else None
                 opened = Served(
                     self.generations, self.generations.open(generation, encoder), self.vectors
@@ -250,7 +261,9 @@ class Searcher:
             return self._open[generation]
 
     def _kept(self) -> dict[str, Served]:
-        pointer, rollout = self.generations.pointer(), self.generations.rollout()
+        pointer, rollout = self.generations.pointer(), None
+        with suppress(StoreError):  # what is tried never stops what answers
+            rollout = self.generations.rollout()
         wanted = {
             pointer.id,
             pointer.previous,
@@ -258,6 +271,11 @@ class Searcher:
             rollout.generation if rollout else None,
         }
         return {name: one for name, one in self._open.items() if name in wanted}
+
+
+def _contents(manifest: Manifest) -> tuple[Any, ...]:
+    """What an open generation depends on: when it changed, it is opened again."""
+    return manifest.content, manifest.decision, manifest.namespace
 
 
 def judged(generations: Generations, manifest: Manifest) -> tuple[Pipeline, dict[str, Any] | None]:

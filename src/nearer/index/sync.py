@@ -26,7 +26,13 @@ def sync(generations: Generations, corpus: Corpus, engine: Engine = local) -> li
         ):
             if manifest.bridge:  # has no vectors of its own, and holds what the one below it holds
                 below = generations.manifest(manifest.bridge["over"])
-                generations.update(manifest.id, counts=below.counts, content=below.content)
+                generations.update(
+                    manifest.id,
+                    counts=below.counts,
+                    content=below.content,
+                    owner=below.owner,
+                    namespace=below.namespace,
+                )
                 continue
             if manifest.state != "retired" or manifest.id in (pointer.previous, *needed):
                 done.append(
@@ -40,7 +46,7 @@ def sync(generations: Generations, corpus: Corpus, engine: Engine = local) -> li
                 )
                 continue
             store, folder = (
-                generations.store(manifest.store),
+                generations.store_of(manifest),
                 generations.path(manifest.id) / "parts",
             )
             survey = Survey(

@@ -17,6 +17,7 @@ from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
 from nearer.data.splits import frozen_split
 from nearer.errors import FingerprintError, ModelError
+from nearer.index.audit import check_parts, compare_with_parts
 from nearer.index.build import cutter, document_hash
 from nearer.index.generations import Generation, Generations, for_chunks
 from nearer.index.manifest import READY, Manifest
@@ -64,14 +65,16 @@ def verify(
     corpus: Corpus,
     canaries: Sequence[str] = (),
     encoder: Encoder | None = None,
+    full: bool = False,
 ) -> Manifest:
     """Check a generation against the corpus and write the report into its manifest; it is `verified` when all passes.
 
-    Checked: documents and their hashes, counts, the model's probe vectors, a random sample embedded
-    again, canary queries against an exact search in memory, recall@10 of the approximate index
-    (below .99 it is made anew, once), and filters.  Raises BusyError and StoreError.
+    Checked: documents and their hashes, counts, the checksums of the parts (with `full` also every
+    stored vector against its part), the model's probe vectors, a random sample embedded again,
+    canary queries against an exact search in memory, recall@10 of the approximate index (below .99
+    it is made anew, once), and filters.  Raises BusyError and StoreError.
     """
-    with generations.writing(), progress.task(f"verify {generation}", 5, "checks") as bar:
+    with generations.writing(), progress.task(f"verify {generation}", 6, "checks") as bar:
         manifest, report = generations.manifest(generation), _Report()
         rng = np.random.default_rng([generations.config.seed, *generation.encode()])
         sample = [
@@ -80,6 +83,7 @@ def verify(
         ]
         wanted = _some_filters(sample)
         eligible = _content(generations, manifest, corpus, wanted, report)
+        _parts(generations, manifest, full, report)
         bar.advance()
         try:
             if encoder is not None:
@@ -137,7 +141,7 @@ def _content(
     report: _Report,
 ) -> list[int]:
     """Every document with its hash, and the counts; returns how many documents each filter leaves."""
-    store = generations.store(manifest.store)
+    store = generations.store_of(manifest)
     held = store.hashes(manifest.space)
     missing = changed = 0
     asked = [set(clauses({name: value})[0]) for name, value in wanted]
@@ -155,6 +159,17 @@ def _content(
     found = f"{documents} documents, {chunks} chunks; the manifest says {counts['documents']} and {counts['chunks']}"
     report.add("counts", (documents, chunks) == (counts["documents"], counts["chunks"]), found)
     return eligible
+
+
+def _parts(generations: Generations, manifest: Manifest, full: bool, report: _Report) -> None:
+    """The parts by their checksums and, where asked for, all that is stored by its part."""
+    below = generations.manifest(str(manifest.bridge["over"])) if manifest.bridge else manifest
+    folder = generations.path(below.id) / "parts"
+    finding = check_parts(below, folder)
+    report.add("parts", finding.passed, finding.text)
+    if full and finding.passed:
+        finding = compare_with_parts(generations.store_of(below), below, folder)
+        report.add("stored vectors", finding.passed, finding.text)
 
 
 def _sample(

@@ -279,7 +279,7 @@ class _Project:
     def _held(self) -> Mapping[str, str]:
         """Document id → content hash of what the active generation holds."""
         return (
-            self.generations.store(self._manifest.store).hashes(self._manifest.space)
+            self.generations.store_of(self._manifest).hashes(self._manifest.space)
             if self._manifest
             else {}
         )

@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 from nearer import __version__
 from nearer.data import traffic
 from nearer.data.traffic import TrafficLog
-from nearer.errors import NearerError
+from nearer.errors import NearerError, StoreError
 from nearer.files import value_hash
 from nearer.index.generations import Generations
 from nearer.index.searcher import Searcher, Served
@@ -133,6 +133,8 @@ class Service:
                     [Ask(typed_query(one.query, one.filter), one.k, live)],
                     self.settings.timeout,
                 )
+            if isinstance(hits, StoreError):
+                hits, served = await self._again(one, served, hits)
             if isinstance(hits, BaseException):
                 self._logged(one, request_id, served, started, arm=plan.arm, error=_named(hits))
                 raise hits
@@ -148,6 +150,20 @@ class Service:
             self.rollouts.after(line, one.query)
             answers.append(self._told(one, line, served))
         return answers
+
+    async def _again(
+        self, asked: payloads.Search, served: Served, error: StoreError
+    ) -> tuple[Any, Served]:
+        """One more try where another generation answers by now, as when the old one was dropped."""
+        try:
+            live = await asyncio.to_thread(self.searcher.refresh)
+        except (NearerError, OSError):
+            return error, served
+        if live is served:
+            return error, served
+        ask = Ask(Query("", asked.query, asked.filter), asked.k, live)
+        (hits,) = await self.batcher.ask([ask], self.settings.timeout)
+        return hits, live
 
     def _logged(
         self, asked: payloads.Search, request_id: str, served: Served, started: float, **more: Any

@@ -16,25 +16,40 @@ from nearer.retrieve.encoder import Encoder
 from nearer.retrieve.fingerprint import Vectors
 
 
-def open_store(settings: config.Index, root: Path) -> VectorStore:
-    """The store of the index section; folders are relative to `root`.  Raises StoreError when it cannot be reached."""
+def open_store(settings: config.Index, root: Path, namespace: str = "") -> VectorStore:
+    """The store of the index section; folders are relative to `root`.  Raises StoreError when it cannot be reached.
+
+    `namespace` keeps projects that share a location apart: a schema in PostgreSQL, a folder for
+    LanceDB and NumPy, a prefix of collections in Qdrant.  Empty: the top of the location.
+    """
     location = settings.location or "vectors"
     if settings.store == "numpy":
         from nearer.index.stores.numpy_store import NumpyStore
 
-        return NumpyStore(root / location)
+        return NumpyStore(root / location / namespace)
     if settings.store == "postgres":
         from nearer.index.stores.postgres import PostgresStore
 
-        return PostgresStore(_address(settings))
+        return PostgresStore(_address(settings), namespace or "nearer")
     if settings.store == "qdrant":
         from nearer.index.stores.qdrant import QdrantStore
 
         address = _address(settings)
-        return QdrantStore(address if "://" in address else str(root / address))
+        place = address if "://" in address else str(root / address)
+        return QdrantStore(place, namespace=namespace)
     from nearer.index.stores.lance import LanceStore
 
-    return LanceStore(location if "://" in location else root / location)
+    if "://" in location:
+        return LanceStore("/".join(filter(None, [location.rstrip("/"), namespace])))
+    return LanceStore(root / location / namespace)
+
+
+def is_private(settings: config.Index, root: Path) -> bool:
+    """Is the location a folder inside the project, so that nobody else keeps tables there?"""
+    location = settings.location or "vectors"
+    if settings.store == "postgres" or "://" in location or location.startswith("env:"):
+        return False
+    return (root / location).resolve().is_relative_to(root.resolve())
 
 
 def _address(settings: config.Index) -> str:

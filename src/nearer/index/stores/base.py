@@ -29,12 +29,14 @@ class Space:
 
     `dimension` may be smaller than the model's (vectors cut to their first components and brought
     back to length 1); `dtype` is how they are stored, searched with rescoring where it is lossy.
+    `owner` is the project whose table it is; two projects may share a store, never a table.
     """
 
     generation: str
     fingerprint: Fingerprint
     dimension: int
     dtype: Dtype = "float32"
+    owner: str = ""
 
     def __post_init__(self) -> None:
         check_generation(self.generation)
@@ -46,6 +48,7 @@ class Space:
                 "generation": self.generation,
                 "dimension": self.dimension,
                 "dtype": self.dtype,
+                "owner": self.owner,
                 "fingerprint": self.fingerprint.as_dict(),
             }
         )
@@ -54,6 +57,13 @@ class Space:
         """Raise FingerprintError unless a table, whose identity is `kept`, holds this very space."""
         if kept is self:
             return
+        if kept is not None and kept.owner != self.owner:
+            raise StoreError(
+                f"this table belongs to {_project(kept.owner)}, not to {_project(self.owner)}",
+                where=where,
+                next_step="set index.namespace or index.location to a place of this project's own, "
+                "then nearer index build",
+            )
         self.fingerprint.require(kept.fingerprint if kept else None, where, _REBUILD)
         differences = [
             f"{name} {getattr(kept, name)} against {getattr(self, name)}"
@@ -78,11 +88,22 @@ def read_identity(text: str | None, where: str) -> Space:
     try:
         values = json.loads(text)
         fingerprint = Fingerprint.from_dict(values["fingerprint"], where)
-        return Space(values["generation"], fingerprint, int(values["dimension"]), values["dtype"])
+        return Space(
+            values["generation"],
+            fingerprint,
+            int(values["dimension"]),
+            values["dtype"],
+            str(values.get("owner", "")),
+        )
     except (KeyError, TypeError, ValueError):
         raise FingerprintError(
             "the identity of this table is damaged", where=where, next_step=_REBUILD
         ) from None
+
+
+def _project(owner: str) -> str:
+    """An owner in a message."""
+    return f"project {owner}" if owner else "a project of an older version, which left no name"
 
 
 def check_generation(generation: str) -> str:
@@ -125,6 +146,9 @@ class VectorStore(Protocol):
 
     def spaces(self) -> list[Space]:
         """The generations that are kept here, each read back with its identity."""
+
+    def owners(self) -> dict[str, str]:
+        """Generation → the project whose table it is, for every table that says so."""
 
     def write(self, space: Space, rows: Rows) -> None:
         """Put documents in, replacing all earlier chunks of the same documents: all or nothing, repeatable."""

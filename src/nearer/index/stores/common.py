@@ -8,14 +8,14 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from nearer.errors import BusyError, StoreError
+from nearer.errors import BusyError, FingerprintError, StoreError
 from nearer.index.stores import storable
 from nearer.index.stores.base import Rows, Space, read_identity
 from nearer.retrieve import filters
@@ -145,6 +145,15 @@ class Store(ABC):
             read_identity(self._identity(name) or "", f"{self.address} {name}")
             for name in sorted(self._generations())
         ]
+
+    @guarded
+    def owners(self) -> dict[str, str]:
+        owners = {}
+        for name in self._generations():
+            with suppress(FingerprintError):  # nobody's table, or a damaged one
+                identity = self._identity(name) or ""
+                owners[name] = read_identity(identity, f"{self.address} {name}").owner
+        return owners
 
     @opened
     def write(self, space: Space, rows: Rows) -> None:

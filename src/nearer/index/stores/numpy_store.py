@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nearer.errors import StoreError
+from nearer.errors import DataError, StoreError
 from nearer.files import atomic, read_json, read_jsonl, write_json, write_jsonl
 from nearer.index.stores.base import Space, check_generation
 from nearer.index.stores.common import (
@@ -96,6 +96,7 @@ class NumpyStore(Store):
     def _state(self, generation: str) -> _State:
         """The generation as it stands on disk now; segments that are known already are not read again."""
         path = self.root / generation / "manifest.json"
+        tried = None
         while True:
             try:
                 found = path.stat()
@@ -108,18 +109,33 @@ class NumpyStore(Store):
                     old.get(name) or _Segment(path.parent, name): frozenset(gone)
                     for name, gone in manifest["segments"].items()
                 }
-            except FileNotFoundError:
-                if path.exists():  # a writer went on meanwhile
+            except FileNotFoundError as error:
+                if path.exists():
+                    stamp = path.stat().st_mtime_ns, path.stat().st_ino
+                    if stamp == tried:  # no writer went on meanwhile: the file is lost
+                        raise self._damaged(generation, f"{error.filename} is gone") from None
+                    tried = stamp
                     continue
                 raise StoreError(
                     f"no generation {generation} in this store",
                     where=self.address,
                     next_step="nearer index list",
                 ) from None
+            except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+                raise self._damaged(generation, str(error)[:100]) from None
+            except DataError as error:
+                raise self._damaged(generation, f"{error.what} ({error.where})") from None
             self._states[generation] = _State(
                 (found.st_mtime_ns, found.st_ino), str(manifest["identity"] or ""), segments
             )
             return self._states[generation]
+
+    def _damaged(self, generation: str, problem: str) -> StoreError:
+        return StoreError(
+            f"this table is damaged: {problem}",
+            where=str(self.root / generation),
+            next_step="remove that folder, then nearer index sync: the parts bring it back",
+        )
 
     def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
         folder = self.root / space.generation
@@ -204,7 +220,8 @@ class NumpyStore(Store):
     @guarded
     def active(self) -> str | None:
         path = self.root / "active.json"
-        return read_json(path)["generation"] if path.exists() else None
+        values = read_json(path) if path.exists() else {}
+        return values.get("generation") if isinstance(values, dict) else None
 
     @guarded
     def activate(self, generation: str | None) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL with pgvector: a schema of its own, a table a generation, a row that names the active one.
+"""PostgreSQL with pgvector: a schema per project, a table per generation, a row that names the active one.
 
     nearer.generations   generation, identity (jsonb), effort of its index, created_at
     nearer.active        one row a cut-over: the newest is the pointer, the others its history

@@ -34,7 +34,7 @@ class QdrantStore(Store):
     kind = "qdrant"
     dtypes = ("float32", "float16")  # a server may quantise by itself
 
-    def __init__(self, location: str, client: Any = None) -> None:
+    def __init__(self, location: str, client: Any = None, namespace: str = "") -> None:
         try:
             from qdrant_client.http.exceptions import ApiException
         except ImportError:
@@ -48,6 +48,8 @@ class QdrantStore(Store):
             ValueError,
         )  # local mode raises the latter
         self.address, self._given = location, client
+        apart = f"{namespace}_" if namespace else ""
+        self._prefix, self._pointer = f"{apart}{_PREFIX}", f"{apart}{_POINTER}"
         self._local = "://" not in location
 
     @cached_property
@@ -61,17 +63,17 @@ class QdrantStore(Store):
     def _identity(self, generation: str) -> str | None:
         if check_generation(generation) not in self._generations():
             return None
-        metadata = self._client.get_collection(_PREFIX + generation).config.metadata or {}
+        metadata = self._client.get_collection(self._prefix + generation).config.metadata or {}
         return str(metadata.get("nearer", ""))
 
     def _generations(self) -> list[str]:
         names = [found.name for found in self._client.get_collections().collections]
-        return [name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX)]
+        return [name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix)]
 
     def _make(self, space: Space) -> None:
         from qdrant_client import models
 
-        name = _PREFIX + space.generation
+        name = self._prefix + space.generation
         vectors = models.VectorParams(
             size=space.dimension,
             distance=models.Distance.DOT,
@@ -108,7 +110,7 @@ class QdrantStore(Store):
                 models.UpsertOperation(upsert=models.PointsList(points=points)),
                 models.DeleteOperation(delete=models.FilterSelector(filter=stale)),
             ]
-            self._client.batch_update_points(_PREFIX + space.generation, operations, wait=True)
+            self._client.batch_update_points(self._prefix + space.generation, operations, wait=True)
 
     @opened
     def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
@@ -118,7 +120,9 @@ class QdrantStore(Store):
         }
         if found:
             self._client.delete(
-                _PREFIX + space.generation, points_selector=_any("doc_id", sorted(found)), wait=True
+                self._prefix + space.generation,
+                points_selector=_any("doc_id", sorted(found)),
+                wait=True,
             )
         return len(found)
 
@@ -128,7 +132,7 @@ class QdrantStore(Store):
         offset = None
         while True:
             records, offset = self._client.scroll(
-                _PREFIX + space.generation,
+                self._prefix + space.generation,
                 wanted,
                 limit=_PAGE,
                 offset=offset,
@@ -173,14 +177,15 @@ class QdrantStore(Store):
     def _effort(self, space: Space) -> int | None:
         small = (
             self._local
-            or self._client.count(_PREFIX + space.generation, exact=False).count < self.exact_below
+            or self._client.count(self._prefix + space.generation, exact=False).count
+            < self.exact_below
         )
         return None if small else 0
 
     def _eligible(self, space: Space, wanted: Clauses) -> int:
         return int(
             self._client.count(
-                _PREFIX + space.generation, count_filter=_filter(wanted), exact=True
+                self._prefix + space.generation, count_filter=_filter(wanted), exact=True
             ).count
         )
 
@@ -195,7 +200,7 @@ class QdrantStore(Store):
         found = []
         for query in queries:
             points = self._client.query_points(
-                _PREFIX + space.generation,
+                self._prefix + space.generation,
                 query=query.tolist(),
                 query_filter=_filter(wanted),
                 limit=n,
@@ -209,14 +214,18 @@ class QdrantStore(Store):
     @guarded
     def drop(self, generation: str) -> None:
         if check_generation(generation) in self._generations():
-            self._client.delete_collection(_PREFIX + generation)
+            self._client.delete_collection(self._prefix + generation)
 
     @guarded
     def active(self) -> str | None:
         aliases = {
             found.alias_name: found.collection_name for found in self._client.get_aliases().aliases
         }
-        return str(aliases[_POINTER]).removeprefix(_PREFIX) if _POINTER in aliases else None
+        return (
+            str(aliases[self._pointer]).removeprefix(self._prefix)
+            if self._pointer in aliases
+            else None
+        )
 
     @guarded
     def activate(self, generation: str | None) -> None:
@@ -225,11 +234,14 @@ class QdrantStore(Store):
         changes: list[Any] = []
         if self.active() is not None:
             changes.append(
-                models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=_POINTER))
+                models.DeleteAliasOperation(
+                    delete_alias=models.DeleteAlias(alias_name=self._pointer)
+                )
             )
         if generation is not None:
             new = models.CreateAlias(
-                collection_name=_PREFIX + check_generation(generation), alias_name=_POINTER
+                collection_name=self._prefix + check_generation(generation),
+                alias_name=self._pointer,
             )
             changes.append(models.CreateAliasOperation(create_alias=new))
         if changes:

@@ -213,7 +213,7 @@ def test_reading_what_is_not_declared_raises(root: Path, calls: list[str]) -> No
     assert context.earlier("first/out.txt").is_file()
     assert context.perhaps("first/step.json").is_file()  # every stage may read when another ran
     for undeclared in ("first", "first/out.txt.bak", "first/other.txt", "second/out.txt"):
-        with pytest.raises(UndeclaredReadError, match="lifecycle.py does not declare"):
+        with pytest.raises(UndeclaredReadError, match="does not declare"):
             context.earlier(undeclared)
     with pytest.raises(UndeclaredReadError):
         context.uses("model")

@@ -135,6 +135,7 @@ STAGES: tuple[Stage, ...] = (
             "guard",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
+        version=2,
     ),
     Stage(
         "report",

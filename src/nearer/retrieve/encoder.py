@@ -16,7 +16,8 @@ from nearer import config, progress
 from nearer.errors import ModelError
 from nearer.retrieve.cache import EmbeddingCache
 from nearer.retrieve.chunkers import word_spans
-from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model, max_length
+from nearer.retrieve.declared import max_length
+from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model
 
 Kind = Literal["query", "document"]
 
@@ -97,7 +98,7 @@ class SentenceEncoder:
             query_prompt=self._prompts["query"],
             document_prompt=self._prompts["document"],
             precision=self.precision.name,
-            probes=self.compute(PROBES, "document", progress.SILENT),
+            encode=lambda texts, kind: self.compute(texts, kind, progress.SILENT),
         )
         self._cache = EmbeddingCache(cache, self.fingerprint) if cache is not None else None
 
@@ -295,12 +296,24 @@ def load_model(
         kind, settings.name, path or local_folder(settings.name, root), device=settings.device
     )
     if settings.max_seq_length is not None:
-        model.max_seq_length = settings.max_seq_length
+        _set_length(model, settings.max_seq_length, path or settings.name)
     if sparse:
         model.encode_document(
-            [""]
+            ["a"]
         )  # its pooling layer learns the size of the vocabulary at the first pass
     return model
+
+
+def _set_length(model: Any, length: int, where: Any) -> None:
+    """Set the maximum length.  Raises ModelError for a model that has none, such as a static one."""
+    try:
+        model.max_seq_length = length
+    except AttributeError:
+        raise ModelError(
+            "this model has no maximum length to set",
+            where=str(where),
+            next_step="remove model.max_seq_length from nearer.yaml",
+        ) from None
 
 
 def open_model(

@@ -17,8 +17,8 @@ import numpy as np
 from nearer import config, progress
 from nearer.errors import DataError, ModelError
 from nearer.files import value_hash, write_json
+from nearer.retrieve.declared import declared
 from nearer.retrieve.encoder import hardware_has_bf16, load_model
-from nearer.retrieve.fingerprint import declared
 from nearer.retrieve.rerank import CachedReranker, load_reranker
 from nearer.training.examples import Duplicates, known_positives
 from nearer.training.mining import pool_of, unusable

@@ -22,8 +22,8 @@ import numpy as np
 from nearer import progress
 from nearer.config import Train
 from nearer.errors import ModelError
+from nearer.retrieve.declared import max_length
 from nearer.retrieve.encoder import SentenceEncoder
-from nearer.retrieve.fingerprint import max_length
 from nearer.training.examples import TrainingSet
 
 _CHECKPOINT_FILES = (

@@ -32,7 +32,7 @@ import numpy as np
 from nearer import progress
 from nearer.config import Config
 from nearer.errors import BusyError, FingerprintError, StoreError
-from nearer.files import content_hash, read_json, write_json
+from nearer.files import content_hash, disk_errors, read_json, write_json
 from nearer.index.manifest import ID, READY, Manifest, Pointer, Rollout
 from nearer.index.parts import compact
 from nearer.index.stores import open_store
@@ -316,7 +316,8 @@ class Generations:
         fresh = self.folder / f".new-{made.id}"
         write_json(fresh / "manifest.json", made.as_dict())
         if save := getattr(getattr(encoder, "model", None), "save", None):
-            save(str(fresh / "model"), create_model_card=False)
+            with disk_errors(fresh / "model"):
+                save(str(fresh / "model"), create_model_card=False)
             self.encoder(
                 made, fresh
             )  # the copy must answer as the original does: better to learn it now than in hours

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import hmac
-import json
 import logging
 import re
 import time
@@ -41,6 +40,7 @@ from nearer.web.batching import Ask, Batcher, QueueFullError
 from nearer.web.dashboard import dashboard_page
 from nearer.web.limits import Bounds, Edge, protocol_of
 from nearer.web.metrics import Metrics
+from nearer.web.process import JsonLines, Logged, raise_open_files
 from nearer.web.rollouts import Rollouts
 from nearer.web.supervisor import Supervisor
 
@@ -450,25 +450,6 @@ _PATHS = frozenset(
 )
 
 
-class JsonLines(logging.Formatter):
-    """Log records as JSON lines: time, level, logger, message, and status and ms of a request."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-        }
-        line |= {"logger": record.name, "message": record.getMessage()}
-        line |= {
-            name: value
-            for name in ("status", "ms")
-            if (value := getattr(record, name, None)) is not None
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 def run(generations: Generations, tokens: Tokens) -> None:
     """Run until SIGTERM or Ctrl-C; answers under way are finished."""
     handler = logging.StreamHandler()
@@ -477,30 +458,12 @@ def run(generations: Generations, tokens: Tokens) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
-    _raise_open_files()
+    raise_open_files()
     service = Service(generations, tokens)
     service.searcher.refresh()  # what cannot be served is said at once, before a port is taken
     service.problem = ""
-    with progress.listen(_Logged()):  # warnings of the library go where the service's own go
+    with progress.listen(Logged()):  # warnings of the library go where the service's own go
         server_of(service, service.settings.port).run()
-
-
-class _Logged(progress.Silent):
-    """Puts warnings of library code into the log."""
-
-    def message(self, text: str, level: str) -> None:
-        if level == "warning":
-            _log.warning("%s", text)
-
-
-def _raise_open_files() -> None:
-    """As many open files as the system allows: each connection is one, also one that sends nothing."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(65_536, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def server_of(service: Service, port: int) -> Any:

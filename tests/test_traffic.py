@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from nearer import progress
 from nearer.data import traffic
 from nearer.data.clicks import read_clicks
 from nearer.data.imports import import_table, import_ubi, read_log
@@ -99,10 +100,79 @@ def test_a_line_that_a_power_cut_tore_costs_that_line_only(tmp_path: Path) -> No
     assert [one.request_id for one in read_traffic(tmp_path)] == ["r1", "r2"]
 
 
-def test_a_line_that_is_no_request_says_where(tmp_path: Path) -> None:
-    (tmp_path / "2026-03-01.jsonl").write_text('{"query": "x", "request_id": "a"}\n')
-    with pytest.raises(DataError, match=r"2026-03-01\.jsonl:1"):
-        read_traffic(tmp_path)
+BAD_LINES = (
+    '{"query": "written by hand"}',
+    "no JSON",
+    "[1, 2]",
+    "7",
+    "null",
+    '"query"',
+    "[" * 100_000,
+    json.dumps(request(9).as_dict() | {"time": "noon"}),
+    json.dumps(request(9).as_dict() | {"time": "0001-01-01T00:00:00+23:59"}),
+    json.dumps(request(9).as_dict() | {"results": 5}),
+    json.dumps(request(9).as_dict() | {"latency_ms": float("nan")}),
+    json.dumps(request(9).as_dict() | {"latency_ms": 10**400}),
+    json.dumps(request(9).as_dict() | {"arm": ["canary"]}),
+    json.dumps(request(9).as_dict() | {"teams": "live"}),
+    json.dumps({"time": NOON.isoformat(), "request_id": "r1", "shadow": "other"}),
+    json.dumps({"time": NOON.isoformat(), "request_id": "r1", "feedback": ["click"]}),
+    json.dumps({"time": NOON.isoformat(), "feedback": []}),
+)
+
+
+class Heard(progress.Silent):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str, level: str) -> None:
+        self.messages.append(text)
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=range(len(BAD_LINES)))
+def test_a_line_that_is_no_request_costs_that_line_only_and_says_where(
+    line: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "2026-03-01.jsonl"
+    path.write_text(
+        f"{json.dumps(request(1).as_dict())}\n{line}\n{json.dumps(request(2).as_dict())}\n"
+    )
+    (tmp_path / "2026-99-01.jsonl").write_text("")
+    skipped: list[str] = []
+    heard = Heard()
+    with progress.listen(heard):
+        for _ in range(2):  # told once
+            found = read_traffic(tmp_path, skipped=skipped)
+    assert [one.request_id for one in found] == ["r1", "r2"]
+    assert [one.partition(": ")[0] for one in skipped] == [
+        f"{path}:2",
+        f"{tmp_path}/2026-99-01.jsonl:0",
+    ] * 2
+    assert [message for message in heard.messages if f"{path}:2" in message] == heard.messages[:1]
+    assert len(heard.messages) == 2
+
+
+def test_what_cannot_be_written_by_waiting_is_counted_and_the_thread_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, failing = traffic.append_whole, [True]
+
+    def append(path: Path, lines: bytes) -> None:
+        if failing:
+            failing.clear()
+            raise MemoryError("for once")
+        plain(path, lines)
+
+    monkeypatch.setattr(traffic, "append_whole", append)
+    log = TrafficLog(tmp_path)
+    log.append(request(1).as_dict())
+    assert log.flush()
+    assert (log.lost, log.error) == (1, "MemoryError: for once")
+    log.append(request(2).as_dict())
+    log.close()
+    assert [one.request_id for one in read_traffic(tmp_path)] == ["r2"]
+    assert log.error == ""
+    assert not log._thread.is_alive()
 
 
 def test_a_full_disk_tears_nothing_and_loses_nothing(

@@ -287,7 +287,8 @@ def show(generations: Any, generation: Id) -> Told:
     Example: nearer index show 1a2b3c4d-1
     """
     values = generations.manifest(generation).as_dict()
-    values["fingerprint"].pop("probes")
+    for vectors in ("probes", "behaviour"):
+        values["fingerprint"].pop(vectors, None)
     values["parts"] = len(values["parts"])
     values["history"] = [
         line for line in generations.history() if generation in (line["from"], line["to"])

@@ -6,11 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from nearer.errors import NearerError
 
 ConfigPath = Annotated[
     Path, typer.Option("-c", "--config", help="Configuration file.", show_default=True)
@@ -39,7 +42,8 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
     """Errors become one message and an exit code; progress goes to stderr."""
     from nearer import progress
     from nearer.errors import NearerError
-    from nearer.show import Terminal, say_error
+    from nearer.files import disk_error
+    from nearer.show import Terminal
 
     if not verbose:
         _hush()
@@ -47,18 +51,18 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
         with Terminal(quiet or as_json) as terminal, progress.listen(terminal):
             yield
     except NearerError as error:
-        say_error(error, as_json)
+        _say(error, as_json)
         raise typer.Exit(2) from None
     except OSError as error:
-        said = NearerError(
+        said = disk_error(error) or NearerError(
             f"{error.strerror or error}",
             where=str(error.filename or ""),
-            next_step="free space or mend access, then run the same command",
+            next_step="mend access to it, then run the same command",
         )
-        say_error(said, as_json)
+        _say(said, as_json)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        say_error(
+        _say(
             NearerError(
                 "stopped; what was finished is kept", next_step="run the same command to go on"
             ),
@@ -68,10 +72,15 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is reported as one
+        told = disk_error(error)  # libraries have errors of their own for a full disk
+        if told is not None:
+            _say(told, as_json)
+            raise typer.Exit(2) from None
         import traceback
 
-        traceback.print_exc()
-        say_error(
+        with suppress(OSError):
+            traceback.print_exc()
+        _say(
             NearerError(
                 f"this is a bug in nearer: {type(error).__name__}: {error}",
                 next_step="please report it with the lines above",
@@ -79,6 +88,21 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
             as_json,
         )
         raise typer.Exit(3) from None
+
+
+def _say(error: NearerError, as_json: bool) -> None:
+    """Tell an error where somebody still listens: stdout or stderr may be what is full or closed."""
+    from nearer.show import say_error
+
+    try:
+        say_error(error, as_json)
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            # otherwise Python tries to write the rest again when it ends, and fails with a code of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            say_error(error, False)
 
 
 def _hush() -> None:
@@ -102,3 +126,4 @@ def open_workspace(config: Path, overrides: list[str] | None, run: str | None) -
 
 def emit(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.flush()  # a full disk behind stdout is told like any other

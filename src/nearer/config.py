@@ -426,6 +426,9 @@ class Serve(Section):
     timeout: Annotated[float, Field(gt=0)] = Field(
         10.0, description="seconds until a request gets 504"
     )
+    body_timeout: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="seconds within which a request must have arrived; beyond, 408"
+    )
     cache: Count = Field(10_000, description="query vectors kept in memory")
     redact: Literal["none", "identifiers", "all"] = Field(
         "none",

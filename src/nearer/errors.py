@@ -9,6 +9,7 @@
     ├── MissingStepError     a stage needs the result of an earlier one
     ├── StoreError           a vector store refused, or a generation is not in the state that a command needs
     ├── HeldOutError         something other than `decide` tried to open the test split
+    ├── DiskError            a disk is full, read-only, out of quota or failing, or access is denied
     └── BusyError            another process holds this run
 
 An error says *what* is wrong, *where* (file, line, key) and the *next* command to type.
@@ -83,6 +84,10 @@ class StoreError(NearerError):
 
 class HeldOutError(NearerError):
     """The test split was asked for outside `decide`."""
+
+
+class DiskError(NearerError):
+    """A disk is full, read-only, out of quota or failing, or access is denied."""
 
 
 class BusyError(NearerError):

@@ -2,16 +2,89 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from nearer.errors import DataError
+from nearer.errors import DataError, DiskError, NearerError
+
+_SPACE = "free space there, then run the same command again; what was finished is kept"
+_ACCESS = "make it writable for this user, then run the same command again"
+#: Errors that a disk makes, and what mends them.
+_DISK: Mapping[int, str] = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: _SPACE,
+    errno.EROFS: _ACCESS,
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EIO: "check the disk and its cables or its network, then run the same command again",
+    errno.EMFILE: "allow more open files: ulimit -n 65536, then run the same command again",
+}
+_NUMBERED = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+#: What libraries say that drop the number: torch's writer tells nothing but this.
+_WORDS: Mapping[str, int] = {
+    **{os.strerror(number).lower(): number for number in _DISK if number != errno.EPERM},
+    "pytorchstreamwriter failed writing": errno.ENOSPC,
+    "file write failed": errno.ENOSPC,
+}
+
+
+def disk_error(error: BaseException, where: Path | str | None = None) -> DiskError | None:
+    """What an exception says of the disk, however a library wrapped it; None when it is about something else.
+
+    Libraries written in Rust and C++ raise their own kinds of errors for a full disk.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        number = _number_of(cause)
+        if number in _DISK:
+            place = where or getattr(cause, "filename", None)
+            what = os.strerror(number)
+            if not isinstance(cause, OSError):
+                what = f"{what} ({(str(cause).splitlines() or [''])[0][:200]})"
+            return DiskError(what, where=str(place) if place else None, next_step=_DISK[number])
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _number_of(error: BaseException) -> int:
+    """The errno behind an exception, 0 where there is none."""
+    if isinstance(error, NearerError):
+        return 0
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    text = str(error)
+    numbered = _NUMBERED.search(text)
+    if numbered:
+        return int(numbered[1] or numbered[2])
+    for words, number in _WORDS.items():
+        if words in text.lower():
+            return number
+    return 0
+
+
+@contextmanager
+def disk_errors(where: Path) -> Iterator[None]:
+    """Whatever a library raises for a disk that fails inside becomes a DiskError that names `where`."""
+    try:
+        yield
+    except NearerError:
+        raise
+    except Exception as error:
+        told = disk_error(error, where)
+        if told is None:
+            raise
+        raise told from error
 
 
 @contextmanager
@@ -26,8 +99,11 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(path)  # a failed write does not say where
+        with suppress(OSError):  # what fails here must not hide why
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -55,7 +131,7 @@ def read_json(path: Path) -> Any:
     """Parsed JSON.  Raises DataError with the place of the fault."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of 5,000 digits
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(
             "not valid JSON",
@@ -66,13 +142,13 @@ def read_json(path: Path) -> Any:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Objects of a JSONL file that nearer wrote, one at a time."""
-    with open(path, encoding="utf-8") as handle:
+    with open(path, "rb") as handle:  # one line that is no UTF-8 must not fail without its number
         for number, line in enumerate(handle, start=1):
             try:
                 value = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(
-                    f"not a JSON object: {error.msg}",
+                    f"not a JSON object: {error}",
                     where=f"{path}:{number}",
                     next_step="mend the line or rerun its stage with --force",
                 ) from None

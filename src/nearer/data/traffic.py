@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from nearer.data.sources import bad
+from nearer import progress
 from nearer.data.times import read_time
 from nearer.types import Hit, Metadata
 
@@ -124,25 +125,38 @@ class TrafficLog:
         stop = threading.Event()
         while (first := self._lines.get()) is not None:
             batch = [first]
-            while (
-                not self._lines.empty()
-                and len(batch) < 256
-                and (more := self._lines.get()) is not None
-            ):
-                batch.append(more)
+            ending = False
+            while not ending and not self._lines.empty() and len(batch) < 256:
+                more = self._lines.get()
+                if more is None:
+                    ending = True
+                else:
+                    batch.append(more)
             for day in dict.fromkeys(day for day, _ in batch):
-                lines = b"".join(text for own, text in batch if own == day)
-                while True:
-                    try:
-                        append_whole(self.folder / f"{day}.jsonl", lines)
-                        self.error = ""
-                        break
-                    except OSError as error:
-                        self.error = error.strerror or str(error)
-                        stop.wait(_RETRY)
+                lines = [text for own, text in batch if own == day]
+                self._write(self.folder / f"{day}.jsonl", lines, stop)
             with self._written:
                 self._pending -= len(batch)
                 self._written.notify_all()
+            if ending:
+                return
+
+    def _write(self, path: Path, lines: Sequence[bytes], stop: threading.Event) -> None:
+        """Write lines of one day, waiting for the disk; what no waiting helps against costs these lines alone."""
+        while True:
+            try:
+                append_whole(path, b"".join(lines))
+            except OSError as error:
+                self.error = error.strerror or str(error)
+                stop.wait(_RETRY)
+            except Exception as error:  # noqa: BLE001 - the thread must not end: it is the only one that writes
+                self.error = f"{type(error).__name__}: {error}"
+                with self._written:
+                    self.lost += len(lines)
+                return
+            else:
+                self.error = ""
+                return
 
 
 def ranked(hits: Iterable[Hit]) -> list[dict[str, Any]]:
@@ -173,71 +187,119 @@ def append_whole(path: Path, lines: bytes) -> None:
         os.close(handle)
 
 
-def daily_files(folder: Path) -> list[tuple[date, Path]]:
-    """The files of a traffic log with their days, earliest first.  Raises DataError for a day that is none."""
+def daily_files(folder: Path, faults: list[str] | None = None) -> list[tuple[date, Path]]:
+    """The files of a traffic log with their days, earliest first.
+
+    One whose name is no day is left out, told once, and named in `faults`.
+    """
     found = []
     for path in sorted(folder.glob("????-??-??.jsonl")):
-        try:
-            found.append((date.fromisoformat(path.stem), path))
-        except ValueError:
-            raise bad("the file's name is not a day", path, "rename it or move it away") from None
+        day = _day(path, [] if faults is None else faults)
+        if day is not None:
+            found.append((day, path))
     return found
 
 
 def read_traffic(
-    folder: Path, since: date | None = None, until: date | None = None
+    folder: Path,
+    since: date | None = None,
+    until: date | None = None,
+    *,
+    skipped: list[str] | None = None,
 ) -> list[Request]:
     """Requests in order of time, from the files of the days `since` to `until` (both included).
 
-    Feedback and shadow lines are put to their request; those without one, and a last line that a
-    power cut tore, do not count.  Raises DataError for a line that is no request.
+    Feedback and shadow lines are put to their request; those without one do not count.  A line that
+    is neither (torn by a power cut, written by hand) is skipped: a warning says where, once, and
+    `skipped` gets its file, line and fault.  Raises OSError for a file that cannot be read.
     """
+    faults: list[str] = [] if skipped is None else skipped
     requests: dict[str, Request] = {}
-    feedback: dict[str, list[Feedback]] = {}
-    shadows: dict[str, Mapping[str, Any]] = {}
-    for day, path in daily_files(folder):
+    later: dict[str, list[_Later]] = {}
+    for day, path in daily_files(folder, faults):
         if (since and day < since) or (until and day > until):
             continue
-        for number, line in _lines(path):
-            try:
-                if "query" in line:
-                    request = parse_request(line)
-                    requests[request.request_id] = request
-                    continue
-                request_id = str(line["request_id"])
-                feedback.setdefault(request_id, []).extend(_feedback(line))
-                if line.get("shadow"):
-                    shadows[request_id] = _object(line["shadow"], "shadow")
-            except _MALFORMED as error:
-                why = f"{error} is missing" if isinstance(error, KeyError) else error
-                raise bad(
-                    f"not a line of a traffic log ({why})",
-                    f"{path}:{number}",
-                    "mend or remove that line",
-                ) from None
-    for request_id in requests.keys() & (feedback.keys() | shadows.keys()):
-        known = requests[request_id]
-        requests[request_id] = replace(
-            known,
-            feedback=(*known.feedback, *feedback.get(request_id, ())),
-            shadow=shadows.get(request_id) or known.shadow,
-        )
+        for line in _parsed(path, faults):
+            if isinstance(line, Request):
+                requests[line.request_id] = line
+            else:
+                later.setdefault(line.request_id, []).append(line)
+    for request_id, lines in later.items():
+        if request_id in requests:
+            requests[request_id] = _completed(requests[request_id], lines)
     return sorted(requests.values(), key=lambda one: (one.time, one.request_id))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """A line about a request that is in the log already."""
+
+    request_id: str
+    feedback: tuple[Feedback, ...]
+    shadow: Mapping[str, Any] | None
+
+
+def _completed(request: Request, lines: Sequence[_Later]) -> Request:
+    feedback = list(request.feedback)
+    shadow = request.shadow
+    for line in lines:
+        feedback += line.feedback
+        shadow = line.shadow or shadow
+    return replace(request, feedback=tuple(feedback), shadow=shadow)
+
+
+def _day(path: Path, faults: list[str]) -> date | None:
+    try:
+        return date.fromisoformat(path.stem)
+    except ValueError:
+        _skip(path, {0: "its name is no day"}, faults)
+        return None
+
+
+def _parsed(path: Path, faults: list[str]) -> Iterator[Request | _Later]:
+    """What the lines of a file say; those that say nothing are skipped, and told at the end."""
+    bad: dict[int, str] = {}
     with open(path, "rb") as handle:
-        for number, line in enumerate(handle, start=1):
+        for number, text in enumerate(handle, start=1):
+            if text.isspace():
+                continue
             try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # torn by a power cut; what was appended after it stands on a line of its own
-            if isinstance(value, dict):
-                yield number, value
+                line = _line(json.loads(text))
+            except Exception as error:  # noqa: BLE001 - what stands in a file may fail in any way
+                bad[number] = f"{type(error).__name__}: {error}"[:200]
+                continue
+            yield line
+    _skip(path, bad, faults)
+
+
+_told: dict[Path, int] = {}  # bad lines of a file when they were told last
+
+
+def _skip(path: Path, bad: Mapping[int, str], faults: list[str]) -> None:
+    """Tell once where lines were skipped, and again when there are more."""
+    faults += [f"{path}:{number}: {fault}" for number, fault in bad.items()]
+    if len(bad) <= _told.get(path, 0):
+        return
+    _told[path] = len(bad)
+    number, fault = next(iter(bad.items()))
+    lines = ", ".join(str(one) for one in list(bad)[:10])
+    progress.warn(
+        f"{path}:{number}: not a line of a traffic log ({fault}); skipped {len(bad)} of its lines: {lines}"
+    )
+
+
+def _line(line: Any) -> Request | _Later:
+    """A line of the log, of either kind.  Raises all sorts of errors when it is none."""
+    if "query" in line:
+        return parse_request(line)
+    shadow = line.get("shadow")
+    if shadow is not None:
+        shadow = _object(shadow, "shadow")
+    return _Later(str(line["request_id"]), tuple(_feedback(line)), shadow)
 
 
 def parse_request(line: Mapping[str, Any]) -> Request:
-    """A line of the log.  Raises one of `_MALFORMED` when it is none."""
+    """A line of the log.  Raises KeyError, TypeError, ValueError or OverflowError when it is none."""
     results = sorted(line["results"], key=lambda hit: float(hit["rank"]))
     more: dict[str, Any] = {
         name: _object(line[name], name)
@@ -252,8 +314,8 @@ def parse_request(line: Mapping[str, Any]) -> Request:
         request_id=str(line["request_id"]),
         query=str(line["query"]),
         generation=str(line["generation"]),
-        results=tuple((str(hit["id"]), float(hit["score"])) for hit in results),
-        latency_ms=float(line["latency_ms"]),
+        results=tuple((str(hit["id"]), _number(hit["score"])) for hit in results),
+        latency_ms=_number(line["latency_ms"]),
         feedback=tuple(_feedback(line)),
         **more,
     )
@@ -264,7 +326,7 @@ def _feedback(line: Mapping[str, Any]) -> Iterator[Feedback]:
         yield Feedback(
             str(one["kind"]),
             str(one["id"]),
-            float(one.get("value", 1.0)),
+            _number(one.get("value", 1.0)),
             read_time(one.get("time", line["time"])),
         )
 
@@ -273,3 +335,10 @@ def _object(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} is not an object")
     return value
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no number")
+    return number

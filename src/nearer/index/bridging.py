@@ -11,7 +11,7 @@ import numpy as np
 from nearer import progress
 from nearer.data.corpus import Corpus
 from nearer.errors import StoreError
-from nearer.files import write_json
+from nearer.files import disk_errors, write_json
 from nearer.index.generations import Generations
 from nearer.index.manifest import Manifest
 from nearer.retrieve.bridge import Bridge, BridgedEncoder, fit, recall_kept
@@ -94,7 +94,8 @@ def build_bridge(
         )  # fmt: skip
         fresh = generations.folder / f".new-{manifest.id}"
         write_json(fresh / "manifest.json", manifest.as_dict())
-        new.model.save(str(fresh / "model"), create_model_card=False)
+        with disk_errors(fresh / "model"):
+            new.model.save(str(fresh / "model"), create_model_card=False)
         bridge.save(fresh / "bridge.safetensors")
         (fresh / "parts").mkdir()
         generations.encoder(manifest, fresh)  # the copy must answer as the original does

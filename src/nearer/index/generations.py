@@ -34,7 +34,7 @@ import numpy as np
 from nearer import progress
 from nearer.config import Config
 from nearer.errors import BusyError, FingerprintError, NearerError, StoreError
-from nearer.files import content_hash, write_json
+from nearer.files import content_hash, disk_errors, write_json
 from nearer.index.leases import FOLDER as READERS
 from nearer.index.leases import HeldError, holders
 from nearer.index.manifest import ID, READY, Manifest, Pointer, Rollout
@@ -325,6 +325,8 @@ class Generations:
             str(path),
             f"restore this folder, or drop {manifest.id} and build again: nearer index build",
         )
+        # It was held to the manifest's: what it embeds carries that one, of whatever version.
+        encoder.fingerprint = own
         return encoder
 
     def open(self, generation: str, encoder: Encoder | None = None) -> Generation:
@@ -448,15 +450,24 @@ class Generations:
         dimension = index.dimension or fingerprint.dimension
         known = self.manifests()
         made_of = (fingerprint.id, index.dtype, dimension, index.store)
-        for manifest in reversed(known):
-            if (
-                manifest.made_of == made_of
-                and manifest.state not in ("retired", "dropping")
-                and not force
-            ):
-                mend = "use the machine that began it, or `nearer index build --force` for a new generation"
-                manifest.fingerprint.require(fingerprint, f"generation {manifest.id}", mend)
-                return manifest
+        alike = [
+            manifest
+            for manifest in reversed(known)
+            if manifest.made_of == made_of and manifest.state not in ("retired", "dropping")
+        ]
+        if alike and not force:
+            for manifest in alike:
+                if manifest.fingerprint.same_space(fingerprint):
+                    return manifest
+            mend = "use the machine that began it, or `nearer index build --force` for a new generation"
+            alike[0].fingerprint.require(fingerprint, f"generation {alike[0].id}", mend)
+        for manifest in known:
+            former = manifest.fingerprint.version < fingerprint.version
+            if former and manifest.fingerprint.same_space(fingerprint):
+                progress.warn(
+                    f"{manifest.id} holds this model under a fingerprint of version 1; a new generation begins"
+                    f"\n  → nearer index sync keeps {manifest.id} up to date meanwhile"
+                )
         model = {"name": name, "today": today}
         made = Manifest(
             self.free_id(fingerprint),
@@ -474,7 +485,8 @@ class Generations:
         fresh = self.folder / f".new-{made.id}"
         write_json(fresh / "manifest.json", made.as_dict())
         if save := getattr(getattr(encoder, "model", None), "save", None):
-            save(str(fresh / "model"), create_model_card=False)
+            with disk_errors(fresh / "model"):
+                save(str(fresh / "model"), create_model_card=False)
             self.encoder(
                 made, fresh
             )  # the copy must answer as the original does: better to learn it now than in hours
@@ -654,15 +666,13 @@ class Generations:
                 where=str(path),
                 next_step=mend,
             )
-        own = {
-            replace(manifest.fingerprint, chunker=None, precision=one).id
-            for one in ("fp32", "bf16")
-        }
         chosen: Mapping[str, Any] = next(
             (one for one in record["candidates"] if one.get("name") == record["recommended"]), {}
         )
-        if chosen.get("fingerprint") not in own:
+        differences = _other_model(chosen, manifest.fingerprint, str(path))
+        if differences:
             what = f"the decision ships model {chosen.get('fingerprint')}, {manifest.id} was made by another: {manifest.model['name']}"
+            what += f" ({differences})"
             raise StoreError(
                 what,
                 where=str(path),
@@ -805,6 +815,22 @@ def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
     twin = copy(encoder)
     twin.fingerprint = replace(encoder.fingerprint, chunker=chunker)
     return twin
+
+
+def _other_model(chosen: Mapping[str, Any], own: Fingerprint, where: str) -> str:
+    """What tells the model of a decision from that of a generation, in words; empty when it is the same.
+
+    The precision may differ: a model is judged on one machine and embeds on another.  A decision of
+    an earlier nearer holds the id alone, perhaps one of version 1.
+    """
+    if "identity" in chosen:
+        judged = Fingerprint.from_dict(chosen["identity"], where)
+        return "; ".join(judged.differences(own, ignoring=("chunker", "precision")))
+    for known in filter(None, (own, own.by_version_1())):
+        for precision in ("fp32", "bf16"):
+            if replace(known, chunker=None, precision=precision).id == chosen.get("fingerprint"):
+                return ""
+    return f"fingerprint {replace(own, chunker=None).id}"
 
 
 def _model_of(candidate: Mapping[str, Any], run: str) -> str:

@@ -23,7 +23,7 @@ from nearer.files import read_json, value_hash
 from nearer.index.generations import Generation, Generations
 from nearer.index.leases import SECONDS, Lease
 from nearer.index.manifest import Manifest
-from nearer.retrieve.fingerprint import PROBES, Vectors
+from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors
 from nearer.retrieve.pipeline import OWN, Pipeline
 from nearer.retrieve.rerank import load_reranker
 from nearer.retrieve.systems import Systems
@@ -31,31 +31,39 @@ from nearer.types import Hit, Metadata, Query, Run, typed_query
 
 
 class QueryVectors:
-    """Vectors of the queries asked last, by fingerprint and text.  Safe for threads."""
+    """Vectors of the queries asked last, by space and text.  Safe for threads."""
 
     def __init__(self, size: int) -> None:
         self.hits = 0
         self._size, self._lock = size, threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
+        self._spaces: list[Fingerprint] = []  # those met so far; a space is known by its place
 
     def of(self, generation: Generation, texts: Sequence[str]) -> Vectors:
         """float32 (n_texts, dimension) of a generation's model."""
         own, space = generation.manifest.fingerprint, generation.manifest.space.fingerprint
         with self._lock:
-            known = {
-                text: self._kept[own.id, text] for text in texts if (own.id, text) in self._kept
-            }
+            place = self._place(own)
+            known = {text: self._kept[place, text] for text in texts if (place, text) in self._kept}
             self.hits += len(known)
             for text in known:
-                self._kept.move_to_end((own.id, text))
+                self._kept.move_to_end((place, text))
         if missing := [text for text in dict.fromkeys(texts) if text not in known]:
             fresh = dict(zip(missing, generation.queries(missing).array, strict=True))
             known |= fresh
             with self._lock:
-                self._kept.update({(own.id, text): vector for text, vector in fresh.items()})
+                self._kept.update({(place, text): vector for text, vector in fresh.items()})
                 while len(self._kept) > self._size:
                     self._kept.popitem(last=False)
         return Vectors(np.stack([known[text] for text in texts]), space)
+
+    def _place(self, own: Fingerprint) -> int:
+        """The place of a space among those met: that of the first that compares as the same."""
+        for place, space in enumerate(self._spaces):
+            if space is own or (space.version == own.version and space.same_space(own)):
+                return place
+        self._spaces.append(own)
+        return len(self._spaces) - 1
 
 
 class _Table:
@@ -141,7 +149,7 @@ class Served:
         if reranker is not None:
             self.systems.reranker = _reranker(reranker, settings, generations.root)
         made_of = [
-            manifest.fingerprint.id,
+            manifest.fingerprint.digest,
             manifest.dtype,
             manifest.dimension,
             self.pipeline.as_dict(),
@@ -305,7 +313,7 @@ def _reranker(chosen: dict[str, Any], settings: config.Config, root: Path) -> An
     made = load_reranker(
         chosen["source"], root, max_length=settings.rerank.max_length, device=settings.model.device
     )
-    if made.fingerprint != chosen["fingerprint"]:
+    if chosen["fingerprint"] not in (made.fingerprint, made.former_fingerprint):
         what = f"the reranker at {chosen['source']} is not the one that was judged ({chosen['fingerprint'][:16]})"
         raise FingerprintError(
             what, where="rerank", next_step="restore it, or run nearer decide again and cut over"

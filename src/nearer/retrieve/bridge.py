@@ -182,11 +182,13 @@ class BridgedEncoder(SentenceEncoder):
                 where=new.name,
                 next_step="nearer index bridge makes one for them",
             )
+        former = new.fingerprint.former
+        if former is not None:
+            former = (former[0], _joined_modules(former[1], bridge, over))
         self.fingerprint = replace(
             new.fingerprint,
-            modules=value_hash(
-                [new.fingerprint.modules, bridge.hash, replace(over, chunker=None).id]
-            )[:32],
+            modules=_joined_modules(new.fingerprint.modules, bridge, over),
+            former=former,
             dimension=over.dimension,
             similarity=over.similarity,
             probes=tuple(
@@ -204,6 +206,11 @@ class BridgedEncoder(SentenceEncoder):
         twin = copy(self)
         twin._new = self._new.without_cache()
         return twin
+
+
+def _joined_modules(modules: str, bridge: Bridge, over: Fingerprint) -> str:
+    """Hash of the modules of a new model, the bridge behind them, and the space that it leads to."""
+    return value_hash([modules, bridge.hash, replace(over, chunker=None).id])[:32]
 
 
 def recall_kept(found: np.ndarray, wanted: np.ndarray, k: int = 10) -> float:

@@ -14,7 +14,8 @@ from nearer import config, progress
 from nearer.errors import ModelError
 from nearer.retrieve.cache import EmbeddingCache
 from nearer.retrieve.chunkers import word_spans
-from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model, max_length
+from nearer.retrieve.declared import max_length
+from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model
 from nearer.retrieve.loading import load_model
 from nearer.retrieve.precision import Precision, choose_precision
 
@@ -82,7 +83,7 @@ class SentenceEncoder:
             query_prompt=self._prompts["query"],
             document_prompt=self._prompts["document"],
             precision=self.precision.name,
-            probes=self.compute(PROBES, "document", progress.SILENT),
+            encode=lambda texts, kind: self.compute(texts, kind, progress.SILENT),
         )
         self._cache = EmbeddingCache(cache, self.fingerprint) if cache is not None else None
 

@@ -16,8 +16,8 @@ from nearer import progress
 from nearer.data.corpus import Corpus
 from nearer.errors import ModelError
 from nearer.retrieve.chunkers import Chunked
+from nearer.retrieve.declared import max_length
 from nearer.retrieve.encoder import Encoder, SentenceEncoder, token_batches
-from nearer.retrieve.fingerprint import max_length
 
 _BLOCK = 32  # documents computed and saved together
 _LONGEST = 8192  # tokens a window: attention costs their square

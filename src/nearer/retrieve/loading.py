@@ -15,7 +15,7 @@ from typing import Any
 
 from nearer import config, progress
 from nearer.errors import ModelError
-from nearer.retrieve.fingerprint import max_length
+from nearer.retrieve.declared import max_length
 
 #: Longest text of the trial pass, in tokens.  Longer windows differ in cost, not in kind: position
 #: tables, which end at a length, are compared with the window itself.
@@ -38,7 +38,7 @@ def load_model(
         _set_max_length(model, settings.max_seq_length, where)
     if sparse:
         # Its pooling layer learns the size of the vocabulary at the first pass.
-        model.encode_document([""])
+        model.encode_document(["a"])
     for kind_of_text in ("query", "document"):
 
         def forward(texts: list[str], task: str = kind_of_text) -> None:

@@ -16,9 +16,10 @@ from nearer import progress
 from nearer.errors import DataError, ModelError, NearerError
 from nearer.files import content_hash, value_hash
 from nearer.retrieve.cache import RowCache
+from nearer.retrieve.declared import declared
 from nearer.retrieve.encoder import token_batches
 from nearer.retrieve.external import import_from
-from nearer.retrieve.fingerprint import PROBES, declared
+from nearer.retrieve.fingerprint import PROBES
 from nearer.retrieve.loading import local_folder, open_model, prove_forward
 from nearer.retrieve.precision import Precision, choose_precision
 from nearer.types import Query, Run, rank_hits
@@ -91,7 +92,12 @@ class CrossEncoderReranker:
             "prompt": self._prompt,
             "precision": self.precision.name,
         }
-        self.fingerprint = value_hash(declared(model) | settings)
+        told = declared(model)
+        tokenizer, modules = told["former"]
+        former = {"weights": told["weights"], "tokenizer": tokenizer, "modules": modules}
+        self.fingerprint = value_hash(told | settings)
+        #: The same as an earlier nearer wrote it into decisions, which stay usable.
+        self.former_fingerprint = value_hash(former | settings)
 
     def score(self, pairs: Sequence[Pair]) -> np.ndarray:
         """float32 (n_pairs,), in the order of `pairs`; always computed."""
@@ -153,6 +159,7 @@ class CachedReranker:
     ) -> None:
         self.name = name or inner.name
         self.fingerprint = fingerprint or inner.fingerprint
+        self.former_fingerprint = getattr(inner, "former_fingerprint", self.fingerprint)
         self.source = source  # what `load_reranker` made it from
         self._inner = inner
         self._cache = (

@@ -119,7 +119,11 @@ def measure_candidates(
         described: dict[str, Any] = {"pipeline": pipeline.as_dict()}
         if pipeline.dense:
             space = systems.space_of(pipeline.model)
-            described |= {"model": space.name, "fingerprint": space.fingerprint.id}
+            described |= {
+                "model": space.name,
+                "fingerprint": space.fingerprint.id,
+                "identity": space.fingerprint.as_record(),
+            }
         if pipeline.rerank and systems.reranker is not None:
             described["reranker"] = {
                 "source": getattr(systems.reranker, "source", ""),

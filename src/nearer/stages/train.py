@@ -13,7 +13,7 @@ import numpy as np
 from nearer import config, progress
 from nearer.data.corpus import Corpus
 from nearer.errors import ModelError
-from nearer.files import write_json, write_jsonl
+from nearer.files import disk_errors, write_json, write_jsonl
 from nearer.measure.metrics import drop_self, score
 from nearer.retrieve.dense import Dense
 from nearer.retrieve.encoder import SentenceEncoder, load_encoder
@@ -171,7 +171,8 @@ def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, r
         model.prompts = {**(model.prompts or {}), **prompts}
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save(str(temporary), create_model_card=False, safe_serialization=True)
+    with disk_errors(temporary):
+        model.save(str(temporary), create_model_card=False, safe_serialization=True)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     now = SentenceEncoder(

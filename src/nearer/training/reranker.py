@@ -16,8 +16,8 @@ import numpy as np
 
 from nearer import config, progress
 from nearer.errors import DataError, ModelError
-from nearer.files import value_hash, write_json
-from nearer.retrieve.fingerprint import declared
+from nearer.files import disk_errors, value_hash, write_json
+from nearer.retrieve.declared import declared
 from nearer.retrieve.loading import load_model
 from nearer.retrieve.precision import hardware_has_bf16
 from nearer.retrieve.rerank import CachedReranker, load_reranker
@@ -112,7 +112,8 @@ def train_reranker(
                 where=name,
                 next_step="lower rerank.learning_rate",
             )
-        model.save(str(made), create_model_card=False)
+        with disk_errors(made):
+            model.save(str(made), create_model_card=False)
         positives = sum(label > 0 for _, _, label in examples)
         summary = {
             "pairs": len(examples),

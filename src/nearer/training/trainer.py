@@ -22,8 +22,8 @@ from nearer import progress
 from nearer.config import Train
 from nearer.errors import ModelError
 from nearer.files import write_json
+from nearer.retrieve.declared import max_length
 from nearer.retrieve.encoder import SentenceEncoder
-from nearer.retrieve.fingerprint import max_length
 from nearer.training.borrowed import borrowed
 from nearer.training.examples import TrainingSet
 from nearer.training.work import Work

@@ -71,6 +71,14 @@ class Batcher:
             self._busy = len(taken)
             try:
                 found = await loop.run_in_executor(self._thread, answer, [ask for ask, _ in taken])
+            except Exception as error:
+                for (
+                    _,
+                    future,
+                ) in taken:  # whoever waits for these is told, the loop is started again
+                    if not future.done():
+                        future.set_exception(error)
+                raise
             finally:
                 self._busy = 0
             for (_, future), result in zip(taken, found, strict=True):

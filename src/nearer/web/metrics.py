@@ -70,6 +70,35 @@ class Metrics:
             registry=own,
         )
 
+        self._loop_failures = Counter(
+            "nearer_loop_failures",
+            "Rounds of a background loop that failed.",
+            ("loop",),
+            registry=own,
+        )
+        self._loop_failing = Gauge(
+            "nearer_loop_failing",
+            "1 while a background loop does not work.",
+            ("loop",),
+            registry=own,
+        )
+        self._skipped = Gauge(
+            "nearer_traffic_log_skipped_lines",
+            "Lines of the traffic log that the guard could not read.",
+            registry=own,
+        )
+
+    def loop_works(self, loop: str) -> None:
+        self._loop_failures.labels(loop)
+        self._loop_failing.labels(loop).set(0)
+
+    def loop_failed(self, loop: str) -> None:
+        self._loop_failures.labels(loop).inc()
+        self._loop_failing.labels(loop).set(1)
+
+    def skipped(self, lines: int) -> None:
+        self._skipped.set(lines)
+
     def observed(self, endpoint: str, status: int, seconds: float) -> None:
         self._requests.labels(endpoint, str(status)).inc()
         self._seconds.labels(endpoint).observe(seconds)

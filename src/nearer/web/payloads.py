@@ -191,6 +191,12 @@ class Accepted(BaseModel):
     accepted: bool = True
 
 
+class Ready(Accepted):
+    """It answers; `problems` names background loops that do not work, and why."""
+
+    problems: dict[str, str] = {}
+
+
 class Problem(BaseModel):
     """Every refusal."""
 

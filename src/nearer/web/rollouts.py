@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +30,11 @@ from nearer.measure.rollout import team_draft
 from nearer.stages.shadow import canary_queries_fall, compare, guard
 from nearer.types import Hit, typed_query
 from nearer.web.metrics import Metrics
+from nearer.web.supervisor import Supervisor
 
 _GUARD = 15.0  # seconds between looks at the outcomes of a canary or an interleaving
 _AGAIN = 30.0  # seconds until a candidate that could not be opened is tried again
+_SHADOW = "shadow queries"  # the name of its loop
 _PATIENCE = 0.05  # seconds a shadow query waits for a quiet moment before it looks again
 _log = logging.getLogger("nearer.serve")
 
@@ -56,6 +59,7 @@ class Rollouts:
         root: Path,
         *,
         busy: Callable[[], bool],
+        supervisor: Supervisor,
     ) -> None:
         self._searcher, self._log, self._metrics, self._root, self._busy = (
             searcher,
@@ -73,8 +77,10 @@ class Rollouts:
         self._guarded = self._again = 0.0
         self._outcomes: dict[str, Any] = {}
         self._stopped = ""
-        self._thread = threading.Thread(target=self._shadow_all, name="shadow", daemon=True)
-        self._thread.start()
+        # stopped here and why, whatever ROLLOUT still says
+        self._condemned: tuple[Rollout, str] | None = None
+        self._supervisor = supervisor
+        self._thread = supervisor.thread(_SHADOW, self._shadow_all)
 
     # -- a request ---------------------------------------------------------------------------------
 
@@ -120,9 +126,9 @@ class Rollouts:
 
     def _shadow_all(self) -> None:
         if hasattr(os, "setpriority"):
-            os.setpriority(
-                os.PRIO_PROCESS, threading.get_native_id(), 19
-            )  # on Linux: of this thread alone
+            with suppress(OSError):  # a container may forbid it; queries are shadowed all the same
+                # on Linux: of this thread alone
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while (waiting := self._waiting.get()) is not None:
             answered, query, since = waiting
             while self._busy() and time.monotonic() - since < self._settings.timeout:
@@ -134,6 +140,7 @@ class Rollouts:
             try:
                 self._shadow(candidate, answered, query)
                 self._metrics.shadow.labels("compared").inc()
+                self._supervisor.worked(_SHADOW)
             except Exception as error:  # noqa: BLE001 - a broken candidate is a result, not a fault of the service
                 self._metrics.shadow.labels("failed").inc()
                 self._tell(
@@ -168,8 +175,17 @@ class Rollouts:
     def look(self) -> None:
         """Follow ROLLOUT, and stop what does harm.  Called from a thread, every second or so."""
         generations = self._searcher.generations
-        rollout = generations.rollout()
+        try:
+            rollout = generations.rollout()
+        except Exception:
+            self._rollout = self._candidate = None  # what nobody can guard does not answer
+            raise
+        if self._condemned and rollout == self._condemned[0]:
+            self._end(*self._condemned)
+            return
         changed = rollout != self._rollout
+        if changed:
+            self._candidate = None  # until the one that is tried now is open
         self._rollout = rollout
         if rollout is None:
             self._candidate = None
@@ -188,25 +204,54 @@ class Rollouts:
             if changed:
                 _log.exception("cannot open %s, which is to be tried", rollout.generation)
             return
-        fresh, self._candidate = candidate is not self._candidate, candidate
         if changed:
             self._metrics.rollout.clear()
             self._metrics.rollout.labels(rollout.generation, rollout.mode).set(1)
         if rollout.mode == "shadow":
+            self._candidate = candidate
             return
-        why = self._canary_queries(candidate) if fresh else None
-        if why is None and time.monotonic() - self._guarded >= _GUARD:
-            self._guarded, now = time.monotonic(), datetime.now(UTC)
-            since = read_time(rollout.since).date()
-            self._outcomes = guard(
-                read_traffic(self._root / "traffic", since), rollout, self._settings, now
-            )
-            why = self._outcomes["harm"]
-        if why:
-            generations.stop_rollout(why=why, who="guardrail")
-            self._rollout = self._candidate = None
-            self._stopped = f"{rollout.generation} ({rollout.mode}) was stopped: {why}"
-            _log.warning("%s", self._stopped)
+        why = self._harm(rollout, candidate)
+        if why is None:
+            self._candidate = candidate
+            return
+        self._condemned = rollout, why
+        self._stopped = f"{rollout.generation} ({rollout.mode}) was stopped: {why}"
+        _log.warning("%s", self._stopped)
+        self._end(rollout, why)
+
+    def _harm(self, rollout: Rollout, candidate: Served) -> str | None:
+        """Why a candidate must not answer (any longer); a guard that cannot see is a reason as well."""
+        try:
+            if candidate is not self._candidate:  # before people meet it
+                why = self._canary_queries(candidate)
+                if why:
+                    return why
+            if time.monotonic() - self._guarded < _GUARD:
+                return None
+            self._guarded = time.monotonic()
+            return self._guard(rollout)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody watches the candidate
+            _log.exception("the guard of %s cannot see", rollout.generation)
+            return f"its guard cannot see ({type(error).__name__}: {error})"[:500]
+
+    def _guard(self, rollout: Rollout) -> str | None:
+        """What the traffic log says so far.  Raises OSError where the log cannot be read or written."""
+        if self._log.error:
+            raise OSError(f"the traffic log cannot be written: {self._log.error}")
+        skipped: list[str] = []
+        since = read_time(rollout.since).date()
+        requests = read_traffic(self._root / "traffic", since, skipped=skipped)
+        self._metrics.skipped(len(skipped))
+        self._outcomes = guard(requests, rollout, self._settings, datetime.now(UTC))
+        harm: str | None = self._outcomes["harm"]
+        return harm
+
+    def _end(self, _: Rollout, why: str) -> None:
+        """Take a condemned candidate out; raises where ROLLOUT cannot be removed, and is tried again then."""
+        self._rollout = self._candidate = None
+        self._searcher.generations.stop_rollout(why=why, who="guardrail")
+        self._condemned = None
+        self._metrics.rollout.clear()
 
     def _canary_queries(self, candidate: Served) -> str | None:
         """Judged queries of dev, asked of both generations once, before people are."""

@@ -10,12 +10,11 @@ import asyncio
 import base64
 import binascii
 import hmac
-import json
 import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +27,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.exceptions import HTTPException
 
-from nearer import __version__
+from nearer import __version__, progress
 from nearer.data import traffic
 from nearer.data.traffic import TrafficLog
 from nearer.errors import NearerError, StoreError
@@ -39,11 +38,14 @@ from nearer.types import typed_query
 from nearer.web import payloads
 from nearer.web.batching import Ask, Batcher, QueueFullError
 from nearer.web.dashboard import dashboard_page
-from nearer.web.limits import Edge
+from nearer.web.limits import Bounds, Edge, protocol_of
 from nearer.web.metrics import Metrics
+from nearer.web.process import JsonLines, Logged, raise_open_files
 from nearer.web.refusals import in_words
 from nearer.web.rollouts import Rollouts
+from nearer.web.supervisor import Supervisor
 
+ANSWERING = "answer queries"  # the one loop without which nothing is answered
 _DRAIN = 20.0  # seconds that answers under way get at the end
 _EMAIL = re.compile(r"\S+@\S+\.\S+")
 _NUMBER = re.compile(r"\d[\d \-./]{4,}\d")
@@ -67,31 +69,46 @@ class Service:
         self.searcher = Searcher(generations, waiting=False)
         self.batcher = Batcher(self.settings.queue, self.settings.batch)
         self.log = TrafficLog(generations.root / "traffic")
+        self.supervisor = Supervisor(self.metrics)
         self.rollouts = Rollouts(
             self.searcher,
             self.log,
             self.metrics,
             generations.root,
             busy=lambda: self.batcher.depth > 0,
+            supervisor=self.supervisor,
         )
         self.problem = "starting"  # why it is not ready; empty when it is
 
-    async def look(self) -> None:
-        """Follow ACTIVE and ROLLOUT for ever.  What cannot be opened is told, and the one that is open goes on answering."""
-        while True:
-            try:
-                served = await asyncio.to_thread(self.searcher.refresh)
-                self.problem = ""
-                self.metrics.serving(served)
-            except (NearerError, OSError) as error:
-                self.problem = str(error) if self.searcher._current is None else ""
-                _log.warning("cannot open the active generation: %s", error)
-            try:
-                await asyncio.to_thread(self.rollouts.look)
-            except Exception:  # noqa: BLE001 - what is tried must not end what answers
-                _log.exception("cannot follow the rollout")
-            self.metrics.log_state(self.log.lost, self.log.error)
-            await asyncio.sleep(self.settings.refresh)
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Everything that runs beside the requests, for the event loop; each goes on whatever happens in it."""
+        seconds, supervisor = self.settings.refresh, self.supervisor
+        return [
+            supervisor.keep(ANSWERING, self.batcher.run),
+            supervisor.every("follow ACTIVE", seconds, self.follow),
+            supervisor.every("follow ROLLOUT", seconds, self.rollouts.look),
+            supervisor.every("watch the traffic log", seconds, self.watch_log),
+        ]
+
+    def follow(self) -> None:
+        """Follow ACTIVE.  What cannot be opened raises, and the generation that is open goes on answering."""
+        try:
+            served = self.searcher.refresh()
+        except Exception as error:
+            nothing_open = self.searcher._current is None
+            if nothing_open and isinstance(error, NearerError):
+                self.problem = str(error)
+            elif nothing_open:
+                self.problem = f"the active generation cannot be opened: {_named(error)}"
+            raise
+        self.problem = ""
+        self.metrics.serving(served)
+
+    def watch_log(self) -> None:
+        """Count what the traffic log lost.  Raises OSError while it cannot be written."""
+        self.metrics.log_state(self.log.lost, self.log.error)
+        if self.log.error:
+            raise OSError(f"the traffic log cannot be written: {self.log.error}")
 
     async def answer(self, asked: payloads.Search) -> payloads.Answer:
         """One query.  Raises QueueFullError, TimeoutError and NearerError."""
@@ -161,7 +178,7 @@ class Service:
             return error, served
         if live is served:
             return error, served
-        ask = Ask(Query("", asked.query, asked.filter), asked.k, live)
+        ask = Ask(typed_query(asked.query, asked.filter), asked.k, live)
         (hits,) = await self.batcher.ask([ask], self.settings.timeout)
         return hits, live
 
@@ -240,9 +257,10 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loops = [asyncio.create_task(service.batcher.run()), asyncio.create_task(service.look())]
+        loops = [asyncio.create_task(loop) for loop in service.loops()]
         yield
         service.problem = "stopping"
+        service.supervisor.stop()
         await service.batcher.drain(_DRAIN)
         for loop in loops:
             loop.cancel()
@@ -258,7 +276,13 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
         redoc_url=None,
         responses={422: {"model": payloads.Problem}},
     )
-    app.add_middleware(Edge, size=service.settings.max_body, observe=partial(_observed, service))
+    bounds = Bounds(
+        size=service.settings.max_body,
+        seconds=service.settings.body_timeout,
+        waiting=4 * service.settings.queue,
+        answering=4 * service.settings.queue,
+    )
+    app.add_middleware(Edge, bounds=bounds, observe=partial(_observed, service))
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
@@ -332,11 +356,12 @@ def create_app(service: Service) -> FastAPI:  # noqa: PLR0915 - the endpoints, o
         return payloads.Accepted()
 
     @app.get("/readyz", responses={503: {"model": payloads.Problem}})
-    async def readyz() -> payloads.Accepted:
-        """Can it answer?"""
-        if service.problem:
-            raise HTTPException(503, service.problem)
-        return payloads.Accepted()
+    async def readyz() -> payloads.Ready:
+        """Can it answer?  Background loops that fail beside the answers are named in `problems`."""
+        problems = service.supervisor.problems()
+        if service.problem or ANSWERING in problems:
+            raise HTTPException(503, service.problem or f"{ANSWERING}: {problems[ANSWERING]}")
+        return payloads.Ready(problems=problems)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -441,25 +466,6 @@ _PATHS = frozenset(
 )
 
 
-class JsonLines(logging.Formatter):
-    """Log records as JSON lines: time, level, logger, message, and status and ms of a request."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-        }
-        line |= {"logger": record.name, "message": record.getMessage()}
-        line |= {
-            name: value
-            for name in ("status", "ms")
-            if (value := getattr(record, name, None)) is not None
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 def run(generations: Generations, tokens: Tokens) -> None:
     """Run until SIGTERM or Ctrl-C; answers under way are finished."""
     handler = logging.StreamHandler()
@@ -468,10 +474,12 @@ def run(generations: Generations, tokens: Tokens) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
+    raise_open_files()
     service = Service(generations, tokens)
     service.searcher.refresh()  # what cannot be served is said at once, before a port is taken
     service.problem = ""
-    server_of(service, service.settings.port).run()
+    with progress.listen(Logged()):  # warnings of the library go where the service's own go
+        server_of(service, service.settings.port).run()
 
 
 def server_of(service: Service, port: int) -> Any:
@@ -486,7 +494,7 @@ def server_of(service: Service, port: int) -> Any:
         access_log=False,
         timeout_graceful_shutdown=int(_DRAIN) + 5,
         timeout_keep_alive=30,
-        limit_concurrency=4 * service.settings.queue,
+        http=protocol_of(service.settings.body_timeout),
         server_header=False,
     )
     return uvicorn.Server(settings)

@@ -24,7 +24,8 @@ from nearer.retrieve.rerank import CachedReranker, load_reranker
 from nearer.training.borrowed import borrowed
 from nearer.training.examples import Duplicates, known_positives
 from nearer.training.mining import judged_negatives, pool_of, unusable
-from nearer.training.trainer import training_mode, watcher_of
+from nearer.training.modes import training_mode
+from nearer.training.trainer import watcher_of
 from nearer.types import Run, Split
 
 Labelled = tuple[str, str, float]  # (query, document, 1 relevant or 0 not)

@@ -6,12 +6,9 @@ checkpoint, whole.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,18 +22,19 @@ from nearer.files import write_json
 from nearer.retrieve.declared import max_length
 from nearer.retrieve.encoder import SentenceEncoder
 from nearer.training.borrowed import borrowed
-from nearer.training.examples import TrainingSet
-from nearer.training.work import Work
-
-_CHECKPOINT_FILES = (
-    "trainer_state.json",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state.pth",
-    "modules.json",
-    "work.json",
+from nearer.training.checkpoints import (
+    WORK_FILE,
+    best_of,
+    finished_state,
+    newest_checkpoint,
+    read_state,
+    remembered,
+    require_restored,
+    saved_weights,
 )
-_WORK = "work.json"
+from nearer.training.examples import TrainingSet
+from nearer.training.modes import training_mode
+from nearer.training.work import Work
 
 #: Learning rates where train.learning_rate is not set.
 TRANSFORMER_LEARNING_RATE = 5e-5
@@ -89,7 +87,7 @@ def train(
     before = None
     with training_mode(model, settings, length):
         if dev_score is not None:
-            before = _remembered(checkpoints / "before.json", lambda: _judge(encoder, dev_score))
+            before = remembered(checkpoints / "before.json", lambda: _judge(encoder, dev_score))
         fitted = _fit(encoder, rows, dev_score, settings, Checkpoints(checkpoints, measure, before))
         _require_finite(fitted, encoder.name)
         moved = _movement(vectors_before, encoder.without_cache().encode(sample, "document"))
@@ -189,8 +187,8 @@ def _fit(
     )
     steps = max(1, math.ceil(len(sampler) * settings.epochs))
     learning_rate = settings.learning_rate or default_learning_rate(model)
-    resume = _newest_checkpoint(kept.folder)
-    work = Work(**_read_json(resume / _WORK)) if resume else Work()
+    resume = newest_checkpoint(kept.folder)
+    work = Work(**read_state(resume / WORK_FILE)) if resume else Work()
     earlier = work.seconds
     started = time.monotonic()
 
@@ -215,17 +213,17 @@ def _fit(
         )
         for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
             trainer.remove_callback(callback)
-        state = _finished(resume)
+        state = finished_state(resume)
         if state is None:
             with borrowed(model):
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
             state = trainer.state
         else:
             # Only what follows training was interrupted: nothing is trained again.
-            model.load_state_dict(_saved_weights(_best_of(state, resume, kept.folder)))
+            model.load_state_dict(saved_weights(best_of(state, resume, kept.folder)))
             bar.reach(state.global_step)
         if state.best_model_checkpoint:
-            _require_restored(model, _best_of(state, resume, kept.folder))
+            require_restored(model, best_of(state, resume, kept.folder))
     return Fitted(
         log=state.log_history,
         steps=state.global_step,
@@ -392,7 +390,7 @@ def _trainer_class(sampler: Any, work: Callable[[], Work]) -> Any:
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
             folder = output_dir or self.args.output_dir
             self.model.save_pretrained(folder, create_model_card=False)
-            write_json(Path(folder) / _WORK, asdict(work()))
+            write_json(Path(folder) / WORK_FILE, asdict(work()))
 
     return Trainer
 
@@ -450,155 +448,6 @@ def _needed_length(encoder: SentenceEncoder, rows: TrainingSet) -> int:
     needed = max(16, math.ceil(float(np.percentile(counts, 95))))
     own = max_length(encoder.model)
     return needed if own is None else min(own, needed)
-
-
-@contextmanager
-def training_mode(model: Any, settings: Train, length: int) -> Iterator[None]:
-    """Maximum length, attention dropout and frozen tables while training; as before afterwards."""
-    own = max_length(model)
-    if own is not None:
-        model.max_seq_length = min(length, own)
-    undo: list[Callable[[], None]] = []
-    if settings.attention_dropout is not None:
-        undo += [
-            _set_dropout(module, settings.attention_dropout)
-            for module in _attention_dropouts(model)
-        ]
-    frozen = (
-        [p for p in _word_embeddings(model) if p.requires_grad]
-        if settings.freeze_word_embeddings
-        else []
-    )
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        if own is not None:
-            model.max_seq_length = own
-        for restore in undo:
-            restore()
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-
-
-def _attention_dropouts(model: Any) -> list[tuple[Any, str]]:
-    """(module, attribute) of each dropout inside self-attention, whatever the architecture calls it.
-
-    PyTorch's fused attention on CPU runs only without dropout (measured: 1.8 times the speed).
-    """
-    import torch
-
-    places: list[tuple[Any, str]] = []
-    for module in model.modules():
-        if "Attention" not in type(module).__name__ or not any(
-            hasattr(module, part) for part in ("query", "q_proj", "Wqkv", "q_lin", "q")
-        ):
-            continue
-        for name in ("dropout", "attn_dropout", "attention_dropout", "out_drop"):
-            value = getattr(module, name, None)
-            if isinstance(value, torch.nn.Dropout):
-                places.append((value, "p"))
-            elif isinstance(value, float):
-                places.append((module, name))
-    return places
-
-
-def _set_dropout(place: tuple[Any, str], value: float) -> Callable[[], None]:
-    module, name = place
-    old = getattr(module, name)
-    setattr(module, name, value)
-    return lambda: setattr(module, name, old)
-
-
-def _word_embeddings(model: Any) -> list[Any]:
-    """The token table of a transformer; of a static model it is all there is to train."""
-    transformer = model.transformers_model
-    return list(transformer.get_input_embeddings().parameters()) if transformer is not None else []
-
-
-def _newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; half-written ones are removed."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _readable_json(
-            path / "trainer_state.json"
-        ):
-            whole.append(path)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
-
-
-def _readable_json(path: Path) -> bool:
-    try:
-        _read_json(path)
-    except ValueError:
-        return False
-    return True
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _remembered(path: Path, compute: Callable[[], float]) -> float:
-    """A number computed once for this step, also across a resume."""
-    if path.is_file() and _readable_json(path):
-        return float(_read_json(path))
-    value = compute()
-    write_json(path, value)
-    return value
-
-
-def _finished(checkpoint: Path | None) -> Any:
-    """The state of a training that had come to its end when `checkpoint` was written, else None."""
-    if checkpoint is None:
-        return None
-    from transformers import TrainerState
-
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    control = (state.stateful_callbacks or {}).get("TrainerControl", {})
-    stopped_early = bool(control.get("args", {}).get("should_training_stop"))
-    return state if stopped_early or state.global_step >= state.max_steps else None
-
-
-def _best_of(state: Any, newest: Path | None, folder: Path) -> Path:
-    """The checkpoint to keep: the best on dev, or the newest where nothing judged them."""
-    if state.best_model_checkpoint:
-        # By name: the whole folder may have been moved since it was written.
-        return folder / Path(state.best_model_checkpoint).name
-    if newest is None:
-        raise ModelError("there is no checkpoint", where=str(folder), next_step="nearer train")
-    return newest
-
-
-def _saved_weights(checkpoint: Path) -> Mapping[str, Any]:
-    """Weights of a checkpoint, by name, on the CPU."""
-    from sentence_transformers import SentenceTransformer
-
-    saved = SentenceTransformer(str(checkpoint), device="cpu", local_files_only=True)
-    weights: Mapping[str, Any] = saved.state_dict()
-    return weights
-
-
-def _require_restored(model: Any, checkpoint: Path) -> None:
-    """The model in memory must equal the best checkpoint in every tensor of every module."""
-    import torch
-
-    saved = _saved_weights(checkpoint)
-    current = model.state_dict()
-    different = [
-        name
-        for name in current
-        if name not in saved or not torch.equal(current[name].cpu(), saved[name])
-    ]
-    if different or len(saved) != len(current):
-        raise ModelError(
-            f"the best checkpoint was not restored whole ({len(different)} tensors differ, first {different[:1]})",
-            where=str(checkpoint),
-            next_step="nearer train --force, and please report this",
-        )
 
 
 def _history(

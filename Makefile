@@ -1,13 +1,14 @@
 # make demo   set up, then a real fine-tune on real data, ending in a verdict and a report
 # make test   set up, then ruff, mypy and the tests
 # make bench  set up, then speed against sentence-transformers, the cost of an index, a service and a diagnosis, zero-shot figures (DATA='folder folder'), and how often the statistics err
+# make wheel  build the wheel, install it into an empty environment outside the clone, and begin the demo there
 # make setup  only .venv
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test bench lint browser clean
+.PHONY: setup demo test bench wheel lint browser clean
 
 setup: $(STAMP)
 
@@ -46,6 +47,16 @@ bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/diagnose.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/quality.py $(or $(DATA),examples/cwe)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/statistics.py
+
+# What a user without a clone gets: everything anew from the registries, so it takes minutes.
+wheel: setup
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(BIN)/python -m pip wheel --quiet --no-deps -w "$$folder" . && \
+	$(PYTHON) -m venv "$$folder/environment" && \
+	"$$folder/environment/bin/python" -m pip install --quiet -c constraints.txt torch && \
+	wheel=$$(ls "$$folder"/*.whl) && \
+	"$$folder/environment/bin/python" -m pip install --quiet -c constraints.txt "$$wheel[demo]" && \
+	cd "$$folder" && HF_HUB_OFFLINE=1 environment/bin/nearer demo $(DEMO)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -238,5 +238,6 @@ def test_an_answer_buried_in_a_long_document_is_never_semantic(
     causes = Counter(line["cause"] for line in buried)
     if keep := os.environ.get("NEARER_BURIED"):  # for the documentation
         Path(keep).write_text(f"{dict(causes)}\n{told}")
-    assert causes["semantic"] == 0, told
-    assert causes["chunking"] >= 0.8 * len(buried), told
+    # Words find some of these answers too, which is as cheap a repair.
+    assert set(causes) <= {"chunking", "exact_match"}, told
+    assert causes["chunking"] > len(buried) / 2, told

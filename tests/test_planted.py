@@ -240,4 +240,4 @@ def test_an_answer_buried_in_a_long_document_is_never_semantic(
         Path(keep).write_text(f"{dict(causes)}\n{told}")
     # Words find some of these answers too, which is as cheap a repair.
     assert set(causes) <= {"chunking", "exact_match"}, told
-    assert causes["chunking"] > len(buried) / 2, told
+    assert causes["chunking"] >= len(buried) / 2, told

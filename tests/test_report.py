@@ -1120,7 +1120,7 @@ def test_a_ladder_that_keeps_nothing_says_so() -> None:
     fixes["rungs"] = [{**row, "kept": False} for row in fixes["rungs"]]
     shown = page.fixes(ReportData(fixes=fixes))
     assert shown
-    assert "None of the 4 simpler fixes that apply brings a real gain" in shown["lead"]
+    assert "None of the 4 simpler fixes that were tried brings a real gain" in shown["lead"]
     assert "All that were kept" not in shown["chart"]
     assert (
         page.fixes(ReportData(fixes={"skipped": "there are no dev queries"}))["lead"]

@@ -282,7 +282,7 @@ def default_learning_rate(model: Any) -> float:
     """The learning rate where none is set: by what there is to train.
 
     A transformer is tuned gently.  A static model is one table of word vectors, which that rate
-    does not move (measured on three data sets: docs/training.md).
+    does not move (measured: docs/training.md).
     """
     if getattr(model, "transformers_model", None) is None:
         return STATIC_LEARNING_RATE

@@ -18,6 +18,7 @@ from generations_kit import World, documents, transformer_model
 from nearer.errors import FingerprintError, NearerError, StoreError
 from nearer.index.build import build
 from nearer.index.generations import for_chunks
+from nearer.index.ownership import known_identity, read_identity_file, write_identity
 from nearer.index.reader import open_active
 from nearer.index.stores.base import Rows
 from nearer.index.verify import verify
@@ -91,6 +92,10 @@ def built(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 @pytest.fixture
 def world(built: tuple[Path, str], tmp_path: Path) -> World:
     shutil.copytree(built[0], tmp_path / "project")
+    folder = tmp_path / "project" / "generations"
+    identity = read_identity_file(folder)
+    assert identity is not None
+    write_identity(folder, known_identity(folder, identity.id))  # moved, not copied
     return World(tmp_path / "project", Path("model"))
 
 

@@ -47,7 +47,7 @@ def number(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if isinstance(value, bool) or not math.isfinite(found):
-        raise ValueError(f"{_shown(value)} is not a number")
+        raise ValueError(f"{shown(value)} is not a number")
     return found
 
 
@@ -68,11 +68,11 @@ def yes_or_no(value: Any) -> bool:
     except ValueError:
         count = -1.0
     if count < 0:
-        raise ValueError(f"{_shown(value)} is neither yes nor no")
+        raise ValueError(f"{shown(value)} is neither yes nor no")
     return count > 0
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in an error message, cut to a length that can be read."""
     try:
         shown = repr(value)

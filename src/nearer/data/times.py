@@ -7,6 +7,8 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from nearer.data.cells import shown
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Below each bound a number counts units since 1970, of which so many make a second.
 _UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
@@ -26,7 +28,7 @@ def read_time(value: Any) -> datetime:
     try:
         return _aware(_parse(value)).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{value!r} is not a time") from None
+        raise ValueError(f"{shown(value)} is not a time") from None
 
 
 def _parse(value: Any) -> datetime:

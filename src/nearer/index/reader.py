@@ -16,6 +16,7 @@ from nearer.errors import StoreError
 from nearer.files import write_json
 from nearer.index.generations import Generation, Generations
 from nearer.index.manifest import Manifest
+from nearer.index.ownership import known_identity, write_identity
 from nearer.retrieve.fingerprint import Vectors
 from nearer.types import Hit, Metadata
 
@@ -112,6 +113,8 @@ def rehearse(generations: Generations, generation: str, query: str) -> dict[str,
     with tempfile.TemporaryDirectory(prefix="nearer-") as scratch:
         copy = _Rehearsal(generations.root, generations.config, Path(scratch))
         shutil.copy(generations.folder / "ACTIVE", copy.folder)
+        if (identity := generations.identity()) is not None:
+            write_identity(copy.folder, known_identity(copy.folder, identity.id))
         for name in {active, generation}:
             write_json(copy.folder / name / "manifest.json", generations.manifest(name).as_dict())
             (copy.folder / name / "model").symlink_to(generations.path(name).resolve() / "model")

@@ -342,7 +342,7 @@ def test_a_fingerprint_of_version_1_is_compared_as_it_was_then_and_said_so_once(
 
 def test_a_fingerprint_of_a_later_version_says_what_to_install(tmp_path: Path) -> None:
     values = identity(load(static_model(tmp_path / "model"))).as_dict()
-    with pytest.raises(FingerprintError, match="a later nearer") as error:
+    with pytest.raises(FingerprintError, match="a later version") as error:
         Fingerprint.from_dict(values | {"version": 3}, where="here")
     assert "pip install" in str(error.value.next_step)
     for damage in ({"version": "2"}, {"version": 0}, {"behaviour": "no base64"}, {"former": None}):

@@ -87,7 +87,9 @@ def _named(text: str) -> list[str]:
     return [
         name
         for name in names
-        if not _FILES.search(name) and not name.startswith("nearer.") and name not in _NO_SETTINGS
+        if not _FILES.search(name)
+        and not name.startswith(("nearer.", "http."))
+        and name not in _NO_SETTINGS
     ]
 
 

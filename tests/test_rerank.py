@@ -21,6 +21,7 @@ from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError, DataError, ModelError, SearchSystemError
 from nearer.retrieve import rerank as module
 from nearer.retrieve.loading import load_model
+from nearer.retrieve.precision import BF16_OVERRIDE
 from nearer.retrieve.rerank import (
     CachedReranker,
     CrossEncoderReranker,
@@ -321,7 +322,7 @@ def test_the_order_of_pairs_and_their_batches_do_not_matter(
 def test_bf16_is_used_only_where_the_scores_stay_faithful(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nearer.retrieve.encoder.hardware_has_bf16", lambda device: True)
+    monkeypatch.setenv(BF16_OVERRIDE, "yes")
     monkeypatch.setattr(
         module,
         "PROBES",

@@ -820,8 +820,8 @@ def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
 def _other_model(chosen: Mapping[str, Any], own: Fingerprint, where: str) -> str:
     """What tells the model of a decision from that of a generation, in words; empty when it is the same.
 
-    The precision may differ: a model is judged on one machine and embeds on another.  A decision of
-    an earlier nearer holds the id alone, perhaps one of version 1.
+    The precision may differ: a model is judged on one machine and embeds on another.  A decision
+    that an earlier version wrote holds the id alone, perhaps one of version 1.
     """
     if "identity" in chosen:
         judged = Fingerprint.from_dict(chosen["identity"], where)

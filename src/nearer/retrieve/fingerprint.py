@@ -185,9 +185,9 @@ class Fingerprint:
             version = values.get("version", 1)
             if isinstance(version, int) and version > VERSION:
                 raise FingerprintError(
-                    f"a later nearer wrote this fingerprint (version {version}, this one knows {VERSION})",
+                    f"a later version of nearer wrote this fingerprint (version {version}, this one knows {VERSION})",
                     where=where,
-                    next_step="install that nearer here too: pip install --upgrade nearer",
+                    next_step="install that version here too: pip install --upgrade nearer",
                 )
             fingerprint = cls(**_fields(values, version))
             identity = fingerprint.id

@@ -35,6 +35,9 @@ WriteProject = Callable[..., Path]
 #: Files of tests that take long, begun first so that two workers end together.
 LONG = (
     "test_planted",
+    "test_index_sequences",
+    "test_machines",
+    "test_mixing_table",
     "test_monitor",
     "test_story",
     "test_ray",

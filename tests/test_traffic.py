@@ -144,11 +144,11 @@ def test_a_line_that_is_no_request_costs_that_line_only_and_says_where(
         for _ in range(2):  # told once
             found = read_traffic(tmp_path, skipped=skipped)
     assert [one.request_id for one in found] == ["r1", "r2"]
-    assert [one.partition(": ")[0] for one in skipped] == [
-        f"{path}:2",
-        f"{tmp_path}/2026-99-01.jsonl:0",
-    ] * 2
-    assert [message for message in heard.messages if f"{path}:2" in message] == heard.messages[:1]
+    assert sorted(one.partition(": ")[0] for one in skipped) == [
+        *[f"{path}:2"] * 2,
+        *[f"{tmp_path}/2026-99-01.jsonl:0"] * 2,
+    ]
+    assert sum(f"{path}:2" in message for message in heard.messages) == 1
     assert len(heard.messages) == 2
 
 
@@ -456,11 +456,12 @@ def test_an_event_of_another_shape_is_left_out_and_the_import_says_so(
 def test_a_traffic_log_with_feedback_of_another_shape_says_where(tmp_path: Path) -> None:
     lines = [request().as_dict(), {"time": NOON.isoformat(), "request_id": "r1", "feedback": [{}]}]
     written(tmp_path / "2026-03-01.jsonl", lines)
-    with pytest.raises(DataError, match=r"2026-03-01\.jsonl:2: .*'kind' is missing"):
-        read_traffic(tmp_path)
+    skipped: list[str] = []
+    assert len(read_traffic(tmp_path, skipped=skipped)) == 1
+    assert [one.partition(": ")[0] for one in skipped] == [f"{tmp_path}/2026-03-01.jsonl:2"]
     (tmp_path / "2026-03-01.jsonl").rename(tmp_path / "2026-13-01.jsonl")
-    with pytest.raises(DataError, match="not a day"):
-        read_traffic(tmp_path)
+    assert read_traffic(tmp_path, skipped=skipped) == []
+    assert "its name is no day" in skipped[-1]
 
 
 def test_clicks_drawn_out_of_the_log_become_judgments(tmp_path: Path) -> None:

@@ -306,9 +306,13 @@ def parse_request(line: Mapping[str, Any]) -> Request:
         for name in ("filter", "teams", "shadow")
         if line.get(name) is not None
     }
-    more |= {
-        name: str(line[name]) for name in ("user", "error", "arm") if line.get(name) is not None
-    }
+    for name in ("user", "error", "arm"):
+        value = line.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str | int | float):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+        more[name] = str(value)
     return Request(
         time=read_time(line["time"]),
         request_id=str(line["request_id"]),

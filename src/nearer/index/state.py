@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nearer.data.times import read_time
 from nearer.errors import DataError, StoreError
 from nearer.files import read_json
 from nearer.index.manifest import ID, Pointer, Rollout
@@ -144,7 +144,7 @@ def parse_entry(line: bytes) -> tuple[dict[str, Any], str]:
     if not isinstance(entry.get("from"), str | None) or not isinstance(entry.get("seq", 0), int):
         return {}, "a value is of another kind"
     try:
-        datetime.fromisoformat(entry["time"])
+        read_time(entry["time"])
     except ValueError:
         return {}, f"{entry['time'][:40]!r} is no time"
     return entry, ""

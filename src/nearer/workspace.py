@@ -133,6 +133,8 @@ class Workspace:
         They are not run unasked, but what rests on them is told to be old.
         """
         needed = _rests_on(stages)
+        if not needed:
+            return ()  # a run from the beginning: nothing to hash
         stale = tuple(
             row["stage"]
             for row in self.status()

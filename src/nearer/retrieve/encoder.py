@@ -16,7 +16,7 @@ from nearer.retrieve.cache import EmbeddingCache
 from nearer.retrieve.chunkers import word_spans
 from nearer.retrieve.declared import max_length
 from nearer.retrieve.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model
-from nearer.retrieve.loading import load_model
+from nearer.retrieve.loading import load_model, on_device
 from nearer.retrieve.precision import Precision, choose_precision
 
 Kind = Literal["query", "document"]
@@ -181,10 +181,7 @@ class SentenceEncoder:
 
         model = self.model
         bf16 = (precision or self.precision.name) == "bf16"
-        features = {
-            key: value.to(model.device) if hasattr(value, "to") else value
-            for key, value in self.features(texts, kind).items()
-        }
+        features = on_device(model, self.features(texts, kind))
         with (
             torch.inference_mode(),
             torch.autocast(model.device.type, torch.bfloat16, enabled=bf16),

@@ -42,7 +42,7 @@ def load_model(
     for kind_of_text in ("query", "document"):
 
         def forward(texts: list[str], task: str = kind_of_text) -> None:
-            model(_on_device(model, model.preprocess(texts, task=task)))
+            model(on_device(model, model.preprocess(texts, task=task)))
 
         prove_forward(model, where, forward)
         if type(model[0]).__name__ != "Router":
@@ -216,7 +216,8 @@ def _require_weights(folder: Path) -> None:
     )
 
 
-def _on_device(model: Any, features: dict[str, Any]) -> dict[str, Any]:
+def on_device(model: Any, features: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of a model, moved to where it computes."""
     return {
         name: value.to(model.device) if hasattr(value, "to") else value
         for name, value in features.items()

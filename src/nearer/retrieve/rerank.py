@@ -20,7 +20,7 @@ from nearer.retrieve.declared import declared
 from nearer.retrieve.encoder import token_batches
 from nearer.retrieve.external import import_from
 from nearer.retrieve.fingerprint import PROBES
-from nearer.retrieve.loading import local_folder, open_model, prove_forward
+from nearer.retrieve.loading import local_folder, on_device, open_model, prove_forward
 from nearer.retrieve.precision import Precision, choose_precision
 from nearer.types import Query, Run, rank_hits
 
@@ -115,11 +115,7 @@ class CrossEncoderReranker:
         import torch
 
         device = self.model.device
-        features = self.model.preprocess(pairs, prompt=self._prompt)
-        features = {
-            key: value.to(device) if hasattr(value, "to") else value
-            for key, value in features.items()
-        }
+        features = on_device(self.model, self.model.preprocess(pairs, prompt=self._prompt))
         with (
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),

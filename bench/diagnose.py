@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from nearer import config
+from nearer.cli.start import demo_model
 from nearer.data.load import load
-from nearer.retrieve.systems import Systems
+from nearer.search.systems import Systems
 from nearer.stages.diagnose import diagnose
-from nearer.start import demo_model
 from nearer.types import Split
 
 

@@ -28,12 +28,12 @@ from speed import carried_model, machine
 
 from nearer import config
 from nearer.data.corpus import Corpus
+from nearer.embed.encoder import load_encoder
+from nearer.embed.fingerprint import PROBES, Fingerprint
 from nearer.files import write_json, write_jsonl
-from nearer.index.build import build
-from nearer.index.generations import Generations
-from nearer.index.sync import sync
-from nearer.retrieve.encoder import load_encoder
-from nearer.retrieve.fingerprint import PROBES, Fingerprint
+from nearer.live.index.build import build
+from nearer.live.index.generations import Generations
+from nearer.live.index.sync import sync
 
 CHANGED = 0.01  # of the documents
 WIDTH, RANK = 384, 24  # of the stand-in's vectors, and of the space that they lie near

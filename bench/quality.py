@@ -16,12 +16,12 @@ import numpy as np
 import pytrec_eval
 
 from nearer import config, progress
+from nearer.cli.show import Terminal
+from nearer.cli.start import demo_model
 from nearer.data.load import load
+from nearer.embed.encoder import load_encoder
 from nearer.measure.metrics import score
-from nearer.retrieve.encoder import load_encoder
-from nearer.retrieve.systems import Systems
-from nearer.show import Terminal
-from nearer.start import demo_model
+from nearer.search.systems import Systems
 from nearer.types import Split
 
 MEASURE = "nDCG@10"

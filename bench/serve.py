@@ -28,15 +28,15 @@ from typing import Any
 import httpx
 import numpy as np
 
+from nearer.cli.start import demo_model
 from nearer.config import load
 from nearer.data.load import load_corpus
-from nearer.index.build import build
-from nearer.index.generations import Generations
-from nearer.index.searcher import Searcher
-from nearer.index.verify import verify
-from nearer.retrieve.encoder import load_encoder
-from nearer.start import demo_model
-from nearer.web.service import Service, Tokens, server_of
+from nearer.embed.encoder import load_encoder
+from nearer.live.index.build import build
+from nearer.live.index.generations import Generations
+from nearer.live.index.searcher import Searcher
+from nearer.live.index.verify import verify
+from nearer.live.web.service import Service, Tokens, server_of
 
 
 def project(root: Path) -> tuple[Generations, str]:

@@ -97,7 +97,7 @@ def carried_model() -> Path:
 def machine() -> dict[str, Any]:
     import torch
 
-    from nearer.retrieve.precision import hardware_has_bf16
+    from nearer.embed.precision import hardware_has_bf16
 
     info = Path("/proc/cpuinfo")
     names = (

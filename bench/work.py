@@ -53,7 +53,7 @@ def work(name: str, plan_path: Path, seed: int) -> dict[str, Any]:
 
 
 def encode_nearer(plan: dict[str, Any], out: Path) -> dict[str, Any]:
-    from nearer.retrieve.encoder import load_encoder
+    from nearer.embed.encoder import load_encoder
 
     encoder = load_encoder(config.Model(name=plan["model"]), Path.cwd())
     texts = plan["documents"]
@@ -85,7 +85,7 @@ def encode_peer(plan: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def train_nearer(plan: dict[str, Any], out: Path, variant: Variant, seed: int) -> dict[str, Any]:
-    from nearer.retrieve.encoder import load_encoder
+    from nearer.embed.encoder import load_encoder
     from nearer.training.examples import Duplicates, build_training_set
     from nearer.training.trainer import train
     from nearer.types import Example

@@ -23,9 +23,9 @@ from typing import Any
 
 from generations_kit import World
 from nearer.cli import app
-from nearer.index.build import build
-from nearer.index.sync import sync
-from nearer.index.verify import verify
+from nearer.live.index.build import build
+from nearer.live.index.sync import sync
+from nearer.live.index.verify import verify
 
 #: What changes files, or is about to: a kill just before each of these meets every state on disk.
 OPERATIONS = {

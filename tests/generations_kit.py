@@ -24,8 +24,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from nearer import config
 from nearer.data.corpus import Corpus
-from nearer.index.generations import Generations
-from nearer.retrieve.encoder import SentenceEncoder, load_encoder
+from nearer.embed.encoder import SentenceEncoder, load_encoder
+from nearer.live.index.generations import Generations
 
 WORDS = [
     "pump",

@@ -18,13 +18,13 @@ import numpy as np
 from generations_kit import World, documents
 from nearer.errors import NearerError, StoreError
 from nearer.files import content_hash
-from nearer.index.build import build
-from nearer.index.manifest import Manifest
-from nearer.index.reader import open_active
-from nearer.index.repair import repair
-from nearer.index.searcher import Searcher
-from nearer.index.sync import sync
-from nearer.index.verify import verify
+from nearer.live.index.build import build
+from nearer.live.index.manifest import Manifest
+from nearer.live.index.reader import open_active
+from nearer.live.index.repair import repair
+from nearer.live.index.searcher import Searcher
+from nearer.live.index.sync import sync
+from nearer.live.index.verify import verify
 
 #: What a sequence is made of.
 ACTIONS = ("build", "change", "sync", "verify", "cutover", "rollback", "gc", "damage")

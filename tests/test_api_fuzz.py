@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from generations_kit import World, documents, static_model
-from nearer.web.service import Service, Tokens
+from nearer.live.web.service import Service, Tokens
 from test_serve import made, serving
 
 PATHS = (

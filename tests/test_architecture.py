@@ -21,23 +21,29 @@ SOURCE = Path(nearer.__file__).parent
 LEVELS = (
     {"errors"},
     {"types", "files", "progress", "text", "tables"},
-    {"config", "lifecycle"},
+    {"config", "lifecycle", "plugins"},
     {"data", "measure"},
-    {"retrieve"},
-    {"training", "index"},
+    {"embed"},
+    {"search"},
+    {"diagnosis"},
+    {"fixes", "training"},
     {"report"},
+    {"live.traffic"},
+    {"live.stores", "live.index"},
+    {"live.rollout", "live.monitor"},
+    {"live.web"},
     {"workspace"},
     {"stages"},
     {"api"},
-    {"show", "start"},
-    {"cli_shared"},
-    {"web"},
-    {"cli_index"},
-    {"cli_serve", "cli_monitor"},
     {"cli"},
     {"__init__", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+
+
+def place_of(parts: list[str]) -> str:
+    """The level name of a module: its top folder, and one folder deeper below `live`."""
+    return ".".join(parts[: 2 if parts[0] == "live" else 1])
 
 
 def modules() -> list[Path]:
@@ -57,15 +63,16 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_run_downwards_only(path: Path) -> None:
-    place = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    place = place_of(list(path.relative_to(SOURCE).with_suffix("").parts))
     for name in imported(path):
-        target = name.split(".")[1]
+        target = place_of(name.split(".")[1:])
         if target not in LEVEL:  # a name imported from the package itself
             continue
         assert (
             target == place
             or LEVEL[target] < LEVEL[place]
-            or (place, target) == ("data", "measure")
+            or (place, target)
+            in {("data", "measure"), ("live.stores", "live.index"), ("live.index", "live.stores")}
         ), f"{place} imports {name}"
 
 
@@ -181,10 +188,10 @@ def test_every_setting_is_used_somewhere() -> None:
 #: Files that grew past the bound when the code went from 140 to 100 columns; each may only shrink.
 LONG_FILES = {
     "config.py": 650,
-    "index/generations.py": 860,
-    "retrieve/systems.py": 545,
-    "show.py": 510,
-    "stages/conditions.py": 650,
+    "live/index/generations.py": 860,
+    "search/systems.py": 545,
+    "cli/show.py": 510,
+    "live/monitor/conditions.py": 650,
     "stages/decide.py": 560,
 }
 

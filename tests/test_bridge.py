@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from generations_kit import World, documents, static_model
+from nearer.embed.bridge import KINDS, Bridge, fit, recall_kept
+from nearer.embed.fingerprint import Vectors
 from nearer.errors import FingerprintError, ModelError, StoreError
-from nearer.index.bridging import build_bridge
-from nearer.index.searcher import Searcher
-from nearer.index.sync import sync
-from nearer.index.verify import verify
-from nearer.retrieve.bridge import KINDS, Bridge, fit, recall_kept
-from nearer.retrieve.fingerprint import Vectors
+from nearer.live.index.bridging import build_bridge
+from nearer.live.index.searcher import Searcher
+from nearer.live.index.sync import sync
+from nearer.live.index.verify import verify
 from test_serve import made, models  # noqa: F401 - fixture
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import FingerprintError
-from nearer.retrieve.encoder import SentenceEncoder
 
 TEXTS = [f"weakness number {i} of the list" for i in range(20)]
 
@@ -96,7 +96,7 @@ def test_lost_rows_are_computed_again(tiny_model: Path, tmp_path: Path) -> None:
 def test_finished_blocks_survive_an_interruption(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nearer.retrieve.encoder._BLOCK", 5)
+    monkeypatch.setattr("nearer.embed.encoder._BLOCK", 5)
     made = encoder(tiny_model, tmp_path)
     real = made.compute
     done: list[int] = []

@@ -14,7 +14,7 @@ from nearer.data import items
 from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut, open_test
 from nearer.data.splits import read_split
-from nearer.data.tokens import Tokens
+from nearer.embed.tokens import Tokens
 from nearer.errors import DataError
 from nearer.lifecycle import BY_NAME
 from nearer.stages.check import CheckResult, check, step

@@ -17,11 +17,12 @@ from sentence_transformers.sentence_transformer.modules import Pooling, StaticEm
 from tokenizers import Tokenizer
 
 from nearer.data.corpus import Corpus
+from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ConfigError, ModelError, SearchSystemError
-from nearer.retrieve import chunkers, late
-from nearer.retrieve.chunkers import Chunk, Chunked, Chunker, chunk_corpus, make_chunker, word_spans
-from nearer.retrieve.encoder import SentenceEncoder
-from nearer.retrieve.late import allows_late, late_vectors
+from nearer.search import chunkers, late
+from nearer.search.chunkers import Chunk, Chunked, Chunker, chunk_corpus, make_chunker
+from nearer.search.late import allows_late, late_vectors
+from nearer.text import token_spans
 from nearer.types import Document
 
 OURS = ("document", "tokens:4:0", "tokens:8:2", "tokens:1", "sentences:5", "recursive:6")
@@ -108,7 +109,7 @@ def corpus(small_data: Path) -> Corpus:
 @odd
 def test_no_character_is_lost_and_offsets_are_true(spec: str, title: str, text: str) -> None:
     content = Document("d", text, title).content
-    chunks = make_chunker(spec, word_spans).chunk(Document("d", text, title))
+    chunks = make_chunker(spec, token_spans).chunk(Document("d", text, title))
     assert all(0 <= chunk.start < chunk.end <= len(content) for chunk in chunks) or not content
     assert [chunk.start for chunk in chunks] == sorted(chunk.start for chunk in chunks)
     bodies = [content[chunk.start : chunk.end] for chunk in chunks]
@@ -129,8 +130,8 @@ def test_no_character_is_lost_and_offsets_are_true(spec: str, title: str, text: 
 @given(text=texts)
 def test_the_name_makes_the_same_chunker_again(spec: str, text: str) -> None:
     document = Document("d", text, "A title")
-    first = make_chunker(spec, word_spans)
-    again = make_chunker(first.name, word_spans)
+    first = make_chunker(spec, token_spans)
+    again = make_chunker(first.name, token_spans)
     assert isinstance(first, Chunker)
     assert again.name == first.name
     assert again.chunk(document) == first.chunk(document)
@@ -142,8 +143,8 @@ def test_the_name_makes_the_same_chunker_again(spec: str, text: str) -> None:
 @odd
 def test_chunks_have_at_most_the_tokens_asked_for(spec: str, title: str, text: str) -> None:
     size = next(int(part) for part in spec.split(":") if part.isdigit())
-    chunks = make_chunker(spec, word_spans).chunk(Document("d", text, title))
-    assert all(len(word_spans(chunk.text)) <= size for chunk in chunks)
+    chunks = make_chunker(spec, token_spans).chunk(Document("d", text, title))
+    assert all(len(token_spans(chunk.text)) <= size for chunk in chunks)
 
 
 @settings(deadline=None, max_examples=50)
@@ -164,7 +165,7 @@ def byte_spans(text: str) -> list[tuple[int, int]]:
 
 def chunked_texts(spec: str, text: str, title: str = "") -> list[str]:
     return [
-        chunk.text for chunk in make_chunker(spec, word_spans).chunk(Document("d", text, title))
+        chunk.text for chunk in make_chunker(spec, token_spans).chunk(Document("d", text, title))
     ]
 
 
@@ -229,7 +230,7 @@ def test_structure_is_cut_before_lines_and_a_heading_stays_with_its_text() -> No
 
 
 def test_every_chunk_of_the_body_carries_the_title() -> None:
-    chunks = make_chunker("tokens:3:0+title", word_spans).chunk(
+    chunks = make_chunker("tokens:3:0+title", token_spans).chunk(
         Document("d", "one two three four", " The title")
     )
     assert chunks == [Chunk("The title one two three", 10, 23), Chunk("The title four", 24, 28)]
@@ -261,7 +262,7 @@ def test_every_chunk_of_the_body_carries_the_title() -> None:
 )
 def test_an_unknown_spec_names_the_known_ones(spec: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_chunker(spec, word_spans)
+        make_chunker(spec, token_spans)
     assert repr(spec) in caught.value.what
     assert "recursive:SIZE" in str(caught.value.next_step)
 
@@ -272,11 +273,11 @@ def test_a_missing_library_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, spec.partition(":")[0], None)
     with pytest.raises(ConfigError, match=r"pip install 'nearer\[chunkers\]'"):
-        make_chunker(spec, word_spans)
+        make_chunker(spec, token_spans)
 
 
 OWN = """
-from nearer.retrieve.chunkers import Chunk
+from nearer.search.chunkers import Chunk
 
 class Halves:
     def chunk(self, document):
@@ -305,12 +306,12 @@ def own(tmp_path: Path) -> Path:
 
 
 def test_a_class_of_ones_own_cuts_like_ours(own: Path) -> None:
-    chunker = make_chunker("own_chunkers:Halves", word_spans, own)
+    chunker = make_chunker("own_chunkers:Halves", token_spans, own)
     assert chunker.name == "own_chunkers:Halves"
     assert chunker.chunk(Document("d", "abcd")) == [Chunk("ab", 0, 2), Chunk("…cd", 2, 4)]
     corpus = Corpus.from_documents([Document("1", "abcd"), Document("2", "efgh")])
     assert list(chunk_corpus(corpus, chunker).texts) == ["ab", "…cd", "ef", "…gh"]
-    assert make_chunker("own_chunkers:Nothing", word_spans, own).chunk(Document("d", "abcd")) == [
+    assert make_chunker("own_chunkers:Nothing", token_spans, own).chunk(Document("d", "abcd")) == [
         Chunk("abcd", 0, 4)
     ]
 
@@ -322,9 +323,9 @@ def test_what_a_class_does_wrong_is_told_with_the_document(
     own: Path, name: str, problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"document 'd'.*{problem}"):
-        make_chunker(f"own_chunkers:{name}", word_spans, own).chunk(Document("d", "abcd"))
+        make_chunker(f"own_chunkers:{name}", token_spans, own).chunk(Document("d", "abcd"))
     with pytest.raises(SearchSystemError, match="has no Absent"):
-        make_chunker("own_chunkers:Absent", word_spans, own)
+        make_chunker("own_chunkers:Absent", token_spans, own)
 
 
 # --- a whole corpus ----------------------------------------------------------------------------------
@@ -332,7 +333,7 @@ def test_what_a_class_does_wrong_is_told_with_the_document(
 
 @pytest.mark.parametrize("spec", ["document", "tokens:32:8", "recursive:40+title", "semchunk:32"])
 def test_chunks_of_a_corpus_are_those_of_its_documents(corpus: Corpus, spec: str) -> None:
-    chunker = make_chunker(spec, word_spans)
+    chunker = make_chunker(spec, token_spans)
     chunked = chunk_corpus(corpus, chunker)
     wanted = [
         (position, chunk)
@@ -362,7 +363,7 @@ def test_chunks_of_a_corpus_are_those_of_its_documents(corpus: Corpus, spec: str
 def test_an_empty_document_has_one_empty_chunk() -> None:
     chunked = chunk_corpus(
         Corpus.from_documents([Document("1", "a b c"), Document("2", ""), Document("3", "d")]),
-        make_chunker("tokens:2:0", word_spans),
+        make_chunker("tokens:2:0", token_spans),
     )
     assert list(chunked.texts) == ["a b", "c", "", "d"]
     assert chunked.owners.tolist() == [0, 0, 1, 2]
@@ -372,7 +373,7 @@ def test_an_empty_document_has_one_empty_chunk() -> None:
 def test_a_document_is_read_once_for_all_its_chunks(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chunked = chunk_corpus(corpus, make_chunker("tokens:16", word_spans))
+    chunked = chunk_corpus(corpus, make_chunker("tokens:16", token_spans))
     read: list[int] = []
     original = Corpus.__getitem__
     monkeypatch.setattr(
@@ -418,7 +419,7 @@ def test_words_stand_in_where_the_tokenizer_does_not_tell(
     monkeypatch.setattr(encoder, "model", object())
     assert (
         encoder.token_spans("a b-c 東京")
-        == word_spans("a b-c 東京")
+        == token_spans("a b-c 東京")
         == [(0, 1), (2, 3), (3, 4), (4, 5), (6, 7), (7, 8)]
     )
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nearer.embed import compress as module
+from nearer.embed.compress import Compression, Dtype, compress, cut, decode_rows, encode_rows
 from nearer.errors import ConfigError
-from nearer.retrieve import compress as module
-from nearer.retrieve.compress import Compression, Dtype, compress, cut, decode_rows, encode_rows
 
 SPECS = ["float32", "float16", "int8", "binary", "float32@32", "int8@32", "binary@32"]
 

@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from generations_kit import World
-from nearer.data.series import Row, Series
-from nearer.web.service import Service, Tokens
+from nearer.live.monitor.series import Row, Series
+from nearer.live.web.service import Service, Tokens
 from test_serve import ask, made, models, serving, world  # noqa: F401 - fixtures
 
 FLAGS = [

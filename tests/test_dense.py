@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearer.data.corpus import Corpus
-from nearer.retrieve import ranking
-from nearer.retrieve.dense import Dense
+from nearer.search import ranking
+from nearer.search.dense import Dense
 from nearer.types import Document, Query
 
 

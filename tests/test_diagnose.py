@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import nearer
 from nearer.cli import app
-from nearer.measure.causes import (
+from nearer.diagnosis.causes import (
     CAUSES,
     Facts,
     Probe,
@@ -23,7 +23,7 @@ from nearer.measure.causes import (
     promote,
     waterfall,
 )
-from nearer.retrieve.pipeline import Pipeline
+from nearer.search.pipeline import Pipeline
 from nearer.types import Query, Run, Split
 
 EVERY = ["metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"]

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from generations_kit import World, documents, static_model
 from nearer.cli import app
-from nearer.cli_shared import boundary
+from nearer.cli.shared import boundary
 from nearer.errors import DataError, DiskError
 from nearer.files import atomic, disk_error, disk_errors, read_json, read_jsonl
-from nearer.index.build import build
+from nearer.live.index.build import build
 
 
 def wrapped(inner: Exception, outer: Exception) -> Exception:

@@ -18,9 +18,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from nearer import config
+from nearer.embed.encoder import SentenceEncoder, load_encoder, token_batches
+from nearer.embed.precision import BF16_OVERRIDE, choose_precision, hardware_has_bf16
 from nearer.errors import ConfigError, ModelError
-from nearer.retrieve.encoder import SentenceEncoder, load_encoder, token_batches
-from nearer.retrieve.precision import BF16_OVERRIDE, choose_precision, hardware_has_bf16
 
 TEXTS = [
     "buffer overflow",

@@ -12,9 +12,9 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from nearer.embed.encoder import SentenceEncoder
+from nearer.embed.fingerprint import Fingerprint
 from nearer.errors import FingerprintError
-from nearer.retrieve.encoder import SentenceEncoder
-from nearer.retrieve.fingerprint import Fingerprint
 
 
 def load(folder: Path) -> Any:

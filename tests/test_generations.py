@@ -24,17 +24,17 @@ from nearer.cli import app
 from nearer.config import build as build_config
 from nearer.data.corpus import Corpus
 from nearer.data.splits import write_split
+from nearer.embed.fingerprint import Vectors
 from nearer.errors import BusyError, StoreError
-from nearer.index import sync as syncing
-from nearer.index.build import build, estimate
-from nearer.index.generations import Generations, Manifest
-from nearer.index.reader import Reader, open_active, rehearse
-from nearer.index.stores.base import Rows
-from nearer.index.stores.numpy_store import NumpyStore
-from nearer.index.stores.storable import require_document
-from nearer.index.sync import sync, watch
-from nearer.index.verify import _some_filters, canary_queries, verify
-from nearer.retrieve.fingerprint import Vectors
+from nearer.live.index import sync as syncing
+from nearer.live.index.build import build, estimate
+from nearer.live.index.generations import Generations, Manifest
+from nearer.live.index.reader import Reader, open_active, rehearse
+from nearer.live.index.sync import sync, watch
+from nearer.live.index.verify import _some_filters, canary_queries, verify
+from nearer.live.stores.base import Rows
+from nearer.live.stores.numpy_store import NumpyStore
+from nearer.live.stores.storable import require_document
 from nearer.types import Document, Query, Split
 
 

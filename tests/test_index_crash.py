@@ -19,11 +19,11 @@ import pytest
 
 from generations_kit import World, documents, static_model
 from nearer.errors import BusyError
-from nearer.index.build import build
-from nearer.index.reader import open_active
-from nearer.index.searcher import Searcher
-from nearer.index.sync import sync
-from nearer.index.verify import verify
+from nearer.live.index.build import build
+from nearer.live.index.reader import open_active
+from nearer.live.index.searcher import Searcher
+from nearer.live.index.sync import sync
+from nearer.live.index.verify import verify
 
 Drive = Callable[..., dict[str, Any]]
 KILLED = 9

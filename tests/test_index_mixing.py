@@ -15,15 +15,15 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from generations_kit import World, documents, transformer_model
+from nearer.embed.encoder import SentenceEncoder
+from nearer.embed.fingerprint import Vectors
 from nearer.errors import FingerprintError, NearerError, StoreError
-from nearer.index.build import build
-from nearer.index.generations import for_chunks
-from nearer.index.ownership import known_identity, read_identity_file, write_identity
-from nearer.index.reader import open_active
-from nearer.index.stores.base import Rows
-from nearer.index.verify import verify
-from nearer.retrieve.encoder import SentenceEncoder
-from nearer.retrieve.fingerprint import Vectors
+from nearer.live.index.build import build
+from nearer.live.index.generations import for_chunks
+from nearer.live.index.ownership import known_identity, read_identity_file, write_identity
+from nearer.live.index.reader import open_active
+from nearer.live.index.verify import verify
+from nearer.live.stores.base import Rows
 
 
 def one_tensor(model: Any) -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from generations_kit import World, documents, static_model
 from nearer.errors import StoreError
-from nearer.index.build import build
-from nearer.index.reader import open_active
-from nearer.index.repair import repair
-from nearer.index.sync import sync
-from nearer.index.verify import verify
+from nearer.live.index.build import build
+from nearer.live.index.reader import open_active
+from nearer.live.index.repair import repair
+from nearer.live.index.sync import sync
+from nearer.live.index.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,16 @@ from generations_kit import World, documents, static_model
 from nearer.cli import app
 from nearer.errors import NearerError, StoreError
 from nearer.files import write_json
-from nearer.index import generations as generations_module
-from nearer.index import leases
-from nearer.index.build import build
-from nearer.index.leases import HeldError, Lease, readers
-from nearer.index.manifest import Manifest
-from nearer.index.reader import open_active
-from nearer.index.repair import repair
-from nearer.index.searcher import Searcher
-from nearer.index.sync import sync
-from nearer.index.verify import verify
+from nearer.live.index import generations as generations_module
+from nearer.live.index import leases
+from nearer.live.index.build import build
+from nearer.live.index.leases import HeldError, Lease, readers
+from nearer.live.index.manifest import Manifest
+from nearer.live.index.reader import open_active
+from nearer.live.index.repair import repair
+from nearer.live.index.searcher import Searcher
+from nearer.live.index.sync import sync
+from nearer.live.index.verify import verify
 from nearer.types import Query
 
 
@@ -423,7 +423,7 @@ def test_parts_of_an_older_version_are_taken_and_get_checksums(two: tuple[World,
 def test_parts_whose_checksum_alone_was_made_to_fit_are_refused(
     two: tuple[World, str, str],
 ) -> None:
-    from nearer.index.parts import _sealed, write_part
+    from nearer.live.index.parts import _sealed, write_part
 
     world, _, new = two
     path = part_of(world, new)

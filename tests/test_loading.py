@@ -16,11 +16,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
 from nearer import config
+from nearer.embed.encoder import load_encoder
+from nearer.embed.loading import load_model, prove_forward
+from nearer.embed.precision import BF16_OVERRIDE
 from nearer.errors import ModelError
 from nearer.files import content_hash
-from nearer.retrieve.encoder import load_encoder
-from nearer.retrieve.loading import load_model, prove_forward
-from nearer.retrieve.precision import BF16_OVERRIDE
 
 END = {"eos_token": "<|end|>"}
 TEXTS = ["a leak in memory", "one two three " * 40]

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from nearer.data import cells
 from nearer.data.clicks import read_clicks
-from nearer.data.imports import import_table, import_ubi, read_log
 from nearer.data.times import read_time
-from nearer.data.traffic import append_whole, read_traffic
 from nearer.errors import DataError
+from nearer.live.traffic.imports import import_table, import_ubi, read_log
+from nearer.live.traffic.log import append_whole, read_traffic
 
 FUZZED = settings(
     max_examples=50,

@@ -26,19 +26,19 @@ from transformers import (
 import generations_kit
 from generations_kit import World, documents, static_model, transformer_model
 from nearer import progress
+from nearer.embed import fingerprint as fingerprints
+from nearer.embed import probing
+from nearer.embed.declared import LEFT_OUT, configurations
+from nearer.embed.encoder import SentenceEncoder
+from nearer.embed.fingerprint import Fingerprint
 from nearer.errors import FingerprintError
 from nearer.files import value_hash
-from nearer.index.build import build
-from nearer.index.generations import Generations, for_chunks
-from nearer.index.reader import open_active
-from nearer.index.searcher import QueryVectors
-from nearer.index.sync import sync
-from nearer.index.verify import verify
-from nearer.retrieve import fingerprint as fingerprints
-from nearer.retrieve import probing
-from nearer.retrieve.declared import LEFT_OUT, configurations
-from nearer.retrieve.encoder import SentenceEncoder
-from nearer.retrieve.fingerprint import Fingerprint
+from nearer.live.index.build import build
+from nearer.live.index.generations import Generations, for_chunks
+from nearer.live.index.reader import open_active
+from nearer.live.index.searcher import QueryVectors
+from nearer.live.index.sync import sync
+from nearer.live.index.verify import verify
 
 Make = Callable[[Path], Path]
 

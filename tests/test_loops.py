@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from generations_kit import World, documents
-from nearer.web import rollouts
-from nearer.web.metrics import Metrics
-from nearer.web.service import ANSWERING, Service, Tokens, server_of
-from nearer.web.supervisor import Supervisor
+from nearer.live.web import rollouts
+from nearer.live.web.metrics import Metrics
+from nearer.live.web.service import ANSWERING, Service, Tokens, server_of
+from nearer.live.web.supervisor import Supervisor
 from test_serve import ask, made, models, start, wait_for  # noqa: F401 - fixtures
 
 
@@ -49,7 +49,7 @@ def sample(metrics: Metrics, name: str, loop: str) -> float:
 def test_a_loop_that_ends_or_fails_is_started_again_counted_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nearer.web.supervisor._PAUSE", 0.0)
+    monkeypatch.setattr("nearer.live.web.supervisor._PAUSE", 0.0)
     metrics = Metrics()
     supervisor = Supervisor(metrics)
     rounds: list[int] = []
@@ -78,7 +78,7 @@ def test_a_loop_that_ends_or_fails_is_started_again_counted_and_named(
 
 
 def test_a_thread_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearer.web.supervisor._PAUSE", 0.0)
+    monkeypatch.setattr("nearer.live.web.supervisor._PAUSE", 0.0)
     metrics = Metrics()
     rounds: list[int] = []
 
@@ -369,7 +369,7 @@ def test_half_sent_requests_make_nobody_wait(address: tuple[str, int]) -> None:
 
 
 def test_more_requests_than_may_be_answered_at_once_are_refused_at_once(world: World) -> None:
-    from nearer.web.limits import Bounds, Edge
+    from nearer.live.web.limits import Bounds, Edge
 
     async def main() -> list[int]:
         release = asyncio.Event()

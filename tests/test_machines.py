@@ -20,10 +20,10 @@ from sentence_transformers import SentenceTransformer
 from nearer import config
 from nearer.data.load import load_corpus
 from nearer.data.splits import read_split
-from nearer.index.generations import Generations
-from nearer.retrieve.encoder import load_encoder
-from nearer.retrieve.precision import BF16_OVERRIDE
-from nearer.web.service import Service, Tokens, create_app
+from nearer.embed.encoder import load_encoder
+from nearer.embed.precision import BF16_OVERRIDE
+from nearer.live.index.generations import Generations
+from nearer.live.web.service import Service, Tokens, create_app
 from test_cli import nearer
 from test_serve import wait_for
 

@@ -35,17 +35,17 @@ from transformers import (
 
 import generations_kit
 from generations_kit import World, documents, static_model
+from nearer.embed.cache import EmbeddingCache
+from nearer.embed.encoder import SentenceEncoder
+from nearer.embed.fingerprint import Vectors
 from nearer.errors import FingerprintError
-from nearer.index import generations as index_generations
-from nearer.index.bridging import build_bridge
-from nearer.index.build import build
-from nearer.index.generations import for_chunks
-from nearer.index.stores.base import Rows
-from nearer.index.sync import sync
-from nearer.index.verify import verify
-from nearer.retrieve.cache import EmbeddingCache
-from nearer.retrieve.encoder import SentenceEncoder
-from nearer.retrieve.fingerprint import Vectors
+from nearer.live.index import generations as index_generations
+from nearer.live.index.bridging import build_bridge
+from nearer.live.index.build import build
+from nearer.live.index.generations import for_chunks
+from nearer.live.index.sync import sync
+from nearer.live.index.verify import verify
+from nearer.live.stores.base import Rows
 
 DOCS = Path(__file__).parents[1] / "docs"
 LONG = " ".join(generations_kit.WORDS * 20)

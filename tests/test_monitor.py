@@ -24,20 +24,17 @@ import yaml
 from typer.testing import CliRunner
 
 from nearer import config
-from nearer.cli_monitor import monitor as command
+from nearer.cli.monitor import monitor as command
 from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
 from nearer.data.general import load_general
-from nearer.data.series import Row, Series
-from nearer.data.traffic import Feedback, Request
 from nearer.data.trec import read_qrels
-from nearer.index.build import build
-from nearer.index.generations import Generations
-from nearer.index.searcher import Searcher
-from nearer.index.verify import verify
-from nearer.measure.slices import terms
-from nearer.retrieve.encoder import load_encoder
-from nearer.stages.conditions import (
+from nearer.embed.encoder import load_encoder
+from nearer.live.index.build import build
+from nearer.live.index.generations import Generations
+from nearer.live.index.searcher import Searcher
+from nearer.live.index.verify import verify
+from nearer.live.monitor.conditions import (
     CONDITIONS,
     TESTED,
     Asked,
@@ -47,7 +44,10 @@ from nearer.stages.conditions import (
     Seen,
     monitor,
 )
-from nearer.stages.monitor import look
+from nearer.live.monitor.series import Row, Series
+from nearer.live.monitor.watch import look
+from nearer.live.traffic.log import Feedback, Request
+from nearer.measure.slices import terms
 from nearer.types import Query
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
@@ -842,7 +842,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_every_metric_in_the_rules_and_the_dashboard_exists(copy: Path) -> None:
-    from nearer.web.metrics import Metrics
+    from nearer.live.web.metrics import Metrics
 
     assert call(copy).exit_code == 0
     exposed = Metrics().text() + (copy.parent / "monitor" / "metrics.prom").read_text()

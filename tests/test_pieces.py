@@ -10,11 +10,12 @@ import pytest
 
 from nearer import config
 from nearer.data.corpus import Corpus
-from nearer.retrieve import ranking
-from nearer.retrieve.chunkers import make_chunker, word_spans
-from nearer.retrieve.pieces import Pieces
-from nearer.retrieve.pipeline import Pipeline
-from nearer.retrieve.systems import Systems
+from nearer.diagnosis.pieces import Pieces
+from nearer.search import ranking
+from nearer.search.chunkers import make_chunker
+from nearer.search.pipeline import Pipeline
+from nearer.search.systems import Systems
+from nearer.text import token_spans
 from nearer.types import Document, Query
 
 SPEC = "tokens:16:4"
@@ -83,11 +84,11 @@ def test_a_filter_and_pieces_are_tried_together(systems: Systems, queries: list[
 
 def test_paragraphs_stay_apart_however_short() -> None:
     text = "One two.\n\nThree four five.\n\n" + "word " * 12
-    chunker = make_chunker("paragraphs:8", word_spans)
+    chunker = make_chunker("paragraphs:8", token_spans)
     chunks = [chunk.text for chunk in chunker.chunk(Document("d", text))]
     assert chunks[:2] == ["One two.", "Three four five."]
     assert [len(chunk.split()) for chunk in chunks[2:]] == [8, 4]
     whole = [
-        chunk.text for chunk in make_chunker("recursive:99", word_spans).chunk(Document("d", text))
+        chunk.text for chunk in make_chunker("recursive:99", token_spans).chunk(Document("d", text))
     ]
     assert len(whole) == 1

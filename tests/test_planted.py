@@ -14,11 +14,11 @@ import pytest
 import planted as plants
 from nearer import config
 from nearer.data.corpus import Corpus
-from nearer.measure.causes import CAUSES
-from nearer.retrieve.dense import Dense
-from nearer.retrieve.encoder import SentenceEncoder, load_encoder
-from nearer.retrieve.rerank import load_reranker
-from nearer.retrieve.systems import Systems
+from nearer.diagnosis.causes import CAUSES
+from nearer.embed.encoder import SentenceEncoder, load_encoder
+from nearer.search.dense import Dense
+from nearer.search.rerank import load_reranker
+from nearer.search.systems import Systems
 from nearer.stages.diagnose import diagnose
 from nearer.types import Document, Query, Split
 
@@ -60,8 +60,8 @@ class Oracle:
 def search(queries, k):
     from nearer import config
     from nearer.data.corpus import Corpus
-    from nearer.retrieve.dense import Dense
-    from nearer.retrieve.encoder import load_encoder
+    from nearer.search.dense import Dense
+    from nearer.embed.encoder import load_encoder
 
     encoder = load_encoder(config.Model(name=KNOWN["model"], precision="fp32"), HERE, cache=pathlib.Path(KNOWN["cache"]))
     run = Dense(encoder, Corpus.open(HERE / "corpus.jsonl")).search(queries, k + len(KNOWN["lost"]))

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from nearer.embed.fingerprint import Vectors
 from nearer.errors import BusyError, StoreError
-from nearer.index.stores import common, postgres
-from nearer.index.stores.base import Space
-from nearer.index.stores.postgres import PostgresStore, grants
-from nearer.retrieve.fingerprint import Vectors
+from nearer.live.stores import common, postgres
+from nearer.live.stores.base import Space
+from nearer.live.stores.postgres import PostgresStore, grants
 from test_stores import CORPUS, MODEL, SPACE, WIDE, WIDE_MODEL, alike, asked, rows_of
 
 

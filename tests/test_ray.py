@@ -18,14 +18,14 @@ from typer.testing import CliRunner
 from generations_kit import Counting, World, documents, transformer_model
 from nearer.cli import app
 from nearer.errors import FingerprintError
-from nearer.index.build import build, local
-from nearer.index.ray_engine import ray_engine
-from nearer.index.verify import verify
+from nearer.live.index.build import build, local
+from nearer.live.index.ray_engine import ray_engine
+from nearer.live.index.verify import verify
 
 FRAGILE = """
 import os, signal
 from pathlib import Path
-from nearer.retrieve.chunkers import Chunk
+from nearer.search.chunkers import Chunk
 
 class Fragile:
     name = "fragile:Fragile"

@@ -18,11 +18,11 @@ from transformers import PreTrainedTokenizerFast
 from generations_kit import WORDS, static_model, transformer_model
 from nearer import config
 from nearer.data.corpus import Corpus
+from nearer.embed.loading import load_model
+from nearer.embed.precision import BF16_OVERRIDE
 from nearer.errors import ConfigError, DataError, ModelError, SearchSystemError
-from nearer.retrieve import rerank as module
-from nearer.retrieve.loading import load_model
-from nearer.retrieve.precision import BF16_OVERRIDE
-from nearer.retrieve.rerank import (
+from nearer.search import rerank as module
+from nearer.search.rerank import (
     CachedReranker,
     CrossEncoderReranker,
     load_reranker,

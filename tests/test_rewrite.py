@@ -8,7 +8,7 @@ import pytest
 
 from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError, DataError, SearchSystemError
-from nearer.retrieve.rewrite import Expander, mine_acronyms, query_rewriter, read_synonyms
+from nearer.search.rewrite import Expander, mine_acronyms, query_rewriter, read_synonyms
 from nearer.types import Query
 
 

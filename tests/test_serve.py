@@ -21,16 +21,16 @@ from fastapi.testclient import TestClient
 
 from generations_kit import World, documents, static_model
 from nearer import config
-from nearer.data import traffic
-from nearer.data.traffic import read_traffic
 from nearer.errors import StoreError
-from nearer.index.build import build
-from nearer.index.searcher import Searcher, Served
-from nearer.index.verify import verify
-from nearer.stages.shadow import replay
+from nearer.live.index.build import build
+from nearer.live.index.searcher import Searcher, Served
+from nearer.live.index.verify import verify
+from nearer.live.rollout.shadow import replay
+from nearer.live.traffic import log as traffic
+from nearer.live.traffic.log import read_traffic
+from nearer.live.web.batching import Ask, answer
+from nearer.live.web.service import Service, Tokens, create_app, server_of
 from nearer.types import Query, typed_query
-from nearer.web.batching import Ask, answer
-from nearer.web.service import Service, Tokens, create_app, server_of
 
 ADMIN = {"Authorization": "Bearer admin-secret"}
 
@@ -392,7 +392,7 @@ def test_a_query_whose_generation_is_gone_is_answered_by_the_active_one(
 
 
 def test_documents_that_sync_takes_away_are_found_no_longer(world: World, start: Any) -> None:
-    from nearer.index.sync import sync
+    from nearer.live.index.sync import sync
 
     client, _ = start()
     first = ask(client, "pump 3", k=1)["results"][0]["id"]

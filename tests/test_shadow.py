@@ -13,15 +13,15 @@ import pytest
 from generations_kit import World
 from nearer.config import Shadow
 from nearer.data.splits import write_split
-from nearer.data.traffic import Feedback, Request, read_traffic
 from nearer.errors import StoreError
 from nearer.files import read_json
-from nearer.index.generations import Rollout
-from nearer.index.searcher import Served
-from nearer.stages import shadow
+from nearer.live.index.generations import Rollout
+from nearer.live.index.searcher import Served
+from nearer.live.rollout import shadow
+from nearer.live.traffic.log import Feedback, Request, read_traffic
+from nearer.live.web import rollouts
+from nearer.live.web.rollouts import _place
 from nearer.types import Query, Run, Split
-from nearer.web import rollouts
-from nearer.web.rollouts import _place
 from test_serve import ask, made, models, start, wait_for, world  # noqa: F401 - fixtures
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

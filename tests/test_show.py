@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from nearer import cli_index, cli_serve, show
+from nearer.cli import index as cli_index
+from nearer.cli import serve as cli_serve
+from nearer.cli import show
 from nearer.tables import Grid, PlainConsole
 
 WIDTHS = (60, 80, 100, 120, 200)

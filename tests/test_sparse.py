@@ -17,12 +17,12 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
 from nearer import config
 from nearer.data.corpus import Corpus
+from nearer.embed.encoder import SentenceEncoder
+from nearer.embed.fingerprint import Fingerprint
 from nearer.errors import DataError, FingerprintError, ModelError
-from nearer.retrieve import sparse as module
-from nearer.retrieve.base import Retriever
-from nearer.retrieve.encoder import SentenceEncoder
-from nearer.retrieve.fingerprint import Fingerprint
-from nearer.retrieve.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
+from nearer.search import sparse as module
+from nearer.search.base import Retriever
+from nearer.search.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
 from nearer.types import Document, Query, rank_hits
 
 TEXTS = [

@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 
 from nearer.config import Index
+from nearer.embed.compress import Compression, Dtype, cut, decode_rows, encode_rows
+from nearer.embed.fingerprint import Fingerprint, Vectors
 from nearer.errors import BusyError, FingerprintError, StoreError
-from nearer.index.stores import adopt, common, open_store, storable
-from nearer.index.stores.base import Rows, Space, VectorStore
-from nearer.index.stores.lance import LanceStore
-from nearer.index.stores.numpy_store import NumpyStore
-from nearer.index.stores.postgres import PostgresStore
-from nearer.index.stores.qdrant import QdrantStore
-from nearer.retrieve.compress import Compression, Dtype, cut, decode_rows, encode_rows
-from nearer.retrieve.filters import matches
-from nearer.retrieve.fingerprint import Fingerprint, Vectors
+from nearer.live.stores import adopt, common, open_store, storable
+from nearer.live.stores.base import Rows, Space, VectorStore
+from nearer.live.stores.lance import LanceStore
+from nearer.live.stores.numpy_store import NumpyStore
+from nearer.live.stores.postgres import PostgresStore
+from nearer.live.stores.qdrant import QdrantStore
+from nearer.search.filters import matches
 from nearer.types import Hit, Metadata, rank_hits
 
 DIMENSION = 16
@@ -1055,7 +1055,7 @@ def test_a_dropped_generation_can_be_made_anew_by_another_model(
 
 def test_lancedb_writes_nothing_of_its_own_to_the_terminal(tmp_path: Path) -> None:
     code = (
-        "import sys; from nearer.index.stores.lance import LanceStore; "
+        "import sys; from nearer.live.stores.lance import LanceStore; "
         "store = LanceStore(sys.argv[1]); store.activate('a'); store.activate('b'); "
         "print(store.active())"
     )

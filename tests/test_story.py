@@ -14,9 +14,9 @@ import httpx
 from nearer import config
 from nearer.data.load import load_corpus
 from nearer.data.splits import read_split
-from nearer.index.generations import Generations, for_chunks
-from nearer.retrieve.systems import Systems
-from nearer.web.service import Service, Tokens
+from nearer.live.index.generations import Generations, for_chunks
+from nearer.live.web.service import Service, Tokens
+from nearer.search.systems import Systems
 from test_cli import nearer
 from test_serve import serving, wait_for
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nearer import config
 from nearer.data.corpus import Corpus
-from nearer.retrieve.systems import Systems
+from nearer.search.systems import Systems
 from nearer.types import Document, Query, Split, typed_query
 
 

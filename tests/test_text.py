@@ -12,10 +12,18 @@ from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut
 from nearer.data.near import near_duplicates, normalise
 from nearer.measure.slices import SliceEvidence, automatic_slices
-from nearer.retrieve.chunkers import word_spans
-from nearer.retrieve.filters import Phrases
-from nearer.retrieve.lexical import BM25
-from nearer.text import count_words, fold, folded_line, folded_words, pieces, search_terms, words
+from nearer.search.filters import Phrases
+from nearer.search.lexical import BM25
+from nearer.text import (
+    count_words,
+    fold,
+    folded_line,
+    folded_words,
+    pieces,
+    search_terms,
+    token_spans,
+    words,
+)
 from nearer.types import Document, Query
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -238,7 +246,7 @@ def test_phrases_are_found_where_no_blanks_stand() -> None:
 
 def test_chunkers_may_cut_between_the_characters_of_a_text_without_blanks() -> None:
     text = "กดปุ่ม. 按下 ok"
-    assert [text[start:end] for start, end in word_spans(text)] == [
+    assert [text[start:end] for start, end in token_spans(text)] == [
         *("ก", "ด", "ปุ่", "ม", ".", "按", "下", "ok")
     ]
 

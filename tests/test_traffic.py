@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from nearer import progress
-from nearer.data import traffic
 from nearer.data.clicks import read_clicks
-from nearer.data.imports import import_table, import_ubi, read_log
-from nearer.data.traffic import Request, TrafficLog, append_whole, read_traffic
 from nearer.errors import DataError
+from nearer.live.traffic import log as traffic
+from nearer.live.traffic.imports import import_table, import_ubi, read_log
+from nearer.live.traffic.log import Request, TrafficLog, append_whole, read_traffic
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

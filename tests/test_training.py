@@ -17,8 +17,8 @@ from tokenizers import Tokenizer
 
 from nearer import config, progress
 from nearer.data.corpus import Corpus
+from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import DataError
-from nearer.retrieve.encoder import SentenceEncoder, load_encoder
 from nearer.stages.train import dev_pool, save_model
 from nearer.training import trainer as module
 from nearer.training.batches import Collator, DocumentBatches, RankingLoss, by_length

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nearer.api import Project, check, decide, diagnose, evaluate, fix, load, mine, train
     from nearer.errors import NearerError
-    from nearer.index.searcher import Searcher
+    from nearer.live.index.searcher import Searcher
 
 __version__ = "0.1.0"
 __all__ = [
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
 
         return NearerError
     if name == "Searcher":
-        from nearer.index.searcher import Searcher
+        from nearer.live.index.searcher import Searcher
 
         return Searcher
     if name in __all__:

@@ -14,10 +14,10 @@ import numpy as np
 from nearer import config
 from nearer.data.load import Loaded
 from nearer.data.load import load as load_data
-from nearer.data.tokens import load_tokens
+from nearer.embed.encoder import SentenceEncoder, load_encoder
+from nearer.embed.tokens import load_tokens
 from nearer.measure.verdict import TUNED
-from nearer.retrieve.encoder import SentenceEncoder, load_encoder
-from nearer.retrieve.systems import Systems
+from nearer.search.systems import Systems
 from nearer.stages import check as check_stage
 from nearer.stages import decide as decide_stage
 from nearer.stages import diagnose as diagnose_stage

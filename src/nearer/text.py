@@ -11,7 +11,6 @@ Words of Korean have blanks between them and stay whole.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from itertools import pairwise
 
 import regex
@@ -109,9 +108,12 @@ def words(text: str) -> list[str]:
     return found
 
 
-def tokens(text: str) -> Iterator[Span]:
-    """Where words, punctuation marks and characters of scripts without blanks stand in a text."""
-    return (match.span() for match in _token.finditer(text))
+def token_spans(text: str) -> list[Span]:
+    """Start and end of each word, punctuation mark, and character of scripts without blanks.
+
+    Chunkers count these where no model says what a token is.
+    """
+    return [match.span() for match in _token.finditer(text)]
 
 
 def pieces(text: str) -> list[str]:

@@ -30,7 +30,7 @@ from nearer.data.fitting import (
     usable_queries,
 )
 from nearer.data.heldout import HeldOut
-from nearer.data.tokens import Tokens, load_tokens
+from nearer.embed.tokens import Tokens, load_tokens
 from nearer.measure.significance import queries_needed, smallest_difference
 from nearer.text import count_words
 from nearer.types import SPLITS, Finding, Judgments, Query, Split, is_blank

@@ -18,9 +18,10 @@ from nearer.data.corpus import Corpus
 from nearer.data.general import load_general
 from nearer.data.heldout import open_test
 from nearer.data.load import load
+from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl, write_json
-from nearer.index.generations import Generations, for_chunks
+from nearer.live.index.generations import Generations, for_chunks
 from nearer.measure.margins import margin_histogram
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import compare, mean_interval, non_inferior
@@ -35,11 +36,10 @@ from nearer.measure.verdict import (
     judge,
     untold,
 )
-from nearer.retrieve.costs import embedding_cost
-from nearer.retrieve.dense import Contents, Dense
-from nearer.retrieve.encoder import SentenceEncoder, load_encoder
-from nearer.retrieve.pipeline import HYBRIDS, Pipeline
-from nearer.retrieve.systems import Latency, Systems, slices_of
+from nearer.search.costs import embedding_cost
+from nearer.search.dense import Contents, Dense
+from nearer.search.pipeline import HYBRIDS, Pipeline
+from nearer.search.systems import Latency, Systems, slices_of
 from nearer.stages.shared import (
     corpus_of,
     missing_of,

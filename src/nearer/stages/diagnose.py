@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from nearer import config
+from nearer.diagnosis.causes import CAUSES, REMEDIES, Diagnosis, Probe, freshness, waterfall
+from nearer.diagnosis.evidence import diagnosed
+from nearer.diagnosis.pieces import Pair
 from nearer.errors import DataError
 from nearer.files import write_json, write_jsonl
-from nearer.measure.causes import CAUSES, REMEDIES, Diagnosis, Probe, freshness, waterfall
-from nearer.retrieve.evidence import diagnosed
-from nearer.retrieve.pieces import Pair
-from nearer.retrieve.systems import Systems
+from nearer.search.systems import Systems
 from nearer.stages.shared import (
     corpus_of,
     missing_of,

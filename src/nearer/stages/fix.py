@@ -10,11 +10,11 @@ import numpy as np
 
 from nearer import config, progress
 from nearer.files import read_jsonl, write_json, write_jsonl
+from nearer.fixes.fixes import FIXES, Absence, Fix, absence, fixes_of, untried, untried_pieces
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import Comparison, compare
-from nearer.retrieve.fixes import FIXES, Absence, Fix, absence, fixes_of, untried, untried_pieces
-from nearer.retrieve.pipeline import Pipeline
-from nearer.retrieve.systems import Systems
+from nearer.search.pipeline import Pipeline
+from nearer.search.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
 from nearer.types import Run, Split
 from nearer.workspace import StepContext

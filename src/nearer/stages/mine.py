@@ -12,7 +12,7 @@ from nearer import config
 from nearer.data.heldout import HeldOut
 from nearer.data.load import load_training
 from nearer.files import write_json, write_jsonl
-from nearer.retrieve.systems import Systems
+from nearer.search.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
 from nearer.text import folded_line
 from nearer.training.examples import Duplicates

@@ -13,9 +13,9 @@ from nearer.data.heldout import HeldOut
 from nearer.data.load import load_corpus
 from nearer.data.splits import read_split
 from nearer.errors import NO_DEV, DataError
-from nearer.retrieve.pipeline import Pipeline
-from nearer.retrieve.rerank import Reranker
-from nearer.retrieve.systems import Systems
+from nearer.search.pipeline import Pipeline
+from nearer.search.rerank import Reranker
+from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates
 from nearer.training.reranker import reranker_of
 from nearer.types import Split

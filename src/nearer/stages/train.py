@@ -12,12 +12,12 @@ import numpy as np
 
 from nearer import config, progress
 from nearer.data.corpus import Corpus
+from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ModelError
 from nearer.files import disk_errors, write_json, write_jsonl
 from nearer.measure.metrics import drop_self, score
-from nearer.retrieve.dense import Dense
-from nearer.retrieve.encoder import SentenceEncoder, load_encoder
-from nearer.retrieve.systems import Systems
+from nearer.search.dense import Dense
+from nearer.search.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
 from nearer.training.examples import (
     Duplicates,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nearer.config import Train
-from nearer.retrieve.declared import max_length
+from nearer.embed.declared import max_length
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from nearer import config, progress
+from nearer.embed.declared import declared
+from nearer.embed.loading import load_model
+from nearer.embed.precision import hardware_has_bf16
 from nearer.errors import DataError, ModelError
 from nearer.files import disk_errors, value_hash, write_json
-from nearer.retrieve.declared import declared
-from nearer.retrieve.loading import load_model
-from nearer.retrieve.precision import hardware_has_bf16
-from nearer.retrieve.rerank import CachedReranker, load_reranker
+from nearer.search.rerank import CachedReranker, load_reranker
 from nearer.training.borrowed import borrowed
 from nearer.training.examples import Duplicates, known_positives
 from nearer.training.mining import judged_negatives, pool_of, unusable
@@ -201,7 +201,7 @@ def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
     """A CrossEncoder over a copy of the transformer of a SentenceTransformer, with the output layer of `joint`."""
     from sentence_transformers import CrossEncoder
 
-    from nearer.retrieve.joint import PairSimilarity
+    from nearer.search.joint import PairSimilarity
 
     step = "set rerank.model to a cross-encoder's folder, or to null"
     if base.transformers_model is None or base.tokenizer is None:

@@ -17,10 +17,10 @@ import numpy as np
 
 from nearer import progress
 from nearer.config import Train
+from nearer.embed.declared import max_length
+from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ModelError
 from nearer.files import write_json
-from nearer.retrieve.declared import max_length
-from nearer.retrieve.encoder import SentenceEncoder
 from nearer.training.borrowed import borrowed
 from nearer.training.checkpoints import (
     WORK_FILE,

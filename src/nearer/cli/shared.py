@@ -1,0 +1,129 @@
+"""What every command shares: its options, and the boundary where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nearer.errors import NearerError
+
+ConfigPath = Annotated[
+    Path, typer.Option("-c", "--config", help="Configuration file.", show_default=True)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.epochs=1"),
+]
+RunName = Annotated[
+    str | None, typer.Option("--run", metavar="NAME", help="Results go to runs/NAME/.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Recompute even where nothing changed.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Machine-readable result on stdout, everything else on stderr."),
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only results and errors.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Also what the libraries say, and full tracebacks.")
+]
+HERE = Path("nearer.yaml")
+
+
+@contextmanager
+def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None]:
+    """Errors become one message and an exit code; progress goes to stderr."""
+    from nearer import progress
+    from nearer.cli.show import Terminal
+    from nearer.errors import NearerError
+    from nearer.files import disk_error
+
+    if not verbose:
+        _hush()
+    try:
+        with Terminal(quiet or as_json) as terminal, progress.listen(terminal):
+            yield
+    except NearerError as error:
+        _say(error, as_json)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        said = disk_error(error) or NearerError(
+            f"{error.strerror or error}",
+            where=str(error.filename or ""),
+            next_step="mend access to it, then run the same command",
+        )
+        _say(said, as_json)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _say(
+            NearerError(
+                "stopped; what was finished is kept", next_step="run the same command to go on"
+            ),
+            as_json,
+        )
+        raise typer.Exit(130) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is reported as one
+        told = disk_error(error)  # libraries have errors of their own for a full disk
+        if told is not None:
+            _say(told, as_json)
+            raise typer.Exit(2) from None
+        import traceback
+
+        with suppress(OSError):
+            traceback.print_exc()
+        _say(
+            NearerError(
+                f"this is a bug in nearer: {type(error).__name__}: {error}",
+                next_step="please report it with the lines above",
+            ),
+            as_json,
+        )
+        raise typer.Exit(3) from None
+
+
+def _say(error: NearerError, as_json: bool) -> None:
+    """Tell an error where somebody still listens: stdout or stderr may be what is full or closed."""
+    from nearer.cli.show import say_error
+
+    try:
+        say_error(error, as_json)
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            # otherwise Python tries to write the rest again when it ends, and fails with a code of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            say_error(error, False)
+
+
+def _hush() -> None:
+    """Silence libraries that talk about themselves."""
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    for name in ("transformers", "sentence_transformers", "datasets", "accelerate", "bm25s"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def open_workspace(config: Path, overrides: list[str] | None, run: str | None) -> Any:
+    from nearer import config as settings
+    from nearer.workspace import Workspace
+
+    return Workspace(config.resolve().parent, settings.load(config, overrides or (), run))
+
+
+def emit(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.flush()  # a full disk behind stdout is told like any other

@@ -1,0 +1,1 @@
+"""Models that turn texts into vectors, what identifies them, and vectors already computed."""

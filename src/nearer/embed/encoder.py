@@ -1,0 +1,300 @@
+"""Text → vector.  Every path in the product from a text to a vector goes through `Encoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from nearer import config, progress
+from nearer.embed.cache import EmbeddingCache
+from nearer.embed.declared import max_length
+from nearer.embed.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model
+from nearer.embed.loading import load_model, on_device
+from nearer.embed.precision import Precision, choose_precision
+from nearer.errors import ModelError
+from nearer.text import token_spans
+
+Kind = Literal["query", "document"]
+
+_FIDELITY_SAMPLE = 32
+_BLOCK = 1024  # texts sorted by length, encoded and saved together: what a kill can cost
+
+
+class Encoder(Protocol):
+    """Anything that turns texts into vectors.
+
+    Vectors of one encoder share its `fingerprint`; `similarity` is `cosine` (rows have length 1)
+    or `dot`.  A class of your own with these members can stand wherever ours does.
+    """
+
+    fingerprint: Fingerprint
+    similarity: str
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """float32 (n_texts, dimension), in the order of `texts`."""
+
+
+class SentenceEncoder:
+    """Encoder over a SentenceTransformer.
+
+    Texts are sorted by length and packed into batches of at most `batch_tokens` tokens, padding
+    included; bf16 is used where the hardware has it and a fidelity check passes; vectors go
+    through the cache when there is one.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        precision: str = "auto",
+        batch_tokens: int = 8192,
+        cache: Path | None = None,
+        name: str = "model",
+    ) -> None:
+        self.model = model.eval()
+        self.name = name
+        self._prompts: dict[Kind, str] = {
+            "query": own_prompt(model, "query") if query_prompt is None else query_prompt,
+            "document": own_prompt(model, "document")
+            if document_prompt is None
+            else document_prompt,
+        }
+        self._batch_tokens = batch_tokens
+        self._static = _tokens_per_text(model) is None
+        self.precision = Precision("fp32", "asked for")
+        self.precision = choose_precision(precision, model.device.type, self._fidelity)
+        similarity = str(model.similarity_fn_name)
+        if similarity not in ("cosine", "dot"):
+            raise ModelError(
+                f"similarity {similarity!r} is not supported",
+                where=name,
+                next_step="use a model trained for cosine or dot similarity",
+            )
+        self.similarity = similarity
+        self.fingerprint = fingerprint_model(
+            model,
+            query_prompt=self._prompts["query"],
+            document_prompt=self._prompts["document"],
+            precision=self.precision.name,
+            encode=lambda texts, kind: self.compute(texts, kind, progress.SILENT),
+        )
+        self._cache = EmbeddingCache(cache, self.fingerprint) if cache is not None else None
+
+    @property
+    def dimension(self) -> int:
+        return self.fingerprint.dimension
+
+    def prompt(self, kind: Kind) -> str:
+        """The prefix that texts of this kind get."""
+        return self._prompts[kind]
+
+    def without_cache(self) -> SentenceEncoder:
+        """The same encoder, always computing: for a model in training, and to time queries."""
+        twin = copy(self)
+        twin._cache = None
+        return twin
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """float32 (n_texts, dimension), in the order of `texts`; cached texts are not encoded again.
+
+        `texts` is read a block at a time and each block is on disk before the next is computed.
+        """
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        prefix = f"{kind}\0{self._prompts[kind]}\0"
+        start = 0
+        with progress.task(
+            f"encode {'queries' if kind == 'query' else 'documents'}", len(texts), "texts"
+        ) as bar:
+            for block in _blocks(texts, _BLOCK):
+                stop = start + len(block)
+                if self._cache is None:
+                    vectors[start:stop] = self.compute(block, kind, bar)
+                else:
+                    vectors[start:stop] = self._cache.through(
+                        block, prefix, lambda missing: self.compute(missing, kind, bar)
+                    )
+                    bar.reach(stop)
+                start = stop
+        return vectors
+
+    def vectors(self, texts: Sequence[str], kind: Kind) -> Vectors:
+        """The same with the identity attached: what stores take."""
+        return Vectors(self.encode(texts, kind), self.fingerprint)
+
+    def token_counts(self, texts: Iterable[str], kind: Kind = "document") -> np.ndarray:
+        """Tokens a text as the model sees it, not cut, int64 (n_texts,); words for static models."""
+        return np.concatenate(
+            [self._lengths(chunk, kind, cut=False) for chunk in _blocks(texts, _BLOCK)]
+            or [np.zeros(0, np.int64)]
+        )
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Characters of each token of a text: no special tokens, nothing cut; words where the tokenizer cannot say."""
+        tokenizer: Any = getattr(self.model, "tokenizer", None)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        if not hasattr(backend, "no_truncation"):
+            return token_spans(text)
+        truncation = backend.truncation  # a static model's tokenizer never sets it again
+        backend.no_truncation()
+        backend.no_padding()
+        spans: list[tuple[int, int]] = backend.encode(text, add_special_tokens=False).offsets
+        if truncation:
+            backend.enable_truncation(**truncation)
+        return spans
+
+    def cached(
+        self, names: Sequence[str], compute: Callable[[list[int]], np.ndarray]
+    ) -> np.ndarray:
+        """Vectors called `names`, float32 (n, dimension); `compute` makes those (by position) that the cache lacks."""
+        return (
+            compute(list(range(len(names))))
+            if self._cache is None
+            else self._cache.rows(names, compute)
+        )
+
+    # -- computing -------------------------------------------------------------------------------
+
+    def compute(self, texts: Sequence[str], kind: Kind, bar: progress.Task) -> np.ndarray:
+        """`encode` of one block, always computed."""
+        vectors = np.empty((len(texts), int(self.model.get_embedding_dimension())), np.float32)
+        for batch in token_batches(self._lengths(texts, kind), self._batch_tokens):
+            vectors[batch] = self._forward([texts[i] for i in batch], kind)
+            bar.advance(len(batch))
+        return vectors
+
+    def features(self, texts: list[str], kind: Kind) -> dict[str, Any]:
+        """Model inputs of texts, the prompt of their kind applied: what training feeds the model."""
+        features: dict[str, Any] = self.model.preprocess(
+            texts, prompt=self._prompts[kind] or None, task=kind
+        )
+        return features
+
+    def _forward(self, texts: list[str], kind: Kind, precision: str | None = None) -> np.ndarray:
+        import torch
+
+        model = self.model
+        bf16 = (precision or self.precision.name) == "bf16"
+        features = on_device(model, self.features(texts, kind))
+        with (
+            torch.inference_mode(),
+            torch.autocast(model.device.type, torch.bfloat16, enabled=bf16),
+        ):
+            vectors = model(features)["sentence_embedding"].float()
+            if str(model.similarity_fn_name) == "cosine":
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        result: np.ndarray = vectors.cpu().numpy()
+        if not np.isfinite(result).all():
+            raise ModelError(
+                "the model gives vectors that are not finite",
+                where=self.name,
+                next_step="try model.precision=fp32, or another model",
+            )
+        return result
+
+    def _fidelity(self) -> float:
+        """Mean cosine of bf16 to fp32 vectors over texts of mixed length."""
+        sample = [
+            " ".join([*PROBES[i % len(PROBES)].split()] * (1 + i % 8))
+            for i in range(_FIDELITY_SAMPLE)
+        ]
+        exact, fast = (
+            self._forward(sample, "document", name).astype(np.float64) for name in ("fp32", "bf16")
+        )
+        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(fast, axis=1)
+        return float(np.mean(np.sum(exact * fast, axis=1) / np.maximum(norms, 1e-12)))
+
+    def _lengths(self, texts: Sequence[str], kind: Kind, cut: bool = True) -> np.ndarray:
+        counts = _tokens_per_text(self.model)
+        prompt = self._prompts[kind]
+        if counts is None:
+            return np.array([1 + len(text.split()) for text in texts], np.int64)
+        lengths: np.ndarray = counts([prompt + text for text in texts])
+        limit = max_length(self.model)
+        return np.minimum(lengths, limit) if cut and limit else lengths
+
+
+#: Names under which sentence-transformers looks for the prompt of a kind, in its order.
+_PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {
+    "query": ("query",),
+    "document": ("document", "passage", "corpus"),
+}
+
+
+def own_prompt(model: Any, kind: Kind) -> str:
+    """The prefix that a model's own `encode_query` or `encode_document` gives to texts.
+
+    The first name that the model's prompts have decides, also when it stands for no prompt at all
+    (a loaded model has empty ones for `query` and `document`); the default prompt comes after them.
+    """
+    prompts = model.prompts or {}
+    for name in _PROMPT_NAMES[kind]:
+        if name in prompts:
+            return prompts[name] or ""
+    return prompts.get(model.default_prompt_name or "") or ""
+
+
+def token_batches(lengths: np.ndarray, budget: int, most: int = 1024) -> list[np.ndarray]:
+    """Positions grouped into batches of texts of similar length, longest first.
+
+    A batch costs (texts × its longest), at most `budget` tokens unless one text alone is longer.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = int(np.clip(budget // max(1, int(lengths[order[start]])), 1, most))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def load_encoder(
+    settings: config.Model,
+    root: Path,
+    *,
+    cache: Path | None = None,
+    path: Path | None = None,
+    name: str | None = None,
+    sparse: bool = False,
+) -> SentenceEncoder:
+    """The encoder of a config's model section, or of the model folder `path` with the same settings."""
+    return SentenceEncoder(
+        load_model(settings, root, path, sparse=sparse),
+        query_prompt=settings.query_prompt,
+        document_prompt=settings.document_prompt,
+        precision=settings.precision,
+        batch_tokens=settings.batch_tokens,
+        cache=cache,
+        name=name or str(path or settings.name),
+    )
+
+
+def _tokens_per_text(model: Any) -> Any:
+    """A function list of texts → int64 token counts; None for models without a transformer."""
+    if type(model[0]).__name__ not in ("Transformer", "MLMTransformer", "Router"):
+        return None
+    tokenizer = model.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+
+    def count(texts: Sequence[str]) -> np.ndarray:
+        if backend is None:
+            return np.array([len(ids) for ids in tokenizer(list(texts))["input_ids"]], np.int64)
+        backend.no_truncation()  # the tokenizer sets both again at its next call
+        backend.no_padding()
+        return np.array(
+            [len(encoding) for encoding in backend.encode_batch_fast(list(texts))], np.int64
+        )
+
+    return count
+
+
+def _blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(texts)
+    while block := list(islice(iterator, size)):
+        yield block

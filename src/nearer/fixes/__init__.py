@@ -1,0 +1,1 @@
+"""Simpler fixes than fine-tuning."""

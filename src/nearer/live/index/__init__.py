@@ -1,0 +1,1 @@
+"""Generations: immutable indexes, built, verified, cut over and rolled back."""

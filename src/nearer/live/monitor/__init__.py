@@ -1,0 +1,1 @@
+"""Is production still good, and which condition fired?"""

@@ -1,0 +1,1 @@
+"""A candidate generation compared with the active one on real traffic."""

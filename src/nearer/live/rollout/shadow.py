@@ -1,0 +1,394 @@
+"""`nearer shadow`: what would change for real traffic?  A candidate judged by the queries that people really ask."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer import config, progress
+from nearer.data.near import normalise
+from nearer.data.splits import frozen_split
+from nearer.data.times import read_time
+from nearer.data.trec import read_qrels
+from nearer.files import read_jsonl, write_json
+from nearer.live.index.generations import Generations
+from nearer.live.index.manifest import Rollout
+from nearer.live.index.searcher import Searcher, Served
+from nearer.live.traffic.log import Request, append_whole, ranked, read_traffic
+from nearer.measure.metrics import score
+from nearer.measure.rollout import harm, overlap, preference, rank_biased_overlap
+from nearer.measure.significance import compare as compare_paired
+from nearer.measure.significance import mean_interval
+from nearer.types import Hit, Judgments, Query, Run, Split, is_blank, typed_query
+
+_FAILED = 0.01  # share of failed shadow queries that a passing record may have
+_REFERENCE = 200  # first live requests that say what slow means
+_CLICK_WAIT = 60.0  # seconds that people get to click
+_BATCH = 32
+
+
+def compare(live: Sequence[Hit], candidate: Sequence[Hit], k: int) -> dict[str, Any]:
+    """How far two answers to one query agree: {overlap, rbo, top1_changed}, the first two 0..1."""
+    a, b = [doc_id for doc_id, _ in live[:k]], [doc_id for doc_id, _ in candidate[:k]]
+    return {
+        "overlap": round(overlap(a, b, k), 4),
+        "rbo": round(rank_biased_overlap(a, b), 4),
+        "top1_changed": a[:1] != b[:1],
+    }
+
+
+def replay(
+    requests: Sequence[Request], live: Served, candidate: Served, settings: config.Shadow
+) -> list[Request]:
+    """Logged queries asked again of two generations: what a shadow would have logged."""
+    told: list[Request] = []
+    with progress.task("replay", len(requests), "queries") as bar:
+        for start in range(0, len(requests), _BATCH):
+            block = requests[start : start + _BATCH]
+            queries = [
+                typed_query(one.query, one.filter, number) for number, one in enumerate(block)
+            ]
+            found, seconds = [], []
+            for served in (live, candidate):
+                started = time.perf_counter()
+                found.append(served.search(queries, settings.k).results)
+                seconds.append(time.perf_counter() - started)
+            for query, one in zip(queries, block, strict=True):
+                first, second = (tuple(results[query.id]) for results in found)
+                shadow: dict[str, Any] = {
+                    "generation": candidate.id,
+                    "latency_ms": 1000 * seconds[1] / len(block),
+                }
+                shadow |= compare(first, second, settings.k) | {"results": ranked(second)}
+                latency = 1000 * seconds[0] / len(block)
+                told.append(
+                    replace(
+                        one, generation=live.id, results=first, latency_ms=latency, shadow=shadow
+                    )
+                )
+            bar.advance(len(block))
+    return told
+
+
+def report(
+    requests: Iterable[Request],
+    live: str,
+    candidate: str,
+    settings: config.Shadow,
+    rng: np.random.Generator,
+    judgments: Judgments | None = None,
+    *,
+    timed: bool = False,
+) -> dict[str, Any]:
+    """The shadow record of a candidate against the live generation, and whether it passes.
+
+    `judgments` go by normalised query text; requests that have some estimate nDCG for both sides.
+    `timed` says that both were timed alike (a replay): a live shadow waits for everybody else, so
+    that its latency says little about the candidate.
+    """
+    mine = [
+        one
+        for one in requests
+        if one.generation == live and one.shadow and one.shadow.get("generation") == candidate
+    ]
+    done = [one for one in mine if one.shadow and "error" not in one.shadow]
+    shadows = [dict(one.shadow or {}) for one in done]
+    hits = [_hits(shadow) for shadow in shadows]
+    columns = {
+        name: np.array([float(shadow[name]) for shadow in shadows])
+        for name in ("overlap", "rbo", "top1_changed")
+    }
+    told: dict[str, Any] = {
+        "live": live,
+        "candidate": candidate,
+        "queries": len(done),
+        "failed": len(mine) - len(done),
+        "k": settings.k,
+    }
+    told["timed"] = timed
+    if not done:
+        return told | {"verdict": "inconclusive", "reasons": ["no compared query yet"]}
+    told["agreement"] = {name: mean_interval(column).as_dict() for name, column in columns.items()}
+    times = {
+        "live": [one.latency_ms for one in done],
+        "candidate": [float(shadow["latency_ms"]) for shadow in shadows],
+    }
+    told["latency_ms"] = {
+        side: {
+            name: round(float(np.percentile(all_, q)), 3) for name, q in (("p50", 50), ("p95", 95))
+        }
+        for side, all_ in times.items()
+    }
+    told["empty"] = {
+        "live": sum(not one.results for one in done),
+        "candidate": sum(not one for one in hits),
+    }
+    told["judged"] = _judged(done, hits, settings, rng, judgments or {})
+    told["verdict"], told["reasons"] = _verdict(told, settings)
+    return told
+
+
+def _judged(
+    done: Sequence[Request],
+    hits: Sequence[Sequence[Hit]],
+    settings: config.Shadow,
+    rng: np.random.Generator,
+    judgments: Judgments,
+) -> dict[str, Any] | None:
+    """nDCG of both sides on the queries that somebody judged, each text once."""
+    asked = {normalise(one.query): number for number, one in enumerate(done)}
+    known = {text: number for text, number in asked.items() if judgments.get(text)}
+    if len(known) < 2:
+        return None
+    split = Split(
+        "shadow",
+        tuple(Query(text, text) for text in known),
+        {text: judgments[text] for text in known},
+    )
+    measure = f"nDCG@{settings.k}"
+    runs = [
+        Run(name, {text: list(side[n]) for text, n in known.items()})
+        for name, side in (("live", [one.results for one in done]), ("candidate", hits))
+    ]
+    before, after = (score(run, split, [measure]).column(measure) for run in runs)
+    difference = compare_paired(before, after, rng).as_dict()
+    return {
+        "queries": len(known),
+        "measure": measure,
+        "live": float(before.mean()),
+        "candidate": float(after.mean()),
+        **difference,
+    }
+
+
+def _verdict(told: Mapping[str, Any], settings: config.Shadow) -> tuple[str, list[str]]:
+    """pass, fail or inconclusive, and why."""
+    n, latency, judged = told["queries"], told["latency_ms"], told["judged"]
+    ratio = latency["candidate"]["p95"] / max(latency["live"]["p95"], 1e-9)
+    wrong = []
+    if told["failed"] > _FAILED * (n + told["failed"]):
+        wrong.append(f"{told['failed']} of {n + told['failed']} shadow queries failed")
+    if told["empty"]["candidate"] > told["empty"]["live"] + max(1, _FAILED * n):
+        wrong.append(
+            f"{told['empty']['candidate']} queries find nothing, against {told['empty']['live']}"
+        )
+    if told["timed"] and ratio > settings.latency_ratio:
+        wrong.append(f"p95 is {ratio:.2f} times the live one (at most {settings.latency_ratio:g})")
+    if judged and judged["outcome"] == "worse":
+        wrong.append(
+            f"{judged['measure']} falls by {-judged['delta']:.3f} on {judged['queries']} judged queries"
+        )
+    if wrong:
+        return "fail", wrong
+    if n < settings.min_queries:
+        return "inconclusive", [f"{n} compared queries, {settings.min_queries} are asked for"]
+    found = f"{n} queries compared" + (
+        f", p95 {ratio:.2f} times the live one" if told["timed"] else ""
+    )
+    return "pass", [
+        found,
+        f"{judged['measure']} {judged['delta']:+.3f} on {judged['queries']} judged queries"
+        if judged
+        else "none is judged",
+    ]
+
+
+# -- interleaving and canary ----------------------------------------------------------------------
+
+
+def guard(
+    requests: Sequence[Request], rollout: Rollout, settings: config.Shadow, now: datetime
+) -> dict[str, Any]:
+    """Outcomes of an interleaving or a canary so far, and the harm that stops it: {rows, harm}.
+
+    Every p is valid at any time and in any number of looks; the canary's guards share the error rate.
+    """
+    since = read_time(rollout.since)
+    mine = [one for one in requests if one.time >= since]
+    settled = [one for one in mine if (now - one.time).total_seconds() >= _CLICK_WAIT]
+    if rollout.mode == "interleave":
+        credits = [
+            {
+                side: sum(
+                    f.kind == "click" and (one.teams or {}).get(f.doc_id) == side
+                    for f in one.feedback
+                )
+                for side in ("live", "candidate")
+            }
+            for one in settled
+            if one.arm == "interleaved"
+        ]
+        found = preference(credits)
+        row = {
+            "guard": "clicks",
+            "n": found.wins + found.losses,
+            "candidate": round(found.share, 4),
+            "live": round(1 - found.share, 4),
+        }
+        worse = f"people prefer the live results: they won {found.losses} of {found.wins + found.losses} decided requests"
+        row |= {"p_worse": found.p_worse, "p_better": found.p_better}
+        return {"rows": [row], "harm": worse if found.p_worse <= settings.harm else None}
+    arms = [one for one in mine if one.arm in ("live", "canary")]
+    # the first live requests say what slow is, and are not counted afterwards
+    first = [one.latency_ms for one in arms if one.arm == "live"][:_REFERENCE]
+    slow = (
+        settings.latency_ratio * float(np.percentile(first, 95))
+        if len(first) == _REFERENCE
+        else np.inf
+    )
+    clicked = [one for one in settled if one.arm in ("live", "canary") and one.error is None]
+    outcomes: dict[str, list[tuple[bool, bool]]] = {
+        "slow": [(one.arm == "canary", one.latency_ms > slow) for one in arms],
+        "empty": [(one.arm == "canary", not one.results) for one in arms],
+        "failed": [(one.arm == "canary", one.error is not None) for one in arms],
+        "without a click": [
+            (one.arm == "canary", not any(f.kind == "click" for f in one.feedback))
+            for one in clicked
+        ],
+    }
+    if all(bad for _, bad in outcomes["without a click"]):
+        del outcomes["without a click"]  # nobody reports clicks
+    rows = [_guarded(name, found) for name, found in outcomes.items()]
+    harmed = [row for row in rows if row["p_worse"] <= settings.harm / len(outcomes)]
+    why = "; ".join(
+        f"{row['candidate']:.1%} of the canary's answers are {row['guard']}, {row['live']:.1%} of the live ones"
+        for row in harmed
+    )
+    return {"rows": rows, "harm": why or None}
+
+
+def _guarded(name: str, outcomes: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
+    sides = {
+        side: [bad for canary, bad in outcomes if canary == of]
+        for side, of in (("candidate", True), ("live", False))
+    }
+    shares = {side: round(float(np.mean(bad)), 4) if bad else 0.0 for side, bad in sides.items()}
+    return {"guard": name, "n": len(sides["candidate"]), **shares, "p_worse": harm(outcomes)}
+
+
+def canary_queries_fall(
+    live: Served, candidate: Served, split: Split, measure: str, rng: np.random.Generator
+) -> str | None:
+    """What is wrong when judged canary queries do worse on the candidate; None when they are not shown to."""
+    if not split.queries:
+        return None
+    columns = []
+    for served in (live, candidate):
+        run = served.search(served.as_judged(split.queries), config.Shadow().k)
+        columns.append(score(run, split, [measure]).column(measure))
+    found = compare_paired(columns[0], columns[1], rng)
+    return (
+        f"{measure} of {len(columns[0])} canary queries falls by {-found.delta:.3f}"
+        if found.outcome == "worse"
+        else None
+    )
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def known_judgments(root: Path, run: str) -> dict[str, dict[str, int]]:
+    """Judgments of dev and of `review/qrels.tsv` (request ids), by normalised query text; a model has learned those of train."""
+    dev = frozen_split(root, run, "dev")
+    found = {normalise(query.text): dict(dev.judgments.get(query.id, {})) for query in dev.queries}
+    reviewed, queued = root / "review" / "qrels.tsv", root / "review" / "queue.jsonl"
+    if reviewed.is_file() and queued.is_file():
+        texts = {line["request_id"]: line["query"] for line in read_jsonl(queued)}
+        for request_id, grades in read_qrels(reviewed).items():
+            if request_id in texts:
+                found.setdefault(normalise(texts[request_id]), {}).update(grades)
+    return found
+
+
+def write_report(
+    generations: Generations,
+    candidate: str,
+    requests: Sequence[Request],
+    live: str,
+    *,
+    timed: bool = False,
+) -> dict[str, Any]:
+    """The record of a candidate in `shadow/ID.json`; its biggest disagreements go to `review/queue.jsonl`."""
+    root, settings = generations.root, generations.config.shadow
+    rng = np.random.default_rng([generations.config.seed, *b"shadow"])
+    told = report(
+        requests,
+        live,
+        candidate,
+        settings,
+        rng,
+        known_judgments(root, generations.config.run),
+        timed=timed,
+    )
+    told = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **told}
+    told["queued"] = _to_review(root, requests, live, candidate, settings)
+    write_json(root / "shadow" / f"{candidate}.json", told)
+    return told
+
+
+def _to_review(
+    root: Path, requests: Sequence[Request], live: str, candidate: str, settings: config.Shadow
+) -> int:
+    """Append the queries on which both disagree most to the review queue, each text once; returns how many."""
+    path = root / "review" / "queue.jsonl"
+    there = {line["query"] for line in read_jsonl(path)} if path.is_file() else set()
+    mine = [
+        (one, one.shadow)
+        for one in requests
+        if one.generation == live and one.query and one.shadow and "rbo" in one.shadow
+    ]
+    apart: dict[str, tuple[Request, Mapping[str, Any]]] = {}
+    for one, shadow in sorted(mine, key=lambda pair: pair[1]["rbo"]):
+        if one.query not in there and shadow["rbo"] < 1 and shadow["generation"] == candidate:
+            apart.setdefault(one.query, (one, shadow))
+    lines = [
+        {
+            "query": one.query,
+            "filter": one.filter,
+            "request_id": one.request_id,
+            "generation": live,
+            "results": ranked(one.results),
+            "shadow_generation": candidate,
+            "shadow_results": shadow["results"],
+            "disagreement": round(1 - shadow["rbo"], 4),
+        }
+        for one, shadow in list(apart.values())[: settings.review]
+    ]
+    if lines:
+        append_whole(
+            path,
+            b"".join(
+                json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines
+            ),
+        )
+    return len(lines)
+
+
+def replay_log(
+    generations: Generations, candidate: str, live: str, limit: int | None = None
+) -> dict[str, Any]:
+    """Ask the log's queries again of two generations, and write the record."""
+    latest: dict[tuple[str, str], Request] = {}
+    for one in read_traffic(generations.root / "traffic"):
+        if not is_blank(one.query):
+            latest[one.query, json.dumps(one.filter, sort_keys=True, default=str)] = one
+    requests = list(latest.values())[-limit:] if limit else list(latest.values())
+    sides = [Searcher(generations, name).current() for name in (live, candidate)]
+    return write_report(
+        generations,
+        candidate,
+        replay(requests, sides[0], sides[1], generations.config.shadow),
+        live,
+        timed=True,
+    )
+
+
+def _hits(shadow: Mapping[str, Any]) -> list[Hit]:
+    return [(str(hit["id"]), float(hit["score"])) for hit in shadow["results"]]

@@ -1,0 +1,339 @@
+"""LanceDB: embedded, on a local disk or in object storage; the default.
+
+A table a generation, its identity in the table's schema.  Every write is one commit of Lance, so
+readers see the table before it or after it.  float32 and float16 vectors are indexed by themselves
+(IVF with 8-bit scalar quantisation); int8 and binary ones by their signs (Hamming distance), then
+rescored.  Filters run before the vector search.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer.embed.fingerprint import Vectors
+from nearer.live.stores.base import Space, check_generation
+from nearer.live.stores.common import (
+    COLUMNS,
+    LOSSY,
+    Clauses,
+    Columns,
+    Found,
+    Store,
+    clauses,
+    collapse,
+    guarded,
+    locked,
+    opened,
+)
+from nearer.types import Hit, Metadata
+
+_PREFIX = "gen_"
+_POINTER = "nearer_active"
+_TIDY = 64  # commits after which small fragments are merged and added to the indices
+_TRAINED, _LEAST_SAMPLE = (
+    65_536,
+    40,
+)  # vectors that partitions are trained on, all in memory; and at least a partition
+_KEPT = timedelta(hours=1)  # how long versions stay for readers that began on them
+
+
+class LanceStore(Store):
+    """Tables below a folder or an object-storage URI (`s3://bucket/path`, `gs://…`, `az://…`).
+
+    On a local disk one writer at a time; in object storage the writers must agree among themselves.
+    """
+
+    kind = "lancedb"
+    errors = (OSError, RuntimeError, ValueError)  # what lancedb raises for everything
+
+    def __init__(self, location: str | Path) -> None:
+        self.address = str(location)
+
+    @cached_property
+    def _db(self) -> Any:
+        lancedb = _library()
+        # interval 0: every read looks for what other processes have written
+        return lancedb.connect(self.address, read_consistency_interval=timedelta(0))
+
+    def _tables(self) -> list[str]:
+        return list(self._db.list_tables().tables)
+
+    def _generations(self) -> list[str]:
+        return [name.removeprefix(_PREFIX) for name in self._tables() if name.startswith(_PREFIX)]
+
+    def _table(self, generation: str) -> Any:
+        return self._db.open_table(_PREFIX + generation)
+
+    def _identity(self, generation: str) -> str | None:
+        if _PREFIX + check_generation(generation) not in self._tables():
+            return None
+        return str((self._table(generation).schema.metadata or {}).get(b"nearer", b"").decode())
+
+    def _schema(self, space: Space) -> Any:
+        import pyarrow as pa
+
+        text = [(name, pa.string()) for name in COLUMNS]
+        width = {"int8": space.dimension + 4, "binary": space.dimension // 8}.get(
+            space.dtype, space.dimension
+        )
+        kind = {"binary": pa.uint8()}.get(space.dtype) or pa.from_numpy_dtype(space.dtype)
+        columns = [*text, ("terms", pa.list_(pa.string())), ("vector", pa.list_(kind, width))]
+        if space.dtype == "int8":
+            columns.append(("signs", pa.list_(pa.uint8(), -(-space.dimension // 8))))
+        return pa.schema(columns).with_metadata({"nearer": space.identity()})
+
+    def _make(self, space: Space) -> None:
+        table = self._db.create_table(
+            _PREFIX + space.generation, schema=self._schema(space), exist_ok=True
+        )
+        _index_columns(table)
+
+    def _lock(self, generation: str) -> AbstractContextManager[None]:
+        return (
+            nullcontext()
+            if "://" in self.address
+            else locked(Path(self.address) / f".{generation}.lock")
+        )
+
+    def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
+        import pyarrow as pa
+
+        schema = self._schema(space)
+        arrays = {"vector": vectors}
+        if space.dtype == "int8":
+            arrays["signs"] = np.packbits(vectors[:, 4:] > 0, axis=1)
+        lists = {
+            name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
+            for name, array in arrays.items()
+        }
+        batch = pa.table({**columns, **lists}, schema=schema)
+        same = _among(set(columns["doc_id"]))
+        with self._lock(space.generation):
+            table = self._table(space.generation)
+            if table.count_rows(same):
+                merge = (
+                    table.merge_insert("chunk_id")
+                    .when_matched_update_all()
+                    .when_not_matched_insert_all()
+                )
+                merge.when_not_matched_by_source_delete(same).execute(batch)
+            else:  # nothing to replace: no join
+                table.add(batch)
+            if table.version % _TIDY == 0:
+                with suppress(*self.errors):  # the write is done; tidying can wait
+                    table.optimize(cleanup_older_than=_KEPT)
+
+    @opened
+    def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
+        same = _among(doc_ids)
+        with self._lock(space.generation):
+            table = self._table(space.generation)
+            found = table.search().where(same).select(["doc_id"]).to_arrow()["doc_id"].unique()
+            if len(found):
+                table.delete(same)
+            return len(found)
+
+    @opened
+    def hashes(self, space: Space) -> dict[str, str]:
+        found = self._table(space.generation).search().select(["doc_id", "hash"]).to_arrow()
+        return dict(zip(found["doc_id"].to_pylist(), found["hash"].to_pylist(), strict=True))
+
+    @opened
+    def count(self, space: Space) -> tuple[int, int]:
+        found = self._table(space.generation).search().select(["doc_id"]).to_arrow()["doc_id"]
+        return len(found.unique()), len(found)
+
+    def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
+        found = (
+            self._table(space.generation)
+            .search()
+            .where(_among(doc_ids))
+            .select([*COLUMNS, "vector"])
+            .to_arrow()
+        )
+        return {name: found[name].to_pylist() for name in COLUMNS}, _array(found["vector"])
+
+    @opened
+    def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
+        from lancedb.index import IvfFlat, IvfSq
+
+        with self._lock(space.generation):
+            table = self._table(space.generation)
+            _index_columns(table)
+            table.optimize(cleanup_older_than=_KEPT)
+            rows = table.count_rows()
+            if rows < self.exact_below:
+                return {"kind": "exact"}
+            partitions = round(rows**0.5)
+            sample_rate = min(256, max(_LEAST_SAMPLE, _TRAINED // partitions))
+            if space.dtype in LOSSY:
+                config = IvfFlat(
+                    distance_type="hamming", num_partitions=partitions, sample_rate=sample_rate
+                )
+            else:
+                config = IvfSq(
+                    distance_type=space.fingerprint.similarity,
+                    num_partitions=partitions,
+                    sample_rate=sample_rate,
+                )
+            table.create_index(_searched(space), config=config, replace=True)
+
+        def remember(effort: int) -> None:
+            table.update_field_metadata({"path": "vector", "metadata": {"effort": str(effort)}})
+
+        return {
+            "kind": type(config).__name__,
+            "partitions": partitions,
+            **self._tune(space, sample, remember),
+        }
+
+    def _effort(self, space: Space) -> int | None:
+        effort = (self._table(space.generation).schema.field("vector").metadata or {}).get(
+            b"effort"
+        )
+        return None if effort is None else int(effort)
+
+    def _eligible(self, space: Space, wanted: Clauses) -> int:
+        return int(self._table(space.generation).count_rows(_filter(wanted)))
+
+    def _nearest(
+        self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
+    ) -> list[Found]:
+        lossy = space.dtype in LOSSY
+        asked = np.packbits(queries > 0, axis=1) if lossy else queries
+        search = self._table(space.generation).search(asked, vector_column_name=_searched(space))
+        search = search.distance_type("hamming" if lossy else space.fingerprint.similarity).limit(n)
+        if wanted:
+            search = search.where(_filter(wanted), prefilter=True)
+        if effort is None:
+            search = search.bypass_vector_index()
+        else:  # a filter may leave little in the nearest partitions: then all are read (maximum 0), which loses nothing
+            search = search.minimum_nprobes(8 << effort).maximum_nprobes(
+                0 if wanted else 8 << effort
+            )
+        found = search.select(["doc_id", "vector", "_distance"]).to_arrow()
+        if len(queries) == 1:
+            return [(found["doc_id"].to_pylist(), _array(found["vector"]))]
+        doc_ids, vectors, owners = (
+            found["doc_id"].to_numpy(),
+            _array(found["vector"]),
+            found["query_index"].to_numpy(),
+        )
+        near = np.argsort(found["_distance"].to_numpy(), kind="stable")
+        rows = [near[owners[near] == i] for i in range(len(queries))]
+        return [(list(doc_ids[mine]), vectors[mine]) for mine in rows]
+
+    def _stored(self, space: Space, wanted: Clauses) -> Iterator[Found]:
+        search = self._table(space.generation).search().select(["doc_id", "vector"])
+        for batch in (search.where(_filter(wanted)) if wanted else search).to_batches(8192):
+            yield batch["doc_id"].to_pylist(), _array(batch["vector"])
+
+    @opened
+    def text_search(
+        self, space: Space, query: str, k: int, *, filter: Metadata | None = None
+    ) -> list[Hit]:
+        """BM25 of Lance over the texts."""
+        from lancedb.query import MatchQuery
+
+        wanted = clauses(filter)
+        n = 4 * k
+        while k > 0 and all(wanted):
+            search = (
+                self._table(space.generation)
+                .search(MatchQuery(query, "text"), query_type="fts")
+                .limit(n)
+            )
+            search = search.where(_filter(wanted), prefilter=True) if wanted else search
+            found = search.select(["doc_id", "_score"]).to_arrow()
+            hits = collapse(found["doc_id"].to_pylist(), found["_score"].to_numpy(), k)
+            if len(hits) == k or len(found) < n:
+                return hits
+            n *= 4
+        return []
+
+    @guarded
+    def drop(self, generation: str) -> None:
+        if _PREFIX + check_generation(generation) in self._tables():
+            self._db.drop_table(_PREFIX + generation, ignore_missing=True)
+
+    @guarded
+    def active(self) -> str | None:
+        return (
+            self._db.open_table(_POINTER).to_arrow()["generation"].to_pylist()[0] or None
+            if _POINTER in self._tables()
+            else None
+        )
+
+    @guarded
+    def activate(self, generation: str | None) -> None:
+        self._db.create_table(
+            _POINTER,
+            [{"generation": check_generation(generation) if generation else ""}],
+            mode="overwrite",
+        )
+
+
+def _library() -> Any:
+    """lancedb, without the warnings that its native part writes to stderr past Python's logging.
+
+    It reads its log level once, when it is imported.  What goes wrong is raised anyway; who wants
+    its log sets LANCEDB_LOG, for example to `warn`.
+    """
+    os.environ.setdefault("LANCEDB_LOG", "off")
+    import lancedb
+
+    return lancedb
+
+
+def _index_columns(table: Any) -> None:
+    """Indices on document ids, filter terms and words; what is there already stays."""
+    from lancedb.index import FTS, BTree, LabelList
+
+    there = {column for index in table.list_indices() for column in index.columns}
+    # no stemming, no stop words: right for every language, codes included; words by Unicode's rules,
+    # with a dictionary for scripts without blanks
+    wanted = {
+        "doc_id": BTree(),
+        "terms": LabelList(),
+        "text": FTS(
+            with_position=False, base_tokenizer="icu/split", stem=False, remove_stop_words=False
+        ),
+    }
+    for column in wanted.keys() - there:
+        table.create_index(column, config=wanted[column])
+
+
+def _searched(space: Space) -> str:
+    return "signs" if space.dtype == "int8" else "vector"
+
+
+def _array(column: Any) -> np.ndarray:
+    """The rows of a fixed-size list column, (n, width)."""
+    array = column.combine_chunks() if hasattr(column, "combine_chunks") else column
+    result: np.ndarray = (
+        array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    )
+    return result
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _among(doc_ids: Iterable[str]) -> str:
+    listed = ", ".join(map(_literal, doc_ids))
+    return f"doc_id IN ({listed})" if listed else "false"
+
+
+def _filter(wanted: Clauses) -> str:
+    return " AND ".join(
+        f"array_has_any(terms, [{', '.join(map(_literal, clause))}])" for clause in wanted
+    )

@@ -1,0 +1,1 @@
+"""The traffic log, and the logs of other systems that become one."""

@@ -1,0 +1,159 @@
+"""What can be replaced: one table per seam, of ours, of installed packages, and of your own.
+
+A seam is a small protocol (`Seam.contract` says where it stands).  An implementation is found by
+name, in this order:
+
+1. ours, from the table below;
+2. one that an installed package brings: an entry point of the group `nearer.plugins` whose name is
+   `SEAM.NAME`, for example `loss.focal = "my_package.focal:FocalLoss"`;
+3. `"my_module:MyClass"`, from the project's folder or from anywhere that Python imports from.
+
+Adding one of ours means one new file and one line here.  Nothing is imported until it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from nearer.errors import ConfigError, SearchSystemError
+
+#: The entry-point group that packages use; each name is `SEAM.NAME`.
+GROUP = "nearer.plugins"
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """One thing that can be replaced."""
+
+    name: str
+    contract: str  # "module:Protocol" that every implementation satisfies
+    setting: str  # the setting in nearer.yaml that names an implementation
+    ours: Mapping[str, str] = field(default_factory=dict)  # name → "module:attribute"
+
+
+SEAMS: Mapping[str, Seam] = {
+    seam.name: seam
+    for seam in (
+        Seam(
+            "store",
+            contract="nearer.live.stores.base:VectorStore",
+            setting="index.store",
+        ),
+    )
+}
+
+
+def names(seam: str) -> tuple[str, ...]:
+    """Names of all implementations of a seam that are there: ours first, then installed ones."""
+    installed = sorted(_installed(seam))
+    return tuple(dict.fromkeys([*SEAMS[seam].ours, *installed]))
+
+
+def find(seam: str, name: str, root: Path | None = None) -> Any:
+    """The class or function that `name` stands for.
+
+    `root` is where the module of `"module:Name"` is looked for first.  Raises ConfigError for an
+    unknown name, SearchSystemError when a module of the user's cannot be imported.
+    """
+    ours = SEAMS[seam].ours.get(name)
+    if ours is not None:
+        module, _, attribute = ours.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    installed = _installed(seam).get(name)
+    if installed is not None:
+        return _load(installed, SEAMS[seam])
+    if ":" in name:
+        return import_from(name, root or Path(), SEAMS[seam].setting)
+    known = names(seam)
+    nearest = difflib.get_close_matches(name, known, n=1)
+    advice = f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(known)}"
+    raise ConfigError(
+        f"no {seam} called {name!r}",
+        where=SEAMS[seam].setting,
+        next_step=f'{advice} Your own is named "module:Name"',
+    )
+
+
+def _installed(seam: str) -> dict[str, EntryPoint]:
+    """Entry points of a seam, by the name behind `SEAM.`."""
+    prefix = f"{seam}."
+    points = entry_points(group=GROUP)
+    return {
+        point.name.removeprefix(prefix): point for point in points if point.name.startswith(prefix)
+    }
+
+
+def _load(point: EntryPoint, seam: Seam) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        package = point.dist.name if point.dist else point.value
+        raise ConfigError(
+            f"the plug-in {point.name} cannot be loaded: {type(error).__name__}: {error}",
+            where=f"package {package}, {seam.setting}",
+            next_step=f"repair or uninstall {package}",
+        ) from error
+
+
+def import_from(name: str, root: Path, setting: str, what: str = "Class") -> Any:
+    """The user's own function or class `"module:name"`, its module looked for in `root` and then as usual.
+
+    Raises ConfigError (of `setting`) for another form of name, SearchSystemError when there is no
+    such thing or its module cannot be imported.
+    """
+    module_name, colon, attribute = name.partition(":")
+    top = module_name.partition(".")[0]
+    names = [*module_name.split("."), attribute]
+    if not (colon and all(part.isidentifier() for part in names)) or module_name.endswith(".py"):
+        raise ConfigError(
+            f"{name!r} is not module:{what}",
+            where=setting,
+            next_step="give the module's name, without .py, and a name in it",
+        )
+    importlib.invalidate_caches()  # the file may be younger than the last look into its folder
+    sys.path.insert(0, folder := str(root.resolve()))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
+            place = root / f"{module_name.replace('.', '/')}.py"
+            raise SearchSystemError(
+                "no such module", where=name, next_step=f"put it at {place}, or install it"
+            ) from None
+        raise SearchSystemError(
+            f"importing it raised {type(error).__name__}: {error}",
+            where=name,
+            next_step="mend the module",
+        ) from error
+    finally:
+        sys.path.remove(folder)
+    mine = next(
+        (path for path in (root / f"{top}.py", root / top / "__init__.py") if path.is_file()), None
+    )
+    loaded = getattr(sys.modules[top], "__file__", None)
+    if mine is not None and (loaded is None or not mine.samefile(loaded)):
+        raise SearchSystemError(
+            f"{top} was already imported, from {loaded or 'Python itself'}",
+            where=name,
+            next_step=f"rename {mine}",
+        )
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        problem = (
+            f"{attribute} is not callable"
+            if hasattr(module, attribute)
+            else f"{module.__file__} has no {attribute}"
+        )
+        raise SearchSystemError(
+            problem, where=name, next_step=f"define the {what.lower()} {attribute} there"
+        )
+    return function

@@ -1,0 +1,1 @@
+"""Ways to search: dense, BM25, sparse, fused, filtered, rewritten, reranked, over documents or chunks."""

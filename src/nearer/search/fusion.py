@@ -1,0 +1,146 @@
+"""Two rankings made into one: by ranks (RRF), or by a convex combination of scores tuned on dev."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nearer.errors import NO_DEV, DataError
+from nearer.measure.metrics import score
+from nearer.search.base import Retriever
+from nearer.types import Hit, Query, Run, Split, rank_hits
+
+DEPTH = 100
+WEIGHTS: tuple[float, ...] = tuple(i / 20 for i in range(21))
+
+
+def rrf(runs: Sequence[Run], k: int = 60, depth: int = DEPTH) -> Run:
+    """Reciprocal rank fusion: Σ 1 / (k + rank) over the first `depth` hits of each run.
+
+    Cormack, Clarke and Büttcher, SIGIR 2009.  Returns at most `depth` hits a query.
+    """
+    results: dict[str, list[Hit]] = {}
+    for query_id in _queries(runs):
+        fused: dict[str, float] = {}
+        for run in runs:
+            for rank, (doc_id, _) in enumerate(run.results.get(query_id, ())[:depth], start=1):
+                fused[doc_id] = fused.get(doc_id, 0.0) + 1.0 / (k + rank)
+        results[query_id] = rank_hits(fused.items(), depth)
+    return Run("rrf", results, sum(run.seconds for run in runs))
+
+
+def convex(a: Run, b: Run, weight: float, depth: int = DEPTH) -> Run:
+    """(1 - weight)·a + weight·b on scores brought to 0..1 a query and list (min-max).
+
+    So 0 ranks by `a` alone, 1 by `b` alone.  A document missing from a list counts as that list's
+    last one (0); where all scores of a list are equal they count 1.  Bruch, Gai and Ingber, *An
+    Analysis of Fusion Functions for Hybrid Retrieval*, TOIS 2023, §3.  At most `depth` hits a query.
+    """
+    return _Pairs(a, b, depth).fuse(weight)
+
+
+class Tuned(NamedTuple):
+    """The chosen weight, and the mean of the measure at every weight tried."""
+
+    weight: float
+    curve: tuple[tuple[float, float], ...]
+
+
+def tune_convex(
+    lexical: Run,
+    dense: Run,
+    split: Split,
+    measure: str,
+    weights: Sequence[float] = WEIGHTS,
+    *,
+    depth: int = DEPTH,
+    item_to_item: bool = False,
+) -> Tuned:
+    """The weight of `dense` with the best mean of `measure` on `split`, which must not be test.
+
+    Equal means go to the weight nearest .5, then to the smaller.  Raises DataError when the split
+    has no judged query.
+    """
+    pairs = _Pairs(lexical, dense, depth)
+    curve = []
+    for weight in weights:
+        scores = score(pairs.fuse(weight), split, [measure], item_to_item)
+        if not len(scores):
+            raise DataError(
+                f"the {split.name} split has no judged query to tune the hybrid's weight on",
+                where=f"split {split.name}",
+                next_step=NO_DEV,
+            )
+        curve.append((float(weight), scores.mean(measure)))
+    best = min(curve, key=lambda point: (-round(point[1], 9), abs(point[0] - 0.5), point[0]))
+    return Tuned(best[0], tuple(curve))
+
+
+class Hybrid:
+    """Retriever over two others: RRF, or the convex combination where `weight` (of the second) is given."""
+
+    def __init__(
+        self,
+        first: Retriever,
+        second: Retriever,
+        weight: float | None = None,
+        rrf_k: int = 60,
+        depth: int = DEPTH,
+    ) -> None:
+        self.name = "rrf" if weight is None else "convex"
+        self._parts = (first, second)
+        self._weight, self._rrf_k, self._depth = weight, rrf_k, depth
+
+    def search(self, queries: Sequence[Query], k: int) -> Run:
+        depth = max(k, self._depth)
+        first, second = (part.search(queries, depth) for part in self._parts)
+        run = (
+            rrf((first, second), self._rrf_k, depth)
+            if self._weight is None
+            else convex(first, second, self._weight, depth)
+        )
+        return Run(
+            self.name, {query_id: hits[:k] for query_id, hits in run.results.items()}, run.seconds
+        )
+
+
+class _Pairs:
+    """Normalised scores of two runs side by side, so that trying another weight is one weighted sum."""
+
+    def __init__(self, a: Run, b: Run, depth: int) -> None:
+        self._depth = depth
+        self._seconds = a.seconds + b.seconds
+        self._rows: dict[str, tuple[list[str], np.ndarray, np.ndarray]] = {}
+        for query_id in _queries((a, b)):
+            left, right = (_unit(run.results.get(query_id, ())[:depth]) for run in (a, b))
+            # ids in descending order: a stable sort by score then leaves ties in canonical order
+            ids = sorted(left.keys() | right.keys(), reverse=True)
+            self._rows[query_id] = (
+                ids,
+                np.array([left.get(d, 0.0) for d in ids]),
+                np.array([right.get(d, 0.0) for d in ids]),
+            )
+
+    def fuse(self, weight: float) -> Run:
+        results: dict[str, list[Hit]] = {}
+        for query_id, (ids, left, right) in self._rows.items():
+            fused = ((1.0 - weight) * left + weight * right).astype(np.float32)
+            results[query_id] = [
+                (ids[i], float(fused[i])) for i in np.argsort(-fused, kind="stable")[: self._depth]
+            ]
+        return Run("convex", results, self._seconds)
+
+
+def _queries(runs: Sequence[Run]) -> list[str]:
+    """Queries of all runs, in the order of the first that has them."""
+    return list(dict.fromkeys(query_id for run in runs for query_id in run.results))
+
+
+def _unit(hits: Sequence[Hit]) -> dict[str, float]:
+    if not hits:
+        return {}
+    values = [value for _, value in hits]
+    low, high = min(values), max(values)
+    return {doc_id: (value - low) / (high - low) if high > low else 1.0 for doc_id, value in hits}

@@ -17,9 +17,9 @@ from nearer.data.splits import read_split
 from nearer.embed.tokens import Tokens
 from nearer.errors import DataError
 from nearer.lifecycle import BY_NAME
-from nearer.stages.check import CheckResult, check, step
+from nearer.project import Project
+from nearer.stages.check import CheckResult, check, run
 from nearer.types import Document, Finding, Query
-from nearer.workspace import StepContext
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cwe"
 
@@ -379,7 +379,10 @@ def run_step(folder: Path, out: Path, **more: Any) -> dict[str, Any]:
         {"data": {"folder": str(folder), **more}, "model": {"name": str(out / "no-model")}}
     )
     out.mkdir(parents=True, exist_ok=True)
-    return step(StepContext(BY_NAME["check"], settings, out, out, out, out))
+    project = Project(settings, out, out, out, BY_NAME["check"], out)
+    result = run(project)
+    result.save(out)
+    return result.brief()
 
 
 def test_the_example_data_gives_its_known_counts_and_the_same_bytes_twice(tmp_path: Path) -> None:

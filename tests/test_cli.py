@@ -276,7 +276,7 @@ def test_errors_are_json_when_asked(tmp_path: Path) -> None:
 
 
 def test_a_bug_is_called_a_bug(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearer.stages.check.step", lambda context: 1 / 0)
+    monkeypatch.setattr("nearer.stages.check.run", lambda project: 1 / 0)
     result = nearer("check", "-c", project)
     assert result.exit_code == 3
     assert "this is a bug in nearer" in result.output

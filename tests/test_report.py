@@ -15,10 +15,10 @@ import pytest
 from nearer.config import Config
 from nearer.errors import DataError, MissingStepError
 from nearer.lifecycle import BY_NAME
+from nearer.project import Project
 from nearer.report import charts, content, markdown, page
 from nearer.report.content import ReportData
 from nearer.stages import report
-from nearer.workspace import StepContext
 
 TITLES = {
     "CWE-79": "Improper Neutralization of Input During Web Page Generation ('Cross-site Scripting')",
@@ -641,21 +641,29 @@ def data(run_dir: Path) -> ReportData:
     return report.load(run_dir.name, lambda name: run_dir / name)
 
 
-def context(run_dir: Path) -> StepContext:
+def project(run_dir: Path) -> Project:
     out = run_dir / ".work" / "report"
     out.mkdir(parents=True, exist_ok=True)
-    return StepContext(
-        BY_NAME["report"], Config(), run_dir.parent.parent, run_dir, out, run_dir.parent / ".cache"
+    return Project(
+        Config(), run_dir.parent.parent, run_dir, run_dir.parent / ".cache", BY_NAME["report"], out
     )
 
 
+def written(run_dir: Path) -> Path:
+    """The folder of a report that was written for a run."""
+    of_run = project(run_dir)
+    assert of_run.out is not None
+    report.run(of_run).save(of_run.out)
+    return of_run.out
+
+
 def test_step_writes_both_files_and_says_where(run_dir: Path) -> None:
-    step = context(run_dir)
-    summary = report.step(step)
-    html = (step.out / "report.html").read_bytes()
+    summary = report.run(project(run_dir)).brief()
+    out = written(run_dir)
+    html = (out / "report.html").read_bytes()
     assert summary == {"html": str(run_dir / "report" / "report.html"), "bytes": len(html)}
     assert len(html) < 3_000_000
-    assert (step.out / "report.md").read_text(encoding="utf-8").startswith("## ✅ Ship it")
+    assert (out / "report.md").read_text(encoding="utf-8").startswith("## ✅ Ship it")
 
 
 def test_the_verdict_comes_first_and_sections_follow_in_order(data: ReportData) -> None:
@@ -739,7 +747,7 @@ def test_charts_are_named_for_those_who_do_not_see_them(data: ReportData) -> Non
 )
 def test_any_one_file_may_be_missing(run_dir: Path, missing: str) -> None:
     (run_dir / missing).unlink()
-    summary = report.step(context(run_dir))
+    summary = report.run(project(run_dir)).brief()
     assert summary["bytes"] > 10_000
 
 
@@ -749,28 +757,26 @@ def test_a_decision_alone_is_a_report(tmp_path: Path) -> None:
     (run_dir / "decide/decision.json").write_text(
         '{"verdict": "do_not_ship", "sentence": "Keep what you have."}'
     )
-    step = context(run_dir)
-    report.step(step)
-    html = (step.out / "report.html").read_text(encoding="utf-8")
+    out = written(run_dir)
+    html = (out / "report.html").read_text(encoding="utf-8")
     outline = Outline(html)
     assert outline.sections() == ["verdict", "repeat", "reading"]
     assert "Keep what you have." in outline.text
     assert "nearer run --run alone" in outline.text
-    assert "Keep what you have." in (step.out / "report.md").read_text(encoding="utf-8")
+    assert "Keep what you have." in (out / "report.md").read_text(encoding="utf-8")
 
 
 def test_without_a_decision_the_earlier_step_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs" / "x").mkdir(parents=True)
     with pytest.raises(MissingStepError, match="nearer decide"):
-        report.step(context(tmp_path / "runs" / "x"))
+        report.run(project(tmp_path / "runs" / "x"))
 
 
 def test_a_damaged_file_is_named_and_nothing_is_written(run_dir: Path) -> None:
     (run_dir / "decide/margins.json").write_text('{"bins": [')
-    step = context(run_dir)
     with pytest.raises(DataError, match=r"margins\.json"):
-        report.step(step)
-    assert list(step.out.iterdir()) == []
+        written(run_dir)
+    assert list((run_dir / ".work" / "report").iterdir()) == []
 
 
 def test_every_key_of_the_decision_may_be_missing_or_nonsense(data: ReportData) -> None:

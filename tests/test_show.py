@@ -24,6 +24,7 @@ from nearer.cli import index as cli_index
 from nearer.cli import serve as cli_serve
 from nearer.cli import show
 from nearer.tables import Grid, PlainConsole
+from nearer.workspace import StepResult
 
 WIDTHS = (60, 80, 100, 120, 200)
 MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
@@ -44,11 +45,17 @@ def write(run: Path, name: str, value: Any) -> None:
     path.write_text(json.dumps(value))
 
 
-def workspace(root: Path) -> Any:
+def workspace(root: Path) -> None:
     """A run as its stages leave it, as far as it is shown."""
     names = ["dense", "bm25", "rrf", "convex, titles counted apart, acronyms written out"]
     rows = [{"name": name, "measures": measures(0.3)} for name in names]
-    evaluation = {"measures": measures(0.3), "systems": rows, "n_queries": 1446, "split": "dev"}
+    evaluation = {
+        "system": {"system": "dense"},
+        "measures": measures(0.3),
+        "systems": rows,
+        "n_queries": 1446,
+        "split": "dev",
+    }
     write(root, "evaluate/summary.json", evaluation)
     step = {"cause": "label_suspect", "failures": 1234, "measure": 0.567}
     step["remedy"] = "look at the judgments of these queries once more, some may be missing"
@@ -70,13 +77,13 @@ def workspace(root: Path) -> Any:
     decision = {"candidates": candidates, "primary": "nDCG@10", "recommended": "rrf"}
     decision |= {"verdict": "inconclusive", "sentence": "Not shown.", "reasons": ["+.216"]}
     write(root, "decide/decision.json", decision)
-    return SimpleNamespace(run_dir=root)
+    for name in ("diagnose/failures.jsonl", "fix/trials.jsonl"):
+        (root / name).write_text("")
 
 
 def told(stage: str, root: Path) -> None:
-    summary = {"verdict": "inconclusive", "today": "dense"}
-    result: Any = SimpleNamespace(stage=stage, status="done", summary=summary)
-    show.say_result(result, workspace(root))
+    workspace(root)
+    show.say_result(StepResult(stage, "done", 1.0, root / stage, {}))
 
 
 def status(root: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 from nearer import config, files, progress, workspace
 from nearer.errors import BusyError, MissingStepError, UndeclaredReadError
 from nearer.lifecycle import Stage
-from nearer.workspace import StepContext, Workspace
+from nearer.project import Project
+from nearer.workspace import Workspace
 
 FIRST = Stage("first", "?", reads=("corpus",), settings=("mine",))
 SECOND = Stage("second", "?", reads=("first/out.txt",), settings=("train",))
@@ -27,20 +28,25 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two stages that copy their input and say that they ran; `first` reads the corpus."""
     ran: list[str] = []
 
-    def step(context: StepContext) -> dict[str, Any]:
-        ran.append(context.stage.name)
+    def run(project: Project) -> Any:
+        assert project.stage is not None
+        name = project.stage.name
+        ran.append(name)
         source = (
-            context.root / "corpus.jsonl"
-            if context.stage is FIRST
-            else context.earlier("first/out.txt")
+            project.root / "corpus.jsonl"
+            if project.stage is FIRST
+            else project.earlier("first/out.txt")
         )
-        (context.out / "out.txt").write_text(source.read_text().upper())
-        return {"by": context.stage.name}
+        text = source.read_text().upper()
+        return SimpleNamespace(
+            save=lambda folder: (folder / "out.txt").write_text(text),
+            brief=lambda: {"by": name},
+        )
 
     monkeypatch.setattr(workspace, "STAGES", STAGES)
     monkeypatch.setattr(workspace, "BY_NAME", {stage.name: stage for stage in STAGES})
     real = __import__("importlib").import_module
-    fake = SimpleNamespace(step=step)
+    fake = SimpleNamespace(run=run)
     monkeypatch.setattr(
         "importlib.import_module",
         lambda name, *a: fake if name.startswith("nearer.stages.") else real(name, *a),
@@ -141,11 +147,13 @@ def test_a_step_that_fails_leaves_the_old_result_whole(
     space(root).run(STAGES)
     before = (root / "runs" / "default" / "first" / "step.json").read_text()
 
-    def fails(context: StepContext) -> dict[str, Any]:
-        (context.out / "out.txt").write_text("half")
+    def fails(folder: Path) -> None:
+        (folder / "out.txt").write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("importlib.import_module", lambda *_: SimpleNamespace(step=fails))
+    result = SimpleNamespace(save=fails)
+    stage = SimpleNamespace(run=lambda project: result)
+    monkeypatch.setattr("importlib.import_module", lambda *_: stage)
     with pytest.raises(OSError, match="No space"):
         space(root, mine={"negatives": 9}).run(STAGES)
     assert (root / "runs" / "default" / "first" / "step.json").read_text() == before
@@ -209,15 +217,15 @@ def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_reading_what_is_not_declared_raises(root: Path, calls: list[str]) -> None:
     space(root).run(STAGES)
-    context = space(root).context(SECOND)
-    assert context.earlier("first/out.txt").is_file()
-    assert context.perhaps("first/step.json").is_file()  # every stage may read when another ran
+    project = space(root).project_for("second")
+    assert project.earlier("first/out.txt").is_file()
+    assert project.perhaps("first/step.json").is_file()  # every stage may read when another ran
     for undeclared in ("first", "first/out.txt.bak", "first/other.txt", "second/out.txt"):
         with pytest.raises(UndeclaredReadError, match="does not declare"):
-            context.earlier(undeclared)
+            project.earlier(undeclared)
     with pytest.raises(UndeclaredReadError):
-        context.uses("model")
-    space(root).context(FIRST).uses("data", "corpus")
+        project.uses("model")
+    space(root).project_for("first").uses("data", "corpus")
 
 
 def test_what_rests_on_something_stale_says_so(root: Path, calls: list[str]) -> None:

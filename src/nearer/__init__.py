@@ -17,12 +17,20 @@ Names load when first used, so that importing nearer is instant.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nearer.api import Project, check, decide, diagnose, evaluate, fix, load, mine, train
     from nearer.errors import NearerError
     from nearer.live.index.searcher import Searcher
+    from nearer.project import Project, load
+    from nearer.stages.check import run as check
+    from nearer.stages.decide import run as decide
+    from nearer.stages.diagnose import run as diagnose
+    from nearer.stages.evaluate import run as evaluate
+    from nearer.stages.fix import run as fix
+    from nearer.stages.mine import run as mine
+    from nearer.stages.train import run as train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,19 +49,20 @@ __all__ = [
 ]
 
 
+#: Exported names that are not stages → where they are.
+_HOMES = {
+    "NearerError": "nearer.errors",
+    "Project": "nearer.project",
+    "Searcher": "nearer.live.index.searcher",
+    "load": "nearer.project",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "NearerError":
-        from nearer.errors import NearerError
-
-        return NearerError
-    if name == "Searcher":
-        from nearer.live.index.searcher import Searcher
-
-        return Searcher
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     if name in __all__:
-        from nearer import api
-
-        return getattr(api, name)
+        return import_module(f"nearer.stages.{name}").run
     raise AttributeError(f"module 'nearer' has no attribute {name!r}")
 
 

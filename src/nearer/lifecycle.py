@@ -19,6 +19,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Record of a finished step, written last into its folder.
+STEP = "step.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -31,7 +34,7 @@ class Stage:
 
     @property
     def module(self) -> str:
-        """Module with `step(context)`, imported only when the stage runs."""
+        """Module with `run(project)` and its `Result`, imported only when the stage runs."""
         return f"nearer.stages.{self.name}"
 
 

@@ -215,3 +215,17 @@ class Finding:
             "next": self.next_step,
             "figures": dict(self.figures),
         }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Finding:
+        """What `as_dict` wrote."""
+        return cls(
+            value["code"],
+            value["message"],
+            value["count"],
+            value["fatal"],
+            tuple(value["examples"]),
+            value["where"],
+            value["next"],
+            value["figures"],
+        )

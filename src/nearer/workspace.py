@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib
 import os
 import shutil
 import time
@@ -23,62 +24,10 @@ from typing import Any
 from nearer import files, progress
 from nearer.config import Config
 from nearer.data import sources
-from nearer.errors import BusyError, MissingStepError, UndeclaredReadError
-from nearer.lifecycle import BY_NAME, STAGES, Stage
-
-STEP = "step.json"
-
-
-@dataclass(frozen=True, slots=True)
-class StepContext:
-    """What a stage's `step(context)` is given."""
-
-    stage: Stage
-    config: Config
-    root: Path  # folder of nearer.yaml: relative paths in the config start here
-    run_dir: Path
-    out: Path  # write results here; it becomes run_dir/STAGE when the step returns
-    cache: Path  # shared by all runs: embeddings, keyed by model fingerprint
-
-    def earlier(self, relative: str) -> Path:
-        """A file or folder that an earlier stage wrote.
-
-        Raises UndeclaredReadError unless the stage declares it in `lifecycle.py`, and
-        MissingStepError when it is not there.
-        """
-        path = self.perhaps(relative)
-        if not path.exists():
-            stage = relative.split("/", 1)[0]
-            raise MissingStepError(
-                f"{relative} is missing", where=str(self.run_dir), next_step=f"nearer {stage}"
-            )
-        return path
-
-    def perhaps(self, relative: str) -> Path:
-        """The same for a file that may be missing.  Raises UndeclaredReadError."""
-        if not _declares(self.stage, relative):
-            raise UndeclaredReadError(self.stage.name, relative)
-        return self.run_dir / relative
-
-    def uses(self, *names: str) -> None:
-        """Raise UndeclaredReadError unless the stage declares one of these inputs from outside the run."""
-        if not set(names) & set(self.stage.reads):
-            raise UndeclaredReadError(self.stage.name, " or ".join(names))
-
-
-def _declares(stage: Stage, relative: str) -> bool:
-    """Whether `relative` is among what a stage reads, or inside it.
-
-    Every stage may read the record of another (`step.json`): it says when and how long, and what a
-    stage writes does not hang on it.
-    """
-    if relative.rpartition("/")[2] == STEP:
-        return True
-    for name in stage.reads:
-        file = name.partition("#")[0]
-        if relative == file or relative.startswith(f"{file}/"):
-            return True
-    return False
+from nearer.errors import BusyError, DataError, MissingStepError, NearerError
+from nearer.lifecycle import BY_NAME, STAGES, STEP, Stage
+from nearer.project import Project
+from nearer.results import Block, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +41,20 @@ class StepResult:
     summary: Mapping[str, Any]
     stale_inputs: tuple[str, ...] = ()  # earlier stages that would give something else by now
 
+    def blocks(self) -> list[Block]:
+        """What people should see of it, from its files.  Raises DataError for damaged ones."""
+        kind: type[Result] = importlib.import_module(BY_NAME[self.stage].module).RESULT
+        try:
+            return kind.load(self.path).blocks()
+        except (KeyError, TypeError, AttributeError, NearerError, OSError) as error:
+            if self.status == "kept":
+                return []  # somebody else's files may hold only what later stages read
+            raise DataError(
+                f"the files are not what {self.stage} writes ({error})",
+                where=str(self.path),
+                next_step=f"nearer {self.stage} --force",
+            ) from error
+
 
 class Workspace:
     """The folder of one nearer.yaml and one run below it."""
@@ -101,6 +64,7 @@ class Workspace:
         self.config = config
         self.run_dir = self.root / "runs" / config.run
         self.cache = self.root / "runs" / ".cache"
+        self.project = Project(config, self.root, self.run_dir, self.cache)
 
     # -- running -------------------------------------------------------------------------------
 
@@ -170,10 +134,10 @@ class Workspace:
         if force or not stage.resumable:
             shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
-        context = self.context(stage, out)
-        import importlib
-
-        summary = importlib.import_module(stage.module).step(context)
+        project = self.project.during(stage, out, inputs)
+        result = importlib.import_module(stage.module).run(project)
+        result.save(out)
+        summary = result.brief()
         record = {
             "stage": stage.name,
             "version": stage.version,
@@ -191,16 +155,9 @@ class Workspace:
             shutil.rmtree(stale, ignore_errors=True)
         return StepResult(stage.name, "done", time.monotonic() - started, target, summary)
 
-    def context(self, stage: Stage, out: Path | None = None) -> StepContext:
-        """What a stage is given; without `out` for looking only, as nothing may be written then."""
-        return StepContext(
-            stage,
-            self.config,
-            self.root,
-            self.run_dir,
-            out or self.run_dir / ".work" / "none",
-            self.cache,
-        )
+    def project_for(self, stage: str) -> Project:
+        """The project as a stage sees it, for looking only: nothing may be written."""
+        return self.project.during(BY_NAME[stage], self.run_dir / ".work" / "none", {})
 
     # -- what is fresh -------------------------------------------------------------------------
 

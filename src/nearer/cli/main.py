@@ -70,7 +70,7 @@ def _run_stages(
         stages,
         force=force,
         before=None if as_json else show.Pace(stages, shares).begin,
-        after=None if as_json else lambda result: show.say_result(result, workspace),
+        after=None if as_json else show.say_result,
     )
     if as_json:
         told = [_as_json(result) for result in results]
@@ -195,12 +195,11 @@ def _tell_story(
     as_json: bool,
 ) -> None:
     from nearer.cli import show
-    from nearer.lifecycle import BY_NAME
     from nearer.stages import diagnose as stage
 
-    context = open_workspace(config, overrides, run).context(BY_NAME["diagnose"])
-    systems, splits = stage.prepared(context)
-    stories = stage.why(systems, splits, query, documents, context.config)
+    project = open_workspace(config, overrides, run).project_for("diagnose")
+    systems, splits = stage.prepared(project)
+    stories = stage.why(systems, splits, query, documents, project.settings)
     if as_json:
         emit(stories)
     else:

@@ -14,23 +14,17 @@ from rich.progress import Task as RichTask
 from rich.text import Text
 
 from nearer.errors import NearerError
-from nearer.files import read_json
+from nearer.results import draw, short_path
 from nearer.tables import Grid, PlainConsole, Verbatim
 
 if TYPE_CHECKING:
     from nearer.lifecycle import Stage
     from nearer.live.monitor.watch import Report
-    from nearer.workspace import StepResult, Workspace
+    from nearer.workspace import StepResult
 
 _ANNOUNCED = 2.0  # seconds of work that leave a line behind
 _EXAMPLES = 3  # queries of an alert; all ten are in the report
 _EVERY = 15.0  # seconds between lines where there is no terminal to draw bars on
-_COLOURS = {
-    "ship": "green",
-    "use_simpler_fix": "cyan",
-    "do_not_ship": "red",
-    "inconclusive": "yellow",
-}
 
 # Texts of users are shown as they are: neither [markup] nor :emoji: means anything in them.
 out = PlainConsole(highlight=False, markup=False, emoji=False)
@@ -170,113 +164,14 @@ class Pace:
         )
 
 
-def say_result(result: StepResult, workspace: Workspace) -> None:
+def say_result(step: StepResult) -> None:
     """The outcome of one stage, in a few lines."""
-    if result.status != "done":
-        said = "nothing changed" if result.status == "fresh" else "kept as it is"
-        if result.stale_inputs:
-            said = f"as it was, from an older result of {', '.join(result.stale_inputs)}"
-        out.print(Text(f"  {result.stage}: {said}", style="dim"))
-    teller = _TELLERS.get(result.stage)
-    if teller is not None:
-        teller(result.summary, workspace)
-
-
-def _tell_check(summary: Mapping[str, Any], workspace: Workspace) -> None:
-    queries = ", ".join(f"{n:,} {name}" for name, n in summary.get("queries", {}).items())
-    out.print(
-        f"  {summary.get('documents', 0):,} documents; queries: {queries}; warnings: {summary.get('warnings', 0)}"
-    )
-    for finding in read_json(workspace.run_dir / "check" / "findings.json").get("findings", []):
-        out.print(Text(f"    · {finding['message']}", style="dim"))
-
-
-def _tell_evaluate(summary: Mapping[str, Any], workspace: Workspace) -> None:
-    evaluation = read_json(workspace.run_dir / "evaluate" / "summary.json")
-    names = list(evaluation["measures"])
-    table = _grid("system", *names)
-    for row in evaluation["systems"]:
-        label = f"{row['name']} (today)" if row["name"] == summary.get("today") else row["name"]
-        table.add(label, *(f"{row['measures'][name]['mean']:.3f}" for name in names))
-    out.print(f"  {evaluation['n_queries']:,} {evaluation['split']} queries")
-    lost = evaluation.get("missing", {}).get("queries_without_any", 0)
-    if lost:
-        out.print(f"  {lost:,} of them ask only for documents that the corpus lacks: they count 0")
-    out.print(table)
-
-
-def _tell_diagnose(summary: Mapping[str, Any], workspace: Workspace) -> None:
-    diagnosis = read_json(workspace.run_dir / "diagnose" / "summary.json")
-    out.print(
-        f"  {diagnosis['n_failing_queries']:,} of {diagnosis['n_queries']:,} queries find nothing relevant in the first {diagnosis['k']}"
-        f" ({diagnosis['n_failures']:,} documents missed)"
-    )
-    ceiling = diagnosis["fine_tuning_ceiling"]
-    table = _grid("cause", "missed", f"{ceiling['measure']} then", "what repairs it")
-    for step in diagnosis["steps"]:
-        style = "bold" if step["cause"] == "semantic" else None
-        table.add(
-            step["cause"],
-            f"{step['failures']:,}",
-            f"{step['measure']:.3f}",
-            step["remedy"],
-            style=style,
-        )
-    out.print(table)
-    held = f"finding the semantic ones first adds {ceiling['gain']:.3f}"
-    out.print(f"  {ceiling['measure']} is {ceiling['today']:.3f} today; {held}")
-    if diagnosis["freshness"]:
-        out.print(
-            Text(
-                f"  ! {diagnosis['freshness']['remedy']} (field {diagnosis['freshness']['field']})",
-                style="yellow",
-            )
-        )
-    for row in diagnosis.get("not_tried", []):
-        told = f"{row['probe'].replace('_', ' ')}: {row['why']}"
-        out.print(Text(f"    · not tried for {row['failures']:,}: {told}", style="dim"))
-        out.print(Text(f"      → {row['next']}", style="cyan"))
-
-
-def _tell_fix(summary: Mapping[str, Any], workspace: Workspace) -> None:
-    if "skipped" in summary:
-        out.print(f"  nothing tried: {summary['skipped']}")
-        return
-    ladder = read_json(workspace.run_dir / "fix" / "summary.json")
-    table = _grid("rung", "kept", f"{ladder['measure']}", "gain (interval)", "repaired", "broken")
-    table.add("today", "", f"{ladder['today']:.3f}", "", "", "")
-    for rung in ladder["rungs"]:
-        if rung["delta"] is None:
-            standing = "not tried" if rung.get("tried") is False else "does not apply"
-            table.add(rung["fix"], "–", "", standing, "", "", style="dim")
-            continue
-        low, high = rung["delta"]["ci"]
-        gain = f"{rung['delta']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
-        cells = [f"{rung['measure']:.3f}", gain, str(rung["repaired"]), str(rung["broken"])]
-        table.add(
-            rung["fix"],
-            "yes" if rung["kept"] else "no",
-            *cells,
-            style="bold" if rung["kept"] else None,
-        )
-    out.print(f"  {ladder['n_queries']:,} dev queries; a rung stays when its gain is real")
-    out.print(table)
-    for rung in ladder["rungs"]:
-        if rung["delta"] or rung.get("tried") is None:
-            told = f"    · {rung['fix']}: {rung['label']}"
-            out.print(Text(told, style="" if rung["kept"] else "dim"))
-    for row in ladder.get("not_tried", []):
-        out.print(Text(f"    · not tried: {row['fix']}: {row['why']}", style="dim"))
-        out.print(Text(f"      → {row['next']}", style="cyan"))
-    repaired = [
-        sum(pair[place] for pair in ladder["failures_repaired"].values()) for place in (0, 1)
-    ]
-    share = (
-        f"; repairs {repaired[0]:,} of {repaired[1]:,} diagnosed failures" if repaired[1] else ""
-    )
-    out.print(
-        f"  best simple system: {ladder['label']} ({ladder['measure']} {ladder['best_measure']:.3f}){share}"
-    )
+    if step.status != "done":
+        standing = "nothing changed" if step.status == "fresh" else "kept as it is"
+        if step.stale_inputs:
+            standing = f"as it was, from an older result of {', '.join(step.stale_inputs)}"
+        out.print(Text(f"  {step.stage}: {standing}", style="dim"))
+    draw(step.blocks(), out)
 
 
 def say_story(story: Mapping[str, Any]) -> None:
@@ -322,84 +217,6 @@ def say_story(story: Mapping[str, Any]) -> None:
     out.print()
 
 
-def _tell_mine(summary: Mapping[str, Any], workspace: Workspace) -> None:
-    negatives = summary.get("negatives", {})
-    out.print(
-        f"  {summary.get('examples', 0):,} examples, {negatives.get('mean', 0):.2f} hard negatives each"
-    )
-    for reason, count in summary.get("dropped", {}).items():
-        out.print(Text(f"    · dropped {count:,}: {reason}", style="dim"))
-
-
-def _tell_train(summary: Mapping[str, Any], workspace: Workspace) -> None:
-    if "skipped" in summary:
-        out.print(f"  nothing trained: {summary['skipped']}")
-        return
-    dev = summary["dev"]
-    change = (
-        f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}"
-        if dev["after"] is not None
-        else "no dev queries"
-    )
-    out.print(f"  {change} (best at step {summary['best_step']} of {summary['steps']})")
-    out.print(
-        Text(f"  {summary['pairs_per_second']} pairs a second, {summary['precision']}", style="dim")
-    )
-
-
-def _tell_decide(summary: Mapping[str, Any], workspace: Workspace) -> None:
-    decision = read_json(workspace.run_dir / "decide" / "decision.json")
-    names = [
-        name
-        for name in ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
-        if name in decision["candidates"][0]["measures"]
-    ]
-    names = list(dict.fromkeys([decision["primary"], *names]))
-    table = _grid("system", f"{names[0]} (interval)", *names[1:], "p50 ms")
-    for row in decision["candidates"]:
-        measures = row["measures"]
-        low, high = measures[names[0]]["ci"]
-        label = f"{row['name']} (today)" if row["role"] == "today" else row["name"]
-        latency = f"{row['latency']['p50_ms']:.1f}" if row["latency"] else "–"
-        cells = [
-            f"{measures[names[0]]['mean']:.3f} ({low:.3f}–{high:.3f})",
-            *(f"{measures[name]['mean']:.3f}" for name in names[1:]),
-        ]
-        table.add(
-            label, *cells, latency, style="bold" if row["name"] == decision["recommended"] else None
-        )
-    colour = _COLOURS.get(decision["verdict"], "white")
-    out.print()
-    out.print(Text(f"  {decision['sentence']}", style=f"bold {colour}"))
-    out.print(table)
-    for reason in decision["reasons"]:
-        out.print(Text(f"    · {reason}", style="dim"))
-
-
-def _tell_report(summary: Mapping[str, Any], workspace: Workspace) -> None:
-    out.print()
-    out.print(f"  report: {_short(workspace.run_dir / 'report' / 'report.html')}")
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-_TELLERS = {
-    "check": _tell_check,
-    "evaluate": _tell_evaluate,
-    "diagnose": _tell_diagnose,
-    "fix": _tell_fix,
-    "mine": _tell_mine,
-    "train": _tell_train,
-    "decide": _tell_decide,
-    "report": _tell_report,
-}
-
-
 def say_status(rows: Sequence[Mapping[str, Any]]) -> None:
     table = _grid("stage", "state", "finished", "took", "question")
     colours = {
@@ -426,8 +243,8 @@ def say_status(rows: Sequence[Mapping[str, Any]]) -> None:
 def say_init(path: Path, lines: Sequence[str]) -> None:
     for line in lines:
         out.print(f"  {line}")
-    out.print(f"  wrote {_short(path)}")
-    out.print(Text(f"  → cd {_short(path.parent)} && nearer run", style="cyan"))
+    out.print(f"  wrote {short_path(path)}")
+    out.print(Text(f"  → cd {short_path(path.parent)} && nearer run", style="cyan"))
 
 
 def say_monitor(report: Report) -> None:

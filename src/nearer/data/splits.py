@@ -159,12 +159,17 @@ def read_split(folder: Path, name: str) -> Split:
     Raises HeldOutError for `test`, which only `nearer.data.heldout.open_test` opens, and DataError
     when the split is missing or damaged.
     """
+    require_open(name, str(folder))
+    return read_files(folder, name)
+
+
+def require_open(name: str, where: str) -> None:
+    """Raise HeldOutError for a split that only `decide` may look at."""
     if name not in ("train", "dev"):
         mend = "only `nearer decide` looks at test; use train or dev"
         raise HeldOutError(
-            f"the {name} split is not open to this stage", where=str(folder), next_step=mend
+            f"the {name} split is not open to this stage", where=where, next_step=mend
         )
-    return read_files(folder, name)
 
 
 def frozen_split(root: Path, run: str, name: str) -> Split:

@@ -6,10 +6,10 @@ judges them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from nearer.data.corpus import Corpus
 from nearer.data.general import load_general
 from nearer.data.heldout import open_test
 from nearer.data.load import load
+from nearer.data.missing import missing_documents
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl, write_json
 from nearer.live.index.generations import Generations, for_chunks
+from nearer.live.index.manifest import Manifest
 from nearer.measure.margins import margin_histogram
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import compare, mean_interval, non_inferior
@@ -36,25 +38,37 @@ from nearer.measure.verdict import (
     judge,
     untold,
 )
+from nearer.project import Project
+from nearer.results import Block, Line, Result, Row, Table
 from nearer.search.costs import embedding_cost
 from nearer.search.dense import Contents, Dense
 from nearer.search.pipeline import HYBRIDS, Pipeline
 from nearer.search.systems import Latency, Systems, slices_of
-from nearer.stages.shared import (
-    corpus_of,
-    missing_of,
-    random_of,
-    reranker_of_run,
-    split_of,
-    systems_of,
-)
+from nearer.training.mining import Mined
 from nearer.types import Judgments, Run, Split
-from nearer.workspace import StepContext
 
 _GUARDED = (
     "seen documents",
     "unseen documents",
 )  # beside the slices that the data declares as tags
+#: What `step.json` repeats of the record.
+_BRIEF = (
+    "verdict",
+    "recommended",
+    "sentence",
+    "primary",
+    "n_queries",
+    "test_looks",
+    "candidates",
+    "comparisons",
+)
+_SHOWN_MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
+_TONES = {
+    "ship": "good",
+    "use_simpler_fix": "simpler",
+    "do_not_ship": "bad",
+    "inconclusive": "doubt",
+}
 _SHOWN = 8  # wins and losses in the report
 
 
@@ -283,16 +297,66 @@ def negative_flips(
 # -- deciding -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+@dataclass(frozen=True)
+class Decision(Result):
     """The decision record, and what the report shows beside it."""
 
     record: dict[str, Any]
     examples: dict[str, Any]
     margins: dict[str, Any]
 
-    def __str__(self) -> str:
-        return str(self.record["sentence"])
+    @property
+    def verdict(self) -> str:
+        """`ship`, `use_simpler_fix`, `do_not_ship` or `inconclusive`."""
+        return str(self.record["verdict"])
+
+    def save(self, folder: Path) -> None:
+        """`decision.json`, `examples.json` and `margins.json`."""
+        write_json(folder / "decision.json", self.record)
+        write_json(folder / "examples.json", self.examples)
+        write_json(folder / "margins.json", self.margins)
+
+    @classmethod
+    def load(cls, folder: Path) -> Decision:
+        record = read_json(folder / "decision.json")
+        examples = folder / "examples.json"
+        margins = folder / "margins.json"
+        return cls(
+            record,
+            read_json(examples) if examples.is_file() else {},
+            read_json(margins) if margins.is_file() else {},
+        )
+
+    def brief(self) -> dict[str, Any]:
+        return {key: self.record[key] for key in _BRIEF}
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """One record per candidate: its name, role, and the mean of each measure."""
+        for row in self.record["candidates"]:
+            means = {name: value["mean"] for name, value in row["measures"].items()}
+            yield {"name": row["name"], "role": row["role"], **means}
+
+    def blocks(self) -> list[Block]:
+        record = self.record
+        primary = record["primary"]
+        measured = record["candidates"][0]["measures"]
+        names = [primary, *(n for n in _SHOWN_MEASURES if n in measured and n != primary)]
+        rows = [_candidate_row(row, names, record["recommended"]) for row in record["candidates"]]
+        columns = ("system", f"{primary} (interval)", *names[1:], "p50 ms")
+        tone = _TONES.get(record["verdict"], "bold")
+        reasons = [Line(f"  · {reason}", "dim") for reason in record["reasons"]]
+        return [Line(""), Line(record["sentence"], tone), Table(columns, rows), *reasons]
+
+
+def _candidate_row(row: Mapping[str, Any], names: Sequence[str], recommended: str) -> Row:
+    measures = row["measures"]
+    low, high = measures[names[0]]["ci"]
+    label = f"{row['name']} (today)" if row["role"] == "today" else row["name"]
+    latency = f"{row['latency']['p50_ms']:.1f}" if row["latency"] else "–"
+    others = (f"{measures[name]['mean']:.3f}" for name in names[1:])
+    first = f"{measures[names[0]]['mean']:.3f} ({low:.3f}–{high:.3f})"
+    tone = "bold" if row["name"] == recommended else ""
+    return Row((label, first, *others, latency), tone)
 
 
 def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looked up
@@ -388,7 +452,7 @@ def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looke
         "not_tried": untried,
         "primary": how.primary,
         "n_queries": len(today.scores),
-        "missing": missing_of(test, base.corpus),
+        "missing": missing_documents(test, base.corpus),
         "compared": {"baseline": today.name, "candidate": shown.name if shown else None},
         "min_gain": how.settings.min_gain,
         "alpha": how.settings.alpha,
@@ -481,77 +545,144 @@ def guard_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | 
     )
 
 
-def _guard_set(context: StepContext) -> tuple[Corpus, Split] | None:
-    context.uses("guard")
-    return guard_set_of(context.config, context.root)
+def run(
+    project: Project,
+    trained: Tuned | str | Path | None = None,
+    mined: Mined | None = None,
+    *,
+    diagnoses: Summarised | None = None,
+    fixes: Laddered | None = None,
+) -> Decision:
+    """Ship, take a simpler fix, or stop?  Opens the test queries.
 
-
-def step(context: StepContext) -> dict[str, Any]:
-    """Files: `decision.json`, `examples.json`, `margins.json`, and a line in `test_looks.jsonl` of the run."""
-    settings = context.config
-    corpus = corpus_of(context)
-    looks = context.run_dir / "test_looks.jsonl"
-    test = open_test(context.earlier("check/split"), looks, f"decide, run {settings.run}")
-    base = systems_of(context, corpus, splits=("dev", "test"))
-    fixes = read_json(context.earlier("fix/summary.json"))
-    ladder = fixes.get("best")
-    pipeline = Pipeline.from_dict(ladder) if ladder else None
+    In a notebook `trained` is what `nearer.train` returned, or a model folder (None judges the
+    simpler fixes alone), `mined`, `diagnoses` and `fixes` are what those stages returned; `fixes`
+    brings the best simple system among the candidates.  In a run all of them come from its files.
+    """
+    settings = project.settings
+    project.uses("guard")
+    test, looks = _opened_test(project)
+    ladder = fixes.ladder if fixes else project.saved_summary("fix")
+    best = (ladder or {}).get("best")
+    pipeline = Pipeline.from_dict(best) if best else None
+    base = project.systems
     if pipeline is not None and pipeline.rerank:
-        base.reranker = reranker_of_run(context, base)
-    folder = context.earlier("train") / "model"
-    tuned, bridge = None, None
-    if settings.decide.bridge:
-        context.uses("bridge")
-        generations = Generations(context.root, settings)
-        bridge = generations.manifest(settings.decide.bridge)
-        bridged = for_chunks(generations.encoder(bridge), None)
-        tuned = systems_of(context, corpus, encoder=bridged, bm25=base.bm25)
-        tuned.reranker = base.reranker
-    elif folder.is_dir():
-        encoder = load_encoder(
-            settings.model.as_saved(),
-            context.root,
-            cache=context.cache,
-            path=folder,
-            name=TUNED,
-        )
-        tuned = systems_of(context, corpus, encoder=encoder, bm25=base.bm25)
+        base = project.systems_with_reranker
+    bridge: Manifest | None = None
+    encoder: SentenceEncoder | None
+    if settings.decide.bridge and project.run_dir is not None:
+        project.uses("bridge")
+        bridge = _bridge_of(project)
+        encoder = _bridged_encoder(project, bridge)
+    else:
+        encoder = _tuned_encoder(project, trained)
+    tuned = None
+    if encoder is not None:
+        tuned = project.systems_over(encoder, bm25=base.bm25)
         tuned.reranker = base.reranker
     decision = decide(
         base,
         tuned,
-        split_of(context, "dev"),
+        project.split("dev"),
         test,
         settings,
-        random_of(context),
-        trained=split_of(context, "train").judgments,
-        mined=read_json(context.earlier("mine/summary.json")),
-        guard_set=_guard_set(context),
-        diagnosis=read_json(context.earlier("diagnose/summary.json")),
+        project.rng("decide"),
+        trained=project.split("train").judgments,
+        mined=mined.summary() if mined else project.saved_summary("mine"),
+        guard_set=guard_set_of(settings, project.root),
+        diagnosis=diagnoses.summary if diagnoses else project.saved_summary("diagnose"),
         ladder=pipeline,
-        not_tried=fixes.get("not_tried"),
-        looks=sum(1 for _ in read_jsonl(looks)),
+        not_tried=ladder.get("not_tried") if ladder else None,
+        looks=looks,
     )
     if bridge is not None and bridge.bridge:
-        kept = f"its queries find {bridge.bridge['kept']['recall@10']:.3f} of the new model's ten nearest"
-        across = f"judged across the bridge {bridge.id} ({bridge.bridge['kind']}): {kept}"
-        decision.record["bridge"] = {
-            "generation": bridge.id,
-            **bridge.bridge,
-            "fingerprint": bridge.fingerprint.id,
-        }
-        decision.record["reasons"] = [*decision.record["reasons"], across]
-    write_json(context.out / "decision.json", decision.record)
-    write_json(context.out / "examples.json", decision.examples)
-    write_json(context.out / "margins.json", decision.margins)
-    told = (
-        "verdict",
-        "recommended",
-        "sentence",
-        "primary",
-        "n_queries",
-        "test_looks",
-        "candidates",
-        "comparisons",
+        _note_bridge(decision.record, bridge)
+    return decision
+
+
+RESULT = Decision
+
+
+class Tuned(Protocol):
+    """What `train` returns, as far as it matters here."""
+
+    @property
+    def model(self) -> Any:
+        """The fine-tuned SentenceTransformer, or None where nothing was trained."""
+
+
+class Summarised(Protocol):
+    """What `diagnose` returns, as far as it matters here."""
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """`diagnose/summary.json`."""
+
+
+class Laddered(Protocol):
+    """What `fix` returns, as far as it matters here."""
+
+    @property
+    def ladder(self) -> Mapping[str, Any]:
+        """`fix/summary.json`."""
+
+
+def _opened_test(project: Project) -> tuple[Split, int]:
+    """The test split, and how often it has been opened; in a run the look is written down."""
+    if project.run_dir is None:
+        return project.checked.splits["test"], 1
+    looks = project.run_dir / "test_looks.jsonl"
+    reason = f"decide, run {project.settings.run}"
+    test = open_test(project.earlier("check/split"), looks, reason)
+    return test, sum(1 for _ in read_jsonl(looks))
+
+
+def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> SentenceEncoder | None:
+    """The encoder of the fine-tuned model; None where nothing was trained."""
+    model = project.settings.model
+    if trained is None and project.run_dir is not None:
+        folder = project.earlier("train") / "model"
+        trained = folder if folder.is_dir() else None
+    if trained is None:
+        return None
+    if isinstance(trained, str | Path):
+        return load_encoder(
+            model.as_saved(), project.root, cache=project.cache, path=Path(trained), name=TUNED
+        )
+    if trained.model is None:
+        return None
+    return SentenceEncoder(
+        trained.model,
+        query_prompt=model.query_prompt,
+        document_prompt=model.document_prompt,
+        precision=model.precision,
+        batch_tokens=model.batch_tokens,
+        cache=project.cache,
+        name=TUNED,
     )
-    return {key: decision.record[key] for key in told}
+
+
+def _bridge_of(project: Project) -> Manifest:
+    """The generation that decide.bridge names."""
+    generations = Generations(project.root, project.settings)
+    return generations.manifest(str(project.settings.decide.bridge))
+
+
+def _bridged_encoder(project: Project, manifest: Manifest) -> SentenceEncoder:
+    """The encoder of a bridge; it has every member of a SentenceEncoder that systems use."""
+    encoder = Generations(project.root, project.settings).encoder(manifest)
+    return cast("SentenceEncoder", for_chunks(encoder, None))
+
+
+def _note_bridge(record: dict[str, Any], manifest: Manifest) -> None:
+    """Say in the record that it was judged across a bridge, and what the bridge keeps."""
+    bridge = manifest.bridge or {}
+    recall = bridge["kept"]["recall@10"]
+    kept = f"its queries find {recall:.3f} of the new model's ten nearest"
+    across = f"judged across the bridge {manifest.id} ({bridge['kind']}): {kept}"
+    record["bridge"] = {
+        "generation": manifest.id,
+        **bridge,
+        "fingerprint": manifest.fingerprint.id,
+    }
+    record["reasons"] = [*record["reasons"], across]

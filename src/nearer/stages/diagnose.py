@@ -5,46 +5,93 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nearer import config
-from nearer.diagnosis.causes import CAUSES, REMEDIES, Diagnosis, Probe, freshness, waterfall
+from nearer.data.missing import missing_documents
+from nearer.diagnosis.causes import CAUSES, Diagnosis, Probe, freshness, waterfall
 from nearer.diagnosis.evidence import diagnosed
 from nearer.diagnosis.pieces import Pair
 from nearer.errors import DataError
-from nearer.files import write_json, write_jsonl
+from nearer.files import read_json, read_jsonl, write_json, write_jsonl
+from nearer.project import Project
+from nearer.results import Block, Line, Result, Row, Table
 from nearer.search.systems import Systems
-from nearer.stages.shared import (
-    corpus_of,
-    missing_of,
-    random_of,
-    reranker_of_run,
-    split_of,
-    systems_of,
-)
 from nearer.types import Query, Run, Split, typed_query
-from nearer.workspace import StepContext
 
+#: What `step.json` repeats of the summary.
+_BRIEF = (
+    "n_failures",
+    "n_failing_queries",
+    "n_queries",
+    "causes",
+    "fine_tuning_ceiling",
+    "label_suspects",
+)
 _AROUND = 5  # results shown on each side in the story of a pair
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnoses:
+@dataclass(frozen=True)
+class Diagnoses(Result):
     """Lines of `failures.jsonl` and `summary.json`."""
 
     failures: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
 
-    def __str__(self) -> str:
-        lines = [
-            f"{self.summary['n_failing_queries']} of {self.summary['n_queries']} queries fail, {self.summary['n_failures']} documents"
+    def save(self, folder: Path) -> None:
+        """`failures.jsonl` (one line per failure, with every probe) and `summary.json`."""
+        write_jsonl(folder / "failures.jsonl", self.failures)
+        write_json(folder / "summary.json", self.summary)
+
+    @classmethod
+    def load(cls, folder: Path) -> Diagnoses:
+        failures = list(read_jsonl(folder / "failures.jsonl"))
+        return cls(failures, read_json(folder / "summary.json"))
+
+    def brief(self) -> dict[str, Any]:
+        return {key: self.summary[key] for key in _BRIEF}
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """One record per failure: ids, cause, kind, evidence, and the rank under each probe."""
+        for line in self.failures:
+            record = {key: value for key, value in line.items() if key != "probes"}
+            for name, probe in line["probes"].items():
+                record[f"rank: {name}"] = probe["rank"]
+            yield record
+
+    def blocks(self) -> list[Block]:
+        summary = self.summary
+        ceiling = summary["fine_tuning_ceiling"]
+        rows = []
+        for step in summary["steps"]:
+            tone = "bold" if step["cause"] == "semantic" else ""
+            measure = f"{step['measure']:.3f}"
+            rows.append(
+                Row((step["cause"], f"{step['failures']:,}", measure, step["remedy"]), tone)
+            )
+        columns = ("cause", "missed", f"{ceiling['measure']} then", "what repairs it")
+        blocks: list[Block] = [
+            Line(
+                f"{summary['n_failing_queries']:,} of {summary['n_queries']:,} queries find nothing "
+                f"relevant in the first {summary['k']} ({summary['n_failures']:,} documents missed)"
+            ),
+            Table(columns, rows, prose=("what repairs it",)),
+            Line(
+                f"{ceiling['measure']} is {ceiling['today']:.3f} today; finding the semantic ones "
+                f"first adds {ceiling['gain']:.3f}"
+            ),
         ]
-        lines += [
-            f"{n:>6}  {cause:<16} {REMEDIES[cause]}" for cause, n in self.summary["causes"].items()
-        ]
-        return "\n".join(lines)
+        if fresh := summary["freshness"]:
+            blocks.append(Line(f"! {fresh['remedy']} (field {fresh['field']})", "warn"))
+        for untried in summary.get("not_tried", []):
+            probe = untried["probe"].replace("_", " ")
+            what = f"not tried for {untried['failures']:,}: {probe}: {untried['why']}"
+            blocks.append(Line(f"  · {what}", "dim"))
+            blocks.append(Line(f"    → {untried['next']}", "command"))
+        return blocks
 
 
 def diagnose(
@@ -80,7 +127,7 @@ def diagnose(
     summary = {
         "n_failures": len(failures),
         "n_failing_queries": len(failing.queries),
-        "missing": missing_of(split, systems.corpus),
+        "missing": missing_documents(split, systems.corpus),
         "n_queries": len(split.queries),
         "k": how.k,
         "splits": list(how.splits),
@@ -308,31 +355,25 @@ def why(
     return told
 
 
-def step(context: StepContext) -> dict[str, Any]:
-    """Files: `failures.jsonl` (one line a failure, with every probe) and `summary.json`."""
-    systems, splits = prepared(context)
-    result = diagnose(systems, splits, context.config, random_of(context))
-    write_jsonl(context.out / "failures.jsonl", result.failures)
-    write_json(context.out / "summary.json", result.summary)
-    told = (
-        "n_failures",
-        "n_failing_queries",
-        "n_queries",
-        "causes",
-        "fine_tuning_ceiling",
-        "label_suspects",
-    )
-    return {key: result.summary[key] for key in told}
+def run(project: Project) -> Diagnoses:
+    """Name the cause of every failing dev and train query by executing the repairs."""
+    systems, splits = prepared(project)
+    return diagnose(systems, splits, project.settings, project.rng("diagnose"))
 
 
-def prepared(context: StepContext) -> tuple[Systems, list[Split]]:
+RESULT = Diagnoses
+
+
+def prepared(project: Project) -> tuple[Systems, list[Split]]:
     """Systems with their reranker and the tuned hybrid, and the splits that are diagnosed."""
-    systems = systems_of(context, corpus_of(context))
-    names = [
-        name for name in context.config.diagnose.splits if name != "train" or systems.today != "run"
-    ]
-    splits = [split for name in names if (split := split_of(context, name)).queries]
+    systems, settings = project.systems, project.settings
+    splits = []
+    for name in settings.diagnose.splits:
+        if name == "train" and systems.today == "run":
+            continue  # a run file holds dev (and test) results only
+        split = project.split(name)
+        if split.queries:
+            splits.append(split)
     if systems.today == "convex":
-        systems.tune(split_of(context, "dev"), context.config.evaluate.primary)
-    systems.reranker = reranker_of_run(context, systems)
-    return systems, splits
+        systems.tune(project.split("dev"), settings.evaluate.primary)
+    return project.systems_with_reranker, splits

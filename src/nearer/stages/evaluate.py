@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nearer import config
-from nearer.data.trec import write_run
-from nearer.files import write_json, write_jsonl
+from nearer.data.missing import missing_documents, without_missing
+from nearer.data.trec import read_run, write_run
+from nearer.files import read_json, read_jsonl, write_json, write_jsonl
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import mean_interval
 from nearer.measure.slices import slice_table
+from nearer.project import Project
+from nearer.results import Block, Lazy, Line, Result, Row, Table
 from nearer.search.systems import Systems, slices_of
-from nearer.stages.shared import (
-    corpus_of,
-    dev_of,
-    missing_of,
-    split_of,
-    systems_of,
-    without_missing,
-)
 from nearer.types import Judgments, Run, Split
-from nearer.workspace import StepContext
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Results of every measured system on one split; `today` names the one users get."""
+@dataclass(frozen=True)
+class Evaluation(Result):
+    """Results of every measured system on one split; `today` names the baseline, which users get."""
 
     today: str
     split: str
@@ -35,18 +32,72 @@ class Evaluation:
     scores: Mapping[str, Scores]
     summary: Mapping[str, Any]
 
-    def __str__(self) -> str:
-        lines = [f"{self.summary['n_queries']} {self.split} queries"]
-        if lost := self.summary["missing"]["queries_without_any"]:
-            lines.append(f"{lost} of them ask for documents that the corpus lacks, and count 0")
+    def save(self, folder: Path) -> None:
+        """`summary.json`, `scores.jsonl`, `run.trec` of the baseline, and `systems/NAME.*` of all."""
+        for name, run in self.runs.items():
+            write_run(folder / "systems" / f"{name}.trec", run)
+            write_jsonl(folder / "systems" / f"{name}.scores.jsonl", self.scores[name].rows())
+        write_run(folder / "run.trec", self.runs[self.today])
+        write_jsonl(folder / "scores.jsonl", self.scores[self.today].rows())
+        write_json(folder / "summary.json", self.summary)
+
+    @classmethod
+    def load(cls, folder: Path) -> Evaluation:
+        """Read the summary; runs and scores are read when they are asked for."""
+        summary = read_json(folder / "summary.json")
+        names = [row["name"] for row in summary["systems"]]
+        systems = folder / "systems"
+        return cls(
+            summary["system"]["system"],
+            summary["split"],
+            Lazy(names, lambda name: read_run(systems / f"{name}.trec")),
+            Lazy(names, lambda name: _read_scores(systems / f"{name}.scores.jsonl")),
+            summary,
+        )
+
+    def brief(self) -> dict[str, Any]:
+        primary = next(iter(self.summary["measures"]))
+        means = {
+            row["name"]: round(row["measures"][primary]["mean"], 4)
+            for row in self.summary["systems"]
+        }
+        return {
+            "measure": primary,
+            "n_queries": self.summary["n_queries"],
+            "today": self.today,
+            "systems": means,
+        }
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """One record per system: its name and the mean of each measure."""
         for row in self.summary["systems"]:
-            measures = "  ".join(
-                f"{name} {value['mean']:.3f}" for name, value in row["measures"].items()
+            means = {name: value["mean"] for name, value in row["measures"].items()}
+            yield {"system": row["name"], "today": row["name"] == self.today, **means}
+
+    def blocks(self) -> list[Block]:
+        names = tuple(self.summary["measures"])
+        rows = []
+        for row in self.summary["systems"]:
+            label = f"{row['name']} (today)" if row["name"] == self.today else row["name"]
+            means = (f"{row['measures'][name]['mean']:.3f}" for name in names)
+            rows.append(Row((label, *means)))
+        blocks: list[Block] = [Line(f"{self.summary['n_queries']:,} {self.split} queries")]
+        lost = self.summary.get("missing", {}).get("queries_without_any", 0)
+        if lost:
+            blocks.append(
+                Line(f"{lost:,} of them ask only for documents that the corpus lacks: they count 0")
             )
-            lines.append(
-                f"{row['name']:>8}  {measures}{'   ← today' if row['name'] == self.today else ''}"
-            )
-        return "\n".join(lines)
+        return [*blocks, Table(("system", *names), rows)]
+
+
+RESULT = Evaluation
+
+
+def _read_scores(path: Path) -> Scores:
+    lines = list(read_jsonl(path))
+    measures = [name for name in lines[0] if name != "query_id"] if lines else []
+    values = {name: np.array([line[name] for line in lines], np.float64) for name in measures}
+    return Scores(tuple(line["query_id"] for line in lines), values)
 
 
 def evaluate(
@@ -72,7 +123,7 @@ def evaluate(
     slices = slices_of(split, systems.corpus, min_grade, trained)
     today = scores[systems.today]
     table = slice_table(today, slices, settings.primary, settings.min_slice)
-    missing = missing_of(split, systems.corpus)
+    missing = missing_documents(split, systems.corpus)
     summary = {
         "system": describe(systems, systems.today),
         "split": split.name,
@@ -127,28 +178,12 @@ def _measures(scores: Scores, measures: list[str]) -> dict[str, Any]:
     return {name: mean_interval(scores.column(name)).as_dict() for name in measures}
 
 
-def step(context: StepContext) -> dict[str, Any]:
-    """Files: `summary.json`, `scores.jsonl` and `run.trec` of today's system, and `systems/NAME.*` of all."""
-    settings = context.config
-    systems = systems_of(context, corpus_of(context))
-    split = dev_of(context)
-    result = evaluate(
-        systems,
-        split,
-        settings.evaluate,
-        trained=split_of(context, "train").judgments,
-        min_grade=settings.data.min_grade,
+def run(project: Project) -> Evaluation:
+    """Measure the baseline and the plain systems on dev.  Raises DataError without dev queries."""
+    return evaluate(
+        project.systems,
+        project.dev,
+        project.settings.evaluate,
+        trained=project.split("train").judgments,
+        min_grade=project.settings.data.min_grade,
     )
-    for name, run in result.runs.items():
-        write_run(context.out / "systems" / f"{name}.trec", run)
-        write_jsonl(context.out / "systems" / f"{name}.scores.jsonl", result.scores[name].rows())
-    write_run(context.out / "run.trec", result.runs[result.today])
-    write_jsonl(context.out / "scores.jsonl", result.scores[result.today].rows())
-    write_json(context.out / "summary.json", result.summary)
-    primary = settings.evaluate.primary
-    return {
-        "measure": primary,
-        "n_queries": result.summary["n_queries"],
-        "today": result.today,
-        "systems": {name: round(scores.mean(primary), 4) for name, scores in result.scores.items()},
-    }

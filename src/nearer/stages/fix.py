@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from nearer import config, progress
-from nearer.files import read_jsonl, write_json, write_jsonl
+from nearer.files import read_json, read_jsonl, write_json, write_jsonl
 from nearer.fixes.fixes import FIXES, Absence, Fix, absence, fixes_of, untried, untried_pieces
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import Comparison, compare
+from nearer.project import Project
+from nearer.results import Block, Line, Result, Row, Table
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
-from nearer.stages.shared import corpus_of, random_of, reranker_of_run, split_of, systems_of
 from nearer.types import Run, Split
-from nearer.workspace import StepContext
 
 _TIMED, _TIMED_RERANK = 20, 5  # queries asked one at a time to measure latency
 
@@ -52,25 +53,86 @@ class Trial:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Fixes:
-    """All trials, and the ladder with the best simple system at its end."""
+@dataclass(frozen=True)
+class Fixes(Result):
+    """Lines of `trials.jsonl`, and the ladder with the best simple system at its end."""
 
-    trials: Sequence[Trial]
+    trials: Sequence[Mapping[str, Any]]
     ladder: Mapping[str, Any]
 
     @property
     def best(self) -> Pipeline:
+        """The best combination of simpler fixes."""
         return Pipeline.from_dict(self.ladder["best"])
 
-    def __str__(self) -> str:
-        lines = [f"{self.ladder['measure']} today {self.ladder['today']:.3f}"]
-        for rung in self.ladder["rungs"]:
-            told = f"{rung['delta']['mean']:+.3f}" if rung["delta"] else "–"
-            lines.append(
-                f"{'✓' if rung['kept'] else '·'} {rung['fix']:<11} {told}  {rung['label']}"
-            )
-        return "\n".join(lines)
+    def save(self, folder: Path) -> None:
+        """`trials.jsonl` (one line per fix and setting) and `summary.json` (the ladder)."""
+        write_jsonl(folder / "trials.jsonl", self.trials)
+        write_json(folder / "summary.json", self.ladder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Fixes:
+        trials = list(read_jsonl(folder / "trials.jsonl"))
+        return cls(trials, read_json(folder / "summary.json"))
+
+    def brief(self) -> dict[str, Any]:
+        if "skipped" in self.ladder:
+            return {"skipped": self.ladder["skipped"]}
+        keys = ("measure", "today", "best_measure", "label", "delta")
+        return {key: self.ladder[key] for key in keys} | {"trials": len(self.trials)}
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """One record per trial."""
+        for trial in self.trials:
+            low, high = trial["delta"]["ci"]
+            yield {
+                "fix": trial["fix"],
+                "label": trial["label"],
+                **trial["measures"],
+                "gain": trial["delta"]["mean"],
+                "low": low,
+                "high": high,
+                "repaired": trial["repaired"],
+                "broken": trial["broken"],
+                **trial["cost"],
+            }
+
+    def blocks(self) -> list[Block]:
+        ladder = self.ladder
+        if "skipped" in ladder:
+            return [Line(f"nothing tried: {ladder['skipped']}")]
+        first = Row(("today", "", f"{ladder['today']:.3f}", "", "", ""))
+        columns = ("rung", "kept", ladder["measure"], "gain (interval)", "repaired", "broken")
+        blocks: list[Block] = [
+            Line(f"{ladder['n_queries']:,} dev queries; a rung stays when its gain is real"),
+            Table(columns, [first, *map(_rung_row, ladder["rungs"])]),
+        ]
+        for rung in ladder["rungs"]:
+            if rung["delta"] or rung.get("tried") is None:
+                tone = "" if rung["kept"] else "dim"
+                blocks.append(Line(f"  · {rung['fix']}: {rung['label']}", tone))
+        for gap in ladder.get("not_tried", []):
+            blocks.append(Line(f"  · not tried: {gap['fix']}: {gap['why']}", "dim"))
+            blocks.append(Line(f"    → {gap['next']}", "command"))
+        counts = ladder["failures_repaired"].values()
+        repaired, diagnosed = sum(pair[0] for pair in counts), sum(pair[1] for pair in counts)
+        share = ""
+        if diagnosed:
+            share = f"; repairs {repaired:,} of {diagnosed:,} diagnosed failures"
+        best = f"{ladder['label']} ({ladder['measure']} {ladder['best_measure']:.3f}){share}"
+        return [*blocks, Line(f"best simple system: {best}")]
+
+
+def _rung_row(rung: Mapping[str, Any]) -> Row:
+    if rung["delta"] is None:
+        standing = "not tried" if rung.get("tried") is False else "does not apply"
+        return Row((rung["fix"], "–", "", standing, "", ""), "dim")
+    low, high = rung["delta"]["ci"]
+    gain = f"{rung['delta']['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+    kept = "yes" if rung["kept"] else "no"
+    counts = (str(rung["repaired"]), str(rung["broken"]))
+    tone = "bold" if rung["kept"] else ""
+    return Row((rung["fix"], kept, f"{rung['measure']:.3f}", gain, *counts), tone)
 
 
 class Bench:
@@ -224,7 +286,8 @@ def try_fixes(
                 bench.run(pipeline)
             bar.advance()
     trials = [bench.trial(fix, today, pipeline) for fix in fixes for pipeline in tried[fix.name]]
-    return Fixes(trials, _ladder(bench, fixes, today))
+    lines = [trial.as_dict() for trial in trials]
+    return Fixes(lines, _ladder(bench, fixes, today))
 
 
 def _ladder(bench: Bench, fixes: Sequence[Fix], today: Pipeline) -> dict[str, Any]:
@@ -299,23 +362,32 @@ def _untried(bench: Bench, fixes: Sequence[Fix], absences: Sequence[Absence]) ->
     return [*untried(bench.settings, fixes, absences), *pieces]
 
 
-def step(context: StepContext) -> dict[str, Any]:
-    """Files: `trials.jsonl` (one line a fix and setting) and `summary.json` (the ladder)."""
-    systems = systems_of(context, corpus_of(context))
-    systems.reranker = reranker_of_run(context, systems)
-    failures = list(read_jsonl(context.earlier("diagnose/failures.jsonl")))
-    dev = split_of(context, "dev")
+class Diagnosed(Protocol):
+    """What `diagnose` returns, as far as it matters here."""
+
+    @property
+    def failures(self) -> Sequence[Mapping[str, Any]]:
+        """Lines of `failures.jsonl`."""
+
+
+def run(project: Project, diagnoses: Diagnosed | None = None) -> Fixes:
+    """Measure each simpler fix on dev, then combine those that help; `.best` is the pipeline at the end.
+
+    `diagnoses` is what `nearer.diagnose` returned; in a run its file is read.
+    """
+    failures: Sequence[Mapping[str, Any]] = ()
+    if diagnoses is not None:
+        failures = diagnoses.failures
+    elif project.run_dir is not None:
+        failures = list(read_jsonl(project.earlier("diagnose/failures.jsonl")))
+    dev = project.split("dev")
     if not dev.queries:
         progress.warn("no dev queries: simpler fixes cannot be compared")
-        write_jsonl(context.out / "trials.jsonl", [])
-        nothing = [
-            Absence(name, "there are no dev queries", "nearer check").as_dict() for name in FIXES
-        ]
-        skipped = {"skipped": "there are no dev queries", "not_tried": nothing}
-        write_json(context.out / "summary.json", skipped)
-        return {"skipped": "there are no dev queries"}
-    result = try_fixes(systems, dev, context.config, random_of(context), failures)
-    write_jsonl(context.out / "trials.jsonl", (trial.as_dict() for trial in result.trials))
-    write_json(context.out / "summary.json", result.ladder)
-    told = ("measure", "today", "best_measure", "label", "delta")
-    return {key: result.ladder[key] for key in told} | {"trials": len(result.trials)}
+        reason = "there are no dev queries"
+        nothing = [Absence(name, reason, "nearer check").as_dict() for name in FIXES]
+        return Fixes((), {"skipped": reason, "not_tried": nothing})
+    systems = project.systems_with_reranker
+    return try_fixes(systems, dev, project.settings, project.rng("fix"), failures)
+
+
+RESULT = Fixes

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nearer import config
 from nearer.data.heldout import HeldOut
 from nearer.data.load import load_training
-from nearer.files import write_json, write_jsonl
+from nearer.project import Project
 from nearer.search.systems import Systems
-from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
 from nearer.text import folded_line
 from nearer.training.examples import Duplicates
 from nearer.training.mining import Mined, Similarity, mine
 from nearer.types import Example, Split
-from nearer.workspace import StepContext
 
 
 def similarity_of(systems: Systems, train: Split) -> Similarity:
@@ -115,21 +112,17 @@ def mine_examples(
     )
 
 
-def step(context: StepContext) -> dict[str, Any]:
-    """Files: `examples.jsonl` and `summary.json` (kept, dropped by reason, leakage found)."""
-    held_out = HeldOut.load(context.earlier("check/heldout.npz"))
-    duplicates = Duplicates.read(context.earlier("check/near_duplicates.json"))
-    systems = systems_of(context, corpus_of(context))
-    mined = mine_examples(
-        systems,
-        split_of(context, "train"),
-        context.config,
-        held_out,
-        duplicates,
-        random_of(context),
-        context.root,
+def run(project: Project) -> Mined:
+    """Training examples with hard negatives that are really negative, and what was dropped."""
+    return mine_examples(
+        project.systems,
+        project.split("train"),
+        project.settings,
+        project.held_out,
+        project.duplicates,
+        project.rng("mine"),
+        project.root,
     )
-    write_jsonl(context.out / "examples.jsonl", (example.as_dict() for example in mined.examples))
-    summary = mined.summary()
-    write_json(context.out / "summary.json", summary)
-    return summary
+
+
+RESULT = Mined

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from nearer import files
 from nearer.errors import DataError
-from nearer.lifecycle import STAGES
+from nearer.lifecycle import STAGES, STEP
+from nearer.project import Project
 from nearer.report import markdown, page
 from nearer.report.content import ReportData
-from nearer.workspace import STEP, StepContext
+from nearer.results import Block, Line, Result, short_path
 
 PACKAGES = (
     "nearer",
@@ -27,18 +29,42 @@ PACKAGES = (
 )
 
 
-def step(context: StepContext) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Report(Result):
+    """The report as HTML and as Markdown; `folder` is where it is or will be."""
+
+    html: str = field(repr=False)
+    markdown: str = field(repr=False)
+    folder: Path
+
+    def save(self, folder: Path) -> None:
+        """`report.html` and `report.md`."""
+        files.write_text(folder / "report.html", self.html)
+        files.write_text(folder / "report.md", self.markdown)
+
+    @classmethod
+    def load(cls, folder: Path) -> Report:
+        html = (folder / "report.html").read_text(encoding="utf-8")
+        return cls(html, (folder / "report.md").read_text(encoding="utf-8"), folder)
+
+    def brief(self) -> dict[str, Any]:
+        return {
+            "html": str(self.folder / "report.html"),
+            "bytes": len(self.html.encode("utf-8")),
+        }
+
+    def blocks(self) -> list[Block]:
+        return [Line(""), Line(f"report: {short_path(self.folder / 'report.html')}")]
+
+
+RESULT = Report
+
+
+def run(project: Project) -> Report:
     """Write the report.  Only `decide/decision.json` must be there; other files may be missing."""
-    context.earlier("decide/decision.json")
-    data = load(context.run_dir.name, context.perhaps)
-    html = page.render(data)
-    files.write_text(context.out / "report.html", html)
-    files.write_text(context.out / "report.md", markdown.render(data))
-    # The work folder is renamed to run_dir/report when the step returns.
-    return {
-        "html": str(context.run_dir / context.stage.name / "report.html"),
-        "bytes": len(html.encode("utf-8")),
-    }
+    folder = project.earlier("decide/decision.json").parent.parent
+    data = load(folder.name, project.perhaps)
+    return Report(page.render(data), markdown.render(data), folder / "report")
 
 
 def load(run: str, file: Callable[[str], Path]) -> ReportData:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,92 @@ from nearer import config, progress
 from nearer.data.corpus import Corpus
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ModelError
-from nearer.files import disk_errors, write_json, write_jsonl
+from nearer.files import disk_errors, read_json, read_jsonl, write_json, write_jsonl
 from nearer.measure.metrics import drop_self, score
+from nearer.project import Project
+from nearer.results import Block, Line, Result
 from nearer.search.dense import Dense
 from nearer.search.systems import Systems
-from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
 from nearer.training.examples import (
-    Duplicates,
     TrainingSet,
     build_training_set,
     read_examples,
     refuse_low_scores,
 )
-from nearer.training.trainer import DevScore, Trained, train
-from nearer.types import Run, Split
-from nearer.workspace import StepContext
+from nearer.training.trainer import DevScore, train
+from nearer.types import Example, Run, Split
 
+#: What `step.json` repeats of the summary.
+_BRIEF = (
+    "skipped",
+    "best_step",
+    "steps",
+    "dev",
+    "examples",
+    "seconds",
+    "pairs_per_second",
+    "precision",
+    "fingerprint",
+)
 _HARD = 10  # results of each first-stage system that join the dev pool
+
+
+@dataclass(frozen=True)
+class FineTuned(Result):
+    """A fine-tuned model with how it got there; `encoder` is None where nothing was trained.
+
+    `summary` is `train/summary.json`; `save` adds the fingerprint of the saved model to it.
+    """
+
+    encoder: SentenceEncoder | None
+    history: Sequence[Mapping[str, Any]]
+    summary: dict[str, Any]
+    settings: config.Model = field(repr=False)
+    root: Path = field(repr=False)
+
+    @property
+    def model(self) -> Any:
+        """The SentenceTransformer, or None."""
+        return None if self.encoder is None else self.encoder.model
+
+    @property
+    def skipped(self) -> str:
+        """Why nothing was trained; empty where something was."""
+        return str(self.summary.get("skipped", ""))
+
+    def save(self, folder: Path) -> None:
+        """`model/`, `history.jsonl` and `summary.json`; checkpoints are removed."""
+        if self.encoder is not None:
+            saved = save_model(self.encoder, folder / "model", self.settings, self.root)
+            self.summary["fingerprint"] = saved
+        write_jsonl(folder / "history.jsonl", self.history)
+        write_json(folder / "summary.json", self.summary)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> FineTuned:
+        """Read the figures.  The model is a folder of its own: `SentenceTransformer(folder / "model")`."""
+        history = list(read_jsonl(folder / "history.jsonl"))
+        summary = read_json(folder / "summary.json")
+        return cls(None, history, summary, config.Model(name=str(folder / "model")), folder)
+
+    def brief(self) -> dict[str, Any]:
+        return {key: self.summary[key] for key in _BRIEF if key in self.summary}
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """One record per line of the training history."""
+        return (dict(line) for line in self.history)
+
+    def blocks(self) -> list[Block]:
+        if self.skipped:
+            return [Line(f"nothing trained: {self.skipped}")]
+        summary, dev = self.summary, self.summary["dev"]
+        change = "no dev queries"
+        if dev["after"] is not None:
+            change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}"
+        best = f"(best at step {summary['best_step']} of {summary['steps']})"
+        speed = f"{summary['pairs_per_second']} pairs per second, {summary['precision']}"
+        return [Line(f"{change} {best}"), Line(speed, "dim")]
 
 
 def dev_pool(
@@ -77,8 +147,8 @@ def fine_tune(
     root: Path,
     checkpoints: Path,
     rng: np.random.Generator,
-) -> tuple[SentenceEncoder, Trained]:
-    """Fine-tune a fresh copy of the configured model, judged on dev.  Returns its encoder and the result."""
+) -> FineTuned:
+    """Fine-tune a fresh copy of the configured model, judged on dev."""
     judge: DevScore | None = None
     documents = 0
     if dev.queries:
@@ -103,60 +173,56 @@ def fine_tune(
     )
     summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
     summary["dev"]["documents"] = documents
-    return encoder, replace(trained, summary=summary)
+    return FineTuned(encoder, trained.history, summary, settings.model, root)
 
 
-def step(context: StepContext) -> dict[str, Any]:
-    """Files: `model/`, `history.jsonl`, `summary.json`.  Goes on from checkpoints after a kill."""
-    settings = context.config
-    corpus, dev, training = corpus_of(context), split_of(context, "dev"), split_of(context, "train")
-    examples = read_examples(context.earlier("mine/examples.jsonl"))
+def run(
+    project: Project,
+    examples: Sequence[Example] | None = None,
+    *,
+    checkpoints: str | Path | None = None,
+) -> FineTuned:
+    """Fine-tune on `examples` (None: those that `mine` wrote); `.model` is a SentenceTransformer.
+
+    `checkpoints` is a folder to resume from after an interruption (None: that of the unfinished
+    step in a run, a temporary one in a notebook).  Where there is nothing to tell apart, nothing is
+    trained and `.skipped` says why; `decide` can still compare simpler fixes.
+    """
+    settings, train_split = project.settings, project.split("train")
+    if examples is None:
+        examples = read_examples(project.earlier("mine/examples.jsonl"))
     refuse_low_scores(examples, settings.mine.min_score)
     rows = build_training_set(
         examples,
-        corpus,
-        {query.id: query for query in training.queries},
-        training.judgments,
-        Duplicates.read(context.earlier("check/near_duplicates.json")),
+        project.corpus,
+        {query.id: query for query in train_split.queries},
+        train_split.judgments,
+        project.duplicates,
     )
-    if (
-        len({positive for _, positive, _ in rows.rows}) < 2
-    ):  # nothing to tell apart; `decide` can still compare simpler fixes
-        reason = (
-            "there are no training examples"
-            if not rows.rows
-            else "all training examples share one positive"
-        )
+    if len({positive for _, positive, _ in rows.rows}) < 2:
+        reason = "all training examples share one positive"
+        if not rows.rows:
+            reason = "there are no training examples"
         progress.warn(f"nothing was trained: {reason} (see mine/summary.json)")
-        write_json(context.out / "summary.json", {"skipped": reason})
-        write_jsonl(context.out / "history.jsonl", [])
-        return {"skipped": reason}
-    checkpoints = context.out / "checkpoints"
-    encoder, trained = fine_tune(
-        systems_of(context, corpus),
-        dev,
-        rows,
-        settings,
-        context.root,
-        checkpoints,
-        random_of(context),
-    )
-    fingerprint = save_model(encoder, context.out / "model", settings.model, context.root)
-    summary = {**trained.summary, "fingerprint": fingerprint}
-    write_jsonl(context.out / "history.jsonl", trained.history)
-    write_json(context.out / "summary.json", summary)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    shown = (
-        "best_step",
-        "steps",
-        "dev",
-        "examples",
-        "seconds",
-        "pairs_per_second",
-        "precision",
-        "fingerprint",
-    )
-    return {key: summary[key] for key in shown}
+        return FineTuned(None, (), {"skipped": reason}, settings.model, project.root)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if checkpoints is not None:
+            folder = Path(checkpoints)
+        elif project.out is not None:
+            folder = project.out / "checkpoints"
+        return fine_tune(
+            project.systems,
+            project.split("dev"),
+            rows,
+            settings,
+            project.root,
+            folder,
+            project.rng("train"),
+        )
+
+
+RESULT = FineTuned
 
 
 def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, root: Path) -> str:

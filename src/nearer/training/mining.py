@@ -9,16 +9,19 @@ not relevant need no such guess: they come first, whatever the model scores them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nearer import progress
 from nearer.config import Mine
+from nearer.files import read_json, write_json, write_jsonl
+from nearer.results import Block, Line, Result
 from nearer.text import folded_line
-from nearer.training.examples import Duplicates, known_positives
+from nearer.training.examples import Duplicates, known_positives, read_examples
 from nearer.types import Example, Run, Split
 
 #: (query id, document ids) → similarity of each under today's model, float32 (n_documents,)
@@ -27,8 +30,8 @@ Similarity = Callable[[str, Sequence[str]], np.ndarray]
 JUDGED_NEGATIVE = "judged 0"
 
 
-@dataclass(frozen=True, slots=True)
-class Mined:
+@dataclass(frozen=True)
+class Mined(Result):
     """Examples kept, and what was dropped, by reason."""
 
     examples: tuple[Example, ...]
@@ -36,7 +39,35 @@ class Mined:
     #: of the held-out guard: training queries that collide with dev or test, by kind
     leakage: Mapping[str, int]
 
+    def save(self, folder: Path) -> None:
+        """`examples.jsonl` and `summary.json`."""
+        write_jsonl(folder / "examples.jsonl", (example.as_dict() for example in self.examples))
+        write_json(folder / "summary.json", self.summary())
+
+    @classmethod
+    def load(cls, folder: Path) -> Mined:
+        """Read the examples and what was dropped.  Raises DataError for a damaged file."""
+        summary = read_json(folder / "summary.json")
+        examples = tuple(read_examples(folder / "examples.jsonl"))
+        return cls(examples, summary.get("dropped", {}), summary.get("leakage", {}))
+
+    def brief(self) -> dict[str, Any]:
+        return self.summary()
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """One record per example."""
+        return (example.as_dict() for example in self.examples)
+
+    def blocks(self) -> list[Block]:
+        summary = self.summary()
+        mean = summary["negatives"]["mean"]
+        lines = [Line(f"{summary['examples']:,} examples, {mean:.2f} hard negatives each")]
+        for reason, count in summary["dropped"].items():
+            lines.append(Line(f"  · dropped {count:,}: {reason}", "dim"))
+        return [*lines]
+
     def summary(self) -> dict[str, Any]:
+        """What was kept, dropped by reason, and found to leak: `summary.json`."""
         counts = [len(example.negatives) for example in self.examples]
         return {
             "examples": len(self.examples),

@@ -86,7 +86,10 @@ def cwe() -> Path:
 
 @pytest.fixture(scope="session")
 def small_data(cwe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BEIR folder cut from the example: every relevant document of its queries is inside."""
+    """A BEIR folder cut from the example: every relevant document of its queries is inside.
+
+    Texts are cut after 500 characters: the tiny model reads no more, and their chunks are few.
+    """
     folder = tmp_path_factory.mktemp("data") / "small"
     folder.mkdir()
     qrels = {name: _pairs(cwe / "qrels" / f"{name}.tsv") for name in SMALL}
@@ -110,7 +113,8 @@ def small_data(cwe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept.update(
         others[:: len(others) // (SMALL_DOCUMENTS - len(kept))][: SMALL_DOCUMENTS - len(kept)]
     )
-    _write(folder / "corpus.jsonl", (line for line in corpus if line["_id"] in kept))
+    documents = [line | {"text": line["text"][:500]} for line in corpus if line["_id"] in kept]
+    _write(folder / "corpus.jsonl", documents)
     wanted = {query_id for ids in chosen.values() for query_id in ids}
     _write(
         folder / "queries.jsonl",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nearer
+from nearer.results import Result
+from nearer.training.mining import Mined
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def test_the_stages_run_as_functions_and_leave_no_files(
     assert nearer.check(loaded).counts["documents"] == 120
     evaluation = nearer.evaluate(loaded)
     assert set(evaluation.scores) == {"dense", "bm25", "rrf"}
-    assert "← today" in str(evaluation)
+    assert "dense (today)" in str(evaluation)
     mined = nearer.mine(loaded)
     assert len(mined.examples) > 50
     trained = nearer.train(loaded, mined.examples)
@@ -44,6 +47,32 @@ def test_the_stages_run_as_functions_and_leave_no_files(
         "fine-tuned",
     }
     assert list(tmp_path.iterdir()) == []
+    shows_itself_and_reads_itself_back(nearer.check(loaded), tmp_path / "check")
+    shows_itself_and_reads_itself_back(evaluation, tmp_path / "evaluate")
+    shows_itself_and_reads_itself_back(mined, tmp_path / "mine")
+    shows_itself_and_reads_itself_back(trained, tmp_path / "train")
+    shows_itself_and_reads_itself_back(decision, tmp_path / "decide")
+    again = type(evaluation).load(tmp_path / "evaluate")
+    assert again.runs["bm25"].results == evaluation.runs["bm25"].results
+    assert list(again.scores["bm25"].rows()) == list(evaluation.scores["bm25"].rows())
+
+
+def shows_itself_and_reads_itself_back(result: Result, folder: Path) -> None:
+    """A result is the same after it was saved and loaded, and has a text, a page part and a table."""
+    folder.mkdir()
+    result.save(folder)
+    again = type(result).load(folder)
+    assert json.dumps(again.brief()) == json.dumps(result.brief())
+    assert str(again) == str(result)
+    assert str(result).strip()
+    assert result._repr_html_() == again._repr_html_()
+    assert len(again.to_pandas()) == len(result.to_pandas()) > 0
+
+
+def test_what_a_notebook_shows_is_escaped(tmp_path: Path) -> None:
+    mined = Mined((), {"<script>alert(1)</script>": 3}, {})
+    assert "&lt;script&gt;" in mined._repr_html_()
+    assert "<script>" not in mined._repr_html_()
 
 
 def test_training_leaves_todays_model_as_it_was(loaded: nearer.Project) -> None:

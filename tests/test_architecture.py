@@ -154,6 +154,21 @@ def test_every_stage_has_a_command_and_a_module() -> None:
         assert set(stage.settings) <= set(config.Config.model_fields)
 
 
+def test_every_live_stage_has_a_command_a_home_and_settings() -> None:
+    groups = {group.name for group in app.registered_groups}
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    for stage in lifecycle.LIVE:
+        assert stage.name in groups | commands
+        assert (SOURCE.parent / stage.module.replace(".", "/")).is_dir()
+        assert set(stage.settings) <= set(config.Config.model_fields)
+
+
+def test_every_stage_says_what_it_asks_and_writes() -> None:
+    for stage in (*lifecycle.STAGES, *lifecycle.LIVE):
+        assert stage.question.endswith("?")
+        assert stage.writes
+
+
 def test_the_written_configuration_reads_back_to_the_same_settings() -> None:
     settings = config.build(
         {

@@ -13,6 +13,8 @@ A path may go on with `#KEY`: of that JSON file the key alone counts.
 changes results.
 
 Only `decide` reads `check/split/test`; tests/test_heldout.py proves it.
+
+`STAGES` is what `nearer run` does; `LIVE` is what follows in production.
 """
 
 from __future__ import annotations
@@ -31,11 +33,13 @@ class Stage:
     settings: tuple[str, ...]
     version: int = 1
     resumable: bool = False  # keeps its unfinished work folder, to go on after a kill
+    writes: str = ""  # below the project's folder, in words
+    home: str = ""  # module or package, where it is not nearer.stages.NAME
 
     @property
     def module(self) -> str:
         """Module with `run(project)` and its `Result`, imported only when the stage runs."""
-        return f"nearer.stages.{self.name}"
+        return self.home or f"nearer.stages.{self.name}"
 
 
 #: What `check` noticed about queries and documents (see `nearer.data.items`).
@@ -57,6 +61,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "check",
         "Can this data be trusted to train and to judge?",
+        writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
         version=2,  # which data is item to item, and which texts are blank
@@ -64,6 +69,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "evaluate",
         "How well does today's search do, and for whom?",
+        writes="runs/NAME/evaluate/: ranked results, scores per query, summary",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
         version=2,
@@ -71,6 +77,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "diagnose",
         "Why did each failing query fail, and what is the cheapest thing that repairs it?",
+        writes="runs/NAME/diagnose/: one line per failure, with every probe",
         reads=(*_SEARCHED, "other models"),
         settings=(
             "seed",
@@ -88,6 +95,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "fix",
         "How far do simpler fixes go: metadata, rewriting, hybrid, reranking, chunking, a better base model?",
+        writes="runs/NAME/fix/: one trial per fix and setting, the best combination",
         reads=(*_SEARCHED, "other models", "diagnose/failures.jsonl"),
         settings=(
             "seed",
@@ -106,6 +114,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "mine",
         "Which examples teach the distinctions that failed?",
+        writes="runs/NAME/mine/: examples with their sources, what was dropped and why",
         reads=(
             "corpus",
             "training",
@@ -121,6 +130,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "train",
         "Can the model learn them without forgetting the rest?",
+        writes="runs/NAME/train/: the model, its history, checkpoints while it trains",
         reads=(
             "corpus",
             "check/split/train",
@@ -137,6 +147,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "decide",
         "Ship it, take a simpler fix, or stop?",
+        writes="runs/NAME/decide/: the decision record; a line per look at test",
         reads=(
             "corpus",
             "check/split",
@@ -161,6 +172,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "report",
         "What do we show the people who must agree?",
+        writes="runs/NAME/report/: report.html and report.md",
         reads=(
             "check/findings.json",
             "evaluate",
@@ -173,6 +185,43 @@ STAGES: tuple[Stage, ...] = (
         ),
         settings=(),
         version=2,
+    ),
+)
+
+#: What runs in production, beside the runs: commands that start when somebody types them or a clock
+#: does, not because an input changed.  `reads` names what they rest on.
+LIVE: tuple[Stage, ...] = (
+    Stage(
+        "index",
+        "Which generation of vectors answers, and can the next one take over safely?",
+        writes="generations/ID/: manifest, model, parts; the ACTIVE pointer; the vector store",
+        reads=("corpus", "model", "decide/decision.json"),
+        settings=("data", "model", "search", "rerank", "index"),
+        home="nearer.live.index",
+    ),
+    Stage(
+        "serve",
+        "What answers users: the pipeline that was judged, over the active generation?",
+        writes="the traffic log: one file per day",
+        reads=("corpus", "decide/decision.json"),
+        settings=("index", "serve"),
+        home="nearer.live.web",
+    ),
+    Stage(
+        "shadow",
+        "What would change for real traffic?",
+        writes="generations/ROLLOUT; the shadow record",
+        reads=("check/split/dev",),
+        settings=("index", "serve", "shadow"),
+        home="nearer.live.rollout",
+    ),
+    Stage(
+        "monitor",
+        "Is it still good, and if not, which condition fired?",
+        writes="monitor/: the series, one report per day, alerts",
+        reads=("corpus", "model", "check/split/dev"),
+        settings=("data", "model", "index", "serve", "monitor"),
+        home="nearer.live.monitor",
     ),
 )
 

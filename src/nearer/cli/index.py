@@ -287,8 +287,9 @@ def show(generations: Any, generation: Id) -> Told:
     Example: nearer index show 1a2b3c4d-1
     """
     values = generations.manifest(generation).as_dict()
-    for vectors in ("probes", "behaviour"):
-        values["fingerprint"].pop(vectors, None)
+    # What is left is what the id is the hash of, so that anyone can compute it again.
+    for proof in ("probes", "behaviour", "probed_tokens", "former"):
+        values["fingerprint"].pop(proof, None)
     values["parts"] = len(values["parts"])
     values["history"] = [
         line for line in generations.history() if generation in (line["from"], line["to"])

@@ -20,9 +20,9 @@ SOURCE = Path(nearer.__file__).parent
 #: Lowest first; a module may import what stands before it, and its own level where that is a package.
 LEVELS = (
     {"errors"},
-    {"types", "files", "progress", "text", "tables"},
+    {"types", "files", "progress", "text", "tables", "plugins"},
     {"results"},
-    {"config", "lifecycle", "plugins"},
+    {"config", "lifecycle"},
     {"data", "measure"},
     {"embed"},
     {"search"},

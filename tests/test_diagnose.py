@@ -13,19 +13,13 @@ from typer.testing import CliRunner
 
 import nearer
 from nearer.cli import app
-from nearer.diagnosis.causes import (
-    CAUSES,
-    Facts,
-    Probe,
-    best,
-    classify,
-    freshness,
-    promote,
-    waterfall,
-)
+from nearer.diagnosis.causes import causes, classify
+from nearer.diagnosis.totals import freshness, promote, waterfall
+from nearer.diagnosis.values import Facts, Probe, best
 from nearer.search.pipeline import Pipeline
 from nearer.types import Query, Run, Split
 
+CAUSES = [cause.name for cause in causes()]
 EVERY = ["metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"]
 
 

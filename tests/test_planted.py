@@ -14,7 +14,7 @@ import pytest
 import planted as plants
 from nearer import config
 from nearer.data.corpus import Corpus
-from nearer.diagnosis.causes import CAUSES
+from nearer.diagnosis.causes import causes
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.search.dense import Dense
 from nearer.search.rerank import load_reranker
@@ -38,6 +38,7 @@ SYSTEMS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("missing_document", "needs_metadata", "chunking", "exact_match", "index_loss", "semantic"),
     ),
 }
+CAUSES = [cause.name for cause in causes()]
 EACH = {"cwe": 14, "debian-related": 11}
 
 #: A user's reranker that knows some answers and elsewhere goes by shared words, and a user's search with an index that forgot.

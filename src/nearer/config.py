@@ -10,18 +10,21 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from nearer import plugins
 from nearer.errors import ConfigError
 from nearer.types import field_name
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+FixName = Annotated[str, AfterValidator(partial(plugins.known, "fix"))]
 
 _MEASURE = re.compile(r"^(AP|RR|(nDCG|R|P|RR|AP|Success|Judged)@[1-9]\d{0,4})$")
 
@@ -252,11 +255,9 @@ class Diagnose(Section):
 class Fix(Section):
     """Simpler fixes, each measured on dev, then combined."""
 
-    fixes: tuple[
-        Literal["metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"], ...
-    ] = Field(
+    fixes: tuple[FixName, ...] = Field(
         ("metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"),
-        description="tried in this order, cheapest first",
+        description="tried in this order, cheapest first; module:Class is a fix of your own",
     )
     chunkers: tuple[str, ...] = Field(
         ("tokens:128:32", "sentences:48", "recursive:128", "recursive:128+title"),

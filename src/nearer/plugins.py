@@ -46,6 +46,37 @@ SEAMS: Mapping[str, Seam] = {
             contract="nearer.live.stores.base:VectorStore",
             setting="index.store",
         ),
+        Seam(
+            "fix",
+            contract="nearer.fixes.base:Fix",
+            setting="fix.fixes",
+            ours={  # cheapest first: the order in which they are climbed
+                "metadata": "nearer.fixes.metadata:Metadata",
+                "rewriting": "nearer.fixes.rewriting:Rewriting",
+                "hybrid": "nearer.fixes.hybrid:Hybrid",
+                "reranking": "nearer.fixes.reranking:Reranking",
+                "chunking": "nearer.fixes.chunking:Chunking",
+                "base_model": "nearer.fixes.base_model:BaseModel",
+            },
+        ),
+        Seam(
+            "cause",
+            contract="nearer.diagnosis.causes.base:Cause",
+            setting="installed packages",  # no setting names causes: all of them are asked
+            ours={  # by the cost of their repair; the last three have none of their own
+                "missing_document": "nearer.diagnosis.causes.missing_document:CAUSE",
+                "ineligible": "nearer.diagnosis.causes.ineligible:CAUSE",
+                "needs_metadata": "nearer.diagnosis.causes.needs_metadata:CAUSE",
+                "chunking": "nearer.diagnosis.causes.chunking:CAUSE",
+                "exact_match": "nearer.diagnosis.causes.exact_match:CAUSE",
+                "index_loss": "nearer.diagnosis.causes.index_loss:CAUSE",
+                "ranking": "nearer.diagnosis.causes.ranking:CAUSE",
+                "base_model": "nearer.diagnosis.causes.base_model:CAUSE",
+                "semantic": "nearer.diagnosis.causes.semantic:CAUSE",
+                "label_suspect": "nearer.diagnosis.causes.label_suspect:CAUSE",
+                "unknown": "nearer.diagnosis.causes.unknown:CAUSE",
+            },
+        ),
     )
 }
 
@@ -71,10 +102,25 @@ def find(seam: str, name: str, root: Path | None = None) -> Any:
         return _load(installed, SEAMS[seam])
     if ":" in name:
         return import_from(name, root or Path(), SEAMS[seam].setting)
-    known = names(seam)
-    nearest = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(known)}"
-    raise ConfigError(
+    raise _unknown(seam, name)
+
+
+def known(seam: str, name: str) -> str:
+    """The name, if an implementation has it or it has the form `"module:Name"`; imports nothing.
+
+    Raises ConfigError for another one.
+    """
+    if ":" in name or name in SEAMS[seam].ours or name in _installed(seam):
+        return name
+    raise _unknown(seam, name)
+
+
+def _unknown(seam: str, name: str) -> ConfigError:
+    """What to raise for a name that nothing has, with the nearest known one."""
+    there = names(seam)
+    nearest = difflib.get_close_matches(name, there, n=1)
+    advice = f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(there)}."
+    return ConfigError(
         f"no {seam} called {name!r}",
         where=SEAMS[seam].setting,
         next_step=f'{advice} Your own is named "module:Name"',

@@ -161,7 +161,10 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
                 "train",
                 "acronyms",
             }
-            return {str(one): model_source(str(one), root) for one in sorted(map(str, named_ones))}
+            own = {name: _module(name, root) for name in config.fix.fixes if ":" in name}
+            return own | {
+                str(one): model_source(str(one), root) for one in sorted(map(str, named_ones))
+            }
         case "system":
             return _system(config, root)
         case "bridge":
@@ -207,11 +210,14 @@ def _system(config: Config, root: Path) -> Mapping[str, Path | str]:
         runs = search.run if isinstance(search.run, Mapping) else {"run": search.run}
         return {f"run.{split}": named(root, text, "search.run") for split, text in runs.items()}
     if search.system == "function" and search.function:
-        module = search.function.partition(":")[0].replace(".", "/")
-        files = [
-            path
-            for path in (root / f"{module}.py", root / module / "__init__.py")
-            if path.is_file()
-        ]
-        return {"function": files[0] if files else search.function}
+        return {"function": _module(search.function, root)}
     return {"url": search.url} if search.system == "http" and search.url else {}
+
+
+def _module(name: str, root: Path) -> Path | str:
+    """The file of `module:name` in the project's folder, or the name where it comes from elsewhere."""
+    module = name.partition(":")[0].replace(".", "/")
+    for path in (root / f"{module}.py", root / module / "__init__.py"):
+        if path.is_file():
+            return path
+    return name

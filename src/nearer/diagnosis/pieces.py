@@ -9,22 +9,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nearer import progress
+from nearer.diagnosis.values import Pair
 from nearer.search import ranking
 from nearer.search.chunkers import make_chunker
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.types import Query
 
-Pair = tuple[str, str]  # query id, document id
-#: Pair → filters that the document satisfies, each with its name: bool (n_documents,)
-Masks = Mapping[Pair, Sequence[tuple[str, np.ndarray]]]
+#: Pair → filters that its document satisfies, each a label and a mask: bool (n_documents,)
+Filters = Mapping[Pair, Sequence[tuple[str, np.ndarray]]]
 
 _DECIMALS = 6  # as in dense search, so that equal texts tie
+_RRF_K = 60  # constant of reciprocal rank fusion
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Ranks of one document: under each way to cut, and under each combination."""
+    """Ranks of one document: per way to cut it, and per combination."""
 
     alone: dict[str, int | None] = field(default_factory=dict)
     combined: dict[str, int | None] = field(default_factory=dict)
@@ -47,8 +48,11 @@ class Pieces:
         self._systems, self._specs, self._pools = systems, specs, pools
         self._eligible = systems.eligible(plain.filters)
         self._words = systems.scorer(Pipeline("bm25", filters=plain.filters))
-        used = sorted({systems.corpus.position(d) for pool in pools.values() for d in pool})
-        self._row = {position: row for row, position in enumerate(used)}
+        competing: set[int] = set()
+        for pool in pools.values():
+            competing.update(systems.corpus.position(doc_id) for doc_id in pool)
+        #: Position in the corpus → row among all competitors, in the order of the corpus.
+        self._row = {position: row for row, position in enumerate(sorted(competing))}
 
     def among(self, query_id: str) -> int | None:
         """How many documents compete; None where the whole corpus does."""
@@ -56,40 +60,43 @@ class Pieces:
         return None if size == len(self._systems.corpus) else size
 
     def ranks(
-        self, queries: Sequence[Query], pairs: Sequence[Pair], masks: Masks
+        self, queries: Sequence[Query], pairs: Sequence[Pair], filters: Filters
     ) -> Iterator[tuple[Pair, Ways]]:
-        """Every pair with its ranks; `masks` are filters that its document satisfies."""
-        found: dict[Pair, Ways] = defaultdict(Ways)
+        """Every pair with its ranks; `filters` are some that its document satisfies."""
         wanted: dict[str, list[str]] = defaultdict(list)
         for query_id, doc_id in pairs:
             wanted[query_id].append(doc_id)
-        words: dict[str, np.ndarray] = {}
-        for query, row in ranking.blocks(self._words, queries):
-            words[query.id] = row[self._positions(query)]
-        asked = self._systems.encoder.encode([query.text for query in queries], "query")
+        pools = self._pools_of(queries)
+        vectors = self._systems.encoder.encode([query.text for query in queries], "query")
+        ways: dict[Pair, Ways] = {pair: Ways() for pair in pairs}
         for spec in self._specs:
-            vectors, starts = self._cut(spec)
-            for query, vector in zip(queries, asked, strict=True):
-                best = np.round(np.maximum.reduceat(vectors @ vector, starts), _DECIMALS)
-                pool = self._pool(query, best, words[query.id])
+            pieces, starts = self._cut(spec)
+            for query, vector in zip(queries, vectors, strict=True):
+                best = np.round(np.maximum.reduceat(pieces @ vector, starts), _DECIMALS)
+                pool = pools[query.id]
+                scores = best[pool.rows]
                 for doc_id in wanted[query.id]:
                     pair = (query.id, doc_id)
-                    pool.add(spec, doc_id, found[pair], masks.get(pair, ()))
-        yield from ((pair, found[pair]) for pair in pairs)
+                    pool.rank(spec, doc_id, scores, filters.get(pair, ()), ways[pair])
+        yield from ways.items()
+
+    def _pools_of(self, queries: Sequence[Query]) -> dict[str, _Pool]:
+        """Query id → its competitors, with their scores by words."""
+        pools = {}
+        for query, scores in ranking.blocks(self._words, queries):
+            positions = self._positions(query)
+            ids = [self._systems.corpus.ids[position] for position in positions]
+            rows = np.array([self._row[position] for position in positions], dtype=np.int64)
+            pools[query.id] = _Pool(ids, positions, rows, scores[positions])
+        return pools
 
     def _positions(self, query: Query) -> np.ndarray:
-        """Where the competitors that today's filters let through stand in the corpus, int64."""
+        """Positions in the corpus of the competitors that the baseline's filters let through, int64."""
         position = self._systems.corpus.position
-        positions = np.array([position(d) for d in self._pools[query.id]], dtype=np.int64)
+        pool = self._pools[query.id]
+        positions = np.array([position(doc_id) for doc_id in pool], dtype=np.int64)
         mask = None if self._eligible is None else self._eligible(query)
         return positions if mask is None else positions[mask[positions]]
-
-    def _pool(self, query: Query, best: np.ndarray, words: np.ndarray) -> _Pool:
-        """The competitors of a query with their scores; `best` is the best piece of every document."""
-        positions = self._positions(query)
-        ids = [self._systems.corpus.ids[position] for position in positions]
-        rows = [self._row[position] for position in positions.tolist()]
-        return _Pool(ids, positions, best[rows], words)
 
     def _cut(self, spec: str) -> tuple[np.ndarray, np.ndarray]:
         """Vectors of the pieces of all competitors, and the first piece of each."""
@@ -107,36 +114,47 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """Documents that compete for a query: ids, positions in the corpus, scores by pieces and words."""
+    """Documents that compete for a query.
+
+    `positions` are theirs in the corpus, `rows` theirs among all competitors, both int64
+    (n_competitors,); `words` are their scores by words, float32 (n_competitors,).
+    """
 
     ids: list[str]
     positions: np.ndarray
-    pieces: np.ndarray
+    rows: np.ndarray
     words: np.ndarray
 
-    def add(
-        self, spec: str, doc_id: str, ways: Ways, filters: Sequence[tuple[str, np.ndarray]]
+    def rank(
+        self,
+        spec: str,
+        doc_id: str,
+        pieces: np.ndarray,
+        filters: Sequence[tuple[str, np.ndarray]],
+        ways: Ways,
     ) -> None:
-        """Write down the ranks of a document under one way to cut, alone and combined."""
-        if doc_id not in self.ids:  # a filter that today's system applies excludes it
+        """Write the ranks of a document into `ways`: by pieces alone, with words, with filters.
+
+        `pieces` are the scores of every competitor's best piece, float32 (n_competitors,).
+        """
+        if doc_id not in self.ids:  # a filter that the baseline applies excludes it
             return
-        own = self.ids.index(doc_id)
+        row = self.ids.index(doc_id)
         order = ranking.Order(self.ids)
-        ways.alone[spec] = order.rank(self.pieces, own)
-        fused = self._fused(order)
-        ways.combined[f"{spec} + bm25"] = order.rank(fused, own)
+        ways.alone[spec] = order.rank(pieces, row)
+        ways.combined[f"{spec} + bm25"] = order.rank(self._fused(order, pieces), row)
         for label, mask in filters:
             inside = mask[self.positions]
-            narrowed = np.where(inside, self.pieces, -np.inf)
-            ways.combined[f"{label} + {spec}"] = order.rank(narrowed, own)
-            both = np.where(inside, self.words, -np.inf)
-            ways.combined[f"{label} + bm25"] = order.rank(both, own)
+            narrowed = np.where(inside, pieces, -np.inf)
+            ways.combined[f"{label} + {spec}"] = order.rank(narrowed, row)
+            narrowed = np.where(inside, self.words, -np.inf)
+            ways.combined[f"{label} + bm25"] = order.rank(narrowed, row)
 
-    def _fused(self, order: ranking.Order, k: int = 60) -> np.ndarray:
+    def _fused(self, order: ranking.Order, pieces: np.ndarray) -> np.ndarray:
         """Reciprocal ranks by pieces and by words, added up."""
         fused = np.zeros(len(self.ids))
-        place = {doc_id: row for row, doc_id in enumerate(self.ids)}
-        for scores in (self.pieces, self.words):
+        row_of = {doc_id: row for row, doc_id in enumerate(self.ids)}
+        for scores in (pieces, self.words):
             for rank, (doc_id, _) in enumerate(order.top(scores, len(self.ids)), start=1):
-                fused[place[doc_id]] += 1.0 / (k + rank)
+                fused[row_of[doc_id]] += 1.0 / (_RRF_K + rank)
         return fused

@@ -12,9 +12,10 @@ import numpy as np
 
 from nearer import config
 from nearer.data.missing import missing_documents
-from nearer.diagnosis.causes import CAUSES, Diagnosis, Probe, freshness, waterfall
+from nearer.diagnosis.causes import causes
 from nearer.diagnosis.evidence import diagnosed
-from nearer.diagnosis.pieces import Pair
+from nearer.diagnosis.totals import freshness, waterfall
+from nearer.diagnosis.values import Diagnosis, Pair, Probe
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
 from nearer.project import Project
@@ -32,6 +33,8 @@ _BRIEF = (
     "label_suspects",
 )
 _AROUND = 5  # results shown on each side in the story of a pair
+_AROUND = 5  # first results shown in the story of a pair
+_BESIDE = 2  # results shown on each side of the document
 
 
 @dataclass(frozen=True)
@@ -101,91 +104,77 @@ def diagnose(
 
     `splits` are dev and train; a query fails when none of its relevant documents is among the first
     k.  A relevant document that the corpus lacks is diagnosed even where its query does not fail:
-    its line has `query_fails` false.  With more than `diagnose.limit` failing queries a random sample of all queries is looked at.
+    its line has `query_fails` false.  With more than `diagnose.limit` failing queries a random
+    sample of all queries is looked at.
     """
-    how, grade = settings.diagnose, settings.data.min_grade
-    split, failing = _failing(systems, splits, how, grade, rng)
-    failed = {query.id for query in failing.queries}
-    wanted = _wanted(systems, split, failed, grade)
-    looked_at = tuple(query for query in split.queries if query.id in wanted)
-    found, diagnoses = diagnosed(
-        systems, Split("failing", looked_at, split.judgments), wanted, settings
-    )
-    failures = [
-        _line(pair, diagnoses[pair], found[pair], how.k) | {"query_fails": pair[0] in failed}
-        for pair in found
-    ]
-    run = systems.run(systems.base(systems.today), split, how.depth)
-    counts = Counter(line["cause"] for line in failures)
-    primary = settings.evaluate.primary
-    skipped = Counter(
-        f"{name}: {probe.skipped}"
-        for probes in found.values()
-        for name, probe in probes.items()
-        if probe.skipped
-    )
+    looked_at, failed = _looked_at(systems, splits, settings, rng)
+    wanted = _wanted(systems, looked_at, failed, settings.data.min_grade)
+    queries = tuple(query for query in looked_at.queries if query.id in wanted)
+    failing = Split("failing", queries, looked_at.judgments)
+    probes, diagnoses = diagnosed(systems, failing, wanted, settings)
+    failures = []
+    for pair, of_pair in probes.items():
+        line = _line(pair, diagnoses[pair], of_pair, settings.diagnose.k)
+        failures.append(line | {"query_fails": pair[0] in failed})
+    run = systems.run(systems.base(systems.today), looked_at, settings.diagnose.depth)
     summary = {
         "n_failures": len(failures),
-        "n_failing_queries": len(failing.queries),
-        "missing": missing_documents(split, systems.corpus),
-        "n_queries": len(split.queries),
-        "k": how.k,
-        "splits": list(how.splits),
-        "causes": {cause: counts[cause] for cause in CAUSES if counts[cause]},
+        "n_failing_queries": len(failed),
+        "missing": missing_documents(looked_at, systems.corpus),
+        "n_queries": len(looked_at.queries),
+        "k": settings.diagnose.k,
+        "splits": list(settings.diagnose.splits),
+        "causes": _counts(failures),
         "kinds": _kinds(failures),
-        "label_suspects": sum(
-            "label_suspect" in line["also"] or line["cause"] == "label_suspect" for line in failures
-        ),
-        **waterfall(run, split, failures, primary),
-        "freshness": _freshness(systems, split, failed, grade),
-        "not_run": dict(skipped),
-        "not_tried": _not_tried(found.values()),
-        "examples": _examples(
-            systems, failures, {query.id: query for query in looked_at}, run, how
-        ),
+        "label_suspects": sum(_is_label_suspect(line) for line in failures),
+        **waterfall(run, looked_at, failures, settings.evaluate.primary),
+        "freshness": _freshness(systems, looked_at, failed, settings.data.min_grade),
+        "not_run": _not_run(probes.values()),
+        "not_tried": _not_tried(probes.values()),
+        "examples": _examples(systems, failures, queries, run, settings.diagnose.examples),
     }
     return Diagnoses(failures, summary)
 
 
-def _failing(
+def _looked_at(
     systems: Systems,
     splits: Sequence[Split],
-    how: config.Diagnose,
-    grade: int,
+    settings: config.Config,
     rng: np.random.Generator,
-) -> tuple[Split, Split]:
-    """The queries that are looked at, and those of them that fail."""
-    today = systems.base(systems.today)
+) -> tuple[Split, set[str]]:
+    """The queries that are looked at, and the ids of those that fail."""
+    baseline, grade = systems.base(systems.today), settings.data.min_grade
     queries: list[Query] = []
     judgments: dict[str, Mapping[str, int]] = {}
     failed: set[str] = set()
     for split in splits:
-        run = systems.run(today, split, how.depth)
-        answered = [
-            query
-            for query in split.queries
-            if split.relevant(query.id, grade)
-            and (systems.today != "run" or query.id in run.results)
-        ]
-        queries += answered
-        judgments |= {query.id: split.judgments[query.id] for query in answered}
-        failed |= {
-            query.id
-            for query in answered
-            if not set(run.top(query.id, how.k)) & set(split.relevant(query.id, grade))
-        }
-    if len(failed) > how.limit:
-        chosen, count = [], 0
-        for place in rng.permutation(len(queries)):
-            count += queries[place].id in failed
-            chosen.append(int(place))
-            if count == how.limit:
-                break
-        queries = [queries[place] for place in sorted(chosen)]
-    split = Split("diagnosed", tuple(queries), judgments)
-    return split, Split(
-        "failing", tuple(query for query in queries if query.id in failed), judgments
-    )
+        run = systems.run(baseline, split, settings.diagnose.depth)
+        for query in split.queries:
+            relevant = split.relevant(query.id, grade)
+            if not relevant or (systems.today == "run" and query.id not in run.results):
+                continue
+            queries.append(query)
+            judgments[query.id] = split.judgments[query.id]
+            if relevant.keys().isdisjoint(run.top(query.id, settings.diagnose.k)):
+                failed.add(query.id)
+    if len(failed) > settings.diagnose.limit:
+        queries = _sample(queries, failed, settings.diagnose.limit, rng)
+        failed &= {query.id for query in queries}
+    return Split("diagnosed", tuple(queries), judgments), failed
+
+
+def _sample(
+    queries: Sequence[Query], failed: Collection[str], limit: int, rng: np.random.Generator
+) -> list[Query]:
+    """Queries at random, until `limit` failing ones are among them, in their order."""
+    chosen: list[int] = []
+    count = 0
+    for position in rng.permutation(len(queries)):
+        chosen.append(int(position))
+        count += queries[position].id in failed
+        if count == limit:
+            break
+    return [queries[position] for position in sorted(chosen)]
 
 
 def _wanted(
@@ -202,7 +191,7 @@ def _wanted(
     return wanted
 
 
-def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Any], k: int) -> dict[str, Any]:
+def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Probe], k: int) -> dict[str, Any]:
     return {
         "query_id": pair[0],
         "doc_id": pair[1],
@@ -214,21 +203,18 @@ def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Any], k: int) -
     }
 
 
-def _not_tried(found: Iterable[Mapping[str, Probe]]) -> list[dict[str, Any]]:
-    """Probes that could have settled a failure and did not run: why, for how many, and what would run them."""
-    counts = Counter(
-        (name, probe.skipped, probe.next_step)
-        for probes in found
-        for name, probe in probes.items()
-        if probe.skipped
-    )
-    return [
-        {"probe": name, "why": why, "next": step, "failures": count}
-        for (name, why, step), count in counts.most_common()
-    ]
+def _is_label_suspect(line: Mapping[str, Any]) -> bool:
+    return line["cause"] == "label_suspect" or "label_suspect" in line["also"]
 
 
-def _kinds(failures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def _counts(failures: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Failures per cause, in the order of the cost of their repair."""
+    counts = Counter(line["cause"] for line in failures)
+    return {cause.name: counts[cause.name] for cause in causes() if counts[cause.name]}
+
+
+def _kinds(failures: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Failures per cause and kind, the most frequent kind first."""
     counts: dict[str, Counter[str]] = {}
     for line in failures:
         if line["kind"]:
@@ -236,54 +222,82 @@ def _kinds(failures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     return {cause: dict(kinds.most_common()) for cause, kinds in counts.items()}
 
 
+def _skipped(results: Iterable[Mapping[str, Probe]]) -> list[tuple[str, Probe]]:
+    """Every probe that was not tried, or not in every way, with its name."""
+    skipped = []
+    for probes in results:
+        skipped += [(name, probe) for name, probe in probes.items() if probe.skipped]
+    return skipped
+
+
+def _not_run(results: Iterable[Mapping[str, Probe]]) -> dict[str, int]:
+    """How many failures each probe left out, by name and reason."""
+    return dict(Counter(f"{name}: {probe.skipped}" for name, probe in _skipped(results)))
+
+
+def _not_tried(results: Iterable[Mapping[str, Probe]]) -> list[dict[str, Any]]:
+    """Probes that could have settled a failure and did not run: why, for how many, and what would run them."""
+    counts = Counter((name, probe.skipped, probe.next_step) for name, probe in _skipped(results))
+    return [
+        {"probe": name, "why": why, "next": next_step, "failures": count}
+        for (name, why, next_step), count in counts.most_common()
+    ]
+
+
 def _freshness(
-    systems: Systems, split: Split, failed: set[str], grade: int
+    systems: Systems, split: Split, failed: Collection[str], grade: int
 ) -> dict[str, Any] | None:
     """Do failures concentrate on recent documents?"""
     recency = systems.fields.recency()
     if recency is None:
         return None
-    name, values = recency
-    sides: tuple[list[float], list[float]] = ([], [])
+    name, dates = recency
+    missed: list[float] = []
+    fine: list[float] = []
     for query in split.queries:
+        side = missed if query.id in failed else fine
         for doc_id in split.relevant(query.id, grade):
             if doc_id in systems.corpus:
-                sides[query.id not in failed].append(float(values[systems.corpus.position(doc_id)]))
-    return freshness(name, *sides)
+                side.append(float(dates[systems.corpus.position(doc_id)]))
+    return freshness(name, missed, fine)
 
 
 def _examples(
     systems: Systems,
-    failures: Sequence[Mapping[str, Any]],
-    queries: Mapping[str, Query],
+    failures: Iterable[Mapping[str, Any]],
+    queries: Iterable[Query],
     run: Run,
-    how: config.Diagnose,
+    limit: int,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Readable examples a cause, one a query."""
-    shown: dict[str, list[dict[str, Any]]] = {}
+    """Readable examples per cause, at most `limit`, one per query."""
+    texts = {query.id: query.text for query in queries}
+    examples: dict[str, list[dict[str, Any]]] = {}
     for line in failures:
-        examples = shown.setdefault(line["cause"], [])
-        if len(examples) < how.examples and all(
-            example["query_id"] != line["query_id"] for example in examples
-        ):
-            above = run.top(line["query_id"], 1)
-            examples.append(
-                {
-                    "query_id": line["query_id"],
-                    "query": queries[line["query_id"]].text[:200],
-                    "doc_id": line["doc_id"],
-                    "document": label(systems, line["doc_id"]),
-                    "first": label(systems, above[0]) if above else "",
-                    "evidence": line["evidence"],
-                }
-            )
-    return shown
+        query_id = line["query_id"]
+        of_cause = examples.setdefault(line["cause"], [])
+        named = {example["query_id"] for example in of_cause}
+        if len(of_cause) >= limit or query_id in named:
+            continue
+        above = run.top(query_id, 1)
+        of_cause.append(
+            {
+                "query_id": query_id,
+                "query": texts[query_id][:200],
+                "doc_id": line["doc_id"],
+                "document": label(systems, line["doc_id"]),
+                "first": label(systems, above[0]) if above else "",
+                "evidence": line["evidence"],
+            }
+        )
+    return examples
 
 
 def label(systems: Systems, doc_id: str, length: int = 120) -> str:
     """Title or beginning of a document."""
     document = systems.corpus.get(doc_id)
-    text = "" if document is None else document.title or " ".join(document.text.split())
+    if document is None:
+        return ""
+    text = document.title or " ".join(document.text.split())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -297,62 +311,76 @@ def why(
     documents: Sequence[str],
     settings: config.Config,
 ) -> list[dict[str, Any]]:
-    """The story of a query and each document: probes, cause, and today's list around the document.
+    """The story of a query and each document: probes, cause, and the baseline's list around the document.
 
     `query` is the id of a train or dev query, or any text; without `documents` its relevant ones are
     meant.  Raises DataError for unknown ids.
     """
-    known = next(
-        ((one, split) for split in splits for one in split.queries if one.id == query), None
-    )
+    known, judged = _query_of(splits, query)
     if known is None and (not documents or " " not in query.strip()):
         step = "give the id of a train or dev query, or a text of several words with a document id"
         raise DataError(f"no train or dev query called {query!r}", where="query", next_step=step)
-    asked = known[0] if known else typed_query(query)
-    judged = dict(known[1].judgments.get(asked.id, {})) if known else {}
-    chosen = list(documents) or [d for d, g in judged.items() if g >= settings.data.min_grade]
-    if documents and (
-        unknown := [d for d in documents if d not in systems.corpus and d not in judged]
-    ):
-        raise DataError(
-            f"no document called {unknown[0]!r}",
-            where="document",
-            next_step="check the id in the corpus file",
-        )
-    split = Split(f"why {asked.id}", (asked,), {asked.id: judged | dict.fromkeys(chosen, 1)})
-    found, diagnoses = diagnosed(systems, split, {asked.id: chosen}, settings)
+    for doc_id in documents:
+        if doc_id not in systems.corpus and doc_id not in judged:
+            raise DataError(
+                f"no document called {doc_id!r}",
+                where="document",
+                next_step="check the id in the corpus file",
+            )
+    asked = known or typed_query(query)
+    grade = settings.data.min_grade
+    chosen = list(documents) or [doc_id for doc_id, value in judged.items() if value >= grade]
+    judgments = {asked.id: {**judged, **dict.fromkeys(chosen, 1)}}
+    split = Split(f"why {asked.id}", (asked,), judgments)
+    probes, diagnoses = diagnosed(systems, split, {asked.id: chosen}, settings)
     run = systems.run(systems.base(systems.today), split, settings.diagnose.depth)
-    hits = run.results.get(asked.id, ())
-    told = []
+    stories = []
     for doc_id in chosen:
         pair = (asked.id, doc_id)
+        line = _line(pair, diagnoses[pair], probes[pair], settings.diagnose.k)
+        line["query_id"] = asked.id if known else "your query"
         rank = run.rank(*pair)
-        shown = {*range(1, _AROUND + 1), *(range(rank - 2, rank + 3) if rank else ())}
-        rows = [
-            {
-                "rank": place,
-                "id": d,
-                "score": s,
-                "title": label(systems, d),
-                "relevant": split.judgments[asked.id].get(d, 0) > 0,
-            }
-            for place, (d, s) in enumerate(hits, start=1)
-            if place in shown
-        ]
-        line = _line(pair, diagnoses[pair], found[pair], settings.diagnose.k)
-        fails = rank is None or rank > settings.diagnose.k
-        told.append(
+        stories.append(
             line
             | {
-                "query_id": asked.id if known else "your query",
                 "query": asked.text,
                 "document": label(systems, doc_id),
                 "rank": rank,
-                "fails": fails,
-                "around": rows,
+                "fails": rank is None or rank > settings.diagnose.k,
+                "around": _around(systems, split, run, rank),
             }
         )
-    return told
+    return stories
+
+
+def _query_of(splits: Iterable[Split], query_id: str) -> tuple[Query | None, dict[str, int]]:
+    """The query of a split that has this id, with its judgments; None where no split has it."""
+    for split in splits:
+        for query in split.queries:
+            if query.id == query_id:
+                return query, dict(split.judgments.get(query_id, {}))
+    return None, {}
+
+
+def _around(systems: Systems, split: Split, run: Run, rank: int | None) -> list[dict[str, Any]]:
+    """The first results of the one query of a split, and those around a rank."""
+    query_id = split.queries[0].id
+    shown = set(range(1, _AROUND + 1))
+    if rank is not None:
+        shown.update(range(rank - _BESIDE, rank + _BESIDE + 1))
+    rows = []
+    for position, (doc_id, score) in enumerate(run.results.get(query_id, ()), start=1):
+        if position in shown:
+            rows.append(
+                {
+                    "rank": position,
+                    "id": doc_id,
+                    "score": score,
+                    "title": label(systems, doc_id),
+                    "relevant": split.judgments[query_id].get(doc_id, 0) > 0,
+                }
+            )
+    return rows
 
 
 def run(project: Project) -> Diagnoses:

@@ -1,0 +1,43 @@
+"""Base model: other embedding models, and smaller vectors of the configured one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nearer.data import sources
+from nearer.fixes.base import Absence, Fix
+from nearer.search.pipeline import Pipeline
+from nearer.search.sparse import is_sparse
+from nearer.search.systems import Systems
+from nearer.types import Split
+
+
+class BaseModel(Fix):
+    name = "base_model"
+    needs = "the corpus embedded again"
+
+    def variants(self, base: Pipeline, systems: Systems, dev: Split) -> list[Pipeline]:
+        if not base.dense or base.model is not None:
+            return []
+        pipelines = []
+        for model in self.settings.fix.models:
+            whole = is_sparse(sources.resolve(systems.root, model))  # sparse models are not chunked
+            chunker = "document" if whole else base.chunker
+            pipelines.append(replace(base.over(model), chunker=chunker))
+        for compression in self.settings.fix.compressions:
+            if compression != base.compression:
+                pipelines.append(replace(base, compression=compression, weight=None))
+        return pipelines
+
+    def absent(self, base: Pipeline, systems: Systems, dev: Split) -> Absence:
+        if not base.dense:
+            return Absence(self.name, f"{base.system} searches no vectors of ours")
+        return self._no_model()
+
+    def unnamed(self) -> list[Absence]:
+        """Smaller vectors are measured under the same name, but they are no other model."""
+        return [] if self.settings.fix.models else [self._no_model()]
+
+    def _no_model(self) -> Absence:
+        step = "nearer fix --set 'fix.models=[FOLDER]'"
+        return Absence(self.name, "no other embedding model is named (fix.models)", step)

@@ -1,0 +1,190 @@
+"""Measures pipelines on dev: gains, queries repaired and broken, and what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nearer.config import Config
+from nearer.fixes.base import Fix
+from nearer.measure.metrics import Scores, score
+from nearer.measure.significance import Comparison, compare
+from nearer.search.pipeline import Pipeline
+from nearer.search.systems import Systems
+from nearer.types import Run, Split
+
+_TIMED, _TIMED_RERANK = 20, 5  # queries asked one at a time to measure latency
+_SHOWN = 20  # queries that a trial names as repaired or broken
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One pipeline measured on dev beside another; a line of `trials.jsonl`."""
+
+    fix: str
+    pipeline: Pipeline
+    measures: Mapping[str, float]
+    gain: Comparison
+    repaired: tuple[str, ...]  # queries that failed and no longer do
+    broken: tuple[str, ...]
+    needs: str
+    cost: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "fix": self.fix,
+            "label": self.pipeline.label,
+            "settings": self.pipeline.as_dict(),
+            "measures": dict(self.measures),
+            "delta": delta_of(self.gain),
+            "repaired": len(self.repaired),
+            "broken": len(self.broken),
+            "repaired_queries": list(self.repaired[:_SHOWN]),
+            "broken_queries": list(self.broken[:_SHOWN]),
+            "cost": dict(self.cost),
+            "needs": self.needs,
+        }
+
+
+def delta_of(gain: Comparison) -> dict[str, Any]:
+    """A gain as it stands in the files: mean, interval and p."""
+    return {"mean": gain.delta, "ci": [gain.low, gain.high], "p": gain.p}
+
+
+class Bench:
+    """Measures pipelines on dev: the same queries, the same random numbers, each run once.
+
+    `failures` are lines of `diagnose/failures.jsonl`; those of dev queries are kept.
+    """
+
+    def __init__(
+        self,
+        systems: Systems,
+        dev: Split,
+        settings: Config,
+        failures: Sequence[Mapping[str, Any]],
+        seed: int,
+    ) -> None:
+        self.systems, self.dev, self.settings, self._seed = systems, dev, settings, seed
+        known = {query.id for query in dev.queries}
+        self.failures = [line for line in failures if line["query_id"] in known]
+        self._k = settings.diagnose.k
+        self._primary = settings.evaluate.primary
+        self._measures = list(dict.fromkeys([self._primary, *settings.evaluate.measures]))
+        grade = settings.data.min_grade
+        self._relevant = {query.id: set(dev.relevant(query.id, grade)) for query in dev.queries}
+        self._embedding_seconds: dict[tuple[str | None, str], float | None] = {}
+        self._scores: dict[Pipeline, Scores] = {}
+
+    def run(self, pipeline: Pipeline) -> Run:
+        return self.systems.run(pipeline, self.dev)
+
+    def scores(self, pipeline: Pipeline) -> Scores:
+        if pipeline not in self._scores:
+            items = self.systems.item_to_item
+            self._scores[pipeline] = score(self.run(pipeline), self.dev, self._measures, items)
+        return self._scores[pipeline]
+
+    def mean(self, pipeline: Pipeline) -> float:
+        """The primary measure."""
+        return self.scores(pipeline).mean(self._primary)
+
+    def variants(self, fix: Fix, base: Pipeline) -> list[Pipeline]:
+        """What a fix tries instead of `base`, hybrids with their weight chosen on dev."""
+        pipelines = fix.variants(base, self.systems, self.dev)
+        return [self.tuned(pipeline) for pipeline in pipelines]
+
+    def tuned(self, pipeline: Pipeline) -> Pipeline:
+        """The pipeline with the weight of its hybrid chosen on dev."""
+        return self.systems.tuned(pipeline, self.dev, self._primary)
+
+    def gain(self, base: Pipeline, changed: Pipeline, tried: int = 1) -> Comparison:
+        """Paired comparison; the error rate is shared among as many variants as were tried."""
+        return compare(
+            self.scores(base).column(self._primary),
+            self.scores(changed).column(self._primary),
+            np.random.default_rng(self._seed),
+            self.settings.evaluate.resamples,
+            self.settings.decide.alpha / max(1, tried),
+        )
+
+    def moved(self, base: Pipeline, changed: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Queries repaired and broken: a relevant document enters the first k, or the last one leaves."""
+        before, after = self._answered(base), self._answered(changed)
+        return tuple(sorted(after - before)), tuple(sorted(before - after))
+
+    def _answered(self, pipeline: Pipeline) -> set[str]:
+        """Queries with a relevant document among the first k."""
+        run = self.run(pipeline)
+        return {
+            query_id
+            for query_id, relevant in self._relevant.items()
+            if relevant.intersection(run.top(query_id, self._k))
+        }
+
+    def failures_repaired(self, pipeline: Pipeline) -> dict[str, list[int]]:
+        """Cause → [diagnosed failures whose document is among the first k now, all of them], on dev."""
+        run = self.run(pipeline)
+        repaired: dict[str, list[int]] = {}
+        for line in self.failures:
+            counts = repaired.setdefault(line["cause"], [0, 0])
+            counts[0] += line["doc_id"] in run.top(line["query_id"], self._k)
+            counts[1] += 1
+        return repaired
+
+    def trial(self, fix: Fix, base: Pipeline, pipeline: Pipeline) -> Trial:
+        """One variant beside the baseline, with what it costs."""
+        scores = self.scores(pipeline)
+        means = {name: round(scores.mean(name), 6) for name in self._measures}
+        repaired, broken = self.moved(base, pipeline)
+        return Trial(
+            fix.name,
+            pipeline,
+            means,
+            self.gain(base, pipeline),
+            repaired,
+            broken,
+            fix.needs,
+            self.cost(pipeline),
+        )
+
+    def cost(self, pipeline: Pipeline) -> dict[str, Any]:
+        """Latency in ms, size in bytes, seconds to build; and the share of the corpus a filter leaves."""
+        timed = _TIMED_RERANK if pipeline.rerank else _TIMED
+        latency = self.systems.latency(pipeline, self.dev.queries[:timed])
+        cost: dict[str, Any] = {"p50_ms": None, "p95_ms": None}
+        if latency is not None:
+            cost.update(latency.as_dict())
+        cost["index_bytes"] = self.systems.index_bytes(pipeline)
+        cost["build_seconds"] = self._build_seconds(pipeline)
+        if pipeline.filters != "ignore":
+            cost["selectivity"] = self._selectivity(pipeline)
+        return cost
+
+    def _build_seconds(self, pipeline: Pipeline) -> float | None:
+        """Embedding the corpus here (from measured throughput) and building BM25; None where unknown."""
+        seconds = 0.0
+        if pipeline.system != "dense":
+            seconds = self.systems.bm25.build_seconds
+        if pipeline.dense:
+            key = (pipeline.model, pipeline.chunker)
+            if key not in self._embedding_seconds:
+                self._embedding_seconds[key] = self.systems.embedding_seconds(pipeline)
+            embedding = self._embedding_seconds[key]
+            if embedding is None:
+                return None
+            seconds += embedding
+        return round(seconds, 1)
+
+    def _selectivity(self, pipeline: Pipeline) -> float:
+        """Mean share of the documents that the filters leave, over the queries that have one."""
+        filters = "inferred" if pipeline.filters == "boost" else pipeline.filters
+        eligible = self.systems.eligible(filters)
+        if eligible is None:
+            return 1.0
+        masks = [eligible(query) for query in self.dev.queries]
+        shares = [mask.mean() for mask in masks if mask is not None]
+        return round(float(np.mean(shares)), 4) if shares else 1.0

@@ -1,0 +1,119 @@
+"""Climbs the ladder: every fix alone on dev, then combined while each step really helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nearer import plugins, progress
+from nearer.fixes.base import Absence, Fix
+from nearer.fixes.bench import Bench, Trial, delta_of
+from nearer.search.pipeline import Pipeline
+
+
+def try_alone(bench: Bench, fixes: Sequence[Fix], baseline: Pipeline) -> list[Trial]:
+    """Every variant of every fix, measured beside the baseline."""
+    tried: list[tuple[Fix, Pipeline]] = []
+    with progress.task("fixes", len(fixes), "fixes") as bar:
+        for fix in fixes:
+            bar.note(fix.name)
+            for pipeline in bench.variants(fix, baseline):
+                bench.run(pipeline)
+                tried.append((fix, pipeline))
+            bar.advance()
+    return [bench.trial(fix, baseline, pipeline) for fix, pipeline in tried]
+
+
+def climb(bench: Bench, fixes: Sequence[Fix], baseline: Pipeline) -> dict[str, Any]:
+    """Combine greedily in the order of cost; gives the values of `fix/summary.json`.
+
+    A step stays only when its gain over the steps below is real (`_step`).
+    """
+    current = baseline
+    steps: list[dict[str, Any]] = []
+    absences: list[Absence] = []
+    for fix in fixes:
+        variants = bench.variants(fix, current)
+        if not variants:
+            absence = fix.absent(current, bench.systems, bench.dev)
+            absences.append(absence)
+            steps.append(_absent_step(fix, absence))
+            continue
+        best = max(variants, key=bench.mean)
+        step = _step(bench, fix, current, best, len(variants))
+        steps.append(step)
+        if step["kept"]:
+            current = best
+    return {
+        "measure": bench.settings.evaluate.primary,
+        "today": bench.mean(baseline),
+        "today_label": baseline.label,
+        "rungs": steps,
+        "not_tried": [absence.as_dict() for absence in untried(bench, fixes, absences)],
+        "best": current.as_dict(),
+        "label": current.label,
+        "best_measure": bench.mean(current),
+        "delta": delta_of(bench.gain(baseline, current)),
+        "failures_repaired": bench.failures_repaired(current),
+        "n_queries": len(bench.scores(baseline)),
+    }
+
+
+def _step(
+    bench: Bench, fix: Fix, current: Pipeline, best: Pipeline, n_variants: int
+) -> dict[str, Any]:
+    """One step: the best variant of a fix beside the steps that were kept below it.
+
+    Its gain is real when the interval of the paired gain, its error rate shared among the variants
+    of the step, lies above 0, and the mean reaches half the minimum useful gain.
+    """
+    gain = bench.gain(current, best, n_variants)
+    repaired, broken = bench.moved(current, best)
+    least = bench.settings.decide.min_gain / 2
+    return {
+        "fix": fix.name,
+        "kept": gain.outcome == "better" and gain.delta >= least,
+        "tried": True,
+        "label": best.label,
+        "settings": best.as_dict(),
+        "measure": bench.mean(best),
+        "delta": delta_of(gain),
+        "variants": n_variants,
+        "repaired": len(repaired),
+        "broken": len(broken),
+        "failures_repaired": bench.failures_repaired(best),
+        "needs": fix.needs,
+    }
+
+
+def _absent_step(fix: Fix, absence: Absence) -> dict[str, Any]:
+    """The step of a fix that gave nothing to measure; `tried` is None where it does not apply."""
+    return {
+        "fix": fix.name,
+        "kept": False,
+        "tried": None if absence.tried else False,
+        "label": absence.label,
+        "delta": None,
+        "needs": fix.needs,
+    }
+
+
+def untried(bench: Bench, fixes: Sequence[Fix], absences: Sequence[Absence]) -> list[Absence]:
+    """What simpler fixes, or parts of them, were not tried.
+
+    First those without variants (`absences`) and parts that the settings leave out, then fixes
+    that the settings leave out, then variants that the diagnosis speaks for.
+    """
+    parts = [absence for absence in absences if not absence.tried]
+    known = {absence.fix for absence in parts}
+    for fix in fixes:
+        if fix.name not in known:
+            parts.extend(fix.unnamed())
+            known.add(fix.name)
+    left_out = [
+        Absence(name, "fix.fixes leaves it out", f"nearer fix --set 'fix.fixes=[{name}]'")
+        for name in plugins.names("fix")
+        if name not in bench.settings.fix.fixes
+    ]
+    suggested = [absence for fix in fixes for absence in fix.suggested(bench.failures)]
+    return [*parts, *left_out, *suggested]

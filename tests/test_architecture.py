@@ -21,6 +21,7 @@ SOURCE = Path(nearer.__file__).parent
 LEVELS = (
     {"errors"},
     {"types", "files", "progress", "text", "tables"},
+    {"settings"},
     {"config", "lifecycle", "plugins"},
     {"data", "measure"},
     {"embed"},
@@ -164,8 +165,9 @@ def test_the_written_configuration_reads_back_to_the_same_settings() -> None:
 
 
 def test_every_setting_is_used_somewhere() -> None:
+    declarations = {SOURCE / "config.py", *(SOURCE / "settings").glob("*.py")}
     code = "\n".join(
-        path.read_text(encoding="utf-8") for path in modules() if path.name != "config.py"
+        path.read_text(encoding="utf-8") for path in modules() if path not in declarations
     )
 
     def names(section: type[config.Section]) -> set[str]:
@@ -187,7 +189,6 @@ def test_every_setting_is_used_somewhere() -> None:
 
 #: Files that grew past the bound when the code went from 140 to 100 columns; each may only shrink.
 LONG_FILES = {
-    "config.py": 650,
     "live/index/generations.py": 860,
     "search/systems.py": 545,
     "cli/show.py": 510,

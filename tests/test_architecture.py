@@ -80,7 +80,7 @@ def test_imports_run_downwards_only(path: Path) -> None:
 def test_measure_and_data_do_not_depend_on_each_other_in_a_circle() -> None:
     into_data = {
         name
-        for path in (SOURCE / "measure").glob("*.py")
+        for path in (SOURCE / "measure").rglob("*.py")
         for name in imported(path)
         if name.startswith("nearer.data")
     }
@@ -97,7 +97,7 @@ def test_stages_never_import_each_other() -> None:
 
 
 def test_measure_reads_no_clock_and_no_files() -> None:
-    for path in (SOURCE / "measure").glob("*.py"):
+    for path in (SOURCE / "measure").rglob("*.py"):
         names = {
             alias.name.split(".")[0]
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

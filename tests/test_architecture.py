@@ -21,7 +21,7 @@ SOURCE = Path(nearer.__file__).parent
 LEVELS = (
     {"errors"},
     {"types", "files", "progress", "text", "tables", "plugins"},
-    {"results"},
+    {"results", "settings"},
     {"config", "lifecycle"},
     {"data", "measure"},
     {"embed"},
@@ -80,7 +80,7 @@ def test_imports_run_downwards_only(path: Path) -> None:
 def test_measure_and_data_do_not_depend_on_each_other_in_a_circle() -> None:
     into_data = {
         name
-        for path in (SOURCE / "measure").glob("*.py")
+        for path in (SOURCE / "measure").rglob("*.py")
         for name in imported(path)
         if name.startswith("nearer.data")
     }
@@ -97,7 +97,7 @@ def test_stages_never_import_each_other() -> None:
 
 
 def test_measure_reads_no_clock_and_no_files() -> None:
-    for path in (SOURCE / "measure").glob("*.py"):
+    for path in (SOURCE / "measure").rglob("*.py"):
         names = {
             alias.name.split(".")[0]
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -180,8 +180,9 @@ def test_the_written_configuration_reads_back_to_the_same_settings() -> None:
 
 
 def test_every_setting_is_used_somewhere() -> None:
+    declarations = {SOURCE / "config.py", *(SOURCE / "settings").glob("*.py")}
     code = "\n".join(
-        path.read_text(encoding="utf-8") for path in modules() if path.name != "config.py"
+        path.read_text(encoding="utf-8") for path in modules() if path not in declarations
     )
 
     def names(section: type[config.Section]) -> set[str]:
@@ -203,7 +204,6 @@ def test_every_setting_is_used_somewhere() -> None:
 
 #: Files that grew past the bound when the code went from 140 to 100 columns; each may only shrink.
 LONG_FILES = {
-    "config.py": 650,
     "live/index/generations.py": 860,
     "search/systems.py": 545,
     "cli/show.py": 510,

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom, fisher_exact, mannwhitneyu, ttest_ind
 
 from nearer.measure import drift
+from nearer.measure.drift import vectors
 
 
 def seeded(seed: int = 0) -> np.random.Generator:
@@ -154,12 +155,12 @@ def test_both_statistics_are_what_they_are_called() -> None:
         kernel[a, a][~np.eye(n, dtype=bool)].mean()
         for a, n in ((slice(0, 12), 12), (slice(12, None), 9))
     ]
-    assert drift._mmd(pooled, labels)[0] == pytest.approx(
+    assert vectors._mmd(pooled, labels)[0] == pytest.approx(
         sum(inside) - 2 * kernel[:12, 12:].mean(), abs=1e-5
     )
     scores = rng.normal(size=(21, 1))
     u = mannwhitneyu(scores[12:, 0], scores[:12, 0]).statistic
-    assert drift._auc(scores, labels)[0] == pytest.approx(u / (12 * 9))
+    assert vectors._auc(scores, labels)[0] == pytest.approx(u / (12 * 9))
 
 
 def test_a_new_cluster_is_found_whole_and_old_ones_are_not_new() -> None:

@@ -37,7 +37,12 @@ def with_plugin(site: Path, *words: str, cwd: Path) -> subprocess.CompletedProce
     paths = [str(site), str(ROOT / "src"), str(ROOT / "tests")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *words],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -59,9 +64,7 @@ def test_what_it_brings_stands_among_the_names(site: Path, tmp_path: Path) -> No
         ("fixes", "courtesies"),
     ],
 )
-def test_it_passes_the_contract_suites(
-    site: Path, suite: str, name: str, tmp_path: Path
-) -> None:
+def test_it_passes_the_contract_suites(site: Path, suite: str, name: str, tmp_path: Path) -> None:
     file = ROOT / "tests" / f"test_contract_{suite}.py"
     options = ["-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "tests"), "-k", name]
     done = with_plugin(site, "-m", "pytest", *options, str(file), cwd=ROOT)

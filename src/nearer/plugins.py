@@ -105,7 +105,7 @@ def find(seam: str, name: str, root: Path | None = None) -> Any:
     raise _unknown(seam, name)
 
 
-def known(seam: str, name: str) -> str:
+def require(seam: str, name: str) -> str:
     """The name, if an implementation has it or it has the form `"module:Name"`; imports nothing.
 
     Raises ConfigError for another one.

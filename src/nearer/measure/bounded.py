@@ -28,73 +28,119 @@ from scipy.optimize import brentq
 _STEP = 0.15  # of the trapezoidal rule; the error falls exponentially with 1 / step
 _STEEPEST = 0.5  # of the path, so that it leaves the real axis also where the integrand is Gaussian
 _REACH = 4.0  # sinh(4) is 27 standard deviations of the integrand; few observations need more
-_ENOUGH = 1e-7  # precision of a bound
+_PRECISION = 1e-7  # of a bound
+_SMALLEST_P = 1e-300  # so that a p of 0 has a logarithm
+
+Floats = np.ndarray  # one-dimensional, float64
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Distinct observations, each the total of `sizes` values, with how often it was seen.
+    """Distinct observations, each the total of `sizes` values, with how often it was observed.
 
     Without clusters every size is 1 and a total is one value.  All three arrays are (k,) float64;
     `counts` need not be whole, which lets a sample stand for a larger one of the same composition.
     `least` and `most` are the smallest and largest value that is possible for a single query.
     """
 
-    totals: np.ndarray
-    sizes: np.ndarray
-    counts: np.ndarray
+    totals: Floats
+    sizes: Floats
+    counts: Floats
     least: float
     most: float
 
     @property
+    def n(self) -> float:
+        """Number of all values."""
+        return float(self.counts @ self.sizes)
+
+    @property
     def mean(self) -> float:
         """Mean of all values: the ratio of the sums of totals and sizes."""
-        return float((self.counts @ self.totals) / (self.counts @ self.sizes))
+        total = float(self.counts @ self.totals)
+        return total / self.n
+
+    @property
+    def largest_size(self) -> float:
+        """Number of values of the largest observation."""
+        return float(self.sizes.max())
 
     def mirrored(self) -> Sample:
         """The sample of the negated values: its lower bound is the negated upper bound."""
-        return replace(self, totals=-self.totals, least=-self.most, most=-self.least)
+        return replace(
+            self,
+            totals=-self.totals,
+            least=-self.most,
+            most=-self.least,
+        )
 
     def enlarged(self, factor: float) -> Sample:
         """The sample that the same observations would be if each came `factor` times as often."""
         return replace(self, counts=self.counts * factor)
 
 
-def sample_of(totals: np.ndarray, sizes: np.ndarray, least: float, most: float) -> Sample:
+def sample_of(totals: Floats, sizes: Floats, least: float, most: float) -> Sample:
     """The sample of (n,) totals over (n,) sizes; equal observations are counted once."""
-    observed = np.column_stack([np.round(totals, 12), sizes])  # equal but for rounding is equal
-    rows, counts = np.unique(observed, axis=0, return_counts=True)
-    return Sample(rows[:, 0], rows[:, 1], counts.astype(np.float64), least, most)
+    totals = np.round(totals, 12)  # equal but for rounding is equal
+    rows, counts = np.unique(
+        np.column_stack([totals, sizes]),
+        axis=0,
+        return_counts=True,
+    )
+    return Sample(
+        totals=rows[:, 0],
+        sizes=rows[:, 1],
+        counts=counts.astype(np.float64),
+        least=least,
+        most=most,
+    )
 
 
 def lower_bound(sample: Sample, alpha: float) -> float:
     """One-sided lower 1 - alpha confidence bound for the mean.
 
     Clusters are the unit where there are some: the worst observation is then one more cluster, as
-    large as the largest that was seen, with the worst value for all its queries.  This holds when
+    large as the largest observed one, with the worst value for all its queries.  This holds when
     clusters are independent and the expected value does not depend on the size of a cluster.
     """
-    mean, floor = sample.mean, sample.least + _ENOUGH
+    mean = sample.mean
+    floor = sample.least + _PRECISION
     if mean <= floor:
         return sample.least
 
     def excess(candidate: float) -> float:
-        return math.log(max(p_value(sample, candidate), 1e-300) / alpha)
+        p = max(p_value(sample, candidate), _SMALLEST_P)
+        return math.log(p / alpha)
 
     if excess(mean) <= 0.0:
         return mean
-    # a bracket from the normal approximation, widened until the bound lies in it
-    deviations = sample.totals - mean * sample.sizes
-    unseen = (mean - sample.least) * float(sample.sizes.max())
-    step = math.sqrt(float(sample.counts @ deviations**2)) + unseen
-    step /= float(sample.counts @ sample.sizes)
+    # A bracket from the normal approximation, widened until the bound lies in it.
+    step = _standard_error(sample)
     low = high = mean
     while low == mean or excess(low) > 0.0:
         if low == floor:
             return sample.least
-        high, low = low, max(mean - 2.0 * step, floor)
+        high = low
+        low = max(mean - 2.0 * step, floor)
         step *= 2.0
-    return float(brentq(excess, low, high, xtol=_ENOUGH, rtol=_ENOUGH))
+    root = brentq(
+        excess,
+        low,
+        high,
+        xtol=_PRECISION,
+        rtol=_PRECISION,
+    )
+    return float(root)
+
+
+def _standard_error(sample: Sample) -> float:
+    """About the standard error of the mean, with the unseen worst observation added."""
+    mean = sample.mean
+    deviations = sample.totals - mean * sample.sizes
+    squares = deviations**2
+    spread = math.sqrt(sample.counts @ squares)
+    unseen = (mean - sample.least) * sample.largest_size
+    return (spread + unseen) / sample.n
 
 
 def upper_bound(sample: Sample, alpha: float) -> float:
@@ -110,13 +156,15 @@ def p_value(sample: Sample, candidate: float) -> float:
     variables E divided by their sum, so this is the probability that the sum of E * gap is
     positive, where a gap is how far an observation lies below the candidate.
     """
-    worst = (candidate - sample.least) * float(sample.sizes.max())
-    gaps = np.append(candidate * sample.sizes - sample.totals, worst)
-    counts = np.append(sample.counts, 1.0)
-    return _chance_positive(gaps, counts)
+    worst = (candidate - sample.least) * sample.largest_size
+    gaps = candidate * sample.sizes - sample.totals
+    return _chance_positive(
+        gaps=np.append(gaps, worst),
+        counts=np.append(sample.counts, 1.0),
+    )
 
 
-def _chance_positive(gaps: np.ndarray, counts: np.ndarray) -> float:
+def _chance_positive(gaps: Floats, counts: Floats) -> float:
     """P(sum of gaps * G > 0) for independent Gamma(counts) variables G; the largest gap is > 0.
 
     The moment generating function of the sum is the product of (1 - gap s)^-count, and the
@@ -127,28 +175,61 @@ def _chance_positive(gaps: np.ndarray, counts: np.ndarray) -> float:
     *The exponentially convergent trapezoidal rule*, SIAM Review 2014).
     """
     saddle = _saddlepoint(gaps, counts)
+    width, bend = _shape_of_path(saddle, gaps, counts)
+    end = _REACH
+    end += 30.0 / float(counts.sum())
+    steps = np.arange(0.0, end, _STEP)
+    cosh = np.cosh(steps)
+    sinh = np.sinh(steps)
+    offset = bend * (cosh - 1.0) + 1j * sinh
+    slope = bend * sinh + 1j * cosh
+    path = saddle + width * offset
+    slope = width * slope
+    mgf = _moments(path, gaps, counts)
+    values = (mgf / path * slope).imag
+    trapezoids = values.sum() - 0.5 * values[0]
+    return float(_STEP * trapezoids / math.pi)
+
+
+def _shape_of_path(saddle: float, gaps: Floats, counts: Floats) -> tuple[float, float]:
+    """Width and bend of the hyperbola, from the second and third derivative at the saddlepoint."""
     ratio = gaps / (1.0 - gaps * saddle)
-    curvature = float(counts @ ratio**2) + saddle**-2
-    skewness = 2.0 * float(counts @ ratio**3) - 2.0 * saddle**-3
+    curvature = float(counts @ ratio**2)
+    curvature += saddle**-2
+    skewness = 2.0 * float(counts @ ratio**3)
+    skewness -= 2.0 * saddle**-3
     width = curvature**-0.5
-    bend = float(np.clip(skewness * width / (3.0 * curvature), -_STEEPEST, _STEEPEST))
-    v = np.arange(0.0, _REACH + 30.0 / float(counts.sum()), _STEP)
-    s = saddle + width * (bend * (np.cosh(v) - 1.0) + 1j * np.sinh(v))
-    slope = width * (bend * np.sinh(v) + 1j * np.cosh(v))
-    real, imaginary = 1.0 - np.outer(s.real, gaps), np.outer(s.imag, gaps)
-    size = 0.5 * (np.log(real**2 + imaginary**2) @ counts)
+    bend = skewness * width
+    bend /= 3.0 * curvature
+    bend = float(np.clip(bend, -_STEEPEST, _STEEPEST))
+    return width, bend
+
+
+def _moments(points: np.ndarray, gaps: Floats, counts: Floats) -> np.ndarray:
+    """The moment generating function at (n,) complex points, (n,) complex."""
+    real = 1.0 - np.outer(points.real, gaps)
+    imaginary = np.outer(points.imag, gaps)
+    squares = real**2 + imaginary**2
+    log_size = 0.5 * (np.log(squares) @ counts)
     angle = np.arctan2(imaginary, real) @ counts
-    values = (np.exp(-size + 1j * angle) / s * slope).imag
-    return float(_STEP * (values.sum() - 0.5 * values[0]) / math.pi)
+    return np.asarray(np.exp(-log_size + 1j * angle))
 
 
-def _saddlepoint(gaps: np.ndarray, counts: np.ndarray) -> float:
+def _saddlepoint(gaps: Floats, counts: Floats) -> float:
     """Where the integrand is smallest on the real axis, between 0 and the first pole."""
     pole = 1.0 / float(gaps.max())
 
     def slope(share: float) -> float:
         s = share * pole
-        return float(counts @ (gaps / (1.0 - gaps * s))) - 1.0 / s
+        ratio = gaps / (1.0 - gaps * s)
+        return float(counts @ ratio) - 1.0 / s
 
     edge = 1e-12
-    return pole * float(brentq(slope, edge, 1.0 - edge, xtol=1e-6, rtol=1e-6))
+    share = brentq(
+        slope,
+        edge,
+        1.0 - edge,
+        xtol=1e-6,
+        rtol=1e-6,
+    )
+    return pole * float(share)

@@ -1,9 +1,12 @@
-"""Comparing two generations on live traffic: agreement of rankings, interleaving, and tests that may be looked at any time."""
+"""Compares two generations on live traffic: agreement of rankings, interleaving, sequential tests.
+
+The tests are valid however often their p values are looked at.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,63 +16,104 @@ from nearer.types import Hit
 
 PERSISTENCE = 0.9  # of rank-biased overlap: the first ten results weigh 86%
 
+Ranking = Sequence[str]  # document ids, best first
+Hits = Sequence[Hit]
+Credit = Mapping[str, int]  # team → clicks on its documents
+Teams = dict[str, str]  # document id → team
+Outcome = tuple[bool, bool]  # is canary, is bad
 
-def overlap(a: Sequence[str], b: Sequence[str], k: int) -> float:
+
+def overlap(a: Ranking, b: Ranking, k: int) -> float:
     """Share of the first `k` results that two rankings have in common, 0..1; two empty ones agree."""
-    first, second = set(a[:k]), set(b[:k])
+    first = set(a[:k])
+    second = set(b[:k])
     longest = max(len(first), len(second))
-    return len(first & second) / longest if longest else 1.0
+    if not longest:
+        return 1.0
+    common = len(first & second)
+    return common / longest
 
 
-def rank_biased_overlap(a: Sequence[str], b: Sequence[str], p: float = PERSISTENCE) -> float:
+def rank_biased_overlap(a: Ranking, b: Ranking, p: float = PERSISTENCE) -> float:
     """Extrapolated rank-biased overlap of two rankings, 0..1.
 
     Webber, Moffat and Zobel, *A similarity measure for indefinite rankings*, TOIS 2010, eq. 32,
     which also compares rankings of different lengths.
     """
-    short, long = sorted((a, b), key=len)
-    s, n = len(short), len(long)
+    shorter, longer = sorted((a, b), key=len)
+    s = len(shorter)
+    n = len(longer)
     if s == 0:
         return float(n == 0)
-    left, right = set[str](), set[str]()
-    common, shared = [0], 0
-    for d in range(n):
-        for one, own, other in ((long[d], left, right), (short[d] if d < s else None, right, left)):
-            if one is not None and one not in own:
-                own.add(one)
-                shared += one in other
-        common.append(shared)
-    total = sum(common[d] / d * p**d for d in range(1, n + 1))
-    total += sum(common[s] * (d - s) / (s * d) * p**d for d in range(s + 1, n + 1))
-    return float((1 - p) / p * total + ((common[n] - common[s]) / n + common[s] / s) * p**n)
+    common = _common_by_depth(shorter, longer)
+    total = 0.0
+    for depth in range(1, n + 1):
+        total += common[depth] / depth * p**depth
+    # What the shorter ranking would have in common if it went on as it does to its end.
+    assumed = 0.0
+    for depth in range(s + 1, n + 1):
+        share = common[s] * (depth - s) / (s * depth)
+        assumed += share * p**depth
+    total += assumed
+    at_end = (common[n] - common[s]) / n
+    at_end += common[s] / s
+    weight = (1 - p) / p
+    total *= weight
+    return total + at_end * p**n
+
+
+def _common_by_depth(shorter: Ranking, longer: Ranking) -> list[int]:
+    """Entry d: how many documents are among the first d results of both rankings."""
+    common = [0]
+    in_shorter = set[str]()
+    in_longer = set[str]()
+    for depth, doc_id in enumerate(longer, start=1):
+        in_longer.add(doc_id)
+        if depth <= len(shorter):
+            in_shorter.add(shorter[depth - 1])
+        common.append(len(in_shorter & in_longer))
+    return common
 
 
 def team_draft(
-    live: Sequence[Hit], candidate: Sequence[Hit], k: int, rng: np.random.Generator
-) -> tuple[list[Hit], dict[str, str]]:
-    """Two rankings dealt into one of `k` results, and who dealt each document: `live` or `candidate`.
+    live: Hits, candidate: Hits, k: int, rng: np.random.Generator
+) -> tuple[list[Hit], Teams]:
+    """Merges two rankings into `k` results; returns them and the team of each document.
 
-    The side that has dealt less deals next, a coin decides when both have dealt alike.  Documents
-    get the score 1 / rank: scores of two models do not compare.  Radlinski, Kurup and Joachims,
-    *How does clickthrough data reflect retrieval quality?*, CIKM 2008.
+    A team is `live` or `candidate`.  The team with fewer documents adds its best remaining one; a
+    coin decides when both have as many.  Documents get the score 1 / rank, because scores of two
+    models do not compare.  Radlinski, Kurup and Joachims, *How does clickthrough data reflect
+    retrieval quality?*, CIKM 2008.
     """
-    sides = {
-        "live": [doc_id for doc_id, _ in live],
-        "candidate": [doc_id for doc_id, _ in candidate],
-    }
-    teams: dict[str, str] = {}
-    dealt = {"live": 0, "candidate": 0}
+    rankings = {"live": live, "candidate": candidate}
+    teams: Teams = {}
+    sizes = {"live": 0, "candidate": 0}
     while len(teams) < k:
-        left = {side: next((d for d in ids if d not in teams), None) for side, ids in sides.items()}
-        able = [side for side, doc_id in left.items() if doc_id is not None]
-        if not able:
+        remaining: dict[str, str] = {}
+        for team, hits in rankings.items():
+            best = _best_outside(hits, teams)
+            if best is not None:
+                remaining[team] = best
+        if not remaining:
             break
-        least = min(dealt[side] for side in able)
-        tied = [side for side in able if dealt[side] == least]
-        side = tied[int(rng.integers(len(tied)))]
-        teams[str(left[side])] = side
-        dealt[side] += 1
-    return [(doc_id, 1.0 / rank) for rank, doc_id in enumerate(teams, start=1)], teams
+        smallest = min(sizes[team] for team in remaining)
+        tied = [team for team in remaining if sizes[team] == smallest]
+        coin = int(rng.integers(len(tied)))
+        team = tied[coin]
+        teams[remaining[team]] = team
+        sizes[team] += 1
+    merged: list[Hit] = []
+    for rank, doc_id in enumerate(teams, start=1):
+        merged.append((doc_id, 1.0 / rank))
+    return merged, teams
+
+
+def _best_outside(hits: Hits, drafted: Container[str]) -> str | None:
+    """The first document of a ranking that is not drafted yet; None when all are."""
+    for doc_id, _ in hits:
+        if doc_id not in drafted:
+            return doc_id
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +129,39 @@ class Preference:
     @property
     def share(self) -> float:
         """Share of the decided requests that the candidate won; .5 when none is decided."""
-        return self.wins / (self.wins + self.losses) if self.wins + self.losses else 0.5
+        decided = self.wins + self.losses
+        if not decided:
+            return 0.5
+        return self.wins / decided
 
 
-def preference(credits: Iterable[Mapping[str, int]]) -> Preference:
+def preference(credits: Iterable[Credit]) -> Preference:
     """From the clicks of each interleaved request ({live: n, candidate: m}), in order of time.
 
     The e-process of a Bernoulli mean against 1/2: a mixture of likelihood ratios, uniform over the
     alternatives on one side; p = 1 / its maximum (Ville).  Ramdas et al., *Game-theoretic statistics
     and safe anytime-valid inference*, Statistical Science 2023.
     """
-    counts, best = [0, 0, 0], [0.0, 0.0]  # wins, losses, ties; log e-values for better, worse
+    wins = losses = ties = 0
+    better = worse = 0.0  # the largest log e-values so far
     for credit in credits:
-        difference = credit.get("candidate", 0) - credit.get("live", 0)
-        counts[2 if difference == 0 else 0 if difference > 0 else 1] += 1
-        wins, losses, _ = counts
-        for side, (more, fewer) in enumerate(((wins, losses), (losses, wins))):
-            best[side] = max(best[side], _one_sided(more, fewer))
-    return Preference(*counts, *(min(1.0, math.exp(-value)) for value in best))
+        live = credit.get("live", 0)
+        candidate = credit.get("candidate", 0)
+        if candidate > live:
+            wins += 1
+        elif candidate < live:
+            losses += 1
+        else:
+            ties += 1
+        better = max(better, _one_sided(wins, losses))
+        worse = max(worse, _one_sided(losses, wins))
+    return Preference(
+        wins=wins,
+        losses=losses,
+        ties=ties,
+        p_better=_anytime_p(better),
+        p_worse=_anytime_p(worse),
+    )
 
 
 def _one_sided(more: int, fewer: int) -> float:
@@ -110,32 +169,57 @@ def _one_sided(more: int, fewer: int) -> float:
     inside = float(betainc(fewer + 1, more + 1, 0.5))
     if inside <= 0.0:
         return -math.inf
-    return math.log(2 * inside) + float(betaln(fewer + 1, more + 1)) + (more + fewer) * math.log(2)
+    log_e = math.log(2 * inside)
+    log_e += float(betaln(fewer + 1, more + 1))
+    n = more + fewer
+    return log_e + n * math.log(2)
 
 
-def harm(outcomes: Iterable[tuple[bool, bool]]) -> float:
+def _anytime_p(largest_log_e: float) -> float:
+    """The p value of an e-process whose logarithm has reached this (Ville's inequality)."""
+    return min(1.0, math.exp(-largest_log_e))
+
+
+def harm(outcomes: Iterable[Outcome]) -> float:
     """p, valid at any time, that bad outcomes are no more frequent for the canary than for the live side.
 
     `outcomes` are (is canary, is bad) in order of time.  A product of e-variables for two streams of
     0 and 1, a block for each canary outcome with the live ones since the last, betting on the rates
-    seen so far and only where the canary's is higher: Turner, Ly and Grünwald, *Generic E-variables for
-    exact sequential k-sample tests that allow for optional stopping*, JSPI 2024.  Raising the live
-    rate or lowering the canary's lowers every bet, so it also holds for a canary that is better.
+    observed so far and only where the canary's is higher: Turner, Ly and Grünwald, *Generic
+    E-variables for exact sequential k-sample tests that allow for optional stopping*, JSPI 2024.
+    Raising the live rate or lowering the canary's lowers every bet, so it also holds for a canary
+    that is better.
     """
-    bad, seen = [0.5, 0.5], [1.0, 1.0]  # a prior of half a bad one in one, live and canary
-    block, log_e, best = [0, 0], 0.0, 0.0  # bad and good live outcomes of the block
-    for canary, is_bad in outcomes:
-        if not canary:
-            block[0 if is_bad else 1] += 1
+    # Each rate has a prior of half a bad outcome in one.
+    live_bad, live_total = 0.5, 1.0
+    canary_bad, canary_total = 0.5, 1.0
+    block_bad = block_good = 0  # live outcomes since the last canary outcome
+    log_e = largest = 0.0
+    for is_canary, is_bad in outcomes:
+        if not is_canary:
+            block_bad += is_bad
+            block_good += not is_bad
             continue
-        live, own = bad[0] / seen[0], bad[1] / seen[1]
-        n = sum(block)
-        if own > live and n:
-            null = (n * live + own) / (n + 1)
-            log_e += block[0] * math.log(live / null) + block[1] * math.log((1 - live) / (1 - null))
-            log_e += math.log(own / null) if is_bad else math.log((1 - own) / (1 - null))
-            best = max(best, log_e)
-        bad = [bad[0] + block[0], bad[1] + is_bad]
-        seen = [seen[0] + n, seen[1] + 1]
-        block = [0, 0]
-    return min(1.0, math.exp(-best))
+        live = live_bad / live_total
+        canary = canary_bad / canary_total
+        n = block_bad + block_good
+        if canary > live and n:
+            null = (n * live + canary) / (n + 1)
+            of_bad = block_bad * _log_ratio(live, null, True)
+            of_good = block_good * _log_ratio(live, null, False)
+            log_e += of_bad + of_good
+            log_e += _log_ratio(canary, null, is_bad)
+            largest = max(largest, log_e)
+        live_bad += block_bad
+        live_total += n
+        canary_bad += is_bad
+        canary_total += 1
+        block_bad = block_good = 0
+    return _anytime_p(largest)
+
+
+def _log_ratio(rate: float, null: float, is_bad: bool) -> float:
+    """Log likelihood ratio of one outcome, under its own rate against the common one."""
+    if is_bad:
+        return math.log(rate / null)
+    return math.log((1 - rate) / (1 - null))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,9 +27,17 @@ MIN_QUERIES = 10
 UNIT = (0.0, 1.0)
 #: the same of a paired difference of two such measures
 DIFFERENCE = (-1.0, 1.0)
+#: share of all samples in which a number of queries that is promised to suffice does
+_POWER = 0.8
 _BLOCK = 4_000_000  # numbers drawn at once, which bounds memory to about 100 MB
 _TIE = 1e-9  # differences below this are rounding
 _MOST = 10_000_000  # queries; what needs more cannot be settled by judging
+
+Values = np.ndarray  # (n,) float64: one value per query, or per cluster
+Clusters = Sequence[Any] | np.ndarray | None  # what each query belongs to
+Range = tuple[float, float]  # the smallest and largest value that is possible for one query
+Outcome = Literal["better", "worse", "unclear"]
+Status = Literal["pass", "fail", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class Comparison:
     alpha: float = 0.05
 
     @property
-    def outcome(self) -> Literal["better", "worse", "unclear"]:
+    def outcome(self) -> Outcome:
         """What is shown: the interval excludes 0 *and* p is at most alpha.
 
         Where the true mean difference is 0, each of better and worse comes out in at most alpha / 2
@@ -67,15 +75,24 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Keys of `comparisons` in `decision.json`."""
-        figures = {"delta": self.delta, "ci": [self.low, self.high], "outcome": self.outcome}
-        for key in ("p", "n", "wins", "ties", "losses", "sd"):
-            figures[key] = getattr(self, key)
-        return figures
+        return {
+            "delta": self.delta,
+            "ci": [self.low, self.high],
+            "outcome": self.outcome,
+            "p": self.p,
+            "n": self.n,
+            "wins": self.wins,
+            "ties": self.ties,
+            "losses": self.losses,
+            "sd": self.sd,
+        }
 
     def __str__(self) -> str:
         width = f"{100 * (1 - self.alpha):g}% interval"
+        interval = f"{width} {self.low:+.3f} to {self.high:+.3f}"
         counts = f"{self.wins} won, {self.ties} tied, {self.losses} lost"
-        return f"{self.delta:+.3f} ({width} {self.low:+.3f} to {self.high:+.3f}, p = {self.p:.4f}, {self.n} queries: {counts})"
+        evidence = f"p = {self.p:.4f}, {self.n} queries: {counts}"
+        return f"{self.delta:+.3f} ({interval}, {evidence})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,7 @@ class Guard:
     when it is settled or no number would do.
     """
 
-    status: Literal["pass", "fail", "inconclusive"]
+    status: Status
     margin: float
     delta: float
     lower_bound: float
@@ -100,10 +117,10 @@ class Guard:
 
 
 def mean_interval(
-    values: np.ndarray,
+    values: Values,
     alpha: float = 0.05,
-    clusters: Sequence[Any] | np.ndarray | None = None,
-    bounds: tuple[float, float] = UNIT,
+    clusters: Clusters = None,
+    bounds: Range = UNIT,
 ) -> Interval:
     """Mean of (n,) values with its two-sided 1 - alpha interval; each end is a one-sided bound at alpha / 2.
 
@@ -113,56 +130,60 @@ def mean_interval(
     not finite, or one lies outside the bounds.
     """
     sample = _sample(values, clusters, bounds)
-    low, high = lower_bound(sample, alpha / 2), upper_bound(sample, alpha / 2)
-    return Interval(float(np.mean(values)), low, high)
+    one_sided = alpha / 2
+    return Interval(
+        mean=float(np.mean(values)),
+        low=lower_bound(sample, one_sided),
+        high=upper_bound(sample, one_sided),
+    )
 
 
 def compare(
-    baseline: np.ndarray,
-    candidate: np.ndarray,
+    baseline: Values,
+    candidate: Values,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
     alpha: float = 0.05,
-    clusters: Sequence[Any] | np.ndarray | None = None,
-    *,
-    bounds: tuple[float, float] = UNIT,
+    clusters: Clusters = None,
 ) -> Comparison:
-    """Paired comparison of two (n,) columns over the same queries in the same order.
+    """Paired comparison of two (n,) columns of a measure in [0, 1] over the same queries in the same order.
 
     p is two-sided: the share of random sign flips of the differences (of whole clusters, where
-    given) whose mean is at least as far from 0 as the observed one, (k+1)/(B+1).  `bounds` are
-    those of the measure; those of its differences follow from them.
+    given) whose mean is at least as far from 0 as the observed one, (k+1)/(B+1).
     Raises ValueError for different shapes, DataError as `mean_interval` does.
     """
     if np.shape(baseline) != np.shape(candidate):
         raise ValueError(
             f"baseline has shape {np.shape(baseline)}, candidate {np.shape(candidate)}"
         )
-    diff = np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
-    span = bounds[1] - bounds[0]
-    interval = mean_interval(diff, alpha, clusters, (-span, span))
-    wins, losses = int((diff > _TIE).sum()), int((diff < -_TIE).sum())
+    before = np.asarray(baseline, dtype=np.float64)
+    diff = np.asarray(candidate, dtype=np.float64) - before
+    interval = mean_interval(diff, alpha, clusters, DIFFERENCE)
+    wins = int((diff > _TIE).sum())
+    losses = int((diff < -_TIE).sum())
     # (k+1)/(B+1) must be able to fall below a small alpha
     draws = max(resamples, math.ceil(20 / alpha))
-    p = _sign_flip(_by_cluster(diff, clusters)[0], rng, draws)
-    counts = {"n": len(diff), "wins": wins, "ties": len(diff) - wins - losses, "losses": losses}
+    sums, _ = _by_cluster(diff, clusters)
     return Comparison(
         delta=interval.mean,
         low=interval.low,
         high=interval.high,
-        p=p,
+        p=_sign_flip(sums, rng, draws),
+        n=len(diff),
+        wins=wins,
+        ties=len(diff) - wins - losses,
+        losses=losses,
         sd=_sd(diff),
         alpha=alpha,
-        **counts,
     )
 
 
 def non_inferior(
-    diff: np.ndarray,
+    diff: Values,
     margin: float,
     alpha: float = 0.05,
-    clusters: Sequence[Any] | np.ndarray | None = None,
-    bounds: tuple[float, float] = DIFFERENCE,
+    clusters: Clusters = None,
+    bounds: Range = DIFFERENCE,
 ) -> Guard:
     """Is the candidate no worse than `margin` below the baseline?  `diff` is candidate - baseline, (n,).
 
@@ -172,96 +193,113 @@ def non_inferior(
     """
     sample = _sample(diff, clusters, bounds)
     mean = float(np.mean(diff))
-    low, high = lower_bound(sample, alpha), upper_bound(sample, alpha)
+    low = lower_bound(sample, alpha)
+    high = upper_bound(sample, alpha)
     needed = None
-    status: Literal["pass", "fail", "inconclusive"] = "inconclusive"
+    status: Status = "inconclusive"
     if low >= -margin:
         status = "pass"
     elif high < -margin:
         status = "fail"
     else:
         to_margin = margin + min(mean, 0.0)
-        needed = queries_to_settle(diff, to_margin, alpha, bounds=bounds)
-    return Guard(status, margin, mean, low, high, len(diff), needed)
+        needed = queries_to_settle(diff, to_margin, alpha, bounds)
+    return Guard(
+        status=status,
+        margin=margin,
+        delta=mean,
+        lower_bound=low,
+        upper_bound=high,
+        n=len(diff),
+        queries_needed=needed,
+    )
 
 
 def queries_to_settle(
-    diff: np.ndarray,
+    diff: Values,
     distance: float,
     alpha: float = 0.05,
-    power: float = 0.8,
-    bounds: tuple[float, float] = DIFFERENCE,
+    bounds: Range = DIFFERENCE,
 ) -> int | None:
     """How many queries like the (n,) observed ones settle on which side of a threshold the mean lies.
 
     `distance` is how far the true mean is assumed to lie above the threshold (below it, where
     negative); `alpha` is the one-sided error rate.  The answer is the smallest number of queries of
-    the same composition with which the bound used for decisions clears the threshold in `power` of
-    all samples, and always more than there are.  None where no number would do.
+    the same composition with which the bound used for decisions clears the threshold in 80% of all
+    samples, and always more than there are.  None where no number would do.
     """
     # two decimals are enough for a number of queries, and much faster
-    sample = _sample(np.round(_checked(diff), 2), None, bounds)
+    rounded = np.round(_checked(diff), 2)
+    plan = _Plan(_sample(rounded, None, bounds), _sd(diff), alpha)
     if distance < 0.0:
-        sample, distance = sample.mirrored(), -distance
-    return _smallest(sample, _sd(diff), distance, (alpha, power), at_least=len(diff) + 1)
+        plan = replace(plan, sample=plan.sample.mirrored())
+    return plan.queries(abs(distance), at_least=len(diff) + 1)
 
 
-def queries_needed(
-    sd: float, difference: float, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2
-) -> int | None:
-    """Queries that show a true mean difference with `power`, before any was measured.
+def queries_needed(sd: float, difference: float, alpha: float = 0.05) -> int | None:
+    """Queries that show a true mean difference in 80% of all samples, before any was measured.
 
     `sd` is that of the paired differences, which lie in [-1, 1]; half of them are taken to be one
-    sd above their mean and half one sd below.  None where no number would do.
+    sd above their mean and half one sd below.  `alpha` is two-sided.  None where no number would do.
     """
-    return _smallest(_assumed(sd), sd, abs(difference), (alpha / sides, power), at_least=2)
+    return _Plan.assuming(sd, alpha).queries(abs(difference), at_least=2)
 
 
-def smallest_difference(
-    n: int, sd: float = 0.25, alpha: float = 0.05, power: float = 0.8, sides: Literal[1, 2] = 2
-) -> float:
+def smallest_difference(n: int, sd: float = 0.25, alpha: float = 0.05) -> float:
     """The smallest true mean difference that `n` paired queries find; the inverse of `queries_needed`."""
     if n <= 0:
         return math.inf
-    return _reach(_assumed(sd), sd, n, (alpha / sides, power))
+    return _Plan.assuming(sd, alpha).reach(n)
 
 
-def _assumed(sd: float) -> Sample:
-    return sample_of(np.array([-sd, sd]), np.ones(2), *DIFFERENCE)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Queries of which composition are going to be judged, and at which one-sided error rate."""
 
+    sample: Sample
+    sd: float
+    alpha: float
 
-def _reach(sample: Sample, sd: float, n: float, rates: tuple[float, float]) -> float:
-    """How far above a threshold the true mean must lie for the lower bound of n queries to clear it.
+    @classmethod
+    def assuming(cls, sd: float, alpha: float) -> _Plan:
+        """Half of the differences one sd above their mean and half below; `alpha` is two-sided."""
+        totals = np.array([-sd, sd])
+        sample = sample_of(totals, np.ones(2), *DIFFERENCE)
+        return cls(sample, sd, alpha / 2)
 
-    `rates` are the one-sided error rate and the power.  The mean of n queries falls short of the
-    true one by more than z_power * sd / sqrt(n) in 1 - power of all samples.
-    """
-    from scipy.stats import norm
+    def reach(self, n: float) -> float:
+        """How far above a threshold the true mean must lie for the lower bound of n queries to clear it.
 
-    alpha, power = rates
-    enlarged = sample.enlarged(n / float(sample.counts.sum()))
-    chance = float(norm.ppf(power)) * sd / math.sqrt(n)
-    return enlarged.mean - lower_bound(enlarged, alpha) + chance
+        The mean of n queries falls short of the true one by more than z_power * sd / sqrt(n) in
+        1 - power of all samples.
+        """
+        from scipy.stats import norm
 
+        observed = float(self.sample.counts.sum())
+        enlarged = self.sample.enlarged(n / observed)
+        z_power = float(norm.ppf(_POWER))
+        shortfall = z_power * self.sd / math.sqrt(n)
+        width = enlarged.mean - lower_bound(enlarged, self.alpha)
+        return width + shortfall
 
-def _smallest(
-    sample: Sample, sd: float, distance: float, rates: tuple[float, float], at_least: int
-) -> int | None:
-    """The smallest n of at least `at_least`, to about 1 in 1,000, whose `_reach` is within the distance."""
-    from scipy.optimize import brentq
+    def queries(self, distance: float, at_least: int) -> int | None:
+        """The smallest n of at least `at_least`, to about 1 in 1,000, whose reach is within the distance."""
+        from scipy.optimize import brentq
 
-    def excess(log_n: float) -> float:
-        return _reach(sample, sd, math.exp(log_n), rates) - distance
+        def excess(log_n: float) -> float:
+            return self.reach(math.exp(log_n)) - distance
 
-    low = math.log(at_least)
-    if excess(low) <= 0.0:
-        return at_least
-    high = low + 1.0
-    while excess(high) > 0.0:
-        low, high = high, high + 1.0
-        if low > math.log(_MOST):
-            return None
-    return math.ceil(math.exp(brentq(excess, low, high, xtol=1e-3)))
+        low = math.log(at_least)
+        if excess(low) <= 0.0:
+            return at_least
+        high = low + 1.0
+        while excess(high) > 0.0:
+            low = high
+            high += 1.0
+            if low > math.log(_MOST):
+                return None
+        root = brentq(excess, low, high, xtol=1e-3)
+        return math.ceil(math.exp(root))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -270,27 +308,32 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     if not len(p):
         return ()
     order = np.argsort(p, kind="stable")
-    adjusted = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return tuple(float(adjusted[rank]) for rank in np.argsort(order, kind="stable"))
+    remaining = np.arange(len(p), 0, -1)
+    stepped = np.maximum.accumulate(p[order] * remaining)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, stepped)
+    return tuple(adjusted.tolist())
 
 
-def _sign_flip(diff: np.ndarray, rng: np.random.Generator, resamples: int) -> float:
+def _sign_flip(diff: Values, rng: np.random.Generator, resamples: int) -> float:
     moved = diff[np.abs(diff) > _TIE]  # flipping a 0 changes nothing
     if not len(moved):
         return 1.0
     total = moved.sum()
-    least = (
-        abs(total) - 1e-12 * np.abs(moved).sum()
-    )  # equal arrangements must count as equal despite rounding
+    # equal arrangements must count as equal despite rounding
+    rounding = 1e-12 * np.abs(moved).sum()
+    least = abs(total) - rounding
     block = max(1, _BLOCK // len(moved))
     extreme = 0
     for start in range(0, resamples, block):
-        flips = rng.integers(0, 2, size=(min(block, resamples - start), len(moved)), dtype=np.int8)
-        extreme += int((np.abs(2.0 * (flips.astype(np.float64) @ moved) - total) >= least).sum())
+        rows = min(block, resamples - start)
+        flips = rng.integers(0, 2, size=(rows, len(moved)), dtype=np.int8)
+        sums = 2.0 * (flips.astype(np.float64) @ moved) - total
+        extreme += int((np.abs(sums) >= least).sum())
     return (extreme + 1) / (resamples + 1)
 
 
-def _checked(values: np.ndarray) -> np.ndarray:
+def _checked(values: Values) -> Values:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise DataError(
@@ -305,34 +348,34 @@ def _checked(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _sample(
-    values: np.ndarray,
-    clusters: Sequence[Any] | np.ndarray | None,
-    bounds: tuple[float, float],
-) -> Sample:
+def _sample(values: Values, clusters: Clusters, bounds: Range) -> Sample:
     values = _checked(values)
     least, most = bounds
-    if values.min() < least - _TIE or values.max() > most + _TIE:
+    lowest, highest = values.min(), values.max()
+    if lowest < least - _TIE or highest > most + _TIE:
         raise DataError(
-            f"per-query values lie between {values.min():g} and {values.max():g}, "
+            f"per-query values lie between {lowest:g} and {highest:g}, "
             f"outside the {least:g} to {most:g} that the measure allows",
             next_step="state the range of the measure (`bounds`); no interval holds without it",
         )
-    sums, counts = _by_cluster(np.clip(values, least, most), clusters)
+    inside = np.clip(values, least, most)
+    sums, counts = _by_cluster(inside, clusters)
     return sample_of(sums, counts, least, most)
 
 
-def _by_cluster(
-    values: np.ndarray, clusters: Sequence[Any] | np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _by_cluster(values: Values, clusters: Clusters) -> tuple[Values, Values]:
     """Sum and count of each cluster; each value is its own where `clusters` is None."""
     if clusters is None:
         return values, np.ones(len(values))
     if len(clusters) != len(values):
         raise ValueError(f"{len(clusters)} clusters for {len(values)} values")
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
-    return np.bincount(member, weights=values), np.bincount(member).astype(np.float64)
+    sums = np.bincount(member, weights=values)
+    counts = np.bincount(member)
+    return sums, counts.astype(np.float64)
 
 
-def _sd(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+def _sd(values: Values) -> float:
+    if len(values) < 2:
+        return 0.0
+    return float(values.std(ddof=1))

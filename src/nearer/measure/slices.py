@@ -100,11 +100,13 @@ def terms(text: str) -> list[str]:
 
 def find_identifiers(text: str) -> list[str]:
     """Codes, versions, addresses, paths, file and code names, and quoted phrases (without quotes), each once, in order."""
-    found = (
-        match.group()[1:-1] if match["quoted"] else match.group()
-        for match in _IDENTIFIER.finditer(text)
-    )
-    return list(dict.fromkeys(found))
+    identifiers: dict[str, None] = {}  # ordered and distinct
+    for match in _IDENTIFIER.finditer(text):
+        identifier = match.group()
+        if match["quoted"]:
+            identifier = identifier[1:-1]
+        identifiers[identifier] = None
+    return list(identifiers)
 
 
 def automatic_slices(queries: Sequence[Query], evidence: SliceEvidence) -> dict[str, set[str]]:
@@ -113,38 +115,61 @@ def automatic_slices(queries: Sequence[Query], evidence: SliceEvidence) -> dict[
     A query is in as many slices as fit.  The overlap with its *best* relevant document counts;
     queries without terms or without relevant documents are in no overlap slice.
     """
-    slices: dict[str, set[str]] = {
-        f"tag:{tag}": set() for tag in sorted({t for q in queries for t in q.tags})
-    }
-    slices |= {name: set() for name in DESCRIPTIONS}
-    vocabulary: dict[str, frozenset[str]] = {}
+    tags = sorted({tag for query in queries for tag in query.tags})
+    names = [f"tag:{tag}" for tag in tags]
+    names.extend(DESCRIPTIONS)
+    slices: dict[str, set[str]] = {name: set() for name in names}
+    vocabularies = _Vocabularies(evidence.relevant_texts or {})
     for query in queries:
-        relevant = [
-            d for d, g in evidence.judgments.get(query.id, {}).items() if g >= evidence.min_grade
-        ]
-        for doc_id in relevant:
-            if (
-                evidence.relevant_texts is not None
-                and doc_id not in vocabulary
-                and doc_id in evidence.relevant_texts
-            ):
-                vocabulary[doc_id] = frozenset(terms(evidence.relevant_texts[doc_id]))
-        names = [f"tag:{tag}" for tag in query.tags]
-        names += _form(query.text)
-        names += _overlap(query.text, [vocabulary[d] for d in relevant if d in vocabulary])
-        if evidence.document_frequencies is not None:
-            counts = [evidence.document_frequencies.get(term, 0) for term in terms(query.text)]
-            names += ["rare term"] if any(0 < count <= RARE for count in counts) else []
-            names += ["unknown term"] if 0 in counts else []
-        if evidence.trained is not None and relevant:
-            names.append(
-                "seen documents"
-                if any(d in evidence.trained for d in relevant)
-                else "unseen documents"
-            )
-        for name in names:
+        for name in _slices_of(query, evidence, vocabularies):
             slices[name].add(query.id)
     return {name: members for name, members in slices.items() if members}
+
+
+class _Vocabularies:
+    """The distinct terms of documents, each document read once."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+        self._terms: dict[str, frozenset[str]] = {}
+
+    def of(self, doc_ids: Sequence[str]) -> list[frozenset[str]]:
+        """Those of the documents whose text is known."""
+        known = [doc_id for doc_id in doc_ids if doc_id in self._texts]
+        for doc_id in known:
+            if doc_id not in self._terms:
+                self._terms[doc_id] = frozenset(terms(self._texts[doc_id]))
+        return [self._terms[doc_id] for doc_id in known]
+
+
+def _slices_of(query: Query, evidence: SliceEvidence, vocabularies: _Vocabularies) -> list[str]:
+    """Names of the slices that a query is in."""
+    judged = evidence.judgments.get(query.id, {})
+    relevant = [doc_id for doc_id, grade in judged.items() if grade >= evidence.min_grade]
+    names = [f"tag:{tag}" for tag in query.tags]
+    names += _form(query.text)
+    names += _overlap(query.text, vocabularies.of(relevant))
+    if evidence.document_frequencies is not None:
+        names += _rarity(query.text, evidence.document_frequencies)
+    if evidence.trained is not None and relevant:
+        names += _training(relevant, evidence.trained)
+    return names
+
+
+def _rarity(text: str, document_frequencies: Mapping[str, int]) -> list[str]:
+    names: list[str] = []
+    counts = [document_frequencies.get(term, 0) for term in terms(text)]
+    if any(0 < count <= RARE for count in counts):
+        names.append("rare term")
+    if 0 in counts:
+        names.append("unknown term")
+    return names
+
+
+def _training(relevant: Sequence[str], trained: Collection[str]) -> list[str]:
+    if any(doc_id in trained for doc_id in relevant):
+        return ["seen documents"]
+    return ["unseen documents"]
 
 
 def slice_table(
@@ -155,10 +180,11 @@ def slice_table(
     alpha: float = 0.05,
 ) -> list[dict[str, Any]]:
     """One row `{"slice", "n", "mean", "ci"}` for every slice with at least `min_size` scored queries."""
-    rows = []
-    for name, at in _large_enough(scores, slices, min_size):
-        interval = mean_interval(scores.column(measure)[at], alpha)
-        rows.append({"slice": name, "n": len(at)} | interval.as_dict())
+    rows: list[dict[str, Any]] = []
+    column = scores.column(measure)
+    for name, positions in _large_enough(scores, slices, min_size):
+        interval = mean_interval(column[positions], alpha)
+        rows.append({"slice": name, "n": len(positions), **interval.as_dict()})
     return rows
 
 
@@ -173,7 +199,7 @@ def compare_slices(  # noqa: PLR0913 - two scores and what slice_table takes
     resamples: int = RESAMPLES,
     alpha: float = 0.05,
 ) -> list[dict[str, Any]]:
-    """One row a slice: `{"slice", "baseline", "candidate", "delta", "ci", "outcome", "p", "p_holm", "n", "wins", "ties", "losses", "sd"}`.
+    """One row per slice: `{"slice", "baseline", "candidate", "delta", "ci", "outcome", "p", "p_holm", "n", "wins", "ties", "losses", "sd"}`.
 
     Exploratory: `p_holm` is adjusted over the rows of this table.  Raises ValueError when the two
     do not score the same queries.
@@ -182,37 +208,59 @@ def compare_slices(  # noqa: PLR0913 - two scores and what slice_table takes
         raise ValueError("baseline and candidate score different queries")
     before, after = baseline.column(measure), candidate.column(measure)
     rows: list[dict[str, Any]] = []
-    for name, at in _large_enough(baseline, slices, min_size):
-        means = {
+    for name, positions in _large_enough(baseline, slices, min_size):
+        first, second = before[positions], after[positions]
+        row = {
             "slice": name,
-            "baseline": float(before[at].mean()),
-            "candidate": float(after[at].mean()),
+            "baseline": float(first.mean()),
+            "candidate": float(second.mean()),
         }
-        rows.append(means | compare(before[at], after[at], rng, resamples, alpha).as_dict())
+        row |= compare(first, second, rng, resamples, alpha).as_dict()
+        rows.append(row)
     adjusted = holm([row["p"] for row in rows])
-    return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
+    for row, p in zip(rows, adjusted, strict=True):
+        row["p_holm"] = p
+    return rows
 
 
 def _large_enough(
     scores: Scores, slices: Mapping[str, Collection[str]], min_size: int
 ) -> list[tuple[str, np.ndarray]]:
-    positions = ((name, scores.positions(members)) for name, members in slices.items())
-    return [(name, at) for name, at in positions if len(at) >= max(min_size, 1)]
+    """Name and positions of each slice with enough scored queries."""
+    large: list[tuple[str, np.ndarray]] = []
+    for name, members in slices.items():
+        positions = scores.positions(members)
+        if len(positions) >= max(min_size, 1):
+            large.append((name, positions))
+    return large
 
 
 def _form(text: str) -> list[str]:
-    words = count_words(text)
-    names = [
-        "short query" if words <= _SHORT else "medium query" if words <= _MEDIUM else "long query"
-    ]
-    names += ["identifier"] if _IDENTIFIER.search(text) else []
-    names += ["question"] if _QUESTION.search(text) else []
+    """Slices by the length and the form of a query."""
+    names = [_length(count_words(text))]
+    if _IDENTIFIER.search(text):
+        names.append("identifier")
+    if _QUESTION.search(text):
+        names.append("question")
     return names
 
 
+def _length(words: int) -> str:
+    if words <= _SHORT:
+        return "short query"
+    if words <= _MEDIUM:
+        return "medium query"
+    return "long query"
+
+
 def _overlap(text: str, documents: Sequence[Collection[str]]) -> list[str]:
-    asked = frozenset(terms(text))
-    if not asked or not documents:
+    query_terms = frozenset(terms(text))
+    if not query_terms or not documents:
         return []
-    share = max(sum(term in document for term in asked) for document in documents) / len(asked)
-    return ["no overlap" if share == 0 else "low overlap" if share < 0.5 else "high overlap"]
+    common = [sum(term in document for term in query_terms) for document in documents]
+    share = max(common) / len(query_terms)
+    if share == 0:
+        return ["no overlap"]
+    if share < 0.5:
+        return ["low overlap"]
+    return ["high overlap"]

@@ -12,6 +12,11 @@ from nearer.types import Run
 
 TUNED = "fine-tuned"
 
+Json = Mapping[str, Any]  # an object that a stage wrote
+Comparisons = Mapping[tuple[str, str], Comparison]  # (baseline, candidate) → result on test
+NotTried = Sequence[Mapping[str, str]]  # simpler fixes: `fix`, `why` and `next`
+Question = dict[str, str]  # `question`, `answer` (yes, no, unknown, not tried) and `evidence`
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -26,7 +31,7 @@ class Candidate:
     run: Run
     scores: Scores
     dev: float
-    described: Mapping[str, Any] = field(default_factory=dict)
+    described: Json = field(default_factory=dict)
 
     @property
     def tuned(self) -> bool:
@@ -45,23 +50,24 @@ class Verdict:
 
 def best_on_dev(candidates: Sequence[Candidate], role: str) -> Candidate | None:
     """The one of a role with the highest dev score; ties go to the one listed first (the simpler)."""
-    return max((c for c in candidates if c.role == role), key=lambda c: c.dev, default=None)
+    eligible = [candidate for candidate in candidates if candidate.role == role]
+    return max(eligible, key=lambda candidate: candidate.dev, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything a verdict rests on.
 
-    `tuned` and `simple` are the fine-tuned system and the simpler fix that did best on dev;
-    `comparisons` holds (baseline, candidate) → result on test; each guardrail has a `name` and a
-    `status` (pass, fail, inconclusive).
+    `today` is the baseline; `tuned` and `simple` are the fine-tuned system and the simpler fix that
+    did best on dev; `comparisons` holds (baseline, candidate) → result on test; each guardrail has a
+    `name` and a `status` (pass, fail, inconclusive).
     """
 
     today: Candidate
     tuned: Candidate | None
     simple: Candidate | None
-    comparisons: Mapping[tuple[str, str], Comparison]
-    guardrails: Sequence[Mapping[str, Any]]
+    comparisons: Comparisons
+    guardrails: Sequence[Json]
     primary: str
     min_gain: float
     alpha: float
@@ -80,107 +86,150 @@ class Evidence:
         result = self.gain(candidate, over)
         return result.outcome == "better" and result.delta >= self.min_gain
 
+    def helpful_fix(self) -> Candidate | None:
+        """The best simpler fix, where it is shown to help by itself."""
+        if not self.shown(self.simple, self.today):
+            return None
+        return self.simple
+
     def queries_needed(self, candidate: Candidate, over: Candidate) -> int | None:
         """Queries that would show the measured gain, or `min_gain` where that is more; None: no number would."""
-        column, base = candidate.scores.column(self.primary), over.scores.column(self.primary)
-        gain = max(abs(self.gain(candidate, over).delta), self.min_gain)
-        return queries_to_settle(column - base, gain, self.alpha / 2)
+        after = candidate.scores.column(self.primary)
+        before = over.scores.column(self.primary)
+        measured = abs(self.gain(candidate, over).delta)
+        return queries_to_settle(
+            after - before,
+            max(measured, self.min_gain),
+            self.alpha / 2,
+        )
 
     def guards(self, status: str) -> list[str]:
+        """Names of the guardrails with this status."""
         return [str(guard["name"]) for guard in self.guardrails if guard["status"] == status]
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Ship when a useful gain over today is shown, and over the best simpler fix where that one
-    is worth having by itself, and every guardrail passes.  Otherwise the simpler fix, if it is shown
-    to help; otherwise nothing, or the number of queries that would settle it.
+    """Ship when a useful gain over the baseline is shown, and over the best simpler fix where that
+    one is worth having by itself, and every guardrail passes.  Otherwise the simpler fix, if it is
+    shown to help; otherwise nothing, or the number of queries that would settle it.
     """
-    tuned, simple, today = evidence.tuned, evidence.simple, evidence.today
-    simple_helps = evidence.shown(simple, today)
+    today = evidence.today
+    tuned = evidence.tuned
     if tuned is None:
         why = "no model was fine-tuned"
-        return (
-            _simpler(evidence, why)
-            if simple_helps
-            else _nothing(evidence, "no model was fine-tuned and no simpler fix is shown to help")
-        )
-    gain = evidence.gain(tuned, today)
-    failed, open_ = evidence.guards("fail"), evidence.guards("inconclusive")
-    if simple_helps and simple is not None and not evidence.shown(tuned, simple):
-        return _simpler(
-            evidence,
-            f"fine-tuning is not shown to add {evidence.min_gain:g} to that ({_span(evidence.gain(tuned, simple))})",
-        )
+        return _without_model(evidence, why, " and no simpler fix is shown to help")
+    useful = f"{evidence.min_gain:g}"
+    fix = evidence.helpful_fix()
+    if fix is not None and not evidence.shown(tuned, fix):
+        span = _span(evidence.gain(tuned, fix))
+        why = f"fine-tuning is not shown to add {useful} to that ({span})"
+        return _without_model(evidence, why)
+    failed = evidence.guards("fail")
     if failed:
-        why = f"the fine-tuned model fails its guardrails ({', '.join(failed)})"
-        return _simpler(evidence, why) if simple_helps else _nothing(evidence, why)
+        names = ", ".join(failed)
+        why = f"the fine-tuned model fails its guardrails ({names})"
+        return _without_model(evidence, why)
+    gain = evidence.gain(tuned, today)
+    change = f"{evidence.primary} by {_span(gain)}"
     if gain.delta <= 0 or gain.high < evidence.min_gain:
-        return _nothing(
-            evidence,
-            f"fine-tuning changes {evidence.primary} by {_span(gain)}, less than the useful {evidence.min_gain:g}",
-        )
+        why = f"fine-tuning changes {change}, less than the useful {useful}"
+        return _nothing(evidence, why)
     if not evidence.shown(tuned, today):
-        needed = evidence.queries_needed(tuned, today)
-        enough = "no number of"
-        if needed is not None:
-            enough = f"about {needed:,}"
-        why = f"{evidence.primary} changes by {_span(gain)}; {enough} judged test queries would settle it"
-        return Verdict("inconclusive", today.name, f"Inconclusive: {why}.", _reasons(evidence))
-    if open_:
-        why = f"{_rise(evidence, tuned)}, but {', '.join(open_)} may have lost more than the margin allows"
-        return Verdict("inconclusive", today.name, f"Inconclusive: {why}.", _reasons(evidence))
-    sentence = f"Ship the {tuned.name} model: {_rise(evidence, tuned)} on {gain.n:,} held-out queries, and every guardrail passes."
-    return Verdict("ship", tuned.name, sentence, _reasons(evidence))
+        why = _unsettled(evidence, tuned)
+        return _inconclusive(evidence, why)
+    rise = _rise(evidence, tuned)
+    unsettled = evidence.guards("inconclusive")
+    if unsettled:
+        names = ", ".join(unsettled)
+        why = f"{rise}, but {names} may have lost more than the margin allows"
+        return _inconclusive(evidence, why)
+    why = f"{rise} on {gain.n:,} held-out queries, and every guardrail passes"
+    return Verdict(
+        verdict="ship",
+        recommended=tuned.name,
+        sentence=f"Ship the {tuned.name} model: {why}.",
+        reasons=_reasons(evidence),
+    )
 
 
-def _simpler(evidence: Evidence, why: str) -> Verdict:
-    simple = evidence.simple
-    if simple is None:
-        raise ValueError("a simpler fix can be recommended only where there is one")
-    sentence = f"Use {simple.name} instead of fine-tuning: {_rise(evidence, simple)}, and {why}."
-    return Verdict("use_simpler_fix", simple.name, sentence, _reasons(evidence))
+def _without_model(evidence: Evidence, why: str, no_fix: str = "") -> Verdict:
+    """The simpler fix where one is shown to help; else nothing, and `no_fix` ends the sentence."""
+    fix = evidence.helpful_fix()
+    if fix is None:
+        return _nothing(evidence, f"{why}{no_fix}")
+    rise = _rise(evidence, fix)
+    return Verdict(
+        verdict="use_simpler_fix",
+        recommended=fix.name,
+        sentence=f"Use {fix.name} instead of fine-tuning: {rise}, and {why}.",
+        reasons=_reasons(evidence),
+    )
 
 
 def _nothing(evidence: Evidence, why: str) -> Verdict:
-    return Verdict("do_not_ship", evidence.today.name, f"Do not ship: {why}.", _reasons(evidence))
+    return Verdict(
+        verdict="do_not_ship",
+        recommended=evidence.today.name,
+        sentence=f"Do not ship: {why}.",
+        reasons=_reasons(evidence),
+    )
+
+
+def _inconclusive(evidence: Evidence, why: str) -> Verdict:
+    return Verdict(
+        verdict="inconclusive",
+        recommended=evidence.today.name,
+        sentence=f"Inconclusive: {why}.",
+        reasons=_reasons(evidence),
+    )
+
+
+def _unsettled(evidence: Evidence, tuned: Candidate) -> str:
+    """A clause that says how many queries would settle whether fine-tuning helps."""
+    needed = evidence.queries_needed(tuned, evidence.today)
+    enough = "no number of"
+    if needed is not None:
+        enough = f"about {needed:,}"
+    span = _span(evidence.gain(tuned, evidence.today))
+    return f"{evidence.primary} changes by {span}; {enough} judged test queries would settle it"
 
 
 def _reasons(evidence: Evidence) -> tuple[str, ...]:
-    told = [
-        f"{candidate} against {baseline}: {evidence.primary} {result}"
-        for (baseline, candidate), result in evidence.comparisons.items()
-    ]
-    told += [f"guardrail {name} fails" for name in evidence.guards("fail")]
-    told += [
-        f"guardrail {name} is open: it may have lost more than its margin"
-        for name in evidence.guards("inconclusive")
-    ]
-    if evidence.guardrails and not evidence.guards("fail") and not evidence.guards("inconclusive"):
-        told.append(f"all {len(evidence.guardrails)} guardrails pass")
-    return tuple(told)
+    reasons: list[str] = []
+    for (baseline, candidate), result in evidence.comparisons.items():
+        reasons.append(f"{candidate} against {baseline}: {evidence.primary} {result}")
+    failed = evidence.guards("fail")
+    for name in failed:
+        reasons.append(f"guardrail {name} fails")
+    unsettled = evidence.guards("inconclusive")
+    for name in unsettled:
+        reasons.append(f"guardrail {name} is open: it may have lost more than its margin")
+    if evidence.guardrails and not failed and not unsettled:
+        reasons.append(f"all {len(evidence.guardrails)} guardrails pass")
+    return tuple(reasons)
 
 
-def _rise(evidence: Evidence, other: Candidate) -> str:
-    before, after = (
-        evidence.today.scores.mean(evidence.primary),
-        other.scores.mean(evidence.primary),
-    )
-    return f"{evidence.primary} rises from {before:.3f} to {after:.3f} ({_span(evidence.gain(other, evidence.today))})"
+def _rise(evidence: Evidence, candidate: Candidate) -> str:
+    measure = evidence.primary
+    before = evidence.today.scores.mean(measure)
+    after = candidate.scores.mean(measure)
+    span = _span(evidence.gain(candidate, evidence.today))
+    return f"{measure} rises from {before:.3f} to {after:.3f} ({span})"
 
 
 def _span(result: Comparison) -> str:
-    return f"{result.delta:+.3f}, {100 * (1 - result.alpha):g}% interval {result.low:+.3f} to {result.high:+.3f}".replace(
-        "-", "−"
-    )
+    width = f"{100 * (1 - result.alpha):g}% interval"
+    text = f"{result.delta:+.3f}, {width} {result.low:+.3f} to {result.high:+.3f}"
+    return text.replace("-", "−")
 
 
 def checklist(
     evidence: Evidence,
-    mined: Mapping[str, Any],
-    cost: Mapping[str, Any],
-    diagnosis: Mapping[str, Any],
-    not_tried: Sequence[Mapping[str, str]] = (),
-) -> list[dict[str, str]]:
+    mined: Json,
+    cost: Json,
+    diagnosis: Json,
+    not_tried: NotTried = (),
+) -> list[Question]:
     """The six questions that a decision must answer: `{"question", "answer": yes|no|unknown|not tried, "evidence"}`.
 
     `not_tried` are the simpler fixes that nobody tried (`fix`, `why`, `next`): while there are
@@ -188,75 +237,102 @@ def checklist(
     re-embedding takes (empty when nothing was trained); `diagnosis` is `diagnose/summary.json`
     (empty when nothing was diagnosed).
     """
-    today, tuned, simple = evidence.today, evidence.tuned, evidence.simple
-    measured = f"today's {evidence.primary} is {today.scores.mean(evidence.primary):.3f} on {len(today.scores):,} held-out queries"
-    data = f"{mined.get('examples', 0):,} examples from {mined.get('queries', 0):,} queries and {mined.get('documents', 0):,} documents"
-    gain = evidence.gain(tuned, today) if tuned else None
-    over = (
-        f"{tuned.name} adds {_span(evidence.gain(tuned, simple))} to {simple.name}"
-        if tuned and simple
-        else "nothing to compare"
-    )
-    told = f"{_span(gain)}, p = {gain.p:.4f}" if gain else "no model was fine-tuned"
-    takes = (
-        f"re-embedding {cost['documents']:,} documents takes about {cost['seconds']:,.0f} s here"
-        if cost
-        else "nothing to re-embed"
-    )
     return [
-        _answer("Is the failure measured?", True, measured),
-        _answer("Is it semantic?", *_semantic(diagnosis, evidence.min_gain)),
-        _insufficient(evidence, over, not_tried),
-        _answer("Is training data available?", mined.get("examples", 0) > 0, data),
-        _answer(
-            "Does held-out evaluation improve?", gain.outcome == "better" if gain else None, told
-        ),
-        _answer(
-            "Does the gain justify re-indexing?",
-            evidence.shown(tuned, today) if gain else None,
-            f"{told}; {takes}",
-        ),
+        _measured(evidence),
+        _semantic(diagnosis, evidence.min_gain),
+        _insufficient(evidence, not_tried),
+        _has_training_data(mined),
+        *_worth_it(evidence, cost),
     ]
 
 
-def _insufficient(
-    evidence: Evidence, over: str, not_tried: Sequence[Mapping[str, str]]
-) -> dict[str, str]:
+def _measured(evidence: Evidence) -> Question:
+    scores = evidence.today.scores
+    mean = f"{scores.mean(evidence.primary):.3f}"
+    return _answer(
+        "Is the failure measured?",
+        True,
+        f"today's {evidence.primary} is {mean} on {len(scores):,} held-out queries",
+    )
+
+
+def _semantic(diagnosis: Json, least: float) -> Question:
+    """Do semantic failures hold enough of the measure for fine-tuning to be worth trying?"""
+    question = "Is it semantic?"
+    causes = diagnosis.get("causes")
+    ceiling = diagnosis.get("fine_tuning_ceiling")
+    if causes is None or ceiling is None:
+        return _answer(
+            question,
+            None,
+            "not diagnosed in this run; the gains by slice show where the model was weak",
+        )
+    counts = f"{causes.get('semantic', 0):,} of {diagnosis['n_failures']:,} failures are semantic"
+    gain = f"{ceiling['gain']:.3f} of {ceiling['measure']}"
+    text = f"{counts}; found first, all of them would add {gain}"
+    if ceiling["gain"] >= least:
+        return _answer(question, True, text)
+    at_most = ceiling["if_unknown_were_semantic"] - ceiling["today"]
+    if at_most < least:
+        return _answer(question, False, text)
+    untried = [str(probe["probe"]) for probe in diagnosis.get("not_tried", ())]
+    if untried:
+        text += f"; not tried: {', '.join(untried)}"
+    return _answer(question, None, text)
+
+
+def _insufficient(evidence: Evidence, not_tried: NotTried) -> Question:
     """Are simpler fixes insufficient?  Never yes where one of them was not tried."""
     tuned, simple = evidence.tuned, evidence.simple
-    yes = evidence.shown(tuned, simple) if tuned and simple else None
-    answer = _answer("Are simpler fixes insufficient?", yes, over)
-    if yes and not_tried:
-        answer["answer"] = "not tried"
+    enough: bool | None = None
+    text = "nothing to compare"
+    if tuned and simple:
+        enough = evidence.shown(tuned, simple)
+        text = f"{tuned.name} adds {_span(evidence.gain(tuned, simple))} to {simple.name}"
     if not_tried:
-        answer["evidence"] = f"{over}; not tried: {untold(not_tried)}"
+        text = f"{text}; not tried: {untold(not_tried)}"
+    answer = _answer("Are simpler fixes insufficient?", enough, text)
+    if enough and not_tried:
+        answer["answer"] = "not tried"
     return answer
 
 
-def untold(not_tried: Sequence[Mapping[str, str]]) -> str:
+def untold(not_tried: NotTried) -> str:
     """What was not tried, why, and the command that would, as one line."""
-    return ", ".join(f"{one['fix']} ({one['why']}; {one['next']})" for one in not_tried)
+    return ", ".join(f"{fix['fix']} ({fix['why']}; {fix['next']})" for fix in not_tried)
 
 
-def _semantic(diagnosis: Mapping[str, Any], least: float) -> tuple[bool | None, str]:
-    """Do semantic failures hold enough of the measure for fine-tuning to be worth trying?"""
-    causes, ceiling = diagnosis.get("causes"), diagnosis.get("fine_tuning_ceiling")
-    if causes is None or ceiling is None:
-        return None, "not diagnosed in this run; the gains by slice show where the model was weak"
-    total, found = diagnosis["n_failures"], causes.get("semantic", 0)
-    told = f"{found:,} of {total:,} failures are semantic; found first, all of them would add {ceiling['gain']:.3f} of {ceiling['measure']}"
-    if ceiling["gain"] >= least:
-        return True, told
-    possible = ceiling["if_unknown_were_semantic"] - ceiling["today"] >= least
-    untried = diagnosis.get("not_tried", ())
-    if possible and untried:
-        told += f"; not tried: {', '.join(str(one['probe']) for one in untried)}"
-    return (None if possible else False), told
+def _has_training_data(mined: Json) -> Question:
+    counts = {key: mined.get(key, 0) for key in ("examples", "queries", "documents")}
+    examples = f"{counts['examples']:,} examples"
+    sources = f"{counts['queries']:,} queries and {counts['documents']:,} documents"
+    return _answer(
+        "Is training data available?",
+        counts["examples"] > 0,
+        f"{examples} from {sources}",
+    )
 
 
-def _answer(question: str, yes: bool | None, evidence: str) -> dict[str, str]:
-    return {
-        "question": question,
-        "answer": "unknown" if yes is None else "yes" if yes else "no",
-        "evidence": evidence,
-    }
+def _worth_it(evidence: Evidence, cost: Json) -> tuple[Question, Question]:
+    """Does held-out evaluation improve, and does the gain justify re-indexing?"""
+    improves: bool | None = None
+    justified: bool | None = None
+    gained = "no model was fine-tuned"
+    if evidence.tuned:
+        gain = evidence.gain(evidence.tuned, evidence.today)
+        improves = gain.outcome == "better"
+        justified = evidence.shown(evidence.tuned, evidence.today)
+        gained = f"{_span(gain)}, p = {gain.p:.4f}"
+    takes = "nothing to re-embed"
+    if cost:
+        documents, seconds = f"{cost['documents']:,}", f"{cost['seconds']:,.0f}"
+        takes = f"re-embedding {documents} documents takes about {seconds} s here"
+    return (
+        _answer("Does held-out evaluation improve?", improves, gained),
+        _answer("Does the gain justify re-indexing?", justified, f"{gained}; {takes}"),
+    )
+
+
+def _answer(question: str, yes: bool | None, evidence: str) -> Question:
+    answers = {None: "unknown", True: "yes", False: "no"}
+    return {"question": question, "answer": answers[yes], "evidence": evidence}

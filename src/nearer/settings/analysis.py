@@ -1,0 +1,113 @@
+"""Sections of check, evaluate, diagnose and fix."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from nearer import plugins
+from nearer.settings.base import Positive, Section
+
+FixName = Annotated[str, AfterValidator(partial(plugins.require, "fix"))]
+
+_MEASURE = re.compile(r"^(AP|RR|(nDCG|R|P|RR|AP|Success|Judged)@[1-9]\d{0,4})$")
+
+
+class Check(Section):
+    """Data checks and the split."""
+
+    near_duplicate: Annotated[float, Field(ge=0.3, le=1.0)] = Field(
+        0.9, description="Jaccard similarity of word 3-grams from which texts are near-duplicates"
+    )
+    examples: Positive = Field(5, description="examples a finding")
+
+
+class Evaluate(Section):
+    """Measures and slices."""
+
+    measures: tuple[str, ...] = Field(
+        ("nDCG@10", "R@10", "R@100", "RR@10", "P@5", "AP", "Success@1", "Judged@10"),
+        description="names as in ir-measures",
+    )
+    primary: str = Field("nDCG@10", description="the measure that decides, and picks checkpoints")
+    depth: Annotated[int, Field(ge=10)] = Field(100, description="results a query")
+    baselines: tuple[Literal["dense", "bm25", "rrf", "convex"], ...] = Field(
+        ("bm25", "dense", "rrf", "convex"), description="measured beside today's system"
+    )
+    resamples: Annotated[int, Field(ge=1000)] = Field(
+        10_000, description="bootstrap and randomisation draws"
+    )
+    min_slice: Positive = Field(10, description="smallest slice that is reported")
+
+    @field_validator("measures")
+    @classmethod
+    def _known_measures(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _check_measure(name)
+        return names
+
+    @field_validator("primary")
+    @classmethod
+    def _known_primary(cls, name: str) -> str:
+        _check_measure(name)
+        return name
+
+
+def _check_measure(name: str) -> None:
+    if not _MEASURE.match(name):
+        known = "nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k, Judged@k"
+        raise ValueError(f"unknown measure {name!r}; known: {known}")
+
+
+class Diagnose(Section):
+    """Why queries fail, found by trying the repair."""
+
+    k: Positive = Field(
+        10, description="a query fails when none of its relevant documents is among the first k"
+    )
+    depth: Annotated[int, Field(ge=1000)] = Field(
+        1000, description="how deep ranked lists are searched"
+    )
+    splits: tuple[Literal["dev", "train"], ...] = Field(
+        ("dev", "train"), description="queries that are looked at"
+    )
+    limit: Positive = Field(
+        1000, description="failing queries diagnosed at most (a seeded sample of them)"
+    )
+    chunkers: tuple[str, ...] = Field(
+        ("document", "tokens:128:32", "sentences:48", "recursive:128", "recursive:128+title"),
+        description="other chunkings that are tried",
+    )
+    pieces: tuple[str, ...] = Field(
+        ("paragraphs:256", "tokens:64:16", "tokens:32:8"),
+        description="finer pieces, tried on what nothing else finds, against its nearest competitors",
+    )
+    examples: Positive = Field(10, description="examples a cause in the report")
+
+
+class Fix(Section):
+    """Simpler fixes, each measured on dev, then combined."""
+
+    fixes: tuple[FixName, ...] = Field(
+        ("metadata", "rewriting", "hybrid", "reranking", "chunking", "base_model"),
+        description="tried in this order, cheapest first; module:Class is a fix of your own",
+    )
+    chunkers: tuple[str, ...] = Field(
+        ("tokens:128:32", "sentences:48", "recursive:128", "recursive:128+title"),
+        description="chunkings that are tried",
+    )
+    models: tuple[str, ...] = Field((), description="other embedding models: folders or names")
+    compressions: tuple[str, ...] = Field(
+        ("int8", "binary"),
+        description="smaller vectors that are measured: float16, int8, binary, each also cut, as int8@128",
+    )
+    title_weights: tuple[float, ...] = Field(
+        (0.5, 1.0, 2.0), description="BM25 by field: weights of the title"
+    )
+    rewriters: tuple[str, ...] = Field(
+        ("acronyms",),
+        description="acronyms (mined from the corpus), a dictionary file, or module:function",
+    )

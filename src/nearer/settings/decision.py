@@ -1,0 +1,45 @@
+"""Sections of decide and its guardrails."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from nearer.settings.base import Fraction, Section
+
+
+class Guardrails(Section):
+    """What must not get worse."""
+
+    slice_margin: Fraction = Field(
+        0.05, description="largest loss of the primary measure accepted in a slice"
+    )
+    general_margin: Fraction = Field(
+        0.03,
+        description="largest loss accepted on the general-ability set (its 280 queries can settle .03, not less)",
+    )
+    general: str | None = Field("builtin", description="`builtin`, a BEIR folder, or null for none")
+    latency_ratio: Annotated[float, Field(ge=1.0)] = Field(
+        1.25, description="largest latency accepted, as a ratio to today's (p50 and p95)"
+    )
+
+
+class Decide(Section):
+    """Ship or not."""
+
+    min_gain: Fraction = Field(
+        0.01,
+        description="smallest gain of the primary measure worth a re-index, declared beforehand",
+    )
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.05, description="error rate: intervals are 1 - alpha wide"
+    )
+    guardrails: Guardrails = Guardrails()
+    bridge: str | None = Field(
+        None,
+        description="a generation of `nearer index bridge`, judged in place of the fine-tuned model",
+    )
+    cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="price of the embedding machine, for the cost estimate"
+    )

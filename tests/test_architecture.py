@@ -188,10 +188,8 @@ def test_every_setting_is_used_somewhere() -> None:
 #: Files that grew past the bound when the code went from 140 to 100 columns; each may only shrink.
 LONG_FILES = {
     "config.py": 650,
-    "live/index/generations.py": 860,
     "search/systems.py": 545,
     "cli/show.py": 510,
-    "live/monitor/conditions.py": 650,
     "stages/decide.py": 560,
 }
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from nearer import plugins
 from nearer.errors import ConfigError
 from nearer.types import field_name
 
@@ -378,8 +379,9 @@ class Decide(Section):
 class Index(Section):
     """Where vectors live in production, and how they are kept."""
 
-    store: Literal["lancedb", "postgres", "qdrant", "numpy"] = Field(
-        "lancedb", description="lancedb and numpy need no server"
+    store: str = Field(
+        "lancedb",
+        description="lancedb, postgres, qdrant, numpy (lancedb and numpy need no server), or my_module:MyStore",
     )
     location: str | None = Field(
         None,
@@ -410,6 +412,11 @@ class Index(Section):
     require_shadow: bool = Field(
         False, description="no cut-over without a passing `nearer shadow report`"
     )
+
+    @field_validator("store")
+    @classmethod
+    def _known_store(cls, name: str) -> str:
+        return plugins.require("store", name)
 
 
 class Serve(Section):

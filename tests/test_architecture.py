@@ -20,8 +20,8 @@ SOURCE = Path(nearer.__file__).parent
 #: Lowest first; a module may import what stands before it, and its own level where that is a package.
 LEVELS = (
     {"errors"},
-    {"types", "files", "progress", "text", "tables"},
-    {"config", "lifecycle", "plugins"},
+    {"types", "files", "progress", "text", "tables", "plugins"},
+    {"config", "lifecycle"},
     {"data", "measure"},
     {"embed"},
     {"search"},

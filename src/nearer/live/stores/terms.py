@@ -17,7 +17,7 @@ _LONG_TERM = 200
 
 def terms(metadata: Metadata) -> list[str]:
     """Every field with each key of its value, so that engines filter as `filters.matches` does."""
-    found = set()
+    found: set[str] = set()
     for field, value in metadata.items():
         found.update(_term(field, key) for key in filters._held(value))
     return sorted(found)

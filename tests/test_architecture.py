@@ -204,10 +204,8 @@ def test_every_setting_is_used_somewhere() -> None:
 
 #: Files that grew past the bound when the code went from 140 to 100 columns; each may only shrink.
 LONG_FILES = {
-    "live/index/generations.py": 860,
     "search/systems.py": 545,
     "cli/show.py": 510,
-    "live/monitor/conditions.py": 650,
     "stages/decide.py": 690,
 }
 

@@ -72,6 +72,21 @@ def failed(manifest: Manifest) -> set[str]:
 # -- build ---------------------------------------------------------------------------------------
 
 
+def test_a_store_of_the_users_own_holds_a_generation(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    world = World(tmp_path / "w", models[0], store="memory_store:MemoryStore")
+    world.write(documents(range(20)))
+    generation = make(world)
+    generations = world.generations
+    manifest = generations.manifest(generation)
+    assert manifest.store == "memory_store:MemoryStore"
+    assert manifest.namespace, "a place that others may use has a namespace per project"
+    assert world.texts(generation) == world.expected()
+    assert generations.cutover(generation).id == generation
+    assert generations.open(generation).search("pump 3 version 1", 5, exact=True)[0]
+
+
 def test_a_build_holds_every_document_once_and_says_what_it_is_made_of(world: World) -> None:
     generation = make(world, verified=False)
     manifest = world.generations.manifest(generation)

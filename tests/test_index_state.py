@@ -19,9 +19,9 @@ from generations_kit import World, documents, static_model
 from nearer.cli import app
 from nearer.errors import NearerError, StoreError
 from nearer.files import write_json
-from nearer.live.index import generations as generations_module
-from nearer.live.index import leases
+from nearer.live.index import leases, on_disk
 from nearer.live.index.build import build
+from nearer.live.index.generations import Generations
 from nearer.live.index.leases import HeldError, Lease, readers
 from nearer.live.index.manifest import Manifest
 from nearer.live.index.reader import open_active
@@ -186,7 +186,7 @@ def test_every_line_of_history_counts_where_the_clock_stands_still(
 ) -> None:
     world, old, new = two
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    monkeypatch.setattr(generations_module, "_now", lambda: now)
+    monkeypatch.setattr(on_disk, "now", lambda: now)
     before = len(world.generations.history())
     for _ in range(3):
         world.generations.rollback(who="ann")
@@ -219,7 +219,7 @@ def test_a_cutover_that_dies_before_the_move_changes_no_decision(
     verify(world.generations, old, world.corpus)
     served = world.generations.manifest(old).decision
     with monkeypatch.context() as patch:
-        patch.setattr(generations_module.Generations, "_move", lambda *_: 1 / 0)
+        patch.setattr(Generations, "_move", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.generations.cutover(old, override="never happened")
     world.generations.rollback()

@@ -39,7 +39,7 @@ from nearer.embed.cache import EmbeddingCache
 from nearer.embed.encoder import SentenceEncoder
 from nearer.embed.fingerprint import Vectors
 from nearer.errors import FingerprintError
-from nearer.live.index import generations as index_generations
+from nearer.live.index import opening
 from nearer.live.index.bridging import build_bridge
 from nearer.live.index.build import build
 from nearer.live.index.generations import for_chunks
@@ -426,9 +426,7 @@ class Attack:
         shutil.rmtree(place)
         shutil.copytree(self.folder, place)
         if self.way.after is not nothing:
-            self.monkeypatch.setattr(
-                index_generations, "load_encoder", lambda *_, **__: self.encoder
-            )
+            self.monkeypatch.setattr(opening, "load_encoder", lambda *_, **__: self.encoder)
         return self.world.generations.encoder(self.world.generations.manifest(generation))
 
 

@@ -13,10 +13,10 @@ from psycopg import sql
 
 from nearer.embed.fingerprint import Vectors
 from nearer.errors import BusyError, StoreError
-from nearer.live.stores import common, postgres
+from nearer.live.stores import postgres, searching
 from nearer.live.stores.base import Space
 from nearer.live.stores.postgres import PostgresStore, grants
-from test_stores import CORPUS, MODEL, SPACE, WIDE, WIDE_MODEL, alike, asked, rows_of
+from test_contract_stores import CORPUS, MODEL, SPACE, WIDE, WIDE_MODEL, alike, asked, rows_of
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_many_writers_and_readers_lose_and_double_nothing(store: PostgresStore) 
 def test_large_tables_are_searched_through_the_index_and_narrow_filters_are_not(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common.Store, "exact_below", 1000)
+    monkeypatch.setattr(searching.IndexedStore, "exact_below", 1000)
     plans: list[str] = []
     run_one = PostgresStore._run
 

@@ -17,7 +17,7 @@ from nearer.errors import StoreError
 from nearer.files import read_json
 from nearer.live.index.generations import Rollout
 from nearer.live.index.searcher import Served
-from nearer.live.rollout import shadow
+from nearer.live.rollout import guards, shadow
 from nearer.live.traffic.log import Feedback, Request, read_traffic
 from nearer.live.web import rollouts
 from nearer.live.web.rollouts import _place
@@ -179,12 +179,12 @@ def test_a_harmful_canary_is_stopped_for_what_it_does(canary: dict[str, float], 
         {"live": {"share": 0.8, "clicks": 0.3}, "canary": {"share": 0.2, **canary}},
     )
     rollout = Rollout("new", "canary", 0.2, NOW.isoformat(), "ann")
-    told = shadow.guard(log, rollout, Shadow(), NOW + timedelta(days=1))
+    told = guards.guard(log, rollout, Shadow(), NOW + timedelta(days=1))
     if guard:
         assert guard in told["harm"]
     else:
         assert told["harm"] is None
-    before = shadow.guard(
+    before = guards.guard(
         log,
         Rollout("new", "canary", 0.2, (NOW + timedelta(days=2)).isoformat(), "ann"),
         Shadow(),
@@ -204,7 +204,7 @@ def test_interleaved_clicks_stop_a_worse_candidate() -> None:
                 feedback=(clicked,),
             )
         )  # fmt: skip
-    told = shadow.guard(
+    told = guards.guard(
         log,
         Rollout("new", "interleave", 1.0, NOW.isoformat(), "ann"),
         Shadow(),
@@ -392,10 +392,10 @@ def test_judged_canary_queries_stop_a_candidate_before_people_see_it() -> None:
     queries = tuple(Query(f"q{n}", f"query {n}") for n in range(30))
     split = Split("dev", queries, {query.id: {"good": 1} for query in queries})
     good, bad, rng = Stub("good"), Stub("bad"), np.random.default_rng(7)
-    assert "falls by 1.000" in str(shadow.canary_queries_fall(good, bad, split, "nDCG@10", rng))  # type: ignore[arg-type]
-    assert shadow.canary_queries_fall(bad, good, split, "nDCG@10", rng) is None  # type: ignore[arg-type]
-    assert shadow.canary_queries_fall(good, good, split, "nDCG@10", rng) is None  # type: ignore[arg-type]
-    assert shadow.canary_queries_fall(good, bad, Split("dev", (), {}), "nDCG@10", rng) is None  # type: ignore[arg-type]
+    assert "falls by 1.000" in str(guards.canary_queries_fall(good, bad, split, "nDCG@10", rng))  # type: ignore[arg-type]
+    assert guards.canary_queries_fall(bad, good, split, "nDCG@10", rng) is None  # type: ignore[arg-type]
+    assert guards.canary_queries_fall(good, good, split, "nDCG@10", rng) is None  # type: ignore[arg-type]
+    assert guards.canary_queries_fall(good, bad, Split("dev", (), {}), "nDCG@10", rng) is None  # type: ignore[arg-type]
 
 
 def test_judgments_of_dev_and_of_reviewed_requests_count_and_those_of_train_do_not(

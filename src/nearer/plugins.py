@@ -45,6 +45,12 @@ SEAMS: Mapping[str, Seam] = {
             "store",
             contract="nearer.live.stores.base:VectorStore",
             setting="index.store",
+            ours={
+                "lancedb": "nearer.live.stores.lance:LanceStore",
+                "postgres": "nearer.live.stores.postgres:PostgresStore",
+                "qdrant": "nearer.live.stores.qdrant:QdrantStore",
+                "numpy": "nearer.live.stores.numpy_store:NumpyStore",
+            },
         ),
         Seam(
             "fix",

@@ -1,30 +1,18 @@
 """`nearer index`: build, verify, cut over, roll back, keep up with the corpus.
 
 A command here is a function of the generations that gives back what `--json` prints, and what
-people read; `_command` adds the options that all of them share.
+people read; `command_of` adds the options that all of them share.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nearer.cli.shared import (
-    HERE,
-    AsJson,
-    ConfigPath,
-    Overrides,
-    Quiet,
-    RunName,
-    Verbose,
-    boundary,
-    emit,
-    open_workspace,
-)
+from nearer.cli.command import Id, Told, Who, command_of
 
 if TYPE_CHECKING:
     from nearer.tables import Grid
@@ -33,66 +21,6 @@ app = typer.Typer(
     help="Re-embed, verify, cut over, roll back: generations of vectors that never mix.",
     no_args_is_help=True,
 )
-
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="A generation, as `nearer index list` names it.")
-]
-Who = Annotated[
-    str | None,
-    typer.Option(
-        "--as", metavar="NAME", help="Who does this, for the history (default: the user)."
-    ),
-]
-#: What a command gives back: the value that `--json` prints, and the lines or the table for people.
-Told = tuple[Any, "str | Grid"]
-
-
-# fmt: off
-def _shared(*, config: ConfigPath = HERE, overrides: Overrides = None, run: RunName = None,
-            as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None: ...
-# fmt: on
-
-
-def command_of(
-    typer_app: typer.Typer, name: str | None = None
-) -> Callable[[Callable[..., Told | Iterable[Told]]], None]:
-    """Make a function of the generations a command of `typer_app`."""
-
-    def register(function: Callable[..., Told | Iterable[Told]]) -> None:
-        typer_app.command(name or function.__name__.rstrip("_"), help=function.__doc__)(
-            _wrapped(function)
-        )
-
-    return register
-
-
-def _wrapped(function: Callable[..., Told | Iterable[Told]]) -> Callable[..., None]:
-    def run(**given: Any) -> None:
-        config, overrides, name, as_json, quiet, verbose = (
-            given.pop(one) for one in inspect.signature(_shared).parameters
-        )
-        with boundary(as_json, verbose, quiet):
-            from nearer.cli import show
-            from nearer.live.index.generations import Generations
-
-            workspace = open_workspace(config, overrides, name)
-            told = function(Generations(workspace.root, workspace.config), **given)
-            for value, text in [told] if isinstance(told, tuple) else told:
-                if as_json:
-                    emit(value)
-                else:
-                    show.tell(text)
-                if isinstance(value, dict) and value.get("passed") is False:
-                    raise typer.Exit(2)
-
-    options = [
-        one
-        for each in (function, _shared)
-        for one in inspect.signature(each, eval_str=True).parameters.values()
-    ][1:]
-    run.__signature__ = inspect.Signature([one.replace(kind=one.KEYWORD_ONLY) for one in options])  # type: ignore[attr-defined]
-    return run
-
 
 _command = command_of(app)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +23,7 @@ from nearer.cli.shared import (
 
 if TYPE_CHECKING:
     from nearer.live.monitor.watch import Report
+    from nearer.workspace import Workspace
 
 _TIMEOUT = 10.0  # seconds a webhook may take
 
@@ -63,32 +64,40 @@ def monitor(  # noqa: PLR0913, PLR0917 - a command has a parameter an option
     Example: nearer monitor --gate
     """
     with boundary(as_json, verbose, quiet):
-        from nearer.cli.show import say_monitor
-        from nearer.live.index.generations import Generations
-        from nearer.live.monitor.watch import look
-
         workspace = open_workspace(config, overrides, run)
         address = webhook or workspace.config.monitor.webhook
         if address:
             _checked(address)
+        day = since.date() if since else None
         while True:
-            day = since.date() if since else None
-            reports = look(
-                Generations(workspace.root, workspace.config), day, watching=watch is not None
-            )
+            reports = _look(workspace, day, watching=watch is not None)
             for report in reports:
-                if as_json:
-                    emit(report.as_dict())
-                elif not quiet or report.alerts:
-                    say_monitor(report)
+                if as_json or report.alerts or not quiet:
+                    _show(report, as_json)
             if address and reports[-1].alerts:
                 _post(address, reports[-1])
             if gate and any(report.alerts for report in reports):
                 raise typer.Exit(1)
             if watch is None:
                 return
-            since = None
+            day = None
             time.sleep(watch)
+
+
+def _look(workspace: Workspace, since: date | None, *, watching: bool) -> list[Report]:
+    from nearer.live.index.generations import Generations
+    from nearer.live.monitor.watch import look
+
+    return look(Generations(workspace.root, workspace.config), since, watching=watching)
+
+
+def _show(report: Report, as_json: bool) -> None:
+    from nearer.cli.show import say_monitor
+
+    if as_json:
+        emit(report.as_dict())
+    else:
+        say_monitor(report)
 
 
 def _checked(address: str) -> None:

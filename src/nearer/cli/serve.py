@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from nearer.cli.index import Id, Told, Who, command_of
+from nearer.cli.command import Id, Told, Who, command_of
 from nearer.cli.shared import HERE, ConfigPath, Overrides, boundary, open_workspace
 
 shadow = typer.Typer(
@@ -36,7 +36,8 @@ def serve(
     """
     with boundary(False, False):
         from nearer.live.index.generations import Generations
-        from nearer.live.web.service import Tokens, run
+        from nearer.live.web.access import Tokens
+        from nearer.live.web.service import run
 
         more = [
             f"serve.{name}={value}"
@@ -116,7 +117,8 @@ def report(
     from datetime import UTC, datetime
 
     from nearer.errors import StoreError
-    from nearer.live.rollout.shadow import guard, write_report
+    from nearer.live.rollout.guards import guard
+    from nearer.live.rollout.shadow import write_report
     from nearer.live.traffic.log import read_traffic
 
     running, active = generations.rollout(), generations.pointer().id

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from nearer import plugins
 from nearer.settings.base import Count, Fraction, Positive, Section
+
+StoreName = Annotated[str, AfterValidator(partial(plugins.require, "store"))]
 
 
 class Index(Section):
     """Where vectors live in production, and how they are kept."""
 
-    store: Literal["lancedb", "postgres", "qdrant", "numpy"] = Field(
-        "lancedb", description="lancedb and numpy need no server"
+    store: StoreName = Field(
+        "lancedb",
+        description="lancedb, postgres, qdrant, numpy (lancedb and numpy need no server), or my_module:MyStore",
     )
     location: str | None = Field(
         None,

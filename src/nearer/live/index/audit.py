@@ -15,7 +15,7 @@ from nearer.errors import NearerError
 from nearer.live.index.manifest import Manifest
 from nearer.live.index.parts import parts_in, read_part, read_rows, require_whole
 from nearer.live.stores.base import Rows, Space, VectorStore
-from nearer.live.stores.common import fit, spec
+from nearer.live.stores.vectors import fit, spec
 
 _BATCH = 512  # documents compared at once
 _NEAR = 1e-6  # a stored component may differ from its part by the rounding of one addition

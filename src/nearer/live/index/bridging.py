@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nearer import progress
 from nearer.data.corpus import Corpus
 from nearer.embed.bridge import Bridge, BridgedEncoder, fit, recall_kept
-from nearer.embed.encoder import Kind, SentenceEncoder
+from nearer.embed.encoder import Encoder, Kind, SentenceEncoder
 from nearer.errors import StoreError
 from nearer.files import disk_errors, write_json
 from nearer.live.index.generations import Generations
 from nearer.live.index.manifest import Manifest
 
 _HELD = 0.2  # share of the sampled documents that the bridge is measured on and not learned from
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """What both models gave for the same texts, and which of them are held out of learning."""
+
+    new: np.ndarray  # (n, dimension of the new model)
+    old: np.ndarray  # (n, dimension of the old model)
+    held: np.ndarray  # (n,) bool
 
 
 def build_bridge(
@@ -35,84 +43,113 @@ def build_bridge(
     ten nearest documents that bridged queries find, queries being those held out.  Raises StoreError.
     """
     with generations.writing():
-        active = generations.pointer().id
-        if active is None:
-            what, step = (
-                "no generation is active: there is nothing to bridge to",
-                "nearer index build, verify and cutover",
-            )
-            raise StoreError(what, where=str(generations.folder), next_step=step)
-        over = generations.manifest(active)
-        if over.bridge:
-            what, step = (
-                f"{active} is a bridge itself",
-                f"nearer index bridge after a cut-over to {over.bridge['over']}, or re-embed",
-            )
-            raise StoreError(what, where=str(generations.folder), next_step=step)
+        over = _target(generations)
         old = generations.encoder(over)
         rng = np.random.default_rng([generations.config.seed, *b"bridge"])
-        chosen = [
-            corpus[int(i)].content
-            for i in sorted(rng.choice(len(corpus), min(sample, len(corpus)), replace=False))
-        ]
-        asked = [
-            queries[int(i)]
-            for i in sorted(rng.choice(len(queries), min(sample, len(queries)), replace=False))
-        ]
+        texts = [corpus[row].content for row in _some(rng, len(corpus), sample)]
+        asked = [queries[row] for row in _some(rng, len(queries), sample)]
         with progress.task("embed with both models", 4, "passes") as bar:
-            pairs = []
-            kinds: tuple[tuple[list[str], Kind], ...] = ((chosen, "document"), (asked, "query"))
-            for texts, what in kinds:
-                both = []
-                for encoder in (new, old):
-                    both.append(
-                        encoder.encode(texts, what)
-                        if texts
-                        else np.zeros((0, encoder.fingerprint.dimension), np.float32)
-                    )
-                    bar.advance()
-                pairs.append(both)
-        held = [rng.random(len(both[0])) < _HELD for both in pairs]
-        seen = [
-            np.concatenate([both[side][~mask] for both, mask in zip(pairs, held, strict=True)])
-            for side in (0, 1)
-        ]
-        bridge = fit(kind, seen[0], seen[1], generations.config.seed)
-        made = {
-            "over": active,
+            documents = _by_both((new, old), texts, "document", bar, rng)
+            spoken = _by_both((new, old), asked, "query", bar, rng)
+        bridge = _learn(kind, (documents, spoken), generations.config.seed)
+        description = {
+            "over": over.id,
             "fingerprint": over.fingerprint.as_dict(),
             "kind": kind,
-            "sample": len(chosen),
+            "sample": len(texts),
             "queries": len(asked),
+            "kept": _kept(bridge, documents, spoken, over.fingerprint.similarity),
         }
-        made["kept"] = _kept(bridge, pairs, held, over.fingerprint.similarity)
         encoder = BridgedEncoder(new, bridge, over.fingerprint, lambda: old)
         fingerprint = replace(encoder.fingerprint, chunker=over.fingerprint.chunker)
         manifest = replace(
-            over, id=generations.free_id(fingerprint), state="building", fingerprint=fingerprint, model={"name": name, "today": False},
-            verified=None, decision=None, bridge=made, parts={},
-        )  # fmt: skip
-        fresh = generations.folder / f".new-{manifest.id}"
-        write_json(fresh / "manifest.json", manifest.as_dict())
-        with disk_errors(fresh / "model"):
-            new.model.save(str(fresh / "model"), create_model_card=False)
-        bridge.save(fresh / "bridge.safetensors")
-        (fresh / "parts").mkdir()
-        generations.encoder(manifest, fresh)  # the copy must answer as the original does
-        return generations.add(fresh, manifest)
+            over,
+            id=generations.free_id(fingerprint),
+            state="building",
+            fingerprint=fingerprint,
+            model={"name": name, "today": False},
+            verified=None,
+            decision=None,
+            bridge=description,
+            parts={},
+        )
+        return _add(generations, manifest, new, bridge)
+
+
+def _target(generations: Generations) -> Manifest:
+    """The active generation.  Raises StoreError where there is none, or it is a bridge itself."""
+    active = generations.pointer().id
+    where = str(generations.folder)
+    if active is None:
+        raise StoreError(
+            "no generation is active: there is nothing to bridge to",
+            where=where,
+            next_step="nearer index build, verify and cutover",
+        )
+    over = generations.manifest(active)
+    if over.bridge:
+        raise StoreError(
+            f"{active} is a bridge itself",
+            where=where,
+            next_step=f"nearer index bridge after a cut-over to {over.bridge['over']}, or re-embed",
+        )
+    return over
+
+
+def _some(rng: np.random.Generator, total: int, most: int) -> list[int]:
+    """Some row numbers below `total`, ascending."""
+    return [int(row) for row in sorted(rng.choice(total, min(most, total), replace=False))]
+
+
+def _by_both(
+    encoders: tuple[Encoder, Encoder],
+    texts: Sequence[str],
+    kind: Kind,
+    bar: progress.Task,
+    rng: np.random.Generator,
+) -> _Learned:
+    """What the new model and the old one give for some texts, of which some are held out."""
+    vectors = []
+    for encoder in encoders:
+        encoded = np.zeros((0, encoder.fingerprint.dimension), np.float32)
+        if texts:
+            encoded = encoder.encode(texts, kind)
+        vectors.append(encoded)
+        bar.advance()
+    return _Learned(vectors[0], vectors[1], rng.random(len(vectors[0])) < _HELD)
+
+
+def _learn(kind: str, texts: Sequence[_Learned], seed: int) -> Bridge:
+    """The bridge that fits what is not held out."""
+    new = np.concatenate([some.new[~some.held] for some in texts])
+    old = np.concatenate([some.old[~some.held] for some in texts])
+    return fit(kind, new, old, seed)
+
+
+def _add(
+    generations: Generations, manifest: Manifest, new: SentenceEncoder, bridge: Bridge
+) -> Manifest:
+    """Save a bridge with its model as a generation of its own."""
+    fresh = generations.folder / f".new-{manifest.id}"
+    write_json(fresh / "manifest.json", manifest.as_dict())
+    with disk_errors(fresh / "model"):
+        new.model.save(str(fresh / "model"), create_model_card=False)
+    bridge.save(fresh / "bridge.safetensors")
+    (fresh / "parts").mkdir()
+    generations.encoder(manifest, fresh)  # the copy must answer as the original does
+    return generations.add(fresh, manifest)
 
 
 def _kept(
-    bridge: Bridge, pairs: Sequence[Any], held: Sequence[Any], similarity: str
+    bridge: Bridge, documents: _Learned, queries: _Learned, similarity: str
 ) -> dict[str, float]:
     """{recall@10, without}: what bridged queries find of the new model's own results, and what the old model's queries do."""
-    (new_documents, old_documents), (new_queries, old_queries) = pairs
-    if held[1].sum() < 2:  # no queries: documents ask for documents
-        new_queries, old_queries, held = new_documents, old_documents, [held[0], held[0]]
-    queries = new_queries[held[1]]
-    wanted = queries @ new_documents.T
-    found = {"recall@10": bridge(queries, similarity), "without": old_queries[held[1]]}
+    if queries.held.sum() < 2:  # no queries: documents ask for documents
+        queries = documents
+    asked = queries.new[queries.held]
+    wanted = asked @ documents.new.T
+    found = {"recall@10": bridge(asked, similarity), "without": queries.old[queries.held]}
     return {
-        name: round(recall_kept(vectors @ old_documents.T, wanted), 4)
+        name: round(recall_kept(vectors @ documents.old.T, wanted), 4)
         for name, vectors in found.items()
     }

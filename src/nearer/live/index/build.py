@@ -37,6 +37,7 @@ from nearer.live.index.parts import (
     read_rows,
     write_part,
 )
+from nearer.live.stores.base import VectorStore
 from nearer.live.stores.storable import require_document
 from nearer.search.costs import embedding_cost
 from nearer.types import Document
@@ -56,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What it takes to make parts.  A part depends on its plan alone, whoever makes it."""
+    """What is needed to make parts.  A part depends on its plan alone, whoever makes it."""
 
     folder: Path
     encoder: Encoder
@@ -72,18 +73,13 @@ class Work:
         return self.folder / f"{plan.name}.arrow"
 
     def embed(self, plan: Plan) -> Any:
-        """The Arrow table of a plan: one row a chunk, at least one a document."""
-        rows = [
-            (
-                f"{one.id}#{number}",
-                one.id,
-                text,
-                json.dumps(dict(one.metadata), ensure_ascii=False),
-                digest,
-            )
-            for one, digest in zip(plan.documents, plan.hashes, strict=True)
-            for number, text in enumerate(self.cut(one))
-        ]
+        """The Arrow table of a plan: one row per chunk, at least one per document."""
+        rows = []
+        for document, digest in zip(plan.documents, plan.hashes, strict=True):
+            metadata = json.dumps(dict(document.metadata), ensure_ascii=False)
+            for number, text in enumerate(self.cut(document)):
+                chunk_id = f"{document.id}#{number}"
+                rows.append((chunk_id, document.id, text, metadata, digest))
         columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
         with progress.listen(progress.SILENT):
             vectors = self.encoder.encode(columns["text"], "document")
@@ -155,14 +151,11 @@ def fill(
 
     `load` gives its encoder, and is called only where something must be embedded.
     """
-    started, price = time.monotonic(), generations.config.decide.cost_per_hour
+    started = time.monotonic()
     manifest = generations.in_own_place(manifest)
     generations.require_own_place(manifest)
-    store, space, folder = (
-        generations.store_of(manifest),
-        manifest.space,
-        generations.path(manifest.id) / "parts",
-    )
+    store, space = generations.store_of(manifest), manifest.space
+    folder = generations.path(manifest.id) / "parts"
     store.create(space)
     held = store.hashes(space)
     if manifest.index and not held:  # a lost table lost its approximate index too
@@ -170,38 +163,8 @@ def fill(
         generations.update(manifest.id, index={})
     survey = Survey(corpus, folder, manifest, held, generations.config.index.part)
     deleted = forget(generations, manifest, survey)
-    embedded = 0
-    embedded_parts: set[str] = set()
-    # One thread saves and loads a part while the next one is embedded.
-    with (
-        progress.task(f"embed for {manifest.id}", len(corpus), "documents") as bar,
-        ThreadPoolExecutor(1) as behind,
-    ):
-        last: Future[None] | None = None
-        plans = survey.plans()
-        if (first := next(plans, None)) is not None:
-            work = Work.of(generations, manifest, load())
-
-            def finish(plan: Plan, table: Any) -> None:
-                if table is not None:
-                    work.save(plan, table)
-                store.write(space, read_rows(work.path(plan), space))
-                embedded_parts.add(work.path(plan).name)
-
-            for plan, table in engine(chain([first], plans), work):
-                if last:
-                    last.result()
-                last = behind.submit(finish, plan, table)
-                embedded += len(plan.documents)
-                bar.reach(survey.read)
-                if price is not None:
-                    bar.note(f"cost so far {price * (time.monotonic() - started) / 3600:.2f}")
-        if last:
-            last.result()
-    for part, ids in survey.unloaded.items():
-        name = survey.names[part]
-        store.write(space, read_rows(folder / name, space, ids, manifest.parts.get(name)))
-    loaded = sum(map(len, survey.unloaded.values()))
+    embedded, embedded_parts = _embed(generations, manifest, survey, load, engine)
+    loaded = _load_parts(store, manifest, survey)
     documents, chunks = store.count(space)
     if documents != len(corpus):
         what = f"the store holds {documents} documents of {manifest.id}, the corpus {len(corpus)}"
@@ -209,21 +172,73 @@ def fill(
     index = manifest.index
     if not index or embedded + loaded + deleted > _RETUNED * documents:
         index = store.build_index(space)
-    counts, content = (
-        {"documents": documents, "chunks": chunks},
-        {"documents": f"{survey.content % 2**64:016x}"},
-    )
-    kept = {name: one for name, one in manifest.parts.items() if name not in embedded_parts}
+    kept = {name: value for name, value in manifest.parts.items() if name not in embedded_parts}
     changed = generations.update(
         manifest.id,
-        counts=counts,
-        content=content,
+        counts={"documents": documents, "chunks": chunks},
+        content={"documents": f"{survey.content % 2**64:016x}"},
         index=index,
         owner=manifest.owner,
         namespace=manifest.namespace,
         parts=checksums(folder, manifest.fingerprint, kept),
     )
     return Filled(changed, embedded, loaded, deleted, time.monotonic() - started)
+
+
+def _embed(
+    generations: Generations,
+    manifest: Manifest,
+    survey: Survey,
+    load: Callable[[], Encoder],
+    engine: Engine,
+) -> tuple[int, set[str]]:
+    """Embed and load what is missing; returns how many documents, and the names of their parts.
+
+    One thread saves and loads a part while the next one is embedded.
+    """
+    store, space = generations.store_of(manifest), manifest.space
+    embedded = 0
+    names: set[str] = set()
+    with (
+        progress.task(f"embed for {manifest.id}", survey.size, "documents") as bar,
+        ThreadPoolExecutor(1) as behind,
+    ):
+        plans = survey.plans()
+        first = next(plans, None)
+        if first is None:
+            return 0, names
+        price, started = generations.config.decide.cost_per_hour, time.monotonic()
+        work = Work.of(generations, manifest, load())
+
+        def finish(plan: Plan, table: Any) -> None:
+            if table is not None:
+                work.save(plan, table)
+            store.write(space, read_rows(work.path(plan), space))
+            names.add(work.path(plan).name)
+
+        last: Future[None] | None = None
+        for plan, table in engine(chain([first], plans), work):
+            if last:
+                last.result()
+            last = behind.submit(finish, plan, table)
+            embedded += len(plan.documents)
+            bar.reach(survey.read)
+            if price is not None:
+                bar.note(f"cost so far {price * (time.monotonic() - started) / 3600:.2f}")
+        if last:
+            last.result()
+    return embedded, names
+
+
+def _load_parts(store: VectorStore, manifest: Manifest, survey: Survey) -> int:
+    """Load documents that are embedded, but missing in the store; returns how many."""
+    loaded = 0
+    for part, ids in survey.unloaded.items():
+        name = survey.names[part]
+        rows = read_rows(survey.folder / name, manifest.space, ids, manifest.parts.get(name))
+        store.write(manifest.space, rows)
+        loaded += len(ids)
+    return loaded
 
 
 def forget(generations: Generations, manifest: Manifest, survey: Survey) -> int:
@@ -234,38 +249,33 @@ def forget(generations: Generations, manifest: Manifest, survey: Survey) -> int:
         write_part(
             survey.folder / f"{survey.name(survey.next_round, 0, survey.orphans)}.arrow", table
         )
-    return (
-        generations.store_of(manifest).delete(manifest.space, survey.leftover)
-        if survey.leftover
-        else 0
-    )
+    if not survey.leftover:
+        return 0
+    return generations.store_of(manifest).delete(manifest.space, survey.leftover)
 
 
 class Survey:
     """What a generation lacks of a corpus, by its parts in `folder` and the hashes of what its store holds.
 
-    Kept in memory: a hash and a part number a document; never texts or vectors.  Parts are named
+    Kept in memory: a hash and a part number per document; never texts or vectors.  Parts are named
     ROUND-POSITION-KEY: the round orders them, the key is a hash of their documents and the fingerprint.
     """
 
     def __init__(
         self, corpus: Corpus, folder: Path, manifest: Manifest, held: Mapping[str, str], size: int
     ) -> None:
-        self._corpus, self._size, self._held, self._space = (
-            corpus,
-            size,
-            held,
-            manifest.fingerprint.id,
-        )
-        self._hashes, self._parts = np.zeros(len(corpus), "S16"), np.zeros(len(corpus), np.int32)
+        self._corpus, self._part, self._held = corpus, size, held
+        self._space = manifest.fingerprint.id
+        self._hashes = np.zeros(len(corpus), "S16")
+        self._parts = np.zeros(len(corpus), np.int32)
+        self.size = len(corpus)  # documents
         self.folder, self.names = folder, [path.name for path in parts_in(folder)]
         orphans: set[str] = set()
         for number, name in enumerate(self.names):
             table, gone = read_part(folder / name, manifest.fingerprint)
-            for doc_id, digest in [
-                *zip(table["doc_id"].to_pylist(), table["hash"].to_pylist(), strict=True),
-                *((doc_id, "") for doc_id in gone),
-            ]:
+            doc_ids = [*table["doc_id"].to_pylist(), *gone]
+            hashes = [*table["hash"].to_pylist(), *("" for _ in gone)]
+            for doc_id, digest in zip(doc_ids, hashes, strict=True):
                 if doc_id in corpus:
                     position = corpus.position(doc_id)
                     self._hashes[position], self._parts[position] = digest, number
@@ -290,13 +300,14 @@ class Survey:
             self.read, self.content = position + 1, self.content + int(digest, 16)
             if self._held.get(document.id) == digest:
                 continue
-            if (known := self._hashes[position].decode()) == digest:
+            known = self._hashes[position].decode()
+            if known == digest:
                 self.unloaded.setdefault(int(self._parts[position]), []).append(document.id)
                 continue
             require_document(document, "data.corpus")
             number = self.next_round if known else self._new_round
             waiting.setdefault(number, []).append((position, document, digest))
-            if len(waiting[number]) == self._size:
+            if len(waiting[number]) == self._part:
                 yield self._plan(number, waiting.pop(number))
         for number, rest in sorted(waiting.items()):
             yield self._plan(number, rest)
@@ -331,25 +342,27 @@ def estimate(
     corpus: Corpus, encoder: SentenceEncoder, config: Config, root: Path
 ) -> dict[str, Any]:
     """What a build takes, from a measured sample: {documents, chunks, tokens, seconds, hours, bytes, …}, and the price."""
-    index, cut = config.index, cutter(config.index.chunker, encoder, root)
-    sample = [corpus[i] for i in range(0, len(corpus), max(1, len(corpus) // _SAMPLE))][:_SAMPLE]
-    texts = [text for document in sample for text in cut(document)]
-    measured, scale = (
-        embedding_cost(encoder, texts, config.decide.cost_per_hour),
-        len(corpus) / len(sample),
-    )
-    row = (
-        Compression(index.dtype, index.dimension).row_bytes(encoder.dimension)
-        + 4 * encoder.dimension
-    )
-    size = len(texts) * row + 2 * sum(
-        len(text.encode()) for text in texts
-    )  # in the store and in the parts
-    scaled = {"chunks": len(texts), "tokens": measured["tokens"], "bytes": size}
-    whole: dict[str, Any] = {name: round(value * scale) for name, value in scaled.items()}
-    whole |= {
-        name: round(measured[name] * scale, 4)
-        for name in ("seconds", "hours", "price")
-        if name in measured
+    index = config.index
+    cut = cutter(index.chunker, encoder, root)
+    step = max(1, len(corpus) // _SAMPLE)
+    sample = [corpus[position] for position in range(0, len(corpus), step)][:_SAMPLE]
+    texts: list[str] = []
+    for document in sample:
+        texts.extend(cut(document))
+    measured = embedding_cost(encoder, texts, config.decide.cost_per_hour)
+    scale = len(corpus) / len(sample)
+    in_store = Compression(index.dtype, index.dimension).row_bytes(encoder.dimension)
+    in_parts = 4 * encoder.dimension
+    size = len(texts) * (in_store + in_parts)
+    size += 2 * sum(len(text.encode()) for text in texts)  # in the store and in the parts
+    whole: dict[str, Any] = {
+        "documents": len(corpus),
+        "tokens_per_second": measured["tokens_per_second"],
+        "chunks": round(len(texts) * scale),
+        "tokens": round(measured["tokens"] * scale),
+        "bytes": round(size * scale),
     }
-    return {"documents": len(corpus), "tokens_per_second": measured["tokens_per_second"], **whole}
+    for name in ("seconds", "hours", "price"):
+        if name in measured:
+            whole[name] = round(measured[name] * scale, 4)
+    return whole

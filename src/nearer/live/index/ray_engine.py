@@ -2,8 +2,8 @@
 
 Each actor loads the generation's model from the generation's own folder, which refuses a model that
 behaves differently, and writes its parts there itself: every machine must see that folder.  Ray Data
-has no source that a driver can feed as it goes, so its rows are tickets.  At a desk each becomes a
-plan, and the same one again when the actor that had it died.
+has no source that a driver can feed as it goes, so each row is a ticket, which an actor exchanges
+for the next unembedded part; a ticket whose actor died is exchanged for the same part again.
 """
 
 from __future__ import annotations
@@ -76,13 +76,11 @@ def _round(
     def offer(number: int) -> None:
         for plan in islice(plans, number):
             waiting[plan.name] = plan
-            desk.offer.remote(
-                [ray.put(plan)]
-            )  # in a list it stays a reference: texts go straight from here to the actor
+            # In a list it stays a reference: texts go straight from here to the actor.
+            desk.offer.remote([ray.put(plan)])
 
-    rows = ray.data.from_items(
-        [{"ticket": number} for number in range(tickets)], override_num_blocks=tickets
-    ).map_batches(
+    items = [{"ticket": number} for number in range(tickets)]
+    rows = ray.data.from_items(items, override_num_blocks=tickets).map_batches(
         _Worker,
         fn_constructor_args=(desk, *where),
         batch_size=None,

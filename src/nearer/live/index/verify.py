@@ -25,8 +25,9 @@ from nearer.live.index.build import cutter, document_hash
 from nearer.live.index.generations import Generation, Generations, for_chunks
 from nearer.live.index.manifest import READY, Manifest
 from nearer.live.stores.base import Rows
-from nearer.live.stores.common import clauses, fit, spec, terms
 from nearer.live.stores.storable import same_metadata
+from nearer.live.stores.terms import clauses, terms
+from nearer.live.stores.vectors import fit, spec
 from nearer.types import Document, Hit, rank_hits
 
 K = 10
@@ -50,12 +51,8 @@ class _Report:
 def canary_queries(settings: config.Config, root: Any) -> list[str]:
     """Texts of the canary file or, without one, of the dev queries; empty when there are none yet."""
     if settings.index.canaries:
-        return [
-            query.text
-            for query in read_queries(
-                sources.named(root, settings.index.canaries, "index.canaries")
-            ).values()
-        ]
+        path = sources.named(root, settings.index.canaries, "index.canaries")
+        return [query.text for query in read_queries(path).values()]
     return [query.text for query in frozen_split(root, settings.run, "dev").queries]
 
 
@@ -77,81 +74,86 @@ def verify(
     with generations.writing(), progress.task(f"verify {generation}", 6, "checks") as bar:
         manifest, report = generations.manifest(generation), _Report()
         rng = np.random.default_rng([generations.config.seed, *generation.encode()])
-        sample = [
-            corpus[int(i)]
-            for i in sorted(rng.choice(len(corpus), min(_SAMPLE, len(corpus)), replace=False))
-        ]
-        wanted = _some_filters(sample)
-        eligible = _content(generations, manifest, corpus, wanted, report)
+        sample = [corpus[row] for row in _some_rows(rng, len(corpus), _SAMPLE)]
+        filters = _some_filters(sample)
+        eligible = _content(generations, manifest, corpus, filters, report)
         _parts(generations, manifest, full, report)
         bar.advance()
-        try:
-            if encoder is not None:
-                encoder = for_chunks(encoder, manifest.chunker)
-                manifest.fingerprint.require(
-                    encoder.fingerprint,
-                    generation,
-                    f"nearer index drop {generation}, then build again",
-                )
-            opened = generations.open(generation, encoder)
-            report.add("probes", True, "the model gives the probe vectors of the fingerprint")
-        except (FingerprintError, ModelError) as error:
-            report.add("probes", False, error.what)
-        else:
+        opened = _opened(generations, manifest, encoder, report)
+        if opened is not None:
             bar.advance()
             _sample(opened, sample, generations, report)
             bar.advance()
             texts = list(canaries) or [document.title or document.text for document in sample]
-            texts = [
-                texts[int(i)]
-                for i in sorted(rng.choice(len(texts), min(_QUERIES, len(texts)), replace=False))
-            ]
-            _search(
-                opened,
-                opened.queries(texts),
-                "canary queries" if canaries else "queries made of documents",
-                report,
-            )
+            texts = [texts[row] for row in _some_rows(rng, len(texts), _QUERIES)]
+            what = "canary queries" if canaries else "queries made of documents"
+            _search(opened, opened.queries(texts), what, report)
             bar.advance()
-            _filters(opened, opened.queries(texts[:1]), wanted, eligible, corpus, report)
+            counted = list(zip(filters, eligible, strict=True))
+            _filters(opened, opened.queries(texts[:1]), counted, corpus, report)
             manifest = opened.manifest
         passed = all(check["passed"] for check in report.checks)
-        state = (
-            manifest.state
-            if passed and manifest.state in READY
-            else "verified"
-            if passed
-            else "building"
-        )
-        if not passed and manifest.state == "retired":
-            state = "retired"
-        told = {
+        verified = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "passed": passed,
             "checks": report.checks,
         }
-        return generations.update(generation, verified=told, state=state)
+        return generations.update(generation, verified=verified, state=_state(manifest, passed))
+
+
+def _some_rows(rng: np.random.Generator, total: int, most: int) -> list[int]:
+    """Some row numbers below `total`, ascending."""
+    rows = rng.choice(total, min(most, total), replace=False)
+    return [int(row) for row in sorted(rows)]
+
+
+def _opened(
+    generations: Generations, manifest: Manifest, encoder: Encoder | None, report: _Report
+) -> Generation | None:
+    """The generation with a model that gives its probe vectors; None, and a failed check, without one."""
+    try:
+        if encoder is not None:
+            encoder = for_chunks(encoder, manifest.chunker)
+            manifest.fingerprint.require(
+                encoder.fingerprint,
+                manifest.id,
+                f"nearer index drop {manifest.id}, then build again",
+            )
+        opened = generations.open(manifest.id, encoder)
+    except (FingerprintError, ModelError) as error:
+        report.add("probes", False, error.what)
+        return None
+    report.add("probes", True, "the model gives the probe vectors of the fingerprint")
+    return opened
+
+
+def _state(manifest: Manifest, passed: bool) -> str:
+    """The state of a generation after its checks."""
+    if passed:
+        return manifest.state if manifest.state in READY else "verified"
+    return "retired" if manifest.state == "retired" else "building"
 
 
 def _content(
     generations: Generations,
     manifest: Manifest,
     corpus: Corpus,
-    wanted: list[tuple[str, Any]],
+    filters: list[tuple[str, Any]],
     report: _Report,
 ) -> list[int]:
     """Every document with its hash, and the counts; returns how many documents each filter leaves."""
     store = generations.store_of(manifest)
     held = store.hashes(manifest.space)
     missing = changed = 0
-    asked = [set(clauses({name: value})[0]) for name, value in wanted]
-    eligible = [0] * len(wanted)
+    accepted = [set(clauses({name: value})[0]) for name, value in filters]
+    eligible = [0] * len(filters)
     for document in corpus:
         digest = held.pop(document.id, None)
         missing += digest is None
         changed += digest is not None and digest != document_hash(document)
-        own = set(terms(document.metadata)) if asked else set()
-        eligible = [count + bool(own & one) for count, one in zip(eligible, asked, strict=True)]
+        own = set(terms(document.metadata)) if accepted else set()
+        for row, any_of in enumerate(accepted):
+            eligible[row] += bool(own & any_of)
     found = f"{len(corpus)} documents: {missing} missing, {changed} with another content, {len(held)} too many"
     report.add("documents", not (missing or changed or held), found)
     documents, chunks = store.count(manifest.space)
@@ -178,32 +180,30 @@ def _sample(
     """Texts and vectors of some documents, cut and embedded again."""
     manifest, space = opened.manifest, opened.manifest.space
     cut = cutter(manifest.chunker, opened.encoder, generations.root)
-    texts = {f"{one.id}#{number}": text for one in sample for number, text in enumerate(cut(one))}
-    rows = opened.store.fetch(space, [one.id for one in sample])
+    texts = {}
+    for document in sample:
+        for number, text in enumerate(cut(document)):
+            texts[f"{document.id}#{number}"] = text
+    rows = opened.store.fetch(space, [document.id for document in sample])
     intact = _as_given(rows, texts, sample)
     again = Vectors(opened.encoder.encode(list(texts.values()), "document"), space.fingerprint)
     similarity = space.fingerprint.similarity
-    exact = decode_rows(
-        encode_rows(fit(space, again, manifest.id), spec(space), similarity), spec(space)
-    )
-    place = {chunk_id: number for number, chunk_id in enumerate(rows.chunk_ids)}
-    pairs = [
-        (exact[number], rows.vectors.array[place[chunk_id]])
-        for number, chunk_id in enumerate(texts)
-        if chunk_id in place
-    ]
-    cosines = [
-        float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
-        for a, b in pairs
-        if a.any() or b.any()
-    ]
+    stored = encode_rows(fit(space, again, manifest.id), spec(space), similarity)
+    exact = decode_rows(stored, spec(space))
+    row_of = {chunk_id: row for row, chunk_id in enumerate(rows.chunk_ids)}
+    cosines = []
+    for number, chunk_id in enumerate(texts):
+        if chunk_id in row_of:
+            a, b = exact[number], rows.vectors.array[row_of[chunk_id]]
+            if a.any() or b.any():
+                length = float(np.linalg.norm(a) * np.linalg.norm(b))
+                cosines.append(float(a @ b) / max(length, 1e-12))
     worst = min(cosines, default=1.0)
-    found = f"{len(texts)} chunks embedded again: smallest cosine {worst:.5f} (at least {MIN_COSINE[manifest.dtype]} is asked for)"
-    report.add(
-        "sample",
-        intact and worst >= MIN_COSINE[manifest.dtype],
-        found if intact else "other chunks or metadata are stored",
-    )
+    least = MIN_COSINE[manifest.dtype]
+    found = f"{len(texts)} chunks embedded again: smallest cosine {worst:.5f} (at least {least} is asked for)"
+    if not intact:
+        found = "other chunks or metadata are stored"
+    report.add("sample", intact and worst >= least, found)
 
 
 def _as_given(rows: Rows, texts: dict[str, str], sample: Sequence[Document]) -> bool:
@@ -219,23 +219,19 @@ def _as_given(rows: Rows, texts: dict[str, str], sample: Sequence[Document]) -> 
 
 def _search(opened: Generation, queries: Vectors, what: str, report: _Report) -> None:
     """The store's exact search against one in memory, and its approximate search against that."""
-    truth = exact_search(
-        opened.store.scan(opened.manifest.space),
-        fit(opened.manifest.space, queries, opened.manifest.id),
-        K,
-    )
-    same = [
-        _same(hits, true)
-        for hits, true in zip(opened.search(queries, K, exact=True), truth, strict=True)
-    ]
+    space = opened.manifest.space
+    truth = exact_search(opened.store.scan(space), fit(space, queries, opened.manifest.id), K)
+    exact = opened.search(queries, K, exact=True)
+    same = [_same(hits, true) for hits, true in zip(exact, truth, strict=True)]
     report.add(
         "canaries",
         all(same),
         f"{sum(same)} of {len(same)} {what} have the {K} results of an exact search in memory",
     )
-    recall, rebuilt = _recall(opened.search(queries, K), truth), ""
+    rebuilt = ""
+    recall = _recall(opened.search(queries, K), truth)
     if recall < MIN_RECALL:
-        opened.store.build_index(opened.manifest.space, queries)
+        opened.store.build_index(space, queries)
         rebuilt = f" after the index was made anew (before: {recall:.4f})"
         recall = _recall(opened.search(queries, K), truth)
     report.add(
@@ -250,17 +246,15 @@ def exact_search(batches: Iterable[Rows], queries: np.ndarray, k: int) -> list[l
     best: list[list[Hit]] = [[] for _ in queries]
     for rows in batches:
         ids = list(dict.fromkeys(rows.doc_ids))
-        number = {doc_id: i for i, doc_id in enumerate(ids)}
+        number = {doc_id: row for row, doc_id in enumerate(ids)}
+        rows_of_chunks = [number[doc_id] for doc_id in rows.doc_ids]
         scores = np.full((len(ids), len(queries)), -np.inf, np.float32)
-        np.maximum.at(
-            scores, [number[doc_id] for doc_id in rows.doc_ids], rows.vectors.array @ queries.T
-        )
+        np.maximum.at(scores, rows_of_chunks, rows.vectors.array @ queries.T)
         for column, hits in enumerate(best):
             least = hits[-1][1] if len(hits) == k else -np.inf
             near = np.flatnonzero(scores[:, column] >= least)
-            best[column] = rank_hits(
-                [*hits, *((ids[i], float(scores[i, column])) for i in near)], k
-            )
+            joined = [(ids[row], float(scores[row, column])) for row in near]
+            best[column] = rank_hits([*hits, *joined], k)
     return best
 
 
@@ -273,56 +267,53 @@ def _same(hits: list[Hit], truth: list[Hit]) -> bool:
 
 def _recall(found: list[list[Hit]], truth: list[list[Hit]]) -> float:
     """Mean share of the true results that were found, those that tie with the last one counting alike."""
-    shares = [
-        sum(score >= true[-1][1] - _NEAR for _, score in hits) / len(true)
-        for hits, true in zip(found, truth, strict=True)
-        if true
-    ]
+    shares = []
+    for hits, true in zip(found, truth, strict=True):
+        if true:
+            near = sum(score >= true[-1][1] - _NEAR for _, score in hits)
+            shares.append(near / len(true))
     return float(np.mean(shares)) if shares else 1.0
 
 
 def _some_filters(sample: Sequence[Document]) -> list[tuple[str, Any]]:
     """A few fields with values that documents have, different fields first."""
-    pairs = dict.fromkeys(
-        (name, value)
-        for one in sample
-        for name, value in one.metadata.items()
-        if isinstance(value, str | int) and value != ""
-    )
-    seen: Counter[str] = Counter()
+    pairs: dict[tuple[str, Any], None] = {}
+    for document in sample:
+        for name, value in document.metadata.items():
+            if isinstance(value, str | int) and value != "":
+                pairs[name, value] = None
+    used: Counter[str] = Counter()  # values taken of each field
     numbered = []
     for pair in pairs:
-        numbered.append((seen[pair[0]], pair))
-        seen[pair[0]] += 1
-    first = heapq.nsmallest(_FILTERS, numbered, key=lambda each: each[0])
+        numbered.append((used[pair[0]], pair))
+        used[pair[0]] += 1
+    first = heapq.nsmallest(_FILTERS, numbered, key=lambda numbered: numbered[0])
     return [pair for _, pair in first]
 
 
 def _filters(
     opened: Generation,
     query: Vectors,
-    wanted: list[tuple[str, Any]],
-    eligible: list[int],
+    filters: Sequence[tuple[tuple[str, Any], int]],
     corpus: Corpus,
     report: _Report,
 ) -> None:
-    """Filtered searches give eligible documents only, and as many as there are."""
+    """Filtered searches give eligible documents only, and as many as there are.
+
+    `filters`: a field with its value, and how many documents of the corpus are eligible.
+    """
     wrong = []
-    for (name, value), count in zip(wanted, eligible, strict=True):
-        asked = set(clauses({name: value})[0])
+    for (name, value), count in filters:
+        accepted = set(clauses({name: value})[0])
         (hits,) = opened.search(query, K, filter={name: value})
-        found = [
-            document
-            for doc_id, _ in hits
-            if (document := corpus.get(doc_id)) is not None
-            and asked & set(terms(document.metadata))
-        ]
-        if len(found) != len(hits) or len(hits) != min(K, count):
+        eligible = 0
+        for doc_id, _ in hits:
+            document = corpus.get(doc_id)
+            if document is not None and accepted & set(terms(document.metadata)):
+                eligible += 1
+        if eligible != len(hits) or len(hits) != min(K, count):
             wrong.append(
-                f"{name}={value}: {len(found)} of {len(hits)} results are eligible, {count} documents are"
+                f"{name}={value}: {eligible} of {len(hits)} results are eligible, {count} documents are"
             )
-    report.add(
-        "filters",
-        not wrong,
-        "; ".join(wrong) or f"{len(wanted)} filters leave eligible documents only, and all of them",
-    )
+    found = f"{len(filters)} filters leave eligible documents only, and all of them"
+    report.add("filters", not wrong, "; ".join(wrong) or found)

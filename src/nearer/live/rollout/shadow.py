@@ -15,22 +15,18 @@ import numpy as np
 from nearer import config, progress
 from nearer.data.near import normalise
 from nearer.data.splits import frozen_split
-from nearer.data.times import read_time
 from nearer.data.trec import read_qrels
 from nearer.files import read_jsonl, write_json
 from nearer.live.index.generations import Generations
-from nearer.live.index.manifest import Rollout
 from nearer.live.index.searcher import Searcher, Served
 from nearer.live.traffic.log import Request, append_whole, ranked, read_traffic
 from nearer.measure.metrics import score
-from nearer.measure.rollout import harm, overlap, preference, rank_biased_overlap
+from nearer.measure.rollout import overlap, rank_biased_overlap
 from nearer.measure.significance import compare as compare_paired
 from nearer.measure.significance import mean_interval
 from nearer.types import Hit, Judgments, Query, Run, Split, is_blank, typed_query
 
 _FAILED = 0.01  # share of failed shadow queries that a passing record may have
-_REFERENCE = 200  # first live requests that say what slow means
-_CLICK_WAIT = 60.0  # seconds that people get to click
 _BATCH = 32
 
 
@@ -198,97 +194,6 @@ def _verdict(told: Mapping[str, Any], settings: config.Shadow) -> tuple[str, lis
         if judged
         else "none is judged",
     ]
-
-
-# -- interleaving and canary ----------------------------------------------------------------------
-
-
-def guard(
-    requests: Sequence[Request], rollout: Rollout, settings: config.Shadow, now: datetime
-) -> dict[str, Any]:
-    """Outcomes of an interleaving or a canary so far, and the harm that stops it: {rows, harm}.
-
-    Every p is valid at any time and in any number of looks; the canary's guards share the error rate.
-    """
-    since = read_time(rollout.since)
-    mine = [one for one in requests if one.time >= since]
-    settled = [one for one in mine if (now - one.time).total_seconds() >= _CLICK_WAIT]
-    if rollout.mode == "interleave":
-        credits = [
-            {
-                side: sum(
-                    f.kind == "click" and (one.teams or {}).get(f.doc_id) == side
-                    for f in one.feedback
-                )
-                for side in ("live", "candidate")
-            }
-            for one in settled
-            if one.arm == "interleaved"
-        ]
-        found = preference(credits)
-        row = {
-            "guard": "clicks",
-            "n": found.wins + found.losses,
-            "candidate": round(found.share, 4),
-            "live": round(1 - found.share, 4),
-        }
-        worse = f"people prefer the live results: they won {found.losses} of {found.wins + found.losses} decided requests"
-        row |= {"p_worse": found.p_worse, "p_better": found.p_better}
-        return {"rows": [row], "harm": worse if found.p_worse <= settings.harm else None}
-    arms = [one for one in mine if one.arm in ("live", "canary")]
-    # the first live requests say what slow is, and are not counted afterwards
-    first = [one.latency_ms for one in arms if one.arm == "live"][:_REFERENCE]
-    slow = (
-        settings.latency_ratio * float(np.percentile(first, 95))
-        if len(first) == _REFERENCE
-        else np.inf
-    )
-    clicked = [one for one in settled if one.arm in ("live", "canary") and one.error is None]
-    outcomes: dict[str, list[tuple[bool, bool]]] = {
-        "slow": [(one.arm == "canary", one.latency_ms > slow) for one in arms],
-        "empty": [(one.arm == "canary", not one.results) for one in arms],
-        "failed": [(one.arm == "canary", one.error is not None) for one in arms],
-        "without a click": [
-            (one.arm == "canary", not any(f.kind == "click" for f in one.feedback))
-            for one in clicked
-        ],
-    }
-    if all(bad for _, bad in outcomes["without a click"]):
-        del outcomes["without a click"]  # nobody reports clicks
-    rows = [_guarded(name, found) for name, found in outcomes.items()]
-    harmed = [row for row in rows if row["p_worse"] <= settings.harm / len(outcomes)]
-    why = "; ".join(
-        f"{row['candidate']:.1%} of the canary's answers are {row['guard']}, {row['live']:.1%} of the live ones"
-        for row in harmed
-    )
-    return {"rows": rows, "harm": why or None}
-
-
-def _guarded(name: str, outcomes: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
-    sides = {
-        side: [bad for canary, bad in outcomes if canary == of]
-        for side, of in (("candidate", True), ("live", False))
-    }
-    shares = {side: round(float(np.mean(bad)), 4) if bad else 0.0 for side, bad in sides.items()}
-    return {"guard": name, "n": len(sides["candidate"]), **shares, "p_worse": harm(outcomes)}
-
-
-def canary_queries_fall(
-    live: Served, candidate: Served, split: Split, measure: str, rng: np.random.Generator
-) -> str | None:
-    """What is wrong when judged canary queries do worse on the candidate; None when they are not shown to."""
-    if not split.queries:
-        return None
-    columns = []
-    for served in (live, candidate):
-        run = served.search(served.as_judged(split.queries), config.Shadow().k)
-        columns.append(score(run, split, [measure]).column(measure))
-    found = compare_paired(columns[0], columns[1], rng)
-    return (
-        f"{measure} of {len(columns[0])} canary queries falls by {-found.delta:.3f}"
-        if found.outcome == "worse"
-        else None
-    )
 
 
 # -- files ----------------------------------------------------------------------------------------

@@ -1,10 +1,9 @@
-"""What all stores share: identity checks, vectors brought to their space, filters, chunks made into documents."""
+"""What all stores share: identity checks, vectors brought to their space, texts packed, one lock per writer."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -15,33 +14,23 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from nearer.embed.compress import Compression, cut, decode_rows, encode_rows
+from nearer import config
+from nearer.embed.compress import encode_rows
 from nearer.embed.fingerprint import Vectors
 from nearer.errors import BusyError, FingerprintError, StoreError
 from nearer.live.stores import storable
-from nearer.live.stores.base import Rows, Space, read_identity
-from nearer.search import filters
-from nearer.types import Hit, Metadata, rank_hits
+from nearer.live.stores.space import Rows, Space, read_identity
+from nearer.live.stores.terms import Clauses, clauses, terms
+from nearer.live.stores.vectors import decode, fit, spec
+from nearer.types import Hit, Metadata
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Chunks as columns of equal length: the strings of COLUMNS, metadata as JSON, and `terms` (lists of strings).
 Columns = dict[str, list[Any]]
 COLUMNS = ("chunk_id", "doc_id", "text", "metadata", "hash")
-#: A filter: one list of terms a field, of which a chunk must have any.
-Clauses = list[list[str]]
-#: Document ids and vectors in stored form, row by row.
-Found = tuple[list[str], np.ndarray]
-#: Stored forms that engines cannot score themselves: they find candidates by their signs.
-LOSSY = ("int8", "binary")
-#: As in search/dense.py: equal texts tie wherever they stand.
-DECIMALS = 6
-GOOD_RECALL = 0.99
+_DEFAULT_FOLDER = "vectors"  # beside runs, where `index.location` is null
 _BLOCK = 64  # queries searched at once
-_SAMPLE = 100  # queries that an index is tuned on
-_LONG_TERM = (
-    200  # characters; longer values are compared by their hash (GIN indexes refuse long ones)
-)
 
 
 def opened(method: F) -> F:
@@ -68,18 +57,16 @@ def guarded(method: F) -> F:
 
 
 class Store(ABC):
-    """A VectorStore without its engine, which brings the abstract methods and those of the seam that are missing here."""
+    """A VectorStore without its engine, which brings the abstract methods and those of the seam that are missing here.
+
+    `searching` has two ways to bring `_search`.
+    """
 
     kind: str
     address: str  # for messages, without secrets
     errors: tuple[type[Exception], ...] = (OSError,)  # what the engine raises
     dtypes: tuple[str, ...] = ("float32", "float16", "int8", "binary")  # what it keeps
-    scanned: tuple[str, ...] = (
-        LOSSY  # what an exact search reads through `_stored`, for want of an engine that can
-    )
-    #: Below this many chunks (all, or those that a filter leaves) exact search is quick enough to need no index.
-    exact_below = 20_000
-    efforts = 10  # how often the effort is doubled while an index is tuned
+    top_namespace = ""
 
     # -- what an engine brings ------------------------------------------------------------------
 
@@ -104,27 +91,20 @@ class Store(ABC):
         """The rows of some documents, in any order, vectors in stored form."""
 
     @abstractmethod
-    def hashes(self, space: Space) -> dict[str, str]: ...
+    def _search(
+        self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, exact: bool
+    ) -> list[list[Hit]]:
+        """The `k` best documents of each of some queries, among the chunks that have a term of every clause."""
 
-    def _effort(self, space: Space) -> int | None:
-        """How hard the approximate index searches, 0 and up, as tuned; None without such an index."""
-        return None
-
-    def _eligible(self, space: Space, wanted: Clauses) -> int:
-        """Chunks that a filter leaves."""
-        raise NotImplementedError
-
-    def _nearest(
-        self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
-    ) -> list[Found]:
-        """The n best chunks of each query, best first; by an exact search where `effort` is None."""
-        raise NotImplementedError
-
-    def _stored(self, space: Space, wanted: Clauses) -> Iterator[Found]:
-        """All that a filter leaves, in batches."""
-        raise NotImplementedError
+    @abstractmethod
+    def hashes(self, space: Space) -> dict[str, str]:
+        """As in the seam."""
 
     # -- what callers see -----------------------------------------------------------------------
+
+    @classmethod
+    def is_private(cls, settings: config.Index, root: Path) -> bool:
+        return False  # the careful answer: others may keep tables at the location
 
     @guarded
     def create(self, space: Space) -> None:
@@ -141,10 +121,10 @@ class Store(ABC):
 
     @guarded
     def spaces(self) -> list[Space]:
-        return [
-            read_identity(self._identity(name) or "", f"{self.address} {name}")
-            for name in sorted(self._generations())
-        ]
+        spaces = []
+        for name in sorted(self._generations()):
+            spaces.append(read_identity(self._identity(name) or "", f"{self.address} {name}"))
+        return spaces
 
     @guarded
     def owners(self) -> dict[str, str]:
@@ -158,60 +138,38 @@ class Store(ABC):
     @opened
     def write(self, space: Space, rows: Rows) -> None:
         vectors = fit(space, rows.vectors, self.address)
-        lengths = {
-            len(rows.doc_ids),
-            len(rows.texts),
-            len(rows.metadata),
-            len(rows.hashes),
-            len(vectors),
-        }
+        parallel = (rows.doc_ids, rows.texts, rows.metadata, rows.hashes, vectors)
+        lengths = {len(column) for column in parallel}
         if lengths != {len(rows)} or len(set(rows.chunk_ids)) != len(rows):
             raise StoreError(
                 "a batch needs columns of one length and distinct chunk ids", where=self.address
             )
         if not len(rows):
             return
-        order = sorted(range(len(rows)), key=rows.doc_ids.__getitem__)
         storable.require_ids(rows.doc_ids, self.address)
-        texts = [storable.pack(text) for text in rows.texts]
-        metadata = [storable.pack_metadata(one) for one in rows.metadata]
-        given: tuple[Sequence[Any], ...] = (
-            rows.chunk_ids,
-            rows.doc_ids,
-            texts,
-            metadata,
-            rows.hashes,
-            [terms(one) for one in rows.metadata],
-        )
-        columns: Columns = {
-            name: [values[i] for i in order]
-            for name, values in zip((*COLUMNS, "terms"), given, strict=True)
-        }
-        self._put(
-            space, columns, encode_rows(vectors[order], spec(space), space.fingerprint.similarity)
-        )
+        order = sorted(range(len(rows)), key=rows.doc_ids.__getitem__)
+        columns = {}
+        for name, values in _packed(rows).items():
+            columns[name] = [values[row] for row in order]
+        stored = encode_rows(vectors[order], spec(space), space.fingerprint.similarity)
+        self._put(space, columns, stored)
 
     @opened
     def fetch(self, space: Space, doc_ids: Sequence[str]) -> Rows:
         columns, stored = self._fetch(space, list(doc_ids))
-        texts = [storable.unpack(text) for text in columns["text"]]
-        metadata = [storable.unpack_metadata(text) for text in columns["metadata"]]
-        vectors = Vectors(decode(space, stored), space.fingerprint)
         return Rows(
             columns["chunk_id"],
             columns["doc_id"],
-            texts,
-            metadata,
+            [storable.unpack(text) for text in columns["text"]],
+            [storable.unpack_metadata(text) for text in columns["metadata"]],
             columns["hash"],
-            vectors,
+            Vectors(decode(space, stored), space.fingerprint),
         )
 
     def scan(self, space: Space, size: int = 1024) -> Iterator[Rows]:
         doc_ids = list(self.hashes(space))
-        return (
-            self.fetch(space, doc_ids[start : start + size])
-            for start in range(0, len(doc_ids), size)
-        )
+        starts = range(0, len(doc_ids), size)
+        return (self.fetch(space, doc_ids[start : start + size]) for start in starts)
 
     @opened
     def search(
@@ -223,96 +181,15 @@ class Store(ABC):
         filter: Metadata | None = None,
         exact: bool = False,
     ) -> list[list[Hit]]:
-        asked = fit(space, queries, self.address)
+        vectors = fit(space, queries, self.address)
         wanted = clauses(filter)
         if k < 1 or not all(wanted):
-            return [[] for _ in asked]
-        blocks = (asked[start : start + _BLOCK] for start in range(0, len(asked), _BLOCK))
-        return [hits for block in blocks for hits in self._search(space, block, k, wanted, exact)]
-
-    def _search(
-        self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, exact: bool
-    ) -> list[list[Hit]]:
-        effort = None if exact else self._effort(space)
-        if effort is not None and wanted and self._eligible(space, wanted) <= self.exact_below:
-            effort = None  # an approximate index loses what a narrow filter leaves
-        if effort is not None or space.dtype not in self.scanned:
-            return self._gather(space, queries, k, wanted, effort)
-        found: list[list[Hit]] = [[] for _ in queries]
-        for doc_ids, stored in self._stored(space, wanted):
-            scores = np.round(queries @ decode(space, stored).T, DECIMALS)
-            for i, (best, row) in enumerate(zip(found, scores, strict=True)):
-                found[i] = collapse(
-                    [*(doc_id for doc_id, _ in best), *doc_ids],
-                    np.append([score for _, score in best], row),
-                    k,
-                )
-        return found
-
-    def _gather(
-        self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, effort: int | None
-    ) -> list[list[Hit]]:
-        """Documents out of an engine that finds chunks: ask for more until `k` documents are certain.
-
-        Scores are computed here, so that they are the same in every store, and lossy vectors are rescored.
-        """
-        found: list[list[Hit]] = [[] for _ in queries]
-        pending = list(range(len(queries)))
-        n = k * 4 << (effort or 0 if space.dtype in LOSSY else 0)
-        slack = (
-            1e-5 if space.dtype == "float32" else 4e-3
-        )  # what an engine's own score may be off by
-        while pending:
-            results = self._nearest(space, queries[pending], n, wanted, effort)
-            again = []
-            for i, (doc_ids, stored) in zip(pending, results, strict=True):
-                scores = np.round(decode(space, stored) @ queries[i], DECIMALS)
-                found[i] = hits = collapse(doc_ids, scores, k)
-                # an exact search also looks at all that tie with the last document
-                certain = len(hits) == k and (
-                    effort is not None
-                    or scores[-1] < hits[-1][1] - slack * max(1.0, abs(hits[-1][1]))
-                )
-                if not certain and len(doc_ids) >= n:
-                    again.append(i)
-            pending, n = again, n * 4
-        return found
-
-    def _tune(
-        self, space: Space, sample: Vectors | None, remember: Callable[[int], None]
-    ) -> dict[str, Any]:
-        """Raise the effort until recall@10 against exact search on a sample reaches GOOD_RECALL.
-
-        Without queries, noise as long as the vectors is added to the store's own documents: as far
-        (cosine .7) as queries often stand, where documents themselves would be too easy.
-        """
-        if sample is None:
-            doc_ids = sorted(self.hashes(space))
-            rng = np.random.default_rng(7)
-            array = self.fetch(
-                space,
-                [
-                    doc_ids[i]
-                    for i in rng.choice(len(doc_ids), min(_SAMPLE, len(doc_ids)), replace=False)
-                ],
-            ).vectors.array
-            noise = (
-                rng.normal(size=array.shape)
-                * np.linalg.norm(array, axis=1, keepdims=True)
-                / space.dimension**0.5
-            )
-            sample = Vectors(array + noise, space.fingerprint)
-        queries = fit(space, sample, self.address)[:_SAMPLE]
-        truth = self._search(space, queries, 10, [], exact=True)
-        for effort in range(self.efforts):
-            found = self._gather(space, queries, 10, [], effort)
-            recall = sum(
-                len(dict(a).keys() & dict(b).keys()) for a, b in zip(found, truth, strict=True)
-            ) / sum(map(len, truth))
-            if recall >= GOOD_RECALL:
-                break
-        remember(effort)
-        return {"effort": effort, "recall@10": round(recall, 4), "queries": len(queries)}
+            return [[] for _ in vectors]
+        hits = []
+        for start in range(0, len(vectors), _BLOCK):
+            block = vectors[start : start + _BLOCK]
+            hits.extend(self._search(space, block, k, wanted, exact))
+        return hits
 
     @opened
     def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
@@ -351,81 +228,49 @@ class Store(ABC):
             ) from error
 
 
-def fit(space: Space, vectors: Vectors, where: str) -> np.ndarray:
-    """float32 (n, space.dimension) for a table: checked, cut to its dimension, of length 1 for cosine similarity.
+def _packed(rows: Rows) -> dict[str, Sequence[Any]]:
+    """Rows as columns in the form that every engine can hold."""
+    return {
+        "chunk_id": rows.chunk_ids,
+        "doc_id": rows.doc_ids,
+        "text": [storable.pack(text) for text in rows.texts],
+        "metadata": [storable.pack_metadata(metadata) for metadata in rows.metadata],
+        "hash": rows.hashes,
+        "terms": [terms(metadata) for metadata in rows.metadata],
+    }
 
-    Raises FingerprintError for vectors of another model or of none, StoreError for a wrong shape or
-    values that are not finite.
+
+# -- where a store lies ---------------------------------------------------------------------------
+
+
+def location_of(settings: config.Index) -> str:
+    """The location as it is written; null is a folder beside runs."""
+    return settings.location or _DEFAULT_FOLDER
+
+
+def is_folder_inside(settings: config.Index, root: Path) -> bool:
+    """Is the location a folder inside the project, so that nobody else keeps tables there?"""
+    location = location_of(settings)
+    if "://" in location or location.startswith("env:"):
+        return False
+    return (root / location).resolve().is_relative_to(root.resolve())
+
+
+def address_of(settings: config.Index, default: str = "") -> str:
+    """The location, or what the variable of `env:NAME` holds, so that no secret lies in a file.
+
+    Raises StoreError where there is none.
     """
-    space.fingerprint.require(
-        getattr(vectors, "fingerprint", None),
-        where,
-        "encode with its model, or for yours: nearer index build",
-    )
-    array = np.asarray(vectors.array, np.float32)
-    if (
-        array.ndim != 2
-        or array.shape[1] not in (space.dimension, space.fingerprint.dimension)
-        or not np.isfinite(array).all()
-    ):
+    location = settings.location or default
+    if location.startswith("env:"):
+        location = os.environ.get(location.removeprefix("env:"), "")
+    if not location:
         raise StoreError(
-            f"vectors must be finite, (n, {space.dimension}); these are {array.shape}", where=where
+            f"the {settings.store} store has no address",
+            where=f"index.location: {settings.location}",
+            next_step="set it to the address, or to env:NAME and export NAME",
         )
-    if space.fingerprint.similarity == "cosine":
-        norms = np.linalg.norm(array, axis=1, keepdims=True)
-        # vectors of length 1 stay as they are, bit for bit
-        array = np.where(
-            (np.abs(norms - 1) < 1e-3) | (norms == 0), array, array / np.maximum(norms, 1e-12)
-        )
-    return cut(array, spec(space), space.fingerprint.similarity)
-
-
-def spec(space: Space) -> Compression:
-    """The stored form of a space's vectors."""
-    return Compression(space.dtype, space.dimension)
-
-
-def decode(space: Space, stored: np.ndarray) -> np.ndarray:
-    """float32 (n, space.dimension) of stored rows."""
-    return (
-        decode_rows(stored, spec(space))
-        if len(stored)
-        else np.zeros((0, space.dimension), np.float32)
-    )
-
-
-def terms(metadata: Metadata) -> list[str]:
-    """Every field with each key of its value: by these any engine filters through set membership, as `filters.matches` does."""
-    return sorted(
-        {_term(field, key) for field, value in metadata.items() for key in filters._held(value)}
-    )
-
-
-def clauses(filter: Metadata | None) -> Clauses:
-    """A filter as terms: one list a field, of which a chunk must have any; an empty list can never match."""
-    return [
-        sorted({_term(field, key) for key in filters._wanted(value)})
-        for field, value in (filter or {}).items()
-    ]
-
-
-def _term(field: str, key: str) -> str:
-    term = storable.pack(json.dumps([field, key], ensure_ascii=False))
-    return (
-        term
-        if len(term) <= _LONG_TERM
-        else hashlib.sha256(term.encode("utf-8", "surrogatepass")).hexdigest()
-    )
-
-
-def collapse(doc_ids: Sequence[str], scores: np.ndarray, k: int) -> list[Hit]:
-    """The `k` best documents by their best chunk, in canonical order."""
-    best: dict[str, float] = {}
-    for i in np.argsort(-scores, kind="stable"):
-        if len(best) >= k and scores[i] < min(best.values()):
-            break
-        best.setdefault(doc_ids[i], float(scores[i]))
-    return rank_hits(best.items(), k)
+    return location
 
 
 @contextmanager

@@ -14,25 +14,30 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from nearer import config
 from nearer.embed.fingerprint import Vectors
-from nearer.live.stores.base import Space, check_generation
 from nearer.live.stores.common import (
     COLUMNS,
-    LOSSY,
-    Clauses,
     Columns,
-    Found,
-    Store,
-    clauses,
-    collapse,
     guarded,
+    is_folder_inside,
+    location_of,
     locked,
     opened,
 )
+from nearer.live.stores.searching import (
+    LOSSY,
+    Candidates,
+    IndexedStore,
+    collapse,
+    scan_search,
+)
+from nearer.live.stores.space import Space, check_generation
+from nearer.live.stores.terms import Clauses, clauses
 from nearer.types import Hit, Metadata
 
 _PREFIX = "gen_"
@@ -45,7 +50,7 @@ _TRAINED, _LEAST_SAMPLE = (
 _KEPT = timedelta(hours=1)  # how long versions stay for readers that began on them
 
 
-class LanceStore(Store):
+class LanceStore(IndexedStore):
     """Tables below a folder or an object-storage URI (`s3://bucket/path`, `gs://…`, `az://…`).
 
     On a local disk one writer at a time; in object storage the writers must agree among themselves.
@@ -56,6 +61,17 @@ class LanceStore(Store):
 
     def __init__(self, location: str | Path) -> None:
         self.address = str(location)
+
+    @classmethod
+    def open(cls, settings: config.Index, root: Path, namespace: str) -> Self:
+        location = location_of(settings)
+        if "://" not in location:
+            return cls(root / location / namespace)
+        return cls(f"{location.rstrip('/')}/{namespace}".rstrip("/"))
+
+    @classmethod
+    def is_private(cls, settings: config.Index, root: Path) -> bool:
+        return is_folder_inside(settings, root)
 
     @cached_property
     def _db(self) -> Any:
@@ -195,6 +211,14 @@ class LanceStore(Store):
             **self._tune(space, sample, remember),
         }
 
+    def _search(
+        self, space: Space, queries: np.ndarray, k: int, wanted: Clauses, exact: bool
+    ) -> list[list[Hit]]:
+        effort = None if exact else self._usable_effort(space, wanted)
+        if effort is None and space.dtype in LOSSY:  # no engine scores these forms exactly
+            return scan_search(space, self._stored(space, wanted), queries, k)
+        return self._gather(space, queries, k, wanted, effort)
+
     def _effort(self, space: Space) -> int | None:
         effort = (self._table(space.generation).schema.field("vector").metadata or {}).get(
             b"effort"
@@ -206,7 +230,7 @@ class LanceStore(Store):
 
     def _nearest(
         self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         lossy = space.dtype in LOSSY
         asked = np.packbits(queries > 0, axis=1) if lossy else queries
         search = self._table(space.generation).search(asked, vector_column_name=_searched(space))
@@ -231,7 +255,7 @@ class LanceStore(Store):
         rows = [near[owners[near] == i] for i in range(len(queries))]
         return [(list(doc_ids[mine]), vectors[mine]) for mine in rows]
 
-    def _stored(self, space: Space, wanted: Clauses) -> Iterator[Found]:
+    def _stored(self, space: Space, wanted: Clauses) -> Iterator[Candidates]:
         search = self._table(space.generation).search().select(["doc_id", "vector"])
         for batch in (search.where(_filter(wanted)) if wanted else search).to_batches(8192):
             yield batch["doc_id"].to_pylist(), _array(batch["vector"])

@@ -1,4 +1,4 @@
-"""The plain store: a folder a generation that anyone can open, searched exactly.
+"""The plain store: a folder per generation that anyone can open, searched exactly.
 
 Vectors lie in `N.npy`, chunks in `N.jsonl`; `manifest.json` says which of these segments count and
 which documents of them are gone.  A write adds a segment, then renames a new manifest into place,
@@ -11,23 +11,25 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from nearer import config
 from nearer.errors import DataError, StoreError
 from nearer.files import atomic, read_json, read_jsonl, write_json, write_jsonl
-from nearer.live.stores.base import Space, check_generation
 from nearer.live.stores.common import (
     COLUMNS,
-    Clauses,
     Columns,
-    Found,
-    Store,
     guarded,
+    is_folder_inside,
+    location_of,
     locked,
     opened,
 )
+from nearer.live.stores.searching import Candidates, ScannedStore
+from nearer.live.stores.space import Space, check_generation
+from nearer.live.stores.terms import Clauses
 
 
 class _Segment:
@@ -63,18 +65,25 @@ class _State(NamedTuple):
             )
 
 
-class NumpyStore(Store):
+class NumpyStore(ScannedStore):
     """Exact search over memory-mapped arrays in a local folder: the reference, and enough for small teams.
 
-    One writer a generation; readers never wait.
+    One writer per generation; readers never wait.
     """
 
     kind = "numpy"
-    scanned = Store.dtypes
 
     def __init__(self, root: Path) -> None:
         self.root, self.address = root, str(root)
         self._states: dict[str, _State] = {}
+
+    @classmethod
+    def open(cls, settings: config.Index, root: Path, namespace: str) -> Self:
+        return cls(root / location_of(settings) / namespace)
+
+    @classmethod
+    def is_private(cls, settings: config.Index, root: Path) -> bool:
+        return is_folder_inside(settings, root)
 
     def _identity(self, generation: str) -> str | None:
         folder = self.root / check_generation(generation)
@@ -198,7 +207,7 @@ class NumpyStore(Store):
             vectors.extend(segment.vectors[i] for i in rows)
         return columns, np.array(vectors)
 
-    def _stored(self, space: Space, wanted: Clauses) -> Iterator[Found]:
+    def _stored(self, space: Space, wanted: Clauses) -> Iterator[Candidates]:
         for segment, rows in self._state(space.generation).rows(wanted):
             whole = len(rows) == len(segment.rows)  # then nothing is copied
             yield (

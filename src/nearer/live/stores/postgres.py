@@ -14,26 +14,31 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
+from nearer import config
 from nearer.embed.fingerprint import Vectors
 from nearer.errors import BusyError, StoreError
-from nearer.live.stores.base import Space, check_generation
-from nearer.live.stores.common import COLUMNS, Clauses, Columns, Found, Store, guarded, opened
+from nearer.live.stores.common import COLUMNS, Columns, address_of, guarded, opened
+from nearer.live.stores.searching import Candidates, IndexedStore
+from nearer.live.stores.space import Space, check_generation
+from nearer.live.stores.terms import Clauses
 
 _MEMORY = "512MB"  # while an index is built
 _PATIENCE = "5s"  # how long a writer waits for another
 _KINDS = {"float32": "vector", "float16": "halfvec"}
 
 
-class PostgresStore(Store):
+class PostgresStore(IndexedStore):
     """Tables in `schema` of the database that a DSN names.  Each thread has a connection of its own."""
 
     kind = "postgres"
     dtypes = tuple(_KINDS)
     efforts = 6  # then ef_search is at its maximum of 1,000
+    top_namespace = "nearer"  # the schema without a namespace
 
     def __init__(self, dsn: str, schema: str = "nearer") -> None:
         try:
@@ -56,6 +61,10 @@ class PostgresStore(Store):
             f"postgresql://{parsed.get('host', '')}/{parsed.get('dbname', '')} {schema}"
         )
         self._local = threading.local()
+
+    @classmethod
+    def open(cls, settings: config.Index, root: Path, namespace: str) -> Self:
+        return cls(address_of(settings), namespace or cls.top_namespace)
 
     def _masked(self, text: str) -> str:
         return text.replace(self._secret, "***") if self._secret else text
@@ -290,7 +299,7 @@ class PostgresStore(Store):
 
     def _nearest(
         self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         exact = "SELECT doc_id, {kind}_send(vector) FROM {table} {filter} ORDER BY (vector <#> %s::{kind}) + 0 LIMIT %s"  # no index has + 0
         near = "SELECT doc_id, {kind}_send(vector) FROM {table} {filter} ORDER BY vector::halfvec({n}) <#> %s::halfvec({n}) LIMIT %s"
         parts = {"kind": _KINDS[space.dtype], "n": space.dimension, "filter": _filter(wanted)}

@@ -13,14 +13,26 @@ import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
+from nearer import config
 from nearer.embed.fingerprint import Vectors
 from nearer.errors import StoreError
-from nearer.live.stores.base import Space, check_generation
-from nearer.live.stores.common import COLUMNS, Clauses, Columns, Found, Store, guarded, opened
+from nearer.live.stores.common import (
+    COLUMNS,
+    Columns,
+    address_of,
+    guarded,
+    is_folder_inside,
+    location_of,
+    opened,
+)
+from nearer.live.stores.searching import Candidates, IndexedStore
+from nearer.live.stores.space import Space, check_generation
+from nearer.live.stores.terms import Clauses
 
 _PREFIX = "gen_"
 _POINTER = "nearer_active"
@@ -28,7 +40,7 @@ _REQUEST = 256  # points a request, more only where one document has more
 _PAGE = 4096
 
 
-class QdrantStore(Store):
+class QdrantStore(IndexedStore):
     """Collections of a server (`http://host:6333`, its key in QDRANT_API_KEY), or of the client's local mode (a folder)."""
 
     kind = "qdrant"
@@ -51,6 +63,17 @@ class QdrantStore(Store):
         apart = f"{namespace}_" if namespace else ""
         self._prefix, self._pointer = f"{apart}{_PREFIX}", f"{apart}{_POINTER}"
         self._local = "://" not in location
+
+    @classmethod
+    def open(cls, settings: config.Index, root: Path, namespace: str) -> Self:
+        address = address_of(settings, default=location_of(settings))
+        if "://" not in address:
+            address = str(root / address)
+        return cls(address, namespace=namespace)
+
+    @classmethod
+    def is_private(cls, settings: config.Index, root: Path) -> bool:
+        return is_folder_inside(settings, root)
 
     @cached_property
     def _client(self) -> Any:
@@ -191,7 +214,7 @@ class QdrantStore(Store):
 
     def _nearest(
         self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         from qdrant_client import models
 
         how = (

@@ -30,8 +30,6 @@ from nearer.types import Hit, Metadata
 KINDS = ("click", "dwell", "thumbs", "conversion")
 _WAITING = 20_000  # lines kept in memory while the disk refuses them
 _RETRY = 1.0  # seconds
-#: What a line of any JSON, but not of a traffic log, raises while it is read.
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from nearer.live.index.searcher import Served
@@ -14,78 +16,47 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        own = self._registry
-        self._requests = Counter(
-            "nearer_requests",
-            "Requests by endpoint and status.",
-            ("endpoint", "status"),
-            registry=own,
+        counter = partial(Counter, registry=self._registry)
+        gauge = partial(Gauge, registry=self._registry)
+        timer = partial(Histogram, buckets=_SECONDS, registry=self._registry)
+        # -- requests
+        self._requests = counter(
+            "nearer_requests", "Requests by endpoint and status.", ("endpoint", "status")
         )
-        self._seconds = Histogram(
-            "nearer_request_seconds",
-            "Seconds a request.",
-            ("endpoint",),
-            buckets=_SECONDS,
-            registry=own,
-        )
-        self._depth = Gauge(
-            "nearer_queue_depth", "Queries that wait or are being answered.", registry=own
-        )
-        self.rejected = Counter(
-            "nearer_rejected", "Requests refused because the queue was full.", registry=own
-        )
-        self._empty = Counter(
-            "nearer_empty_results", "Queries that nothing was found for.", registry=own
-        )
-        self._cache = Gauge(
-            "nearer_cache_hits_total", "Query vectors that were in memory.", registry=own
-        )
-        self._active = Gauge(
+        self._seconds = timer("nearer_request_seconds", "Seconds a request.", ("endpoint",))
+        self._depth = gauge("nearer_queue_depth", "Queries that wait or are being answered.")
+        self.rejected = counter("nearer_rejected", "Requests refused because the queue was full.")
+        self._empty = counter("nearer_empty_results", "Queries that nothing was found for.")
+        self._cache = gauge("nearer_cache_hits_total", "Query vectors that were in memory.")
+        # -- what answers, and what is tried
+        self._active = gauge(
             "nearer_active_generation_info",
             "The generation that answers.",
             ("generation", "fingerprint"),
-            registry=own,
         )
-        self.shadow = Counter(
-            "nearer_shadow",
-            "Shadow queries: compared, dropped, late, failed.",
-            ("outcome",),
-            registry=own,
+        self.rollout = gauge(
+            "nearer_rollout_info", "What is tried on live traffic.", ("generation", "mode")
         )
-        self.shadow_seconds = Histogram(
-            "nearer_shadow_seconds", "Seconds a shadow query.", buckets=_SECONDS, registry=own
+        self.shadow = counter(
+            "nearer_shadow", "Shadow queries: compared, dropped, late, failed.", ("outcome",)
         )
-        self._lost = Gauge(
-            "nearer_traffic_log_lost_total",
-            "Lines of the traffic log that were lost.",
-            registry=own,
+        self.shadow_seconds = timer("nearer_shadow_seconds", "Seconds a shadow query.")
+        # -- the service itself
+        self._lost = gauge(
+            "nearer_traffic_log_lost_total", "Lines of the traffic log that were lost."
         )
-        self._stuck = Gauge(
-            "nearer_traffic_log_failing", "1 while the traffic log cannot be written.", registry=own
+        self._stuck = gauge(
+            "nearer_traffic_log_failing", "1 while the traffic log cannot be written."
         )
-        self.rollout = Gauge(
-            "nearer_rollout_info",
-            "What is tried on live traffic.",
-            ("generation", "mode"),
-            registry=own,
-        )
-
-        self._loop_failures = Counter(
-            "nearer_loop_failures",
-            "Rounds of a background loop that failed.",
-            ("loop",),
-            registry=own,
-        )
-        self._loop_failing = Gauge(
-            "nearer_loop_failing",
-            "1 while a background loop does not work.",
-            ("loop",),
-            registry=own,
-        )
-        self._skipped = Gauge(
+        self._skipped = gauge(
             "nearer_traffic_log_skipped_lines",
             "Lines of the traffic log that the guard could not read.",
-            registry=own,
+        )
+        self._loop_failures = counter(
+            "nearer_loop_failures", "Rounds of a background loop that failed.", ("loop",)
+        )
+        self._loop_failing = gauge(
+            "nearer_loop_failing", "1 while a background loop does not work.", ("loop",)
         )
 
     def loop_works(self, loop: str) -> None:

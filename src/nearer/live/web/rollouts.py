@@ -25,7 +25,8 @@ from nearer.data.splits import frozen_split
 from nearer.data.times import read_time
 from nearer.live.index.manifest import Rollout
 from nearer.live.index.searcher import Searcher, Served
-from nearer.live.rollout.shadow import canary_queries_fall, compare, guard
+from nearer.live.rollout.guards import canary_queries_fall, guard
+from nearer.live.rollout.shadow import compare
 from nearer.live.traffic.log import Request, TrafficLog, ranked, read_traffic
 from nearer.live.web.metrics import Metrics
 from nearer.live.web.supervisor import Supervisor

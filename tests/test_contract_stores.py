@@ -1,4 +1,4 @@
-"""The contract of vector stores, over every implementation."""
+"""The contract of vector stores, over every one that `nearer.plugins` lists, and over a user's own (memory_store.py)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from memory_store import MemoryStore
+from nearer import plugins
 from nearer.config import Index
 from nearer.embed.compress import Compression, Dtype, cut, decode_rows, encode_rows
 from nearer.embed.fingerprint import Fingerprint, Vectors
-from nearer.errors import BusyError, FingerprintError, StoreError
-from nearer.live.stores import adopt, common, open_store, storable
+from nearer.errors import BusyError, ConfigError, FingerprintError, StoreError
+from nearer.live.stores import adopt, common, open_store, searching, storable, store_class
 from nearer.live.stores.base import Rows, Space, VectorStore
 from nearer.live.stores.lance import LanceStore
 from nearer.live.stores.numpy_store import NumpyStore
-from nearer.live.stores.postgres import PostgresStore
 from nearer.live.stores.qdrant import QdrantStore
 from nearer.search.filters import matches
 from nearer.types import Hit, Metadata, rank_hits
@@ -53,22 +54,27 @@ WIDE_MODEL = replace(MODEL, dimension=WIDE)
 SPACE = Space("2026-a", MODEL, DIMENSION)
 
 
+#: A user's own store, as `index.store` names it.
+MINE = "memory_store:MemoryStore"
+#: Those that find neighbours through an approximate index, and that search by words.
+INDEXED, WORDED = ("lancedb", "postgres"), ("lancedb",)
 STORES: Mapping[str, Callable[[Path], VectorStore]] = {"numpy": NumpyStore, "lancedb": LanceStore}
 
 
-@pytest.fixture(params=["numpy", "lancedb", "postgres", "qdrant"])
+@pytest.fixture(params=[*plugins.names("store"), MINE])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens one and the same store again, as another process would."""
     if request.param == "postgres":
-        address, schema = request.getfixturevalue("dsn"), tmp_path.name[:40]
-        return lambda: PostgresStore(address, schema)
+        settings = Index(store="postgres", location=request.getfixturevalue("dsn"))
+        return lambda: open_store(settings, tmp_path, tmp_path.name[:40])
     if request.param == "qdrant":
         from qdrant_client import QdrantClient
 
         # local mode allows one client; on a disk it commits each point by itself
         client = QdrantClient(":memory:")
         return lambda: QdrantStore("memory", client)
-    return lambda: STORES[request.param](tmp_path / "store")
+    settings = Index(store=request.param, location="store")
+    return lambda: open_store(settings, tmp_path)
 
 
 @pytest.fixture
@@ -78,7 +84,7 @@ def store(reopen: Open) -> VectorStore:
 
 def refused(store: VectorStore, space: Space) -> bool:
     """Make the table; true where the store says that it does not keep that type."""
-    if store.kind in ("postgres", "qdrant") and space.dtype in common.LOSSY:
+    if store.kind in ("postgres", "qdrant") and space.dtype in searching.LOSSY:
         with pytest.raises(StoreError, match="keeps float32 or float16"):
             store.create(space)
         return True
@@ -201,6 +207,42 @@ def test_a_store_that_cannot_be_reached_or_written_says_so(tmp_path: Path) -> No
             open_store(Index(store=kind, location="file"), tmp_path).create(SPACE)
 
 
+def test_an_unknown_store_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigError, match="no store called 'lancdb'") as refusal:
+        Index(store="lancdb")
+    assert refusal.value.where == "index.store"
+    assert "did you mean lancedb?" in str(refusal.value.next_step)
+    with pytest.raises(ConfigError, match="no store called 'milvus'") as refusal:
+        Index(store="milvus")
+    assert "numpy" in str(refusal.value.next_step)
+
+
+def test_a_class_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "half_a_store.py").write_text("class Half:\n    kind = 'half'\n")
+    with pytest.raises(ConfigError, match="is no vector store: it has no open"):
+        open_store(Index(store="half_a_store:Half"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("store", "location", "private"),
+    [
+        ("numpy", None, True),
+        ("lancedb", "tables", True),
+        ("lancedb", "../elsewhere", False),
+        ("lancedb", "s3://bucket/path", False),
+        ("qdrant", "q", True),
+        ("qdrant", "env:QDRANT", False),
+        ("postgres", "postgresql:///x", False),
+        (MINE, None, False),
+    ],
+)
+def test_a_location_is_private_where_it_lies_inside_the_project(
+    store: str, location: str | None, private: bool, tmp_path: Path
+) -> None:
+    settings = Index(store=store, location=location)
+    assert store_class(settings, tmp_path).is_private(settings, tmp_path) is private
+
+
 # -- identity ------------------------------------------------------------------------------------
 
 
@@ -303,6 +345,11 @@ def strip(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], None]:
         db.drop_table(f"gen_{SPACE.generation}")
         db.create_table(f"gen_{SPACE.generation}", copy)
 
+    def from_memory() -> None:
+        store = request.getfixturevalue("reopen")()
+        assert isinstance(store, MemoryStore)
+        store.place.tables[SPACE.generation].identity = ""
+
     def from_postgres() -> None:
         import psycopg
         from psycopg import sql
@@ -331,6 +378,7 @@ def strip(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], None]:
         "lancedb": from_lance,
         "postgres": from_postgres,
         "qdrant": from_qdrant,
+        MINE: from_memory,
     }[request.node.callspec.params["reopen"]]
 
 
@@ -688,7 +736,7 @@ def test_filters_keep_what_matches_keeps(store: VectorStore, varied: Rows) -> No
 def test_a_narrow_filter_loses_no_document(
     store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common.Store, "exact_below", 1000)
+    monkeypatch.setattr(searching.IndexedStore, "exact_below", 1000)
     space = replace(SPACE, dtype=dtype)
     if refused(store, space):
         return
@@ -714,7 +762,7 @@ def test_a_narrow_filter_loses_no_document(
 def test_an_index_is_tuned_to_find_what_exact_search_finds(
     store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common.Store, "exact_below", 1000)
+    monkeypatch.setattr(searching.IndexedStore, "exact_below", 1000)
     space = Space("wide", WIDE_MODEL, WIDE, dtype)
     vectors, queries = alike(2250, seed=5), Vectors(alike(50, seed=6), WIDE_MODEL)
     nearest = np.argsort(-(vectors @ queries.array.T).max(axis=1))
@@ -727,10 +775,10 @@ def test_an_index_is_tuned_to_find_what_exact_search_finds(
         return
     store.write(space, rows)
     made = store.build_index(space)
-    if store.kind in ("numpy", "qdrant"):
+    if store.kind not in INDEXED:
         assert made == {"kind": "exact"}
     else:
-        assert made["recall@10"] >= common.GOOD_RECALL
+        assert made["recall@10"] >= searching.GOOD_RECALL
     exact = store.search(space, queries, 10, exact=True)
     same(exact, brute_force(space, rows, queries), 10)
     found = store.search(space, queries, 10)
@@ -765,7 +813,7 @@ def test_an_index_is_tuned_to_find_what_exact_search_finds(
 def test_tuning_raises_the_effort_where_the_first_partitions_are_not_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common.Store, "exact_below", 1000)
+    monkeypatch.setattr(searching.IndexedStore, "exact_below", 1000)
     store, space = LanceStore(tmp_path), Space("wide", WIDE_MODEL, WIDE)
     rows = rows_of(
         [f"d{i}" for i in range(2000)], fingerprint=WIDE_MODEL
@@ -803,7 +851,7 @@ def test_words_find_documents_where_the_store_has_full_text(store: VectorStore) 
     }
     rows = rows_of(dict.fromkeys(texts, 2), metadata=lambda doc_id: {"kind": doc_id})
     store.write(SPACE, replace(rows, texts=[texts[doc_id] for doc_id in rows.doc_ids]))
-    if store.kind != "lancedb":
+    if store.kind not in WORDED:
         with pytest.raises(StoreError, match="no full-text search"):
             store.text_search(SPACE, "fox", 3)
         return
@@ -970,7 +1018,7 @@ def test_writers_and_readers_at_once_lose_and_double_nothing(kind: str, tmp_path
 WRITER = """
 import sys
 from pathlib import Path
-from test_stores import SPACE, STORES, rows_of
+from test_contract_stores import SPACE, STORES, rows_of
 store = STORES[sys.argv[1]](Path(sys.argv[2]))
 store.create(SPACE)
 for version in range(int(sys.argv[3]), 10_000):

@@ -1,0 +1,89 @@
+"""Commands over the generations of a project: a function becomes one, with the options that all share.
+
+Such a function takes the generations first.  It gives back, once or again and again, what `--json`
+prints and what people read.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nearer.cli.shared import (
+    HERE,
+    AsJson,
+    ConfigPath,
+    Overrides,
+    Quiet,
+    RunName,
+    Verbose,
+    boundary,
+    emit,
+    open_workspace,
+)
+
+if TYPE_CHECKING:
+    from nearer.tables import Grid
+
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="A generation, as `nearer index list` names it.")
+]
+Who = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="NAME", help="Who does this, for the history (default: the user)."
+    ),
+]
+#: What a command gives back: the value that `--json` prints, and the lines or the table for people.
+Told = tuple[Any, "str | Grid"]
+#: A command before it has the shared options.
+Command = Callable[..., Told | Iterable[Told]]
+
+
+# fmt: off
+def _shared(*, config: ConfigPath = HERE, overrides: Overrides = None, run: RunName = None,
+            as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None: ...
+# fmt: on
+
+
+def command_of(typer_app: typer.Typer, name: str | None = None) -> Callable[[Command], None]:
+    """Make a function of the generations a command of `typer_app`."""
+
+    def register(function: Command) -> None:
+        named = name or function.__name__.rstrip("_")
+        typer_app.command(named, help=function.__doc__)(_wrapped(function))
+
+    return register
+
+
+def _wrapped(function: Command) -> Callable[..., None]:
+    def run(**given: Any) -> None:
+        shared = {option: given.pop(option) for option in inspect.signature(_shared).parameters}
+        as_json = shared["as_json"]
+        with boundary(as_json, shared["verbose"], shared["quiet"]):
+            from nearer.cli import show
+            from nearer.live.index.generations import Generations
+
+            workspace = open_workspace(shared["config"], shared["overrides"], shared["run"])
+            results = function(Generations(workspace.root, workspace.config), **given)
+            for value, text in [results] if isinstance(results, tuple) else results:
+                if as_json:
+                    emit(value)
+                else:
+                    show.tell(text)
+                if isinstance(value, dict) and value.get("passed") is False:
+                    raise typer.Exit(2)
+
+    run.__signature__ = inspect.Signature(_options(function))  # type: ignore[attr-defined]
+    return run
+
+
+def _options(function: Command) -> list[inspect.Parameter]:
+    """The options of a function, without the generations, and those that all commands share."""
+    options: list[inspect.Parameter] = []
+    for part in (function, _shared):
+        options.extend(inspect.signature(part, eval_str=True).parameters.values())
+    return [option.replace(kind=option.KEYWORD_ONLY) for option in options[1:]]

@@ -16,8 +16,9 @@ from nearer.config import Config
 from nearer.errors import DataError, MissingStepError
 from nearer.lifecycle import BY_NAME
 from nearer.project import Project
-from nearer.report import charts, content, markdown, page
-from nearer.report.content import ReportData
+from nearer.report import charts, content, markdown, page, repeat, sections, values
+from nearer.report.data import ReportData, load
+from nearer.report.examples import examples
 from nearer.stages import report
 
 TITLES = {
@@ -638,7 +639,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data(run_dir: Path) -> ReportData:
-    return report.load(run_dir.name, lambda name: run_dir / name)
+    return load(run_dir.name, lambda name: run_dir / name)
 
 
 def project(run_dir: Path) -> Project:
@@ -974,7 +975,7 @@ def test_dark_mode_redefines_every_colour_and_print_too() -> None:
 
 
 def test_ranked_lists_show_what_moved(data: ReportData) -> None:
-    groups = page.examples(data.examples, data.decision)
+    groups = examples(data.examples, data.decision)
     assert groups
     win = groups["groups"][0]["rows"][0]
     before, after = (docs for _, docs in win["columns"])
@@ -991,7 +992,7 @@ def test_no_gain_is_claimed_from_another_system() -> None:
     value = decision()
     value["comparisons"] = [row for row in value["comparisons"] if row["candidate"] == "bm25"]
     assert content.headline(value) == {}
-    assert all("gain" not in label for _, label, _ in page.verdict(value)["figures"])
+    assert all("gain" not in label for _, label, _ in sections.verdict(value)["figures"])
 
 
 def test_the_headline_is_the_recommended_system_against_today() -> None:
@@ -1007,17 +1008,20 @@ def test_the_headline_is_the_recommended_system_against_today() -> None:
 
 def test_where_today_stays_the_figures_are_those_of_the_candidate_turned_down() -> None:
     value = decision() | {"verdict": "do_not_ship", "recommended": "today"}
-    assert page.verdict(value)["figures"][0][:2] == ("0.347 → 0.572", "nDCG@10, today → fine-tuned")
+    assert sections.verdict(value)["figures"][0][:2] == (
+        "0.347 → 0.572",
+        "nDCG@10, today → fine-tuned",
+    )
 
 
 def test_slices_are_about_the_fine_tuned_system_whatever_is_recommended() -> None:
     value = decision() | {"verdict": "use_simpler_fix", "recommended": "rrf"}
-    assert page.verdict(value)["figures"][0][0] == "0.347 → 0.418"
-    assert page.slices(value)["candidate"] == "fine-tuned"
+    assert sections.verdict(value)["figures"][0][0] == "0.347 → 0.418"
+    assert sections.slices(value)["candidate"] == "fine-tuned"
 
 
 def test_the_lead_of_why_queries_fail_tells_the_ceiling_of_fine_tuning(data: ReportData) -> None:
-    told = content.failing(data.diagnosis)
+    told = content.failures_sentence(data.diagnosis)
     assert told.startswith(
         "291 of 762 dev and train queries find no relevant document among the first 10, which leaves 308 relevant"
     )
@@ -1062,7 +1066,7 @@ def test_the_waterfall_takes_each_cause_off_what_is_left() -> None:
 def test_what_only_fine_tuning_repairs_stands_out_and_what_is_unknown_is_no_cause(
     data: ReportData,
 ) -> None:
-    shown = page.failures(data.diagnosis)
+    shown = sections.failures(data.diagnosis)
     assert shown
     assert (
         str(shown["chart"]).count('class="mark accent"')
@@ -1101,7 +1105,7 @@ def test_a_run_without_failures_says_so_and_draws_nothing() -> None:
 
 
 def test_the_ladder_names_what_is_kept_and_where_it_leads(data: ReportData) -> None:
-    told = content.climbed(data.fixes, 95)
+    told = content.fixes_sentence(data.fixes, 95)
     assert (
         "has nDCG@10 0.347 on the 201 development queries; with metadata + hybrid it reaches 0.444 (+0.097, 95% interval"
         in told
@@ -1124,12 +1128,12 @@ def test_the_ladder_names_what_is_kept_and_where_it_leads(data: ReportData) -> N
 def test_a_ladder_that_keeps_nothing_says_so() -> None:
     fixes = ladder()
     fixes["rungs"] = [{**row, "kept": False} for row in fixes["rungs"]]
-    shown = page.fixes(ReportData(fixes=fixes))
+    shown = sections.fixes(ReportData(fixes=fixes))
     assert shown
     assert "None of the 4 simpler fixes that were tried brings a real gain" in shown["lead"]
     assert "All that were kept" not in shown["chart"]
     assert (
-        page.fixes(ReportData(fixes={"skipped": "there are no dev queries"}))["lead"]
+        sections.fixes(ReportData(fixes={"skipped": "there are no dev queries"}))["lead"]
         == "Not measured: there are no dev queries."
     )  # type: ignore[index]
 
@@ -1163,7 +1167,7 @@ def test_passwords_in_settings_are_not_printed(data: ReportData) -> None:
         assert "s3cr3t" not in rendered
     assert "search.example" in page.render(data)
     assert (
-        content.settings({"a": {"settings": {"search": {"token": "abc", "k": 3}}}})
+        repeat.settings({"a": {"settings": {"search": {"token": "abc", "k": 3}}}})
         == "search:\n  token: …\n  k: 3"
     )
 
@@ -1253,7 +1257,9 @@ def test_nothing_to_draw_is_no_chart() -> None:
 
 def test_one_value_is_drawn_without_dividing_by_zero() -> None:
     assert "<circle" in str(
-        charts.whiskers([charts.Mark("a", 0.0)], width=charts.NARROW, title="t", reference=0.0)
+        charts.whiskers(
+            [charts.Mark("a", 0.0)], width=charts.NARROW, title="t", reference=charts.Reference(0.0)
+        )
     )
     assert "<circle" in str(charts.curve([(0.0, 0.3)], title="t", best=0, base=True))
     assert "area" in str(charts.margins([0.0, 1.0], [4], [4], (0.5, 0.5), width=charts.NARROW))
@@ -1270,18 +1276,18 @@ def test_long_histories_are_thinned_but_keep_their_end() -> None:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (content.signed(-0.0004), "0.000"),
-        (content.signed(0.0314), "+0.031"),
-        (content.fixed(-0.25), "−0.250"),
-        (content.fixed(float("nan")), "–"),
-        (content.fixed(True), "–"),
-        (content.p_value(0.0001), "< 0.001"),
-        (content.duration(214.6), "3 min 34 s"),
-        (content.duration(7200), "2 h 00 min"),
-        (content.size(1_440_768), "1.4 MB"),
-        (content.figure("share_cut", 0.213), "21.3%"),
-        (content.figure("documents", 10**400), "1" + "0" * 158 + "…"),
-        (content.figure("ok", False), "no"),
+        (values.signed(-0.0004), "0.000"),
+        (values.signed(0.0314), "+0.031"),
+        (values.fixed(-0.25), "−0.250"),
+        (values.fixed(float("nan")), "–"),
+        (values.fixed(True), "–"),
+        (values.p_value(0.0001), "< 0.001"),
+        (values.duration(214.6), "3 min 34 s"),
+        (values.duration(7200), "2 h 00 min"),
+        (values.size(1_440_768), "1.4 MB"),
+        (values.figure("share_cut", 0.213), "21.3%"),
+        (values.figure("documents", 10**400), "1" + "0" * 158 + "…"),
+        (values.figure("ok", False), "no"),
     ],
 )
 def test_figures_are_readable(shown: str, expected: str) -> None:

@@ -1,217 +1,220 @@
-"""report.md: the decision for a pull request, in tables that GitHub and GitLab draw; under 150 lines."""
+"""report.md: the decision for a pull request, in tables that GitHub and GitLab draw.
+
+It stays under 150 lines whatever a run holds: every table has a largest number of rows.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-from nearer.report import content as c
-from nearer.report.content import Json, ReportData, listed, maps, num, obj, text
-from nearer.report.page import guardrails
-
-MAX_CANDIDATES, MAX_RAILS, MAX_MOVED, MAX_COMPARISONS, MAX_MEASURES, MAX_CAUSES, MAX_RUNGS = (
-    20,
-    20,
-    10,
-    10,
-    5,
-    12,
-    8,
+from nearer.report import content, repeat
+from nearer.report.data import ReportData
+from nearer.report.sections import guardrails
+from nearer.report.values import (
+    DASH,
+    Json,
+    as_list,
+    as_number,
+    as_object,
+    as_objects,
+    as_text,
+    fixed,
+    p_value,
+    signed,
+    span,
+    whole,
 )
+
+MAX_REASONS = 12
+MAX_CANDIDATES = 20
+MAX_MEASURES = 5
+MAX_COMPARISONS = 10
+MAX_CAUSES = 12
+MAX_FIX_STEPS = 8
+MAX_GUARDRAILS = 20
+MAX_SLICES = 10
+
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
+_LINKING = re.compile(r"((?<!\w)@|://|(?i:www)\.)")
+_WORD_JOINER = "\u2060"
 
 
 def render(data: ReportData) -> str:
     """The decision as Markdown."""
     decision = data.decision
-    word, tone = c.VERDICTS.get(str(decision.get("verdict")), ("No verdict", "none"))
+    word, tone = content.VERDICTS.get(str(decision.get("verdict")), ("No verdict", "none"))
+    sentence = plain(decision.get("sentence"), 600) or "This run has not been decided yet."
+    reasons = as_list(decision.get("reasons"))[:MAX_REASONS]
     lines = [
         f"## {_MARKS[tone]} {word}",
         "",
-        plain(decision.get("sentence"), 600) or "This run has not been decided yet.",
+        sentence,
         "",
+        *(f"- {plain(reason, 500)}" for reason in reasons),
+        "",
+        *_candidates(decision),
+        *_comparisons(decision),
+        *_failures(data.diagnosis),
+        *_fixes(data),
+        *_guardrails(decision),
+        *_slices(decision),
+        *_repeat(data),
     ]
-    lines += [*(f"- {plain(reason, 500)}" for reason in listed(decision.get("reasons"))[:12]), ""]
-    lines += _candidates(decision) + _comparisons(decision) + _why(data.diagnosis) + _ladder(data)
-    lines += _guardrails(decision) + _slices(decision) + _repeat(data)
     return "\n".join(lines) + "\n"
 
 
 def plain(value: object, limit: int = 120) -> str:
-    """Untrusted text as one line of Markdown that is only text: no HTML, no links, no table cells, nobody mentioned."""
-    line = " ".join(text(value, limit).split())
-    escaped = _SPECIAL.sub(
-        r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    )
-    # A word joiner keeps @name, www. and :// from turning into mentions and links; nDCG@10 stays as it is.
-    return re.sub(r"((?<!\w)@|://|(?i:www)\.)", lambda hit: hit[1] + "\u2060", escaped)
+    """Untrusted text as one line of Markdown that is only text.
+
+    It holds no HTML, no links and no borders of table cells, and mentions nobody.
+    """
+    line = " ".join(as_text(value, limit).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = _SPECIAL.sub(r"\\\1", line)
+    # A word joiner keeps @name, www. and :// from turning into mentions and links; nDCG@10 stays.
+    return _LINKING.sub(rf"\1{_WORD_JOINER}", escaped)
 
 
-def _table(
-    title: str, header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1
-) -> list[str]:
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+    """Lines of a table whose first `left` columns are aligned left; none without rows."""
     cells = list(rows)
-    lines = [
-        f"| {' | '.join(row)} |"
-        for row in (header, ["---"] * left + ["---:"] * (len(header) - left), *cells)
-    ]
-    return [*([f"### {title}", ""] if title else []), *lines, ""] if cells else []
-
-
-def _candidates(decision: Json) -> list[str]:
-    measures, primary, rows = c.measure_names(decision)[:MAX_MEASURES], c.primary(decision), []
-    for row in maps(decision.get("candidates"))[:MAX_CANDIDATES]:
-        name, recommended = (
-            plain(row.get("name"), 60) or c.DASH,
-            row.get("name") == decision.get("recommended"),
-        )
-        if row.get("role") == "today":
-            name += " (today, stays)" if recommended else " (today)"
-        elif recommended:
-            name = f"**{name}** (recommended)"
-        interval = c.span(obj(obj(row.get("measures")).get(primary)).get("ci"))
-        figures = [c.fixed(c.mean(row, measure)) for measure in measures]
-        rows.append([name, *figures, interval, c.fixed(obj(row.get("latency")).get("p50_ms"), 1)])
-    header = [
-        "System",
-        *(plain(measure, 30) for measure in measures),
-        f"{c.level(decision)}% of {plain(primary, 30)}",
-        "p50 ms",
-    ]
-    return _table("", header, rows)
-
-
-def _comparisons(decision: Json) -> list[str]:
-    lines, head = [], c.headline(decision)
-    rows = [row for row in maps(decision.get("comparisons")) if num(row.get("delta")) is not None]
-    # The comparison that the verdict rests on first.
-    for row in sorted(rows, key=lambda row: row is not head)[:MAX_COMPARISONS]:
-        pair = f"{plain(row.get('candidate'), 60)} against {plain(row.get('baseline'), 60)}"
-        interval = f"{c.level(decision)}% interval {c.span(row.get('ci'), c.signed)}, p {c.p_value(row.get('p'))}"
-        n, better, same, worse = (c.whole(row.get(key)) for key in ("n", "wins", "ties", "losses"))
-        gain = f"**{c.signed(row['delta'])}** {plain(row.get('measure'), 30)}"
-        lines.append(
-            f"- {pair}: {gain} ({interval}) over {n} queries, {better} better, {same} same, {worse} worse"
-        )
+    if not cells:
+        return []
+    borders = ["---"] * left + ["---:"] * (len(header) - left)
+    lines = [f"| {' | '.join(row)} |" for row in (header, borders, *cells)]
     return [*lines, ""]
 
 
-def _why(diagnosis: Json) -> list[str]:
-    rows = [
-        [
-            plain(row["name"]),
-            plain(row.get("remedy")),
-            c.whole(row["failures"]),
-            f"{row['share']:.0%}",
-        ]
-        for row in c.causes(diagnosis)
-    ]
-    table = _table("", ["Cause", "Remedy", "Failures", "Share"], rows[:MAX_CAUSES], left=2)
-    return (
-        ["### Why queries fail", "", plain(c.failing(diagnosis), 800), "", *table] if table else []
-    )
+def _titled(title: str, lines: list[str]) -> list[str]:
+    """Lines under a heading; none without lines."""
+    if not lines:
+        return []
+    return [f"### {title}", "", *lines]
 
 
-def _ladder(data: ReportData) -> list[str]:
+def _candidates(decision: Json) -> list[str]:
+    measures = content.measure_names(decision)[:MAX_MEASURES]
+    primary = content.primary(decision)
     rows = []
-    for row in c.rungs(data.fixes)[:MAX_RUNGS]:
-        moved = f"{c.whole(row.get('repaired'))} / {c.whole(row.get('broken'))}"
-        gain = [
-            c.signed(row["gain"]),
-            c.span(row["ci"], c.signed),
-            moved,
-            row["share"],
-            row["kept"] or c.DASH,
-        ]
-        rows.append([plain(row["name"], 40), plain(row.get("label")), *gain])
-    table = _table(
-        "",
-        [
-            "Fix",
-            "At its best",
-            "Gain",
-            "Interval",
-            "Repaired / broken",
-            "Failures repaired",
-            "Kept",
-        ],
-        rows,
-        left=2,
-    )
-    told = plain(c.climbed(data.fixes, c.level(data.decision)), 800)
-    return ["### Simpler fixes", "", told, "", *table] if told else []
+    for row in as_objects(decision.get("candidates"))[:MAX_CANDIDATES]:
+        figures = [fixed(content.mean(row, measure)) for measure in measures]
+        of_primary = as_object(as_object(row.get("measures")).get(primary))
+        median = fixed(as_object(row.get("latency")).get("p50_ms"), 1)
+        rows.append([_system(row, decision), *figures, span(of_primary.get("ci")), median])
+    interval = f"{content.level(decision)}% of {plain(primary, 30)}"
+    header = ["System", *(plain(measure, 30) for measure in measures), interval, "p50 ms"]
+    return _table(header, rows)
+
+
+def _system(row: Json, decision: Json) -> str:
+    """Name of a candidate, and whether it is the baseline or recommended."""
+    name = plain(row.get("name"), 60) or DASH
+    recommended = row.get("name") == decision.get("recommended")
+    if row.get("role") == "today":
+        return f"{name} (today, stays)" if recommended else f"{name} (today)"
+    if recommended:
+        return f"**{name}** (recommended)"
+    return name
+
+
+def _comparisons(decision: Json) -> list[str]:
+    """One line per comparison; the one that the verdict rests on stands first."""
+    head, level = content.headline(decision), content.level(decision)
+    rows = []
+    for row in as_objects(decision.get("comparisons")):
+        if as_number(row.get("delta")) is not None:
+            rows.append(row)
+    rows.sort(key=lambda row: row is not head)
+    lines = []
+    for row in rows[:MAX_COMPARISONS]:
+        pair = f"{plain(row.get('candidate'), 60)} against {plain(row.get('baseline'), 60)}"
+        gain = f"**{signed(row['delta'])}** {plain(row.get('measure'), 30)}"
+        interval = f"{level}% interval {span(row.get('ci'), signed)}, p {p_value(row.get('p'))}"
+        better, same = whole(row.get("wins")), whole(row.get("ties"))
+        counts = f"{better} better, {same} same, {whole(row.get('losses'))} worse"
+        lines.append(f"- {pair}: {gain} ({interval}) over {whole(row.get('n'))} queries, {counts}")
+    return [*lines, ""]
+
+
+def _failures(diagnosis: Json) -> list[str]:
+    rows = []
+    for row in content.causes(diagnosis)[:MAX_CAUSES]:
+        figures = [whole(row["failures"]), f"{row['share']:.0%}"]
+        rows.append([plain(row["name"]), plain(row.get("remedy")), *figures])
+    if not rows:
+        return []
+    table = _table(["Cause", "Remedy", "Failures", "Share"], rows, left=2)
+    sentence = plain(content.failures_sentence(diagnosis), 800)
+    return _titled("Why queries fail", [sentence, "", *table])
+
+
+def _fixes(data: ReportData) -> list[str]:
+    sentence = content.fixes_sentence(data.fixes, content.level(data.decision))
+    if not plain(sentence, 800):
+        return []
+    rows = []
+    for row in content.fix_steps(data.fixes)[:MAX_FIX_STEPS]:
+        name, label = plain(row["name"], 40), plain(row.get("label"))
+        gain, interval = signed(row["gain"]), span(row["ci"], signed)
+        queries = f"{whole(row.get('repaired'))} / {whole(row.get('broken'))}"
+        rows.append([name, label, gain, interval, queries, row["share"], row["kept"] or DASH])
+    header = ["Fix", "At its best", "Gain", "Interval"]
+    header += ["Repaired / broken", "Failures repaired", "Kept"]
+    return _titled("Simpler fixes", [plain(sentence, 800), "", *_table(header, rows, left=2)])
 
 
 def _guardrails(decision: Json) -> list[str]:
     rows = []
-    for row in guardrails(decision)[
-        :MAX_RAILS
-    ]:  # what did not pass comes first and is never the part that is cut
-        name = f"{_MARKS[c.STATUS.get(str(row['status']), 'none')]} {plain(row['name'], 80)}"
-        rows.append(
-            [
-                name,
-                plain(row["status"], 20) or c.DASH,
-                row["delta"],
-                row["lower_bound"],
-                row["margin"],
-                row["needed"],
-            ]
-        )
-    return _table(
-        "Guardrails",
-        ["Guardrail", "Status", "Change", "Lower bound", "Allowed", "Queries needed"],
-        rows,
-    )
+    # What did not pass stands first, and is never in the part that is cut.
+    for row in guardrails(decision)[:MAX_GUARDRAILS]:
+        tone = content.STATUS.get(str(row["status"]), "none")
+        name, status = plain(row["name"], 80), plain(row["status"], 20) or DASH
+        figures = [row["delta"], row["lower_bound"], row["margin"], row["needed"]]
+        rows.append([f"{_MARKS[tone]} {name}", status, *figures])
+    header = ["Guardrail", "Status", "Change", "Lower bound", "Allowed", "Queries needed"]
+    return _titled("Guardrails", _table(header, rows))
 
 
 def _slices(decision: Json) -> list[str]:
-    moved = sorted(
-        c.by_number(maps(decision.get("slices")), "delta"), key=lambda row: -abs(row["delta"])
-    )[:MAX_MOVED]
+    """The slices that changed most, in either direction."""
+    changed = content.by_number(as_objects(decision.get("slices")), "delta")
+    changed.sort(key=lambda row: -abs(row["delta"]))
     rows = []
-    for row in moved:
-        change = [
-            c.signed(row["delta"]),
-            c.span(row.get("ci"), c.signed),
-            c.p_value(row.get("p_holm")),
-        ]
-        rows.append([plain(row.get("slice"), 60), c.whole(row.get("n")), *change])
-    return _table(
-        "Slices that moved most",
-        ["Slice", "Queries", "Change", f"{c.level(decision)}% interval", "Holm p"],
-        rows,
-    )
+    for row in changed[:MAX_SLICES]:
+        name, queries = plain(row.get("slice"), 60), whole(row.get("n"))
+        change, interval = signed(row["delta"]), span(row.get("ci"), signed)
+        rows.append([name, queries, change, interval, p_value(row.get("p_holm"))])
+    header = ["Slice", "Queries", "Change", f"{content.level(decision)}% interval", "Holm p"]
+    return _titled("Slices that moved most", _table(header, rows))
 
 
 def _repeat(data: ReportData) -> list[str]:
     # Code spans show backslashes, so the name is cleaned instead of escaped.
-    command = re.sub(r"[`\s]+", " ", data.command)
-    prints = {
-        name: re.sub(r"\W", "", text(obj(record).get("fingerprint"), 64))[:12]
-        for name, record in data.steps.items()
-    }
-    notes = {
-        "seeds": ", ".join(
-            f"{plain(name)} {plain(value)}" for name, value in c.seeds(data).items()
-        ),
-        "test set opened": f"{c.whole(data.decision.get('test_looks'))}×"
-        if num(data.decision.get("test_looks"))
-        else "",
-        "steps": ", ".join(
-            f"{plain(name, 20)} `{fingerprint}`"
-            for name, fingerprint in prints.items()
-            if fingerprint
-        ),
-        "versions": ", ".join(
-            f"{plain(name, 40)} {plain(version, 40)}" for name, version in data.versions.items()
-        ),
-    }
-    return [
-        "### Repeat",
-        "",
-        f"`{command}`",
-        "",
-        " · ".join(f"{name}: {value}" for name, value in notes.items() if value),
-    ]
+    command = re.sub(r"[`\s]+", " ", repeat.command(data))
+    looks = data.decision.get("test_looks")
+    notes = []
+    seeds = [f"{plain(name)} {plain(seed)}" for name, seed in repeat.seeds(data).items()]
+    if seeds:
+        notes.append(f"seeds: {', '.join(seeds)}")
+    if as_number(looks):
+        notes.append(f"test set opened: {whole(looks)}×")
+    steps = _step_fingerprints(data)
+    if steps:
+        notes.append(f"steps: {', '.join(steps)}")
+    versions = [f"{plain(name, 40)} {plain(each, 40)}" for name, each in data.versions.items()]
+    if versions:
+        notes.append(f"versions: {', '.join(versions)}")
+    return ["### Repeat", "", f"`{command}`", "", " · ".join(notes)]
+
+
+def _step_fingerprints(data: ReportData) -> list[str]:
+    """Name and shortened fingerprint of each step that has one."""
+    steps = []
+    for name, record in data.steps.items():
+        fingerprint = as_text(as_object(record).get("fingerprint"), 64)
+        fingerprint = re.sub(r"\W", "", fingerprint)[:12]
+        if fingerprint:
+            steps.append(f"{plain(name, 20)} `{fingerprint}`")
+    return steps

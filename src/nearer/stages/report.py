@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from nearer import files
-from nearer.errors import DataError
-from nearer.lifecycle import STAGES, STEP
 from nearer.project import Project
 from nearer.report import markdown, page
-from nearer.report.content import ReportData
+from nearer.report.data import load
 from nearer.results import Block, Line, Result, short_path
-
-PACKAGES = (
-    "nearer",
-    "sentence-transformers",
-    "transformers",
-    "torch",
-    "numpy",
-    "scipy",
-    "bm25s",
-    "ir-measures",
-)
 
 
 @dataclass(frozen=True)
@@ -65,53 +49,3 @@ def run(project: Project) -> Report:
     folder = project.earlier("decide/decision.json").parent.parent
     data = load(folder.name, project.perhaps)
     return Report(page.render(data), markdown.render(data), folder / "report")
-
-
-def load(run: str, file: Callable[[str], Path]) -> ReportData:
-    """The files of a run as values; missing ones are empty.
-
-    `file` gives the path of a file below the run.  Raises DataError for one that is damaged.
-    """
-    history, trials = file("train/history.jsonl"), file("fix/trials.jsonl")
-    steps = {
-        stage.name: _object(file(f"{stage.name}/{STEP}"))
-        for stage in STAGES
-        if stage.name != "report"
-    }
-    return ReportData(
-        run=run,
-        decision=_object(file("decide/decision.json")),
-        examples=_object(file("decide/examples.json")),
-        margins=_object(file("decide/margins.json")),
-        history=list(files.read_jsonl(history)) if history.is_file() else [],
-        training=_object(file("train/summary.json")),
-        mining=_object(file("mine/summary.json")),
-        check=_object(file("check/findings.json")),
-        evaluation=_object(file("evaluate/summary.json")),
-        diagnosis=_object(file("diagnose/summary.json")),
-        fixes=_object(file("fix/summary.json")),
-        trials=list(files.read_jsonl(trials)) if trials.is_file() else [],
-        steps={name: record for name, record in steps.items() if record},
-        versions=_versions(),
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _object(path: Path) -> dict[str, Any]:
-    value = files.read_json(path) if path.is_file() else {}
-    if not isinstance(value, dict):
-        raise DataError(
-            "must hold a JSON object",
-            where=str(path),
-            next_step="restore the file or rerun its stage with --force",
-        )
-    return value

@@ -21,7 +21,7 @@ from nearer.live.index.manifest import READY
 from nearer.live.index.searcher import judged
 from nearer.live.monitor.series import Row, Series
 from nearer.report.charts import timeline
-from nearer.report.content import model_name
+from nearer.report.values import model_name
 
 _DAYS = 90
 _HISTORY = 12

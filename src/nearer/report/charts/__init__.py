@@ -1,0 +1,25 @@
+"""Charts as inline SVG: no script, no network, colours by CSS class.
+
+Dark mode and print follow from the style sheet.  A chart is drawn for one width in CSS pixels and
+never scaled up, so that its text keeps its size; the page asks for a wide and a narrow one and
+shows whichever fits.  A function returns `None` where there is nothing to draw.
+"""
+
+from nearer.report.charts.drawing import NARROW, WIDE, Point, ticks
+from nearer.report.charts.histograms import margins
+from nearer.report.charts.lines import curve, timeline
+from nearer.report.charts.rows import Mark, Reference, waterfall, whiskers
+
+__all__ = [
+    "NARROW",
+    "WIDE",
+    "Mark",
+    "Point",
+    "Reference",
+    "curve",
+    "margins",
+    "ticks",
+    "timeline",
+    "waterfall",
+    "whiskers",
+]

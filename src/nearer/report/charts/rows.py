@@ -1,0 +1,203 @@
+"""Charts with one row per value: dots with whiskers, and the waterfall of causes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from nearer.report.charts.drawing import (
+    Axis,
+    axis_around,
+    columns,
+    dot,
+    fit,
+    is_narrow,
+    line,
+    path,
+    svg,
+    text,
+)
+from nearer.report.values import whole
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One row: a value, its interval, and the figures written beside it."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+    tone: str = "plain"  # accent, today, good, bad, plain, total
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A dashed vertical line that every row is compared with: the baseline, or no change."""
+
+    value: float
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Where rows stand, in pixels.
+
+    Wide: the label left of the value and the figures right of it.  Narrow: both above the value.
+    """
+
+    width: int
+    top: float
+    step: float  # height of a row
+    middle: float  # from the top of a row to its value
+
+    @property
+    def narrow(self) -> bool:
+        return is_narrow(self.width)
+
+    def y(self, row: int) -> float:
+        """Height at which the value of a row is drawn."""
+        return self.top + self.step * row + self.middle
+
+    def texts(self, row: int, mark: Mark, room: float) -> list[str]:
+        """The label, cut to `room` pixels, and the note of a row."""
+        y = self.y(row) + 4.5
+        if self.narrow:
+            y = self.y(row) - 14
+        return [
+            text(0, y, fit(mark.label, room), "name"),
+            text(self.width, y, mark.note, "note", "end"),
+        ]
+
+
+def _group(mark: Mark, description: str, elements: Sequence[str]) -> list[str]:
+    """The elements of one row, with a tooltip."""
+    title = escape(f"{mark.label}: {description}")
+    return [f'<g class="mark {mark.tone}"><title>{title}</title>', *elements, "</g>"]
+
+
+def whiskers(
+    marks: Sequence[Mark],
+    *,
+    width: int,
+    title: str,
+    reference: Reference | None = None,
+    sign: bool = False,
+) -> Markup | None:
+    """Dots with whiskers, one row per mark.  `sign` writes + and − on the axis."""
+    if not marks:
+        return None
+    x = _value_axis(marks, reference, width, sign)
+    top = 6.0
+    if reference is not None and reference.label:
+        top = 22.0
+    rows = _Rows(width, top, 30.0, 15.0)
+    if is_narrow(width):
+        rows = _Rows(width, top, 44.0, 30.0)
+    bottom = top + rows.step * len(marks)
+    body = columns(x, top, bottom)
+    if reference is not None:
+        body += _reference_line(reference, x, top, bottom)
+    for row, mark in enumerate(marks):
+        body += _whisker_row(mark, row, rows, x)
+    description = "; ".join(f"{mark.label} {mark.note}" for mark in marks)
+    return svg(width, bottom + 24, body, title, description)
+
+
+def _value_axis(marks: Sequence[Mark], reference: Reference | None, width: int, sign: bool) -> Axis:
+    values = []
+    for mark in marks:
+        values += [value for value in (mark.value, mark.low, mark.high) if value is not None]
+    if reference is not None:
+        values.append(reference.value)
+    if is_narrow(width):
+        return axis_around(values, 14.0, width - 14.0, 5, sign)
+    return axis_around(values, width * 0.26, width * 0.77, 7, sign)
+
+
+def _reference_line(reference: Reference, x: Axis, top: float, bottom: float) -> list[str]:
+    pixel = x(reference.value)
+    share = (pixel - x.start) / (x.stop - x.start)
+    anchor = "middle"
+    if share < 0.25:
+        anchor = "start"
+    elif share > 0.75:
+        anchor = "end"
+    return [
+        line((pixel, top - 4), (pixel, bottom), "reference"),
+        text(pixel, top - 9, reference.label, "tick", anchor),
+    ]
+
+
+def _whisker_row(mark: Mark, row: int, rows: _Rows, x: Axis) -> list[str]:
+    y = rows.y(row)
+    room = rows.width * 0.24
+    if rows.narrow:
+        room = rows.width - 12 - 0.57 * 12 * len(mark.note)
+    elements = rows.texts(row, mark, room)
+    if mark.low is not None and mark.high is not None:
+        low, high = x(mark.low), x(mark.high)
+        elements.append(line((low, y), (high, y), "whisker"))
+        elements += [line((end, y - 4), (end, y + 4), "whisker") for end in (low, high)]
+    middle = x(mark.value)
+    if mark.tone == "total":
+        diamond = [(middle - 7, y), (middle, y - 6), (middle + 7, y), (middle, y + 6)]
+        elements.append(path(diamond, "dot", "Z"))
+    else:
+        elements.append(dot(middle, y, 5, "dot"))
+    return _group(mark, mark.note, elements)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """The part [low, high] that one mark takes off; what lies below `low` is left."""
+
+    mark: Mark
+    low: float
+    high: float
+
+
+def _bars(marks: Sequence[Mark]) -> list[_Bar]:
+    """The first mark is the whole; each further one takes its part off what is left."""
+    whole_mark, *parts = marks
+    left = whole_mark.value
+    bars = [_Bar(whole_mark, 0.0, left)]
+    for mark in parts:
+        rest = max(0.0, left - mark.value)
+        bars.append(_Bar(mark, rest, left))
+        left = rest
+    return bars
+
+
+def waterfall(marks: Sequence[Mark], *, width: int, title: str, heading: str = "") -> Markup | None:
+    """Bars, one row per mark: the first is the whole, each other one takes its part off the rest.
+
+    Faint bars are what is left; the note stands at the right, under `heading`.
+    """
+    if len(marks) < 2 or not marks[0].value > 0:
+        return None
+    rows, room = _Rows(width, 24.0, 32.0, 16.0), width * 0.19
+    x = Axis(0.0, marks[0].value, width * 0.2, width * 0.76)
+    if is_narrow(width):
+        rows, room = _Rows(width, 24.0, 46.0, 32.0), width * 0.62
+        x = Axis(0.0, marks[0].value, 0.0, width - 48.0)
+    body = [text(width, 12, heading, "tick", "end")]
+    for row, bar in enumerate(_bars(marks)):
+        elements = rows.texts(row, bar.mark, room) + _bar_elements(bar, x, rows.y(row))
+        body += _group(bar.mark, f"{whole(bar.mark.value)}; {bar.mark.note}", elements)
+    height = rows.top + rows.step * len(marks) + 4
+    description = "; ".join(f"{mark.label} {whole(mark.value)}" for mark in marks)
+    return svg(width, height, body, title, description)
+
+
+def _bar_elements(bar: _Bar, x: Axis, y: float) -> list[str]:
+    rest_end, end = x(bar.low), x(bar.high)
+    start = min(rest_end, end - 1.5)  # one failure among many is still visible
+    return [
+        line((x(0), y), (rest_end, y), "rest"),
+        line((start, y), (end, y), "bar"),
+        text(end + 6, y + 4.5, whole(bar.mark.value), "note"),
+    ]

@@ -1,0 +1,94 @@
+"""The section of wins and losses: queries with their ranked lists before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nearer.report.values import Json, as_objects
+
+MAX_EXAMPLES, MAX_RANKED = 20, 10
+
+
+def examples(data: Json, decision: Json) -> Json | None:
+    """Wins and losses with their ranked lists, and queries that the candidate no longer answers."""
+    groups = []
+    for key in ("wins", "losses"):
+        rows = as_objects(data.get(key))
+        group = {
+            "key": key,
+            "rows": [_example(row) for row in rows[:MAX_EXAMPLES]],
+            "more": max(0, len(rows) - MAX_EXAMPLES),
+        }
+        groups.append(group)
+    flips = as_objects(decision.get("negative_flips"))
+    if not flips and not any(group["rows"] for group in groups):
+        return None
+    return {"groups": groups, "flips": flips}
+
+
+def _example(row: Json) -> Json:
+    """One query: ranks of its relevant documents, and both lists with what moved."""
+    relevant = {_id(doc): doc.get("title") for doc in as_objects(row.get("relevant"))}
+    before = as_objects(row.get("before_top"))[:MAX_RANKED]
+    after = as_objects(row.get("after_top"))[:MAX_RANKED]
+    before_ranks, after_ranks = _ranks(before), _ranks(after)
+    left, right = [], []
+    for rank, doc in enumerate(before, start=1):
+        left.append(_entry(doc, rank, relevant, _departure(_id(doc), after_ranks)))
+    for rank, doc in enumerate(after, start=1):
+        right.append(_entry(doc, rank, relevant, _arrival(before_ranks.get(_id(doc)), rank)))
+    ranked = []
+    for doc_id, title in relevant.items():
+        old, new = _rank_in_words(before_ranks, doc_id), _rank_in_words(after_ranks, doc_id)
+        ranked.append({"id": doc_id, "title": title, "before": old, "after": new})
+    return {**row, "relevant": ranked[:8], "columns": [("Before", left), ("After", right)]}
+
+
+def _id(doc: Json) -> str:
+    return str(doc.get("id"))
+
+
+def _ranks(hits: list[Json]) -> dict[str, int]:
+    return {_id(doc): rank for rank, doc in enumerate(hits, start=1)}
+
+
+def _rank_in_words(ranks: Mapping[str, int], doc_id: str) -> str:
+    if doc_id in ranks:
+        return str(ranks[doc_id])
+    if ranks:
+        return f"beyond {len(ranks)}"
+    return "not found"
+
+
+def _entry(doc: Json, rank: int, relevant: Mapping[str, Any], move: tuple[str, str]) -> Json:
+    """A document of a list; `move` is its tone and its words.
+
+    Only relevant documents have the tone: an irrelevant one that moves down is no loss.
+    """
+    is_relevant = doc.get("relevant") is True or _id(doc) in relevant
+    tone, change = move
+    return {
+        **doc,
+        "rank": rank,
+        "relevant": is_relevant,
+        "tone": tone if is_relevant else "",
+        "change": change,
+    }
+
+
+def _departure(doc_id: str, after_ranks: Mapping[str, int]) -> tuple[str, str]:
+    if doc_id in after_ranks:
+        return "", ""
+    return "gone", "gone"
+
+
+def _arrival(before: int | None, rank: int) -> tuple[str, str]:
+    """Tone and words for a document's move from rank `before` to `rank`."""
+    if before is None:
+        return "new", "new"
+    if rank < before:
+        return "up", f"▲ {before - rank}"
+    if rank > before:
+        return "down", f"▼ {rank - before}"
+    return "", "="

@@ -26,7 +26,7 @@ from nearer.stages import fix as fix_stage
 from nearer.stages import mine as mine_stage
 from nearer.stages import shared
 from nearer.stages import train as train_stage
-from nearer.training.examples import Duplicates, build_training_set, refuse_low_scores
+from nearer.training.examples import Duplicates
 from nearer.training.mining import Mined
 from nearer.training.trainer import Trained
 from nearer.types import Example
@@ -159,11 +159,9 @@ def mine(project: Project) -> Mined:
     return mine_stage.mine_examples(
         project.systems,
         checked.splits["train"],
-        project.settings,
         checked.held_out,
         project.duplicates,
         project.rng("mine"),
-        project.root,
     )
 
 
@@ -174,24 +172,13 @@ def train(
 
     `checkpoints` is a folder to resume from after an interruption (None: a temporary one).
     """
-    checked, settings = project.checked, project.settings
-    training = checked.splits["train"]
-    queries = {query.id: query for query in training.queries}
-    refuse_low_scores(examples, settings.mine.min_score)
-    rows = build_training_set(
-        examples,
-        project.loaded.corpus,
-        queries,
-        training.judgments,
-        project.duplicates,
-    )
+    splits = project.checked.splits
+    rows = train_stage.training_rows(project.systems, examples, splits["train"], project.duplicates)
     with tempfile.TemporaryDirectory() as temporary:
         return train_stage.fine_tune(
             project.systems,
-            checked.splits["dev"],
+            splits["dev"],
             rows,
-            settings,
-            project.root,
             Path(checkpoints or temporary),
             project.rng("train"),
         )[1]

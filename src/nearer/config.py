@@ -299,6 +299,7 @@ class Mine(Section):
 class Train(Section):
     """Fine-tuning."""
 
+    loss: str = Field("auto", description="auto, ranking, or your own: my_module:MyLoss")
     epochs: Annotated[float, Field(gt=0)] = Field(
         3, description="passes over the examples, at most"
     )

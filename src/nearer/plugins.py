@@ -46,6 +46,12 @@ SEAMS: Mapping[str, Seam] = {
             contract="nearer.live.stores.base:VectorStore",
             setting="index.store",
         ),
+        Seam(
+            "loss",
+            contract="nearer.training.losses.base:Loss",
+            setting="train.loss",
+            ours={"ranking": "nearer.training.losses.ranking:RankingLoss"},
+        ),
     )
 }
 

@@ -17,6 +17,7 @@ from nearer.search.pipeline import Pipeline
 from nearer.search.rerank import Reranker
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates
+from nearer.training.material import TrainingMaterial
 from nearer.training.reranker import reranker_of
 from nearer.types import Split
 from nearer.workspace import StepContext
@@ -97,16 +98,15 @@ def reranker_over(
     if settings.rerank.model == "train" and not train.queries:
         progress.warn("no reranker: there are no training queries to make one from (rerank.model)")
         return None
+    material = TrainingMaterial(
+        train, systems.corpus, duplicates, held_out.collides, settings.data.min_grade
+    )
     return reranker_of(
         settings,
         systems.root,
         systems.cache,
-        train=train,
-        corpus=systems.corpus,
+        material,
         runs=lambda: [systems.run(Pipeline(name), train) for name in ("bm25", "dense")],
-        duplicates=duplicates,
-        collides=held_out.collides,
-        rng_seed=settings.seed,
     )
 
 

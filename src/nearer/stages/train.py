@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,11 @@ from nearer.measure.metrics import drop_self, score
 from nearer.search.dense import Dense
 from nearer.search.systems import Systems
 from nearer.stages.shared import corpus_of, random_of, split_of, systems_of
-from nearer.training.examples import (
-    Duplicates,
-    TrainingSet,
-    build_training_set,
-    read_examples,
-    refuse_low_scores,
-)
-from nearer.training.trainer import DevScore, Trained, train
-from nearer.types import Run, Split
+from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.losses import choose_loss
+from nearer.training.recipe import DevScore, Recipe
+from nearer.training.trainer import Trained, train
+from nearer.types import Example, Run, Split
 from nearer.workspace import StepContext
 
 _HARD = 10  # results of each first-stage system that join the dev pool
@@ -36,87 +33,109 @@ _HARD = 10  # results of each first-stage system that join the dev pool
 def dev_pool(
     corpus: Corpus, dev: Split, runs: Sequence[Run], size: int, rng: np.random.Generator
 ) -> Corpus:
-    """The documents that checkpoints are judged on: judged ones, hard ones, random ones, `size` in all.
+    """The documents that checkpoints are judged on: judged, hard and random ones, `size` in all.
 
     Judged documents are always in; hard ones join by rank, so that the best distractors come first.
     """
     if len(corpus) <= size:
         return corpus
-    chosen = dict.fromkeys(d for judged in dev.judgments.values() for d in judged if d in corpus)
+    chosen: dict[str, None] = {}
+    for judged in dev.judgments.values():
+        chosen.update(dict.fromkeys(doc_id for doc_id in judged if doc_id in corpus))
+    random = (corpus.ids[position] for position in rng.permutation(len(corpus)))
+    for doc_id in chain(_by_rank(runs, dev), random):
+        if len(chosen) >= size:
+            break
+        chosen.setdefault(doc_id)
+    positions = sorted(corpus.position(doc_id) for doc_id in chosen)
+    return Corpus.from_documents(corpus[position] for position in positions)
+
+
+def _by_rank(runs: Sequence[Run], dev: Split) -> Iterator[str]:
+    """The first results of all runs and queries, then the second ones, and so on."""
     for rank in range(_HARD):
         for run in runs:
             for query in dev.queries:
                 hits = run.results.get(query.id, ())
-                if rank < len(hits) and len(chosen) < size:
-                    chosen.setdefault(hits[rank][0])
-    for position in rng.permutation(len(corpus)):
-        if len(chosen) >= size:
-            break
-        chosen.setdefault(corpus.ids[position])
-    return Corpus.from_documents(
-        corpus[p] for p in sorted(corpus.position(doc_id) for doc_id in chosen)
-    )
+                if rank < len(hits):
+                    yield hits[rank][0]
 
 
 def dev_judge(pool: Corpus, dev: Split, measure: str, item_to_item: bool) -> DevScore:
     """Scores a model on dev over the pool, under the primary measure."""
-    depth = (int(measure.split("@")[1]) if "@" in measure else 100) + int(item_to_item)
+    depth = int(measure.split("@")[1]) if "@" in measure else 100
+    depth += int(item_to_item)
 
     def judge(encoder: SentenceEncoder) -> float:
         run = Dense(encoder.without_cache(), pool).search(dev.queries, depth)
-        return score(drop_self(run) if item_to_item else run, dev, [measure]).mean(measure)
+        if item_to_item:
+            run = drop_self(run)
+        return score(run, dev, [measure]).mean(measure)
 
     return judge
+
+
+def training_rows(
+    systems: Systems, examples: Sequence[Example], training: Split, duplicates: Duplicates
+) -> TrainingSet:
+    """Examples as the training takes them.
+
+    Raises DataError for one that the loss of `train.loss` would learn something wrong from, or
+    whose ids are unknown.
+    """
+    settings = systems.config
+    loss = choose_loss(settings.train.loss, systems.root)
+    loss.refuse_unusable(examples, settings.mine.min_score)
+    queries = {query.id: query for query in training.queries}
+    return build_training_set(examples, systems.corpus, queries, training.judgments, duplicates)
 
 
 def fine_tune(
     systems: Systems,
     dev: Split,
     rows: TrainingSet,
-    settings: config.Config,
-    root: Path,
     checkpoints: Path,
     rng: np.random.Generator,
 ) -> tuple[SentenceEncoder, Trained]:
-    """Fine-tune a fresh copy of the configured model, judged on dev.  Returns its encoder and the result."""
+    """Fine-tune a fresh copy of the configured model, judged on dev.
+
+    `systems` are those of the baseline; they name the settings and the project's folder.  Returns
+    the encoder of the trained model and the result.
+    """
+    settings, root = systems.config, systems.root
+    measure = settings.evaluate.primary
     judge: DevScore | None = None
     documents = 0
     if dev.queries:
-        corpus, size = systems.corpus, settings.train.dev_documents
-        runs = (
-            [systems.search(name, dev) for name in ("bm25", "dense")] if len(corpus) > size else []
-        )
-        pool = dev_pool(corpus, dev, runs, size, rng)
-        judge = dev_judge(pool, dev, settings.evaluate.primary, systems.item_to_item)
+        pool = _dev_pool_of(systems, dev, rng)
+        judge = dev_judge(pool, dev, measure, systems.item_to_item)
         documents = len(pool)
-    encoder = load_encoder(
-        settings.model.model_copy(update={"precision": settings.train.precision}), root
-    )
+    in_training = settings.model.model_copy(update={"precision": settings.train.precision})
+    encoder = load_encoder(in_training, root)
     base = encoder.fingerprint.id
-    trained = train(
-        encoder,
-        rows,
-        judge,
-        settings.train,
-        checkpoints=checkpoints,
-        measure=settings.evaluate.primary,
-    )
+    recipe = Recipe.of(settings.train, checkpoints, measure=measure, root=root)
+    trained = train(encoder, rows, judge, recipe)
     summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
     summary["dev"]["documents"] = documents
     return encoder, replace(trained, summary=summary)
 
 
+def _dev_pool_of(systems: Systems, dev: Split, rng: np.random.Generator) -> Corpus:
+    size = systems.config.train.dev_documents
+    runs: list[Run] = []
+    if len(systems.corpus) > size:
+        runs = [systems.search(name, dev) for name in ("bm25", "dense")]
+    return dev_pool(systems.corpus, dev, runs, size, rng)
+
+
 def step(context: StepContext) -> dict[str, Any]:
     """Files: `model/`, `history.jsonl`, `summary.json`.  Goes on from checkpoints after a kill."""
     settings = context.config
-    corpus, dev, training = corpus_of(context), split_of(context, "dev"), split_of(context, "train")
-    examples = read_examples(context.earlier("mine/examples.jsonl"))
-    refuse_low_scores(examples, settings.mine.min_score)
-    rows = build_training_set(
-        examples,
-        corpus,
-        {query.id: query for query in training.queries},
-        training.judgments,
+    systems = systems_of(context, corpus_of(context))
+    rows = training_rows(
+        systems,
+        read_examples(context.earlier("mine/examples.jsonl")),
+        split_of(context, "train"),
         Duplicates.read(context.earlier("check/near_duplicates.json")),
     )
     if (
@@ -133,13 +152,7 @@ def step(context: StepContext) -> dict[str, Any]:
         return {"skipped": reason}
     checkpoints = context.out / "checkpoints"
     encoder, trained = fine_tune(
-        systems_of(context, corpus),
-        dev,
-        rows,
-        settings,
-        context.root,
-        checkpoints,
-        random_of(context),
+        systems, split_of(context, "dev"), rows, checkpoints, random_of(context)
     )
     fingerprint = save_model(encoder, context.out / "model", settings.model, context.root)
     summary = {**trained.summary, "fingerprint": fingerprint}
@@ -187,6 +200,9 @@ def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, r
     )
     differences = now.fingerprint.differences(saved.fingerprint)
     if differences:
-        told = f"the saved model is not the trained one: {'; '.join(differences)}"
-        raise ModelError(told, where=str(folder), next_step="please report this")
+        raise ModelError(
+            f"the saved model is not the trained one: {'; '.join(differences)}",
+            where=str(folder),
+            next_step="please report this",
+        )
     return replace(saved.fingerprint, precision=encoder.precision.name).id

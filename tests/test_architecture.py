@@ -26,7 +26,7 @@ LEVELS = (
     {"embed"},
     {"search"},
     {"diagnosis"},
-    {"fixes", "training"},
+    {"fixes", "training", "guardrails", "decision"},
     {"report"},
     {"live.traffic"},
     {"live.stores", "live.index"},
@@ -192,7 +192,6 @@ LONG_FILES = {
     "search/systems.py": 545,
     "cli/show.py": 510,
     "live/monitor/conditions.py": 650,
-    "stages/decide.py": 560,
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from nearer import config
 from nearer.data.load import Loaded
 from nearer.data.load import load as load_data
+from nearer.decision.inputs import DecisionInputs
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.embed.tokens import load_tokens
 from nearer.measure.verdict import TUNED
@@ -229,17 +230,16 @@ def decide(
         )
     if tuned is not None:
         tuned.reranker = project.systems.reranker
-    return decide_stage.decide(
-        project.systems,
-        tuned,
-        checked.splits["dev"],
-        checked.splits["test"],
-        settings,
-        project.rng("decide"),
-        trained=checked.splits["train"].judgments,
-        mined=mined.summary() if mined else None,
-        guard_set=decide_stage.guard_set_of(settings, project.root),
-        diagnosis=diagnoses.summary if diagnoses else None,
-        ladder=fixes.best if fixes else None,
+    inputs = DecisionInputs(
+        base=project.systems,
+        tuned=tuned,
+        dev=checked.splits["dev"],
+        test=checked.splits["test"],
+        training_judgments=checked.splits["train"].judgments,
+        general_set=decide_stage.general_set_of(settings, project.root),
+        best_fix=fixes.best if fixes else None,
         not_tried=fixes.ladder["not_tried"] if fixes else None,
+        mined=mined.summary() if mined else None,
+        diagnosis=diagnoses.summary if diagnoses else None,
     )
+    return decide_stage.decide(inputs, project.rng("decide"))

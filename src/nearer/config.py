@@ -354,6 +354,7 @@ class Guardrails(Section):
     latency_ratio: Annotated[float, Field(ge=1.0)] = Field(
         1.25, description="largest latency accepted, as a ratio to today's (p50 and p95)"
     )
+    more: tuple[str, ...] = Field((), description="also run: my_module:MyGuardrail, installed ones")
 
 
 class Decide(Section):

@@ -52,6 +52,16 @@ SEAMS: Mapping[str, Seam] = {
             setting="train.loss",
             ours={"ranking": "nearer.training.losses.ranking:RankingLoss"},
         ),
+        Seam(
+            "guardrail",
+            contract="nearer.guardrails.base:Guardrail",
+            setting="decide.guardrails.more",
+            ours={
+                "slices": "nearer.guardrails.slices:SliceGuardrail",
+                "general": "nearer.guardrails.general:GeneralGuardrail",
+                "latency": "nearer.guardrails.latency:LatencyGuardrail",
+            },
+        ),
     )
 }
 

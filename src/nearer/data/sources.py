@@ -141,7 +141,7 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
     `bridge`: the generation that decide.bridge names; `data`: all files of the data section;
     `corpus`: the documents alone; `training`: the plain training file; `model`, `other models`,
     `system`, `guard`: the model, what `fix` and `rerank` name, the user's own search system and the
-    general-ability set; `loss`: modules of the user's own.  A value is a path (its
+    general-ability set; `loss`, `guardrails`: modules of the user's own.  A value is a path (its
     content counts) or a string.  Raises DataError for a named file that is missing.
     """
     data, guard = config.data, config.decide.guardrails.general
@@ -169,6 +169,8 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
             return _bridge(config, root)
         case "loss":
             return _own_modules([config.train.loss], root)
+        case "guardrails":
+            return _own_modules(config.decide.guardrails.more, root)
         case "guard" if guard in (None, "builtin"):
             return {"guard": guard or "none"}
         case "guard":

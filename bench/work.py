@@ -87,6 +87,7 @@ def encode_peer(plan: dict[str, Any], out: Path) -> dict[str, Any]:
 def train_nearer(plan: dict[str, Any], out: Path, variant: Variant, seed: int) -> dict[str, Any]:
     from nearer.embed.encoder import load_encoder
     from nearer.training.examples import Duplicates, build_training_set
+    from nearer.training.recipe import Recipe
     from nearer.training.trainer import train
     from nearer.types import Example
 
@@ -110,9 +111,8 @@ def train_nearer(plan: dict[str, Any], out: Path, variant: Variant, seed: int) -
         config.Model(name=plan["model"], precision=settings.precision), Path.cwd()
     )
     encoder.encode([document for _, document in pairs[:8]], "document")
-    summary = train(
-        encoder, rows, None, settings, checkpoints=out / f"checkpoints-{os.getpid()}"
-    ).summary
+    recipe = Recipe.of(settings, out / f"checkpoints-{os.getpid()}")
+    summary = train(encoder, rows, None, recipe).summary
     # seconds are rounded in the summary; its rates come from the exact ones
     seconds = len(rows) / summary["pairs_per_second"]
     tokens = round(summary["tokens_per_second"] * seconds)

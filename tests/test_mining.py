@@ -10,6 +10,7 @@ import pytest
 from nearer.config import Mine
 from nearer.data.corpus import Corpus
 from nearer.training.examples import Duplicates, known_positives
+from nearer.training.material import TrainingMaterial
 from nearer.training.mining import Mined, mine
 from nearer.types import Document, Query, Run, Split
 
@@ -38,15 +39,18 @@ def run_mine(
     seed: int = 0,
 ) -> Mined:
     ranked = sorted(SIMILAR.items(), key=lambda pair: -pair[1])
-    return mine(
+    material = TrainingMaterial(
         Split("train", tuple(queries), judgments or {"q1": {"d1": 1}}),
         CORPUS,
+        duplicates or Duplicates.of([["d1", "twin"]]),
+        collides=lambda text: "exact" if text in held_out else None,
+    )
+    return mine(
+        material,
         [Run("dense", {query.id: ranked for query in queries})],
         lambda query_id, ids: np.array([SIMILAR[doc_id] for doc_id in ids], np.float32),
         settings,
-        duplicates=duplicates or Duplicates.of([["d1", "twin"]]),
-        collides=lambda text: "exact" if text in held_out else None,
-        rng=np.random.default_rng(seed),
+        np.random.default_rng(seed),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from nearer.search.rerank import (
     rerank,
 )
 from nearer.training.examples import Duplicates
+from nearer.training.material import TrainingMaterial
 from nearer.training.reranker import reranker_examples, reranker_of, train_reranker
 from nearer.types import Document, Query, Run, Split, rank_hits
 
@@ -420,14 +422,16 @@ RUN = Run(
 
 
 def examples(**more: Any) -> list[tuple[str, str, float]]:
-    given: dict[str, Any] = {
-        "negatives": 3,
-        "limit": 1000,
-        "rng": np.random.default_rng(0),
-        "duplicates": Duplicates.of([["good", "twin"]]),
-        "collides": lambda text: "exact" if text == "question held" else None,
-    }
-    return reranker_examples(TRAIN, corpus_of(DOCUMENTS), [RUN], **(given | more))
+    rng = more.pop("rng", np.random.default_rng(0))
+    settings = config.Rerank(negatives=more.pop("negatives", 3), pairs=more.pop("limit", 1000))
+    material = TrainingMaterial(
+        TRAIN,
+        corpus_of(DOCUMENTS),
+        Duplicates.of([["good", "twin"]]),
+        collides=lambda text: "exact" if text == "question held" else None,
+        **more,
+    )
+    return reranker_examples(material, [RUN], settings, rng)
 
 
 def test_a_known_positive_or_its_duplicate_is_never_a_negative() -> None:
@@ -472,16 +476,18 @@ def test_the_limit_is_spread_over_queries_and_seeded() -> None:
 
 
 def test_it_can_see_the_training_split_alone() -> None:
+    splits = [field.name for field in fields(TrainingMaterial) if "Split" in str(field.type)]
+    assert splits == ["train"]
     for function in (reranker_examples, reranker_of):
-        splits = [
-            name
-            for name, parameter in inspect.signature(function).parameters.items()
-            if "Split" in str(parameter.annotation)
-        ]
-        assert splits == ["train"]
+        parameters = inspect.signature(function).parameters.values()
+        assert not [one for one in parameters if "Split" in str(one.annotation)]
 
 
 # -- the one of the configuration ----------------------------------------------------------------------
+
+
+def material_of(train: Split) -> TrainingMaterial:
+    return TrainingMaterial(train, corpus_of(DOCUMENTS), Duplicates(), collides=lambda text: None)
 
 
 def configured(small: Path, **rerank: Any) -> config.Config:
@@ -501,15 +507,11 @@ def test_a_trained_one_is_found_again_and_made_anew_when_its_examples_change(
 
     def ask(settings: config.Config, seed: int = 0) -> CachedReranker:
         made = reranker_of(
-            settings,
+            settings.model_copy(update={"seed": seed}),
             tmp_path,
             tmp_path / "cache",
-            train=TRAIN,
-            corpus=corpus_of(DOCUMENTS),
+            material_of(TRAIN),
             runs=lambda: [RUN],
-            duplicates=Duplicates(),
-            collides=lambda text: None,
-            rng_seed=seed,
         )
         assert made is not None
         return made
@@ -528,46 +530,22 @@ def test_a_trained_one_is_found_again_and_made_anew_when_its_examples_change(
 def test_without_one_nothing_is_searched_and_without_judgments_it_says_so(
     small: Path, tmp_path: Path
 ) -> None:
-    given: dict[str, Any] = {
-        "corpus": corpus_of(DOCUMENTS),
-        "duplicates": Duplicates(),
-        "collides": lambda text: None,
-        "rng_seed": 0,
-    }
     none = configured(small)
-    assert (
-        reranker_of(
-            none, tmp_path, None, train=TRAIN, runs=lambda: pytest.fail("searched"), **given
-        )
-        is None
-    )
+    material = material_of(TRAIN)
+    assert reranker_of(none, tmp_path, None, material, runs=lambda: pytest.fail("searched")) is None
     with pytest.raises(DataError, match=r"rerank\.model.*no pairs"):
         reranker_of(
             configured(small, model="train"),
             tmp_path,
             None,
-            train=Split("train", (), {}),
+            material_of(Split("train", (), {})),
             runs=list,
-            **given,
         )
 
 
 def test_without_a_cache_it_is_trained_and_used_all_the_same(small: Path, tmp_path: Path) -> None:
     settings = configured(small, model="train")
-    shared: dict[str, Any] = {
-        "duplicates": Duplicates(),
-        "collides": lambda text: None,
-        "rng_seed": 0,
-    }
-    made = reranker_of(
-        settings,
-        tmp_path,
-        None,
-        train=TRAIN,
-        corpus=corpus_of(DOCUMENTS),
-        runs=lambda: [RUN],
-        **shared,
-    )
+    made = reranker_of(settings, tmp_path, None, material_of(TRAIN), runs=lambda: [RUN])
     assert made is not None
     out = rerank(RUN, TRAIN.queries, corpus_of(DOCUMENTS), made, 5)
     assert set(out.top("q0", 5)) == set(RUN.top("q0", 5))

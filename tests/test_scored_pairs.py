@@ -26,6 +26,7 @@ from nearer.training.examples import (
     read_examples,
     refuse_low_scores,
 )
+from nearer.training.material import TrainingMaterial
 from nearer.training.mining import mine
 from nearer.types import Document, Example, Query, Run, Split
 
@@ -154,16 +155,19 @@ def test_a_grade_below_min_grade_is_neither_positive_nor_negative() -> None:
     corpus = Corpus.from_documents(Document(name, text) for name, text in TEXTS.items())
     ranked = [(name, 4.0 - place) for place, name in enumerate(TEXTS)]
     similar = dict(ranked)
-    mined = mine(
+    material = TrainingMaterial(
         Split("train", (Query("q", "which"),), GRADED),
         corpus,
+        Duplicates(),
+        collides=lambda _: None,
+        min_grade=2,
+    )
+    mined = mine(
+        material,
         [Run("dense", {"q": ranked})],
         lambda _, doc_ids: np.array([similar[name] for name in doc_ids], np.float32),
         Mine(negatives=4),
-        duplicates=Duplicates(),
-        collides=lambda _: None,
-        rng=np.random.default_rng(0),
-        min_grade=2,
+        np.random.default_rng(0),
     )
     (example,) = mined.examples
     assert example.positive == "good"

@@ -20,9 +20,12 @@ from nearer.data.corpus import Corpus
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import DataError
 from nearer.stages.train import dev_pool, save_model
+from nearer.training import merging, optimise
 from nearer.training import trainer as module
-from nearer.training.batches import Collator, DocumentBatches, RankingLoss, by_length
+from nearer.training.batches import Collator, DocumentBatches, by_length
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.losses.ranking import RankingLoss
+from nearer.training.recipe import Recipe
 from nearer.training.trainer import Trained, train
 from nearer.types import Document, Example, Query, Run, Split
 
@@ -209,7 +212,7 @@ def train_toy(
             judged.append(value)
         return value
 
-    return encoder, train(encoder, rows, dev, settings, checkpoints=folder, measure="nDCG@10")
+    return encoder, train(encoder, rows, dev, Recipe.of(settings, folder))
 
 
 def weights(encoder: SentenceEncoder) -> dict[str, torch.Tensor]:
@@ -281,9 +284,9 @@ def test_a_trainer_leaves_nothing_behind_on_the_model(
         error = RuntimeError if end == "an exception" else KeyboardInterrupt
         monkeypatch.setattr(RankingLoss, "forward", failing(error))
         with pytest.raises(error):
-            train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path)
+            train(encoder, toy(8), None, Recipe.of(quick(epochs=1), tmp_path))
     else:
-        train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path)
+        train(encoder, toy(8), None, Recipe.of(quick(epochs=1), tmp_path))
     assert state_of_use(encoder.model) == before
 
 
@@ -306,14 +309,14 @@ def test_vectors_after_a_bf16_training_are_fp32_where_fp32_is_asked_for(
     """accelerate left autocast on the model: the saved model then 'was not the trained one'."""
     settings = config.Model(name=str(tiny_model), precision="bf16", device="cpu")
     encoder = load_encoder(settings, Path())
-    train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path / "checkpoints")
+    train(encoder, toy(8), None, Recipe.of(quick(epochs=1), tmp_path / "checkpoints"))
     texts = ["a leak in memory", "path traversal"]
     in_memory = SentenceEncoder(encoder.model, precision="fp32").encode(texts, "document")
     save_model(encoder, tmp_path / "model", settings, Path())
     saved = SentenceTransformer(str(tmp_path / "model"), device="cpu")
     assert np.allclose(in_memory, saved.encode(texts, normalize_embeddings=True), atol=1e-6)
     again = load_encoder(settings.model_copy(update={"precision": "fp32"}), Path())
-    train(again, toy(8), None, quick(epochs=1), checkpoints=tmp_path / "fp32")  # no bf16 left over
+    train(again, toy(8), None, Recipe.of(quick(epochs=1), tmp_path / "fp32"))  # no bf16 left over
 
 
 def test_figures_of_a_resumed_training_are_those_of_the_whole(
@@ -405,7 +408,7 @@ def static_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_a_static_model_learns_with_the_defaults(static_model: Path, tmp_path: Path) -> None:
     encoder, trained = train_toy(tmp_path, static_model, quick(learning_rate=None))
-    assert trained.summary["learning_rate"] == module.STATIC_LEARNING_RATE
+    assert trained.summary["learning_rate"] == optimise.STATIC_LEARNING_RATE
     assert trained.summary["moved"]["moved"]
     assert trained.summary["dev"]["after"] > trained.summary["dev"]["before"]
     base = load_encoder(config.Model(name=str(static_model), precision="fp32"), Path())
@@ -454,7 +457,7 @@ def test_merging_goes_back_as_far_as_dev_allows(tiny_model: Path, tmp_path: Path
     free, merged = (
         train_toy(tmp_path / str(t), tiny_model, quick(merge_tolerance=t)) for t in (0, 1)
     )
-    assert merged[1].summary["merge"]["weight"] == module.MERGE_WEIGHTS[-1]
+    assert merged[1].summary["merge"]["weight"] == merging.MERGE_WEIGHTS[-1]
     tuned, halfway = weights(free[0]), weights(merged[0])
     name = next(n for n in tuned if n.endswith("attention.self.query.weight"))
     assert torch.allclose(halfway[name], base[name] + 0.5 * (tuned[name] - base[name]), atol=1e-6)
@@ -467,7 +470,7 @@ def test_training_leaves_length_dropout_and_gradients_as_they_were(
     dropouts = [
         module.p for module in encoder.model.modules() if isinstance(module, torch.nn.Dropout)
     ]
-    train(encoder, toy(), None, quick(epochs=1, max_seq_length=16), checkpoints=tmp_path)
+    train(encoder, toy(), None, Recipe.of(quick(epochs=1, max_seq_length=16), tmp_path))
     assert encoder.model.max_seq_length == 64
     assert [
         module.p for module in encoder.model.modules() if isinstance(module, torch.nn.Dropout)
@@ -477,7 +480,7 @@ def test_training_leaves_length_dropout_and_gradients_as_they_were(
 
 def test_training_runs_in_bf16_when_asked(tiny_model: Path, tmp_path: Path) -> None:
     encoder = load_encoder(config.Model(name=str(tiny_model), precision="bf16"), Path())
-    trained = train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path)
+    trained = train(encoder, toy(8), None, Recipe.of(quick(epochs=1), tmp_path))
     assert trained.summary["precision"] == "bf16"
     assert np.isfinite(trained.summary["train_loss"])
 
@@ -493,7 +496,7 @@ def test_the_saved_model_loads_anywhere_with_prompts_pooling_and_length(
         precision="fp32",
     )
     encoder = load_encoder(settings, Path())
-    train(encoder, toy(8), None, quick(epochs=1), checkpoints=tmp_path / "checkpoints")
+    train(encoder, toy(8), None, Recipe.of(quick(epochs=1), tmp_path / "checkpoints"))
     save_model(encoder, tmp_path / "model", settings, Path())
     plain = SentenceTransformer(str(tmp_path / "model"), device="cpu")
     assert plain.max_seq_length == 48

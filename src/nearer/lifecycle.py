@@ -7,7 +7,9 @@ that somebody else wrote in the same format.
 `reads` names inputs whose *content* decides whether a stage must run again:
 `data` (the files named in the config's data section), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `system` (the user's own run files), `guard`
-(the general-ability set), `bridge` (the generation that decide.bridge names), or a path below `runs/NAME/`.
+(the general-ability set), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
+(the modules of the user's own that train.loss and decide.guardrails.more name), or a path below
+`runs/NAME/`.
 A path may go on with `#KEY`: of that JSON file the key alone counts.
 `settings` names the config sections that matter to it.  Raise `version` when a change of code
 changes results.
@@ -139,6 +141,7 @@ STAGES: tuple[Stage, ...] = (
             _ITEMS,
             "mine/examples.jsonl",
             "model",
+            "loss",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "train"),
         version=2,
@@ -164,6 +167,7 @@ STAGES: tuple[Stage, ...] = (
             "other models",
             "system",
             "guard",
+            "guardrails",
             "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),

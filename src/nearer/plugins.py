@@ -83,6 +83,22 @@ SEAMS: Mapping[str, Seam] = {
                 "unknown": "nearer.diagnosis.causes.unknown:CAUSE",
             },
         ),
+        Seam(
+            "loss",
+            contract="nearer.training.losses.base:Loss",
+            setting="train.loss",
+            ours={"ranking": "nearer.training.losses.ranking:RankingLoss"},
+        ),
+        Seam(
+            "guardrail",
+            contract="nearer.guardrails.base:Guardrail",
+            setting="decide.guardrails.more",
+            ours={
+                "slices": "nearer.guardrails.slices:SliceGuardrail",
+                "general": "nearer.guardrails.general:GeneralGuardrail",
+                "latency": "nearer.guardrails.latency:LatencyGuardrail",
+            },
+        ),
     )
 }
 

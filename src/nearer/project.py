@@ -28,6 +28,7 @@ from nearer.search.pipeline import Pipeline
 from nearer.search.rerank import Reranker
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates
+from nearer.training.material import TrainingMaterial
 from nearer.training.reranker import reranker_of
 from nearer.types import Split
 
@@ -200,16 +201,19 @@ class Project:
                 "no reranker: there are no training queries to make one from (rerank.model)"
             )
             return None
+        material = TrainingMaterial(
+            train,
+            systems.corpus,
+            self.duplicates,
+            self.held_out.collides,
+            settings.data.min_grade,
+        )
         return reranker_of(
             settings,
             self.root,
             self.cache,
-            train=train,
-            corpus=systems.corpus,
+            material,
             runs=lambda: [systems.run(Pipeline(name), train) for name in ("bm25", "dense")],
-            duplicates=self.duplicates,
-            collides=self.held_out.collides,
-            rng_seed=settings.seed,
         )
 
     def rng(self, stage: str) -> np.random.Generator:

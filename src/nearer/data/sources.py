@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nearer.config import Config, Data
@@ -138,10 +138,11 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
 ) -> Mapping[str, Path | str] | None:
     """Inputs of a stage that lie outside the run, by key; None when `name` is not such an input.
 
-    `bridge`: the generation that decide.bridge names; `data`: all files of the data section; `corpus`: the documents alone; `training`: the plain
-    training file; `model`, `other models`, `system`, `guard`: the model, what `fix` and `rerank`
-    name, the user's own search system and the general-ability set.  A value is a path (its content counts) or a string.  Raises DataError
-    for a named file that is missing.
+    `bridge`: the generation that decide.bridge names; `data`: all files of the data section;
+    `corpus`: the documents alone; `training`: the plain training file; `model`, `other models`,
+    `system`, `guard`: the model, what `fix` and `rerank` name, the user's own search system and the
+    general-ability set; `loss`, `guardrails`: modules of the user's own.  A value is a path (its
+    content counts) or a string.  Raises DataError for a named file that is missing.
     """
     data, guard = config.data, config.decide.guardrails.general
     match name:
@@ -161,7 +162,7 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
                 "train",
                 "acronyms",
             }
-            own = {name: _module(name, root) for name in config.fix.fixes if ":" in name}
+            own = {name: _own_module(name, root) for name in config.fix.fixes if ":" in name}
             return own | {
                 str(one): model_source(str(one), root) for one in sorted(map(str, named_ones))
             }
@@ -169,6 +170,10 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
             return _system(config, root)
         case "bridge":
             return _bridge(config, root)
+        case "loss":
+            return _own_modules([config.train.loss], root)
+        case "guardrails":
+            return _own_modules(config.decide.guardrails.more, root)
         case "guard" if guard in (None, "builtin"):
             return {"guard": guard or "none"}
         case "guard":
@@ -210,12 +215,17 @@ def _system(config: Config, root: Path) -> Mapping[str, Path | str]:
         runs = search.run if isinstance(search.run, Mapping) else {"run": search.run}
         return {f"run.{split}": named(root, text, "search.run") for split, text in runs.items()}
     if search.system == "function" and search.function:
-        return {"function": _module(search.function, root)}
+        return {"function": _own_module(search.function, root)}
     return {"url": search.url} if search.system == "http" and search.url else {}
 
 
-def _module(name: str, root: Path) -> Path | str:
-    """The file of `module:name` in the project's folder, or the name where it comes from elsewhere."""
+def _own_modules(names: Iterable[str], root: Path) -> dict[str, Path | str]:
+    """The files of those names that are `"module:Class"`, by name."""
+    return {name: _own_module(name, root) for name in names if ":" in name}
+
+
+def _own_module(name: str, root: Path) -> Path | str:
+    """The file of `"module:name"` in `root`, or the name itself where it lies elsewhere."""
     module = name.partition(":")[0].replace(".", "/")
     for path in (root / f"{module}.py", root / module / "__init__.py"):
         if path.is_file():

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from nearer import plugins
-from nearer.settings.base import Positive, Section
+from nearer.settings.base import Positive, Section, named
 
-FixName = Annotated[str, AfterValidator(partial(plugins.require, "fix"))]
+FixName = Annotated[str, named("fix")]
 
 _MEASURE = re.compile(r"^(AP|RR|(nDCG|R|P|RR|AP|Success|Judged)@[1-9]\d{0,4})$")
 

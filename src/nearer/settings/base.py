@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from nearer import plugins
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -15,3 +17,15 @@ class Section(BaseModel):
     """A section: frozen; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def named(seam: str, *others: str) -> AfterValidator:
+    """For a setting that names an implementation of a seam, or is one of `others`.
+
+    An unknown name is refused with the nearest known one; nothing is imported.
+    """
+
+    def known(name: str) -> str:
+        return name if name in others else plugins.require(seam, name)
+
+    return AfterValidator(known)

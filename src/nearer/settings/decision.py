@@ -6,7 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from nearer.settings.base import Fraction, Section
+from nearer.settings.base import Fraction, Section, named
+
+GuardrailName = Annotated[str, named("guardrail")]
 
 
 class Guardrails(Section):
@@ -22,6 +24,9 @@ class Guardrails(Section):
     general: str | None = Field("builtin", description="`builtin`, a BEIR folder, or null for none")
     latency_ratio: Annotated[float, Field(ge=1.0)] = Field(
         1.25, description="largest latency accepted, as a ratio to today's (p50 and p95)"
+    )
+    more: tuple[GuardrailName, ...] = Field(
+        (), description="also run: my_module:MyGuardrail, installed ones"
     )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from nearer import plugins
-from nearer.settings.base import Count, Fraction, Positive, Section
+from nearer.settings.base import Count, Fraction, Positive, Section, named
 
-StoreName = Annotated[str, AfterValidator(partial(plugins.require, "store"))]
+StoreName = Annotated[str, named("store")]
 
 
 class Index(Section):

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nearer.settings.base import Count, Fraction, Positive, Section
+from nearer.settings.base import Count, Fraction, Positive, Section, named
+
+LossName = Annotated[str, named("loss", "auto")]
 
 
 class Mine(Section):
@@ -32,6 +34,7 @@ class Mine(Section):
 class Train(Section):
     """Fine-tuning."""
 
+    loss: LossName = Field("auto", description="auto, ranking, or your own: my_module:MyLoss")
     epochs: Annotated[float, Field(gt=0)] = Field(
         3, description="passes over the examples, at most"
     )

@@ -7,7 +7,7 @@ judges them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,38 +19,39 @@ from nearer.data.general import load_general
 from nearer.data.heldout import open_test
 from nearer.data.load import load
 from nearer.data.missing import missing_documents
+from nearer.decision.candidates import (
+    Finalists,
+    MeasuredCandidate,
+    measure_candidates,
+    plan_candidates,
+    time_candidates,
+)
+from nearer.decision.comparisons import (
+    Statistics,
+    compare_by_slice,
+    compare_finalists,
+    compare_margins,
+)
+from nearer.decision.examples import Changes
+from nearer.decision.inputs import DecisionInputs
+from nearer.decision.record import Record, TunedFindings
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl, write_json
+from nearer.guardrails import check_all, load_guardrails
+from nearer.guardrails.base import Guardrail, GuardrailEvidence
 from nearer.live.index.generations import Generations, for_chunks
 from nearer.live.index.manifest import Manifest
-from nearer.measure.margins import margin_histogram
-from nearer.measure.metrics import Scores, score
-from nearer.measure.significance import compare, mean_interval, non_inferior
-from nearer.measure.slices import compare_slices
-from nearer.measure.verdict import (
-    TUNED,
-    Candidate,
-    Evidence,
-    Verdict,
-    best_on_dev,
-    checklist,
-    judge,
-    untold,
-)
+from nearer.measure.verdict import TUNED, Candidate, Evidence
 from nearer.project import Project
 from nearer.results import Block, Line, Result, Row, Table
 from nearer.search.costs import embedding_cost
-from nearer.search.dense import Contents, Dense
-from nearer.search.pipeline import HYBRIDS, Pipeline
+from nearer.search.dense import Contents
+from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Latency, Systems, slices_of
 from nearer.training.mining import Mined
-from nearer.types import Judgments, Run, Split
+from nearer.types import Split
 
-_GUARDED = (
-    "seen documents",
-    "unseen documents",
-)  # beside the slices that the data declares as tags
 #: What `step.json` repeats of the record.
 _BRIEF = (
     "verdict",
@@ -69,232 +70,6 @@ _TONES = {
     "do_not_ship": "bad",
     "inconclusive": "doubt",
 }
-_SHOWN = 8  # wins and losses in the report
-
-
-# -- measuring the candidates ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A candidate before it is measured: whose systems, which pipeline, and what it stands for."""
-
-    systems: Systems
-    pipeline: Pipeline
-    role: str
-    name: str
-
-
-def plan_candidates(
-    base: Systems,
-    tuned: Systems | None,
-    dev: Split,
-    settings: config.Evaluate,
-    ladder: Pipeline | None,
-) -> list[_Planned]:
-    """Today's system, the plain baselines, the best simple system of `fix`, and the same over the fine-tuned model."""
-    base.tune(dev, settings.primary)
-    names = dict.fromkeys([base.today, *settings.baselines])
-    plan = [
-        _Planned(base, base.base(name), "today" if name == base.today else "baseline", name)
-        for name in names
-    ]
-    extra = ladder is not None and all(ladder != planned.pipeline for planned in plan)
-    if ladder is not None and extra:
-        plan.append(_Planned(base, ladder, "baseline", ladder.label))
-    if tuned is not None:
-        tuned.tune(dev, settings.primary)
-        plan += [
-            _Planned(tuned, tuned.base(n), "candidate", TUNED if n == "dense" else f"{TUNED} {n}")
-            for n in ("dense", *HYBRIDS)
-        ]
-        if ladder is not None and extra and ladder.dense:
-            same = tuned.tuned(
-                replace(ladder, model=None, compression="float32", weight=None),
-                dev,
-                settings.primary,
-            )
-            if all(same != planned.pipeline for planned in plan if planned.role == "candidate"):
-                plan.append(_Planned(tuned, same, "candidate", f"{TUNED} {same.label}"))
-    return plan
-
-
-def measure_candidates(
-    plan: Sequence[_Planned], dev: Split, test: Split, settings: config.Evaluate
-) -> list[Candidate]:
-    """Every planned system, searched on dev (for choices) and on test (for judgment)."""
-    measures = list(dict.fromkeys([settings.primary, *settings.measures]))
-    candidates = []
-    for planned in plan:
-        systems, pipeline = planned.systems, planned.pipeline
-        items = systems.item_to_item
-        on_dev = score(systems.run(pipeline, dev), dev, [settings.primary], items)
-        run = replace(systems.run(pipeline, test), name=planned.name)
-        described: dict[str, Any] = {"pipeline": pipeline.as_dict()}
-        if pipeline.dense:
-            space = systems.space_of(pipeline.model)
-            described |= {
-                "model": space.name,
-                "fingerprint": space.fingerprint.id,
-                "identity": space.fingerprint.as_record(),
-            }
-        if pipeline.rerank and systems.reranker is not None:
-            described["reranker"] = {
-                "source": getattr(systems.reranker, "source", ""),
-                "fingerprint": systems.reranker.fingerprint,
-            }
-        if pipeline.system == "convex":
-            described["dense_weight"] = pipeline.weight
-        candidates.append(
-            Candidate(
-                planned.name,
-                planned.role,
-                pipeline.system,
-                run,
-                score(run, test, measures, items),
-                on_dev.mean(settings.primary),
-                described,
-            )
-        )
-    return candidates
-
-
-def slice_guardrails(
-    rows: Sequence[Mapping[str, Any]], before: Scores, after: Scores, slices: Any, how: _How
-) -> list[dict[str, Any]]:
-    """A guardrail for each declared slice, and for any other that is shown to collapse."""
-    guardrails = []
-    margin = how.settings.guardrails.slice_margin
-    for row in rows:
-        name = row["slice"]
-        if name.startswith("tag:") or name in _GUARDED:
-            at = before.positions(slices[name])
-            difference = after.column(how.primary)[at] - before.column(how.primary)[at]
-            guard = non_inferior(difference, margin, how.settings.alpha)
-            guardrails.append({"name": f"slice {name}", **guard.as_dict()})
-        elif (
-            row["outcome"] == "worse"
-            and row["p_holm"] < how.settings.alpha
-            and row["delta"] < -margin
-        ):
-            figures = {
-                "margin": margin,
-                "delta": row["delta"],
-                "lower_bound": row["ci"][0],
-                "n": row["n"],
-                "queries_needed": None,
-            }
-            guardrails.append({"name": f"slice {name}", "status": "fail", **figures})
-    return guardrails
-
-
-def general_guardrail(
-    base: SentenceEncoder, tuned: SentenceEncoder, corpus: Corpus, split: Split, how: _How
-) -> dict[str, Any]:
-    """Has the fine-tuned model forgotten ordinary language?  Both models search the guard set exactly."""
-    scores = [
-        score(Dense(encoder, corpus).search(split.queries, 10), split, ["nDCG@10"]).column(
-            "nDCG@10"
-        )
-        for encoder in (base, tuned)
-    ]
-    guard = non_inferior(
-        scores[1] - scores[0],
-        how.settings.guardrails.general_margin,
-        how.settings.alpha,
-    )
-    return {
-        "name": "general ability",
-        **guard.as_dict(),
-        "before": float(scores[0].mean()),
-        "after": float(scores[1].mean()),
-    }
-
-
-def latency_guardrails(
-    today: Latency | None, tuned: Latency | None, limit: float
-) -> list[dict[str, Any]]:
-    """Fails when median and tail are both slower than allowed: one alone is noise on a shared machine."""
-    if today is None or tuned is None:
-        return []
-    ratio = min(tuned.p50_ms / max(today.p50_ms, 1e-9), tuned.p95_ms / max(today.p95_ms, 1e-9))
-    figures = {
-        "margin": limit,
-        "delta": round(ratio, 3),
-        "lower_bound": None,
-        "n": None,
-        "queries_needed": None,
-    }
-    return [{"name": "latency", "status": "fail" if ratio > limit else "pass", **figures}]
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """What every statistical test here is run with."""
-
-    settings: config.Decide
-    primary: str
-    resamples: int
-    rng: np.random.Generator
-
-
-# -- what the report shows ------------------------------------------------------------------------
-
-
-def worst_and_best(
-    before: Candidate, after: Candidate, test: Split, corpus: Corpus, primary: str
-) -> dict[str, list[dict[str, Any]]]:
-    """Queries that won and lost most, with both ranked lists, for people to read."""
-    change = after.scores.column(primary) - before.scores.column(primary)
-    queries = {query.id: query for query in test.queries}
-
-    def shown(run: Run, query_id: str, relevant: Mapping[str, int]) -> list[dict[str, Any]]:
-        hits = run.results.get(query_id, ())[:5]
-        return [
-            {"id": d, "title": _label(corpus, d), "relevant": d in relevant, "score": round(s, 4)}
-            for d, s in hits
-        ]
-
-    def example(position: int) -> dict[str, Any]:
-        query_id = after.scores.query_ids[position]
-        relevant = test.relevant(query_id)
-        return {
-            "query_id": query_id,
-            "text": queries[query_id].text,
-            "before": float(before.scores.column(primary)[position]),
-            "after": float(after.scores.column(primary)[position]),
-            "relevant": [{"id": d, "title": _label(corpus, d)} for d in relevant],
-            "before_top": shown(before.run, query_id, relevant),
-            "after_top": shown(after.run, query_id, relevant),
-        }
-
-    order = np.argsort(change, kind="stable")
-    return {
-        "wins": [example(i) for i in order[::-1][:_SHOWN] if change[i] > 0],
-        "losses": [example(i) for i in order[:_SHOWN] if change[i] < 0],
-    }
-
-
-def _label(corpus: Corpus, doc_id: str) -> str:
-    document = corpus.get(doc_id)
-    text = "" if document is None else document.title or document.text
-    return text if len(text) <= 120 else text[:119] + "…"
-
-
-def negative_flips(
-    before: Scores, after: Scores, test: Split, primary: str
-) -> list[dict[str, str]]:
-    """Queries that had a relevant result where it counts and lost it altogether."""
-    lost = (before.column(primary) > 0) & (after.column(primary) == 0)
-    texts = {query.id: query.text for query in test.queries}
-    return [
-        {"query_id": q, "text": texts[q]}
-        for q, flip in zip(after.query_ids, lost, strict=True)
-        if flip
-    ]
-
-
-# -- deciding -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -359,175 +134,100 @@ def _candidate_row(row: Mapping[str, Any], names: Sequence[str], recommended: st
     return Row((label, first, *others, latency), tone)
 
 
-def decide(  # noqa: PLR0913 - the whole evidence is handed in, nothing is looked up
-    base: Systems,
-    tuned: Systems | None,
-    dev: Split,
-    test: Split,
-    settings: config.Config,
-    rng: np.random.Generator,
-    *,
-    trained: Judgments | None = None,
-    mined: Mapping[str, Any] | None = None,
-    guard_set: tuple[Corpus, Split] | None = None,
-    diagnosis: Mapping[str, Any] | None = None,
-    ladder: Pipeline | None = None,
-    not_tried: Sequence[Mapping[str, str]] | None = None,
-    looks: int = 1,
-) -> Decision:
+def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     """Judge today's system, the simpler fixes and the fine-tuned model on held-out queries.
 
-    `tuned` are the systems over the fine-tuned model (None: nothing was trained); `trained` the
-    training judgments, which tell seen from unseen documents; `mined` is `mine/summary.json`,
-    `diagnosis` `diagnose/summary.json`, `ladder` the best simple system that `fix` found on dev;
-    `not_tried` the simpler fixes that it did not try (None: `fix` did not run);
-    `looks` how often test has been opened.  Raises DataError when test has no judged query.
+    Raises DataError when test has no judged query, and ConfigError for a guardrail that cannot be
+    found.
     """
-    how = _How(settings.decide, settings.evaluate.primary, settings.evaluate.resamples, rng)
-    plan = plan_candidates(base, tuned, dev, settings.evaluate, ladder)
-    candidates = measure_candidates(plan, dev, test, settings.evaluate)
-    today = next(c for c in candidates if c.role == "today")
-    if not len(today.scores):
+    settings, corpus, test = inputs.settings, inputs.base.corpus, inputs.test
+    guardrails = load_guardrails(settings.decide.guardrails.more, inputs.base.root)
+    statistics = Statistics.of(inputs, rng)
+    plan = plan_candidates(inputs)
+    candidates = measure_candidates(plan, inputs)
+    finalists = Finalists.of(candidates)
+    _require_judged(finalists.today)
+    comparisons = compare_finalists(finalists, statistics)
+    latencies = time_candidates(plan, inputs)
+    findings = TunedFindings()
+    if finalists.tuned is not None and inputs.tuned is not None:
+        tuned = _Tuned(inputs, inputs.tuned, finalists.today, finalists.tuned)
+        findings = tuned.findings(statistics, latencies, guardrails)
+    evidence = Evidence(
+        today=finalists.today,
+        tuned=finalists.tuned,
+        simple=finalists.simple,
+        comparisons=comparisons,
+        guardrails=findings.guardrails,
+        primary=inputs.primary,
+        min_gain=settings.decide.min_gain,
+        alpha=settings.decide.alpha,
+    )
+    measured = MeasuredCandidate.all_of(plan, candidates, latencies)
+    changes = Changes.of(finalists, test, corpus, inputs.primary)
+    missing = missing_documents(test, corpus)
+    record = Record(inputs, evidence, measured, findings, changes, missing)
+    examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
+    return Decision(record.as_dict(), examples, findings.margins)
+
+
+def _require_judged(candidate: Candidate) -> None:
+    if not len(candidate.scores):
         raise DataError(
             "the test split has no judged query",
             where="check/split/test",
             next_step="add test judgments, then nearer check",
         )
-    winner, simple = best_on_dev(candidates, "candidate"), best_on_dev(candidates, "baseline")
-    pairs = [
-        (a, b)
-        for a, b in ((today, winner), (today, simple), (simple, winner))
-        if a is not None and b is not None
-    ]
-    results = {
-        (a.name, b.name): compare(
-            a.scores.column(how.primary),
-            b.scores.column(how.primary),
-            how.rng,
-            how.resamples,
-            how.settings.alpha,
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuned:
+    """The fine-tuned system that did best on dev, beside today's."""
+
+    inputs: DecisionInputs
+    systems: Systems
+    today: Candidate
+    candidate: Candidate
+
+    def findings(
+        self,
+        statistics: Statistics,
+        latencies: Mapping[str, Latency | None],
+        guardrails: list[Guardrail],
+    ) -> TunedFindings:
+        """For whom it is better, what must not get worse, and what it costs."""
+        inputs = self.inputs
+        base, test, settings = inputs.base, inputs.test, inputs.settings
+        slices = dict(
+            slices_of(test, base.corpus, settings.data.min_grade, inputs.training_judgments)
         )
-        for a, b in pairs
-    }
-    latencies = {one.name: one.systems.latency(one.pipeline, dev.queries) for one in plan}
-    rows: list[dict[str, Any]] = []
-    guardrails: list[dict[str, Any]] = []
-    cost: dict[str, Any] = {}
-    margins: dict[str, Any] = {}
-    if winner is not None and tuned is not None:
-        slices = slices_of(test, base.corpus, settings.data.min_grade, trained)
-        least = settings.evaluate.min_slice
-        options: dict[str, Any] = {"resamples": how.resamples, "alpha": how.settings.alpha}
-        rows = compare_slices(
-            today.scores, winner.scores, slices, how.primary, least, how.rng, **options
+        rows = compare_by_slice(
+            self.today, self.candidate, slices, statistics, settings.evaluate.min_slice
         )
-        guardrails = slice_guardrails(rows, today.scores, winner.scores, slices, how)
-        if guard_set is not None:
-            guardrails.append(general_guardrail(base.encoder, tuned.encoder, *guard_set, how))
-        guardrails += latency_guardrails(
-            latencies[today.name], latencies[winner.name], how.settings.guardrails.latency_ratio
+        evidence = GuardrailEvidence(
+            baseline=self.today,
+            candidate=self.candidate,
+            base=base,
+            tuned=self.systems,
+            test=test,
+            slices=slices,
+            slice_rows=rows,
+            latencies=latencies,
+            general_set=inputs.general_set,
+            settings=settings.decide,
+            primary=inputs.primary,
         )
-        cost = embedding_cost(tuned.encoder, Contents(base.corpus), how.settings.cost_per_hour)
-        margins = margin_histogram(
-            _vectors(base, test), _vectors(tuned, test), base.corpus.ids, test
+        return TunedFindings(
+            slices=rows,
+            guardrails=[row.as_dict() for row in check_all(guardrails, evidence)],
+            cost=embedding_cost(
+                self.systems.encoder, Contents(base.corpus), settings.decide.cost_per_hour
+            ),
+            margins=compare_margins(base, self.systems, test),
         )
-    evidence = Evidence(
-        today,
-        winner,
-        simple,
-        results,
-        guardrails,
-        how.primary,
-        how.settings.min_gain,
-        how.settings.alpha,
-    )
-    verdict = judge(evidence)
-    shown = winner or simple
-    untried = [dict(one) for one in (_NO_FIXES if not_tried is None else not_tried)]
-    record = {
-        "verdict": verdict.verdict,
-        "recommended": verdict.recommended,
-        "sentence": _sentence(verdict, untried),
-        "reasons": [*verdict.reasons, *_untried_reasons(untried)],
-        "not_tried": untried,
-        "primary": how.primary,
-        "n_queries": len(today.scores),
-        "missing": missing_documents(test, base.corpus),
-        "compared": {"baseline": today.name, "candidate": shown.name if shown else None},
-        "min_gain": how.settings.min_gain,
-        "alpha": how.settings.alpha,
-        "seeds": 1 if winner else 0,
-        "checklist": checklist(evidence, mined or {}, cost, diagnosis or {}, untried),
-        "candidates": [
-            _as_dict(c, latencies[c.name], one, how)
-            for c, one in zip(candidates, plan, strict=True)
-        ],
-        "comparisons": [
-            {"baseline": a, "candidate": b, "measure": how.primary, **result.as_dict()}
-            for (a, b), result in results.items()
-        ],
-        "slices": rows,
-        "guardrails": guardrails,
-        "cost": cost,
-        "negative_flips": negative_flips(today.scores, shown.scores, test, how.primary)
-        if shown
-        else [],
-        "test_looks": looks,
-        "sign_off": None,
-    }
-    examples = (
-        worst_and_best(today, shown, test, base.corpus, how.primary)
-        if shown
-        else {"wins": [], "losses": []}
-    )
-    return Decision(record, examples, margins)
 
 
-#: What is said of simpler fixes where `fix` did not run: the plain systems alone were compared.
-_NO_FIXES = (
-    {"fix": "the ladder of simpler fixes", "why": "nearer fix did not run", "next": "nearer fix"},
-)
-
-
-def _sentence(verdict: Verdict, untried: Sequence[Mapping[str, str]]) -> str:
-    """The verdict in words; a fix that nobody tried is never one that does not help."""
-    if not untried or verdict.verdict == "use_simpler_fix":
-        return verdict.sentence
-    names = ", ".join(dict.fromkeys(one["fix"].replace("_", " ") for one in untried))
-    return f"{verdict.sentence} Simpler fixes not tried: {names}."
-
-
-def _untried_reasons(untried: Sequence[Mapping[str, str]]) -> list[str]:
-    return [f"not tried: {untold(untried)}"] if untried else []
-
-
-def _as_dict(
-    candidate: Candidate, latency: Latency | None, planned: _Planned, how: _How
-) -> dict[str, Any]:
-    columns = candidate.scores.values
-    measures = {
-        name: mean_interval(column, how.settings.alpha).as_dict()
-        for name, column in columns.items()
-    }
-    return {
-        "name": candidate.name,
-        "role": candidate.role,
-        "system": candidate.system,
-        **candidate.described,
-        "dev": round(candidate.dev, 6),
-        "measures": measures,
-        "latency": latency.as_dict() if latency else None,
-        "cost": {"index_bytes": planned.systems.index_bytes(planned.pipeline)},
-    }
-
-
-def _vectors(systems: Systems, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    return systems.encoder.encode(
-        [query.text for query in split.queries], "query"
-    ), systems.document_vectors
-
-
-def guard_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | None:
+def general_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | None:
     """The general-ability set that the configuration names."""
     general = settings.decide.guardrails.general
     if general is None:
@@ -535,14 +235,10 @@ def guard_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | 
     if general == "builtin":
         return load_general()
     loaded = load(config.Data(folder=general), root)
-    judgments = (
-        loaded.judgments.get("test")
-        or loaded.judgments.get("dev")
-        or next(iter(loaded.judgments.values()))
-    )
-    return loaded.corpus, Split(
-        "general", tuple(loaded.queries[q] for q in judgments if q in loaded.queries), judgments
-    )
+    first = next(iter(loaded.judgments.values()))
+    judgments = loaded.judgments.get("test") or loaded.judgments.get("dev") or first
+    queries = [loaded.queries[query_id] for query_id in judgments if query_id in loaded.queries]
+    return loaded.corpus, Split("general", tuple(queries), judgments)
 
 
 def run(
@@ -580,21 +276,20 @@ def run(
     if encoder is not None:
         tuned = project.systems_over(encoder, bm25=base.bm25)
         tuned.reranker = base.reranker
-    decision = decide(
-        base,
-        tuned,
-        project.split("dev"),
-        test,
-        settings,
-        project.rng("decide"),
-        trained=project.split("train").judgments,
-        mined=mined.summary() if mined else project.saved_summary("mine"),
-        guard_set=guard_set_of(settings, project.root),
-        diagnosis=diagnoses.summary if diagnoses else project.saved_summary("diagnose"),
-        ladder=pipeline,
+    inputs = DecisionInputs(
+        base=base,
+        tuned=tuned,
+        dev=project.split("dev"),
+        test=test,
+        training_judgments=project.split("train").judgments,
+        general_set=general_set_of(settings, project.root),
+        best_fix=pipeline,
         not_tried=ladder.get("not_tried") if ladder else None,
+        mined=mined.summary() if mined else project.saved_summary("mine"),
+        diagnosis=diagnoses.summary if diagnoses else project.saved_summary("diagnose"),
         looks=looks,
     )
+    decision = decide(inputs, project.rng("decide"))
     if bridge is not None and bridge.bridge:
         _note_bridge(decision.record, bridge)
     return decision

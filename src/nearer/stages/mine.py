@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from nearer import config
 from nearer.data.heldout import HeldOut
 from nearer.data.load import load_training
 from nearer.project import Project
 from nearer.search.systems import Systems
 from nearer.text import folded_line
 from nearer.training.examples import Duplicates
+from nearer.training.material import TrainingMaterial
 from nearer.training.mining import Mined, Similarity, mine
 from nearer.types import Example, Split
 
@@ -21,14 +21,14 @@ from nearer.types import Example, Split
 def similarity_of(systems: Systems, train: Split) -> Similarity:
     """Similarity of training queries and documents under today's embedding model."""
     encoder = systems.encoder
-    vectors = encoder.encode([query.text for query in train.queries], "query")
+    queries = encoder.encode([query.text for query in train.queries], "query")
     row = {query.id: position for position, query in enumerate(train.queries)}
     documents = systems.document_vectors
 
     def similarity(query_id: str, doc_ids: Sequence[str]) -> np.ndarray:
         positions = [systems.corpus.position(doc_id) for doc_id in doc_ids]
-        result: np.ndarray = documents[positions] @ vectors[row[query_id]]
-        return result
+        similarities: np.ndarray = documents[positions] @ queries[row[query_id]]
+        return similarities
 
     return similarity
 
@@ -36,35 +36,32 @@ def similarity_of(systems: Systems, train: Split) -> Similarity:
 def mine_training_files(
     examples: Sequence[Example], held_out: HeldOut, min_score: float | None = None
 ) -> tuple[list[Example], dict[str, int], dict[str, int]]:
-    """Examples of a plain training file, without those that meet a held-out query, score too low or repeat.
+    """The usable examples of a plain training file.
 
-    Returns examples, dropped by reason, and collisions by kind.
+    Left out are those that collide with a held-out query, score too low, repeat another or teach
+    nothing.  Returns examples, dropped by reason, and collisions by kind.
     """
     kept: list[Example] = []
-    dropped: dict[str, int] = {}
-    leakage: dict[str, int] = {}
-    seen = set()
+    dropped: Counter[str] = Counter()
+    leakage: Counter[str] = Counter()
+    pairs: set[tuple[str, str]] = set()
     for example in examples:
-        text = str(example.query)
-        collision = held_out.collides(text)
-        pair = (folded_line(text), folded_line(example.positive))
+        query = str(example.query)
+        pair = (folded_line(query), folded_line(example.positive))
+        collision = held_out.collides(query)
         if collision:
-            leakage[collision] = leakage.get(collision, 0) + 1
-        reason = None
-        if collision:
-            reason = "query also held out"
+            leakage[collision] += 1
+            dropped["query also held out"] += 1
         elif _scores_below(example, min_score):
-            reason = "score below mine.min_score"
-        elif pair in seen:
-            reason = "the same pair again"
+            dropped["score below mine.min_score"] += 1
+        elif pair in pairs:
+            dropped["the same pair again"] += 1
         elif pair[0] == pair[1]:
-            reason = "query and positive are the same text"
-        if reason:
-            dropped[reason] = dropped.get(reason, 0) + 1
+            dropped["query and positive are the same text"] += 1
         else:
-            seen.add(pair)
+            pairs.add(pair)
             kept.append(example)
-    return kept, dropped, leakage
+    return kept, dict(dropped), dict(leakage)
 
 
 def _scores_below(example: Example, min_score: float | None) -> bool:
@@ -74,42 +71,40 @@ def _scores_below(example: Example, min_score: float | None) -> bool:
 def mine_examples(
     systems: Systems,
     train: Split,
-    settings: config.Config,
     held_out: HeldOut,
     duplicates: Duplicates,
     rng: np.random.Generator,
-    root: Path,
 ) -> Mined:
-    """Examples from training judgments and from plain training files."""
+    """Examples from training judgments and from plain training files.
+
+    `systems` are those of the baseline; they name the settings and the project's folder.
+    """
+    settings = systems.config
     mined = Mined((), {}, {})
     if train.queries:
-        sources = settings.mine.sources if settings.mine.negatives else ()
-        mined = mine(
-            train,
-            systems.corpus,
-            [systems.search(name, train, settings.mine.candidates) for name in sources],
-            similarity_of(systems, train) if settings.mine.negatives else None,
-            settings.mine,
-            duplicates=duplicates,
-            collides=held_out.collides,
-            rng=rng,
-            min_grade=settings.data.min_grade,
+        material = TrainingMaterial(
+            train, systems.corpus, duplicates, held_out.collides, settings.data.min_grade
         )
+        mined = _mine_judgments(systems, material, rng)
     min_score = settings.mine.min_score
-    more, dropped, leakage = mine_training_files(
-        load_training(settings.data, root, min_score), held_out, min_score
-    )
+    training_file = load_training(settings.data, systems.root, min_score)
+    examples, dropped, leakage = mine_training_files(training_file, held_out, min_score)
     return Mined(
-        (*mined.examples, *more),
-        {
-            reason: mined.dropped.get(reason, 0) + dropped.get(reason, 0)
-            for reason in {*mined.dropped, *dropped}
-        },
-        {
-            kind: mined.leakage.get(kind, 0) + leakage.get(kind, 0)
-            for kind in {*mined.leakage, *leakage}
-        },
+        (*mined.examples, *examples),
+        Counter(mined.dropped) + Counter(dropped),
+        Counter(mined.leakage) + Counter(leakage),
     )
+
+
+def _mine_judgments(
+    systems: Systems, material: TrainingMaterial, rng: np.random.Generator
+) -> Mined:
+    settings = systems.config.mine
+    if not settings.negatives:
+        return mine(material, [], None, settings, rng)
+    train = material.train
+    candidates = [systems.search(name, train, settings.candidates) for name in settings.sources]
+    return mine(material, candidates, similarity_of(systems, train), settings, rng)
 
 
 def run(project: Project) -> Mined:
@@ -117,11 +112,9 @@ def run(project: Project) -> Mined:
     return mine_examples(
         project.systems,
         project.split("train"),
-        project.settings,
         project.held_out,
         project.duplicates,
         project.rng("mine"),
-        project.root,
     )
 
 

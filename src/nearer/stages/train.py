@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,13 +22,10 @@ from nearer.project import Project
 from nearer.results import Block, Line, Result
 from nearer.search.dense import Dense
 from nearer.search.systems import Systems
-from nearer.training.examples import (
-    TrainingSet,
-    build_training_set,
-    read_examples,
-    refuse_low_scores,
-)
-from nearer.training.trainer import DevScore, train
+from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.losses import choose_loss
+from nearer.training.recipe import DevScore, Recipe
+from nearer.training.trainer import train
 from nearer.types import Example, Run, Split
 
 #: What `step.json` repeats of the summary.
@@ -106,74 +104,98 @@ class FineTuned(Result):
 def dev_pool(
     corpus: Corpus, dev: Split, runs: Sequence[Run], size: int, rng: np.random.Generator
 ) -> Corpus:
-    """The documents that checkpoints are judged on: judged ones, hard ones, random ones, `size` in all.
+    """The documents that checkpoints are judged on: judged, hard and random ones, `size` in all.
 
     Judged documents are always in; hard ones join by rank, so that the best distractors come first.
     """
     if len(corpus) <= size:
         return corpus
-    chosen = dict.fromkeys(d for judged in dev.judgments.values() for d in judged if d in corpus)
+    chosen: dict[str, None] = {}
+    for judged in dev.judgments.values():
+        chosen.update(dict.fromkeys(doc_id for doc_id in judged if doc_id in corpus))
+    random = (corpus.ids[position] for position in rng.permutation(len(corpus)))
+    for doc_id in chain(_by_rank(runs, dev), random):
+        if len(chosen) >= size:
+            break
+        chosen.setdefault(doc_id)
+    positions = sorted(corpus.position(doc_id) for doc_id in chosen)
+    return Corpus.from_documents(corpus[position] for position in positions)
+
+
+def _by_rank(runs: Sequence[Run], dev: Split) -> Iterator[str]:
+    """The first results of all runs and queries, then the second ones, and so on."""
     for rank in range(_HARD):
         for run in runs:
             for query in dev.queries:
                 hits = run.results.get(query.id, ())
-                if rank < len(hits) and len(chosen) < size:
-                    chosen.setdefault(hits[rank][0])
-    for position in rng.permutation(len(corpus)):
-        if len(chosen) >= size:
-            break
-        chosen.setdefault(corpus.ids[position])
-    return Corpus.from_documents(
-        corpus[p] for p in sorted(corpus.position(doc_id) for doc_id in chosen)
-    )
+                if rank < len(hits):
+                    yield hits[rank][0]
 
 
 def dev_judge(pool: Corpus, dev: Split, measure: str, item_to_item: bool) -> DevScore:
     """Scores a model on dev over the pool, under the primary measure."""
-    depth = (int(measure.split("@")[1]) if "@" in measure else 100) + int(item_to_item)
+    depth = int(measure.split("@")[1]) if "@" in measure else 100
+    depth += int(item_to_item)
 
     def judge(encoder: SentenceEncoder) -> float:
         run = Dense(encoder.without_cache(), pool).search(dev.queries, depth)
-        return score(drop_self(run) if item_to_item else run, dev, [measure]).mean(measure)
+        if item_to_item:
+            run = drop_self(run)
+        return score(run, dev, [measure]).mean(measure)
 
     return judge
+
+
+def training_rows(
+    systems: Systems, examples: Sequence[Example], training: Split, duplicates: Duplicates
+) -> TrainingSet:
+    """Examples as the training takes them.
+
+    Raises DataError for one that the loss of `train.loss` would learn something wrong from, or
+    whose ids are unknown.
+    """
+    settings = systems.config
+    loss = choose_loss(settings.train.loss, systems.root)
+    loss.refuse_unusable(examples, settings.mine.min_score)
+    queries = {query.id: query for query in training.queries}
+    return build_training_set(examples, systems.corpus, queries, training.judgments, duplicates)
 
 
 def fine_tune(
     systems: Systems,
     dev: Split,
     rows: TrainingSet,
-    settings: config.Config,
-    root: Path,
     checkpoints: Path,
     rng: np.random.Generator,
 ) -> FineTuned:
-    """Fine-tune a fresh copy of the configured model, judged on dev."""
+    """Fine-tune a fresh copy of the configured model, judged on dev.
+
+    `systems` are those of the baseline; they name the settings and the project's folder.
+    """
+    settings, root = systems.config, systems.root
+    measure = settings.evaluate.primary
     judge: DevScore | None = None
     documents = 0
     if dev.queries:
-        corpus, size = systems.corpus, settings.train.dev_documents
-        runs = (
-            [systems.search(name, dev) for name in ("bm25", "dense")] if len(corpus) > size else []
-        )
-        pool = dev_pool(corpus, dev, runs, size, rng)
-        judge = dev_judge(pool, dev, settings.evaluate.primary, systems.item_to_item)
+        pool = _dev_pool_of(systems, dev, rng)
+        judge = dev_judge(pool, dev, measure, systems.item_to_item)
         documents = len(pool)
-    encoder = load_encoder(
-        settings.model.model_copy(update={"precision": settings.train.precision}), root
-    )
+    in_training = settings.model.model_copy(update={"precision": settings.train.precision})
+    encoder = load_encoder(in_training, root)
     base = encoder.fingerprint.id
-    trained = train(
-        encoder,
-        rows,
-        judge,
-        settings.train,
-        checkpoints=checkpoints,
-        measure=settings.evaluate.primary,
-    )
+    recipe = Recipe.of(settings.train, checkpoints, measure=measure, root=root)
+    trained = train(encoder, rows, judge, recipe)
     summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
     summary["dev"]["documents"] = documents
     return FineTuned(encoder, trained.history, summary, settings.model, root)
+
+
+def _dev_pool_of(systems: Systems, dev: Split, rng: np.random.Generator) -> Corpus:
+    size = systems.config.train.dev_documents
+    runs: list[Run] = []
+    if len(systems.corpus) > size:
+        runs = [systems.search(name, dev) for name in ("bm25", "dense")]
+    return dev_pool(systems.corpus, dev, runs, size, rng)
 
 
 def run(
@@ -188,38 +210,23 @@ def run(
     step in a run, a temporary one in a notebook).  Where there is nothing to tell apart, nothing is
     trained and `.skipped` says why; `decide` can still compare simpler fixes.
     """
-    settings, train_split = project.settings, project.split("train")
     if examples is None:
         examples = read_examples(project.earlier("mine/examples.jsonl"))
-    refuse_low_scores(examples, settings.mine.min_score)
-    rows = build_training_set(
-        examples,
-        project.corpus,
-        {query.id: query for query in train_split.queries},
-        train_split.judgments,
-        project.duplicates,
-    )
+    systems = project.systems
+    rows = training_rows(systems, examples, project.split("train"), project.duplicates)
     if len({positive for _, positive, _ in rows.rows}) < 2:
         reason = "all training examples share one positive"
         if not rows.rows:
             reason = "there are no training examples"
         progress.warn(f"nothing was trained: {reason} (see mine/summary.json)")
-        return FineTuned(None, (), {"skipped": reason}, settings.model, project.root)
+        return FineTuned(None, (), {"skipped": reason}, project.settings.model, project.root)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if checkpoints is not None:
             folder = Path(checkpoints)
         elif project.out is not None:
             folder = project.out / "checkpoints"
-        return fine_tune(
-            project.systems,
-            project.split("dev"),
-            rows,
-            settings,
-            project.root,
-            folder,
-            project.rng("train"),
-        )
+        return fine_tune(systems, project.split("dev"), rows, folder, project.rng("train"))
 
 
 RESULT = FineTuned
@@ -253,6 +260,9 @@ def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, r
     )
     differences = now.fingerprint.differences(saved.fingerprint)
     if differences:
-        told = f"the saved model is not the trained one: {'; '.join(differences)}"
-        raise ModelError(told, where=str(folder), next_step="please report this")
+        raise ModelError(
+            f"the saved model is not the trained one: {'; '.join(differences)}",
+            where=str(folder),
+            next_step="please report this",
+        )
     return replace(saved.fingerprint, precision=encoder.precision.name).id

@@ -1,21 +1,23 @@
-"""Batches: who meets whom.  The sampler groups rows; the collator encodes each text once.
+"""Builds batches so that no query meets one of its own positives as a negative.
 
-A batch is built around distinct documents: every query of a document that fits comes along, so a
-long document is encoded once for several short queries.  Inside a batch, texts are sorted by length
-and split into sub-batches of similar length, so that little is padded.  What must not be a negative
-is masked, never hoped for.
+The sampler groups training rows; the collator turns a group into tensors and encodes each text
+once.  A batch is built around distinct documents: every query of a document that fits comes along,
+so a long document is encoded once for several short queries.  Inside a batch, texts are sorted by
+length and split into sub-batches of similar length, so that little is padded.  Documents that must
+not be negatives of a query are masked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from nearer.training.examples import TrainingSet
-from nearer.training.work import Work
+from nearer.training.examples import TrainingRow, TrainingSet
 
 #: A sub-batch ends where the next text is under this share of its longest, once it has some texts.
 _SAME_LENGTH = 0.7
@@ -23,9 +25,14 @@ _FEWEST = 8
 #: Batches whose documents are sorted by length together; shuffled again afterwards.
 _WINDOW = 4
 
+_T = TypeVar("_T")
+
+#: Rows that share one document and come into a batch together.
+Group = list[int]
+
 
 class DocumentBatches:
-    """Batch sampler: lists of row positions, `batch_size` distinct positives a batch.
+    """Batch sampler: lists of row positions, with `batch_size` distinct positives per batch.
 
     Deterministic in (`seed`, epoch); the same number of batches in every epoch.
     """
@@ -35,59 +42,66 @@ class DocumentBatches:
     ) -> None:
         self._rows = rows
         self._seed = seed
+        self._queries_per_document = queries_per_document
         self.batch_size = batch_size
         self.drop_last = False
         self.epoch = 0
-        self._by_document: dict[int, list[int]] = {}
+        self._by_document: dict[int, Group] = {}
         for row, (_, positive, _) in enumerate(rows.rows):
             self._by_document.setdefault(positive, []).append(row)
-        self._share = queries_per_document
-        self._units = sum(
-            -(-len(own) // queries_per_document) for own in self._by_document.values()
-        )
+        self._n_groups = 0
+        for group in self._by_document.values():
+            self._n_groups += math.ceil(len(group) / queries_per_document)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(1, -(-self._units // self.batch_size))
+        return max(1, math.ceil(self._n_groups / self.batch_size))
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self._seed, self.epoch])
-        units: list[list[int]] = []
-        for own in self._by_document.values():
-            shuffled = [own[i] for i in rng.permutation(len(own))]
-            units.extend(
-                shuffled[i : i + self._share] for i in range(0, len(shuffled), self._share)
-            )
-        order = [units[i] for i in rng.permutation(len(units))]
-        window = self.batch_size * _WINDOW
-        batches: list[list[list[int]]] = []
-        for start in range(0, len(order), window):
-            part = sorted(order[start : start + window], key=self._length)
-            batches.extend(
-                part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)
-            )
-        if (
-            len(batches) > 1 and len(batches[-1]) == 1
-        ):  # one document alone has no in-batch negative
-            batches[-1].append(batches[-2].pop())
-        for i in rng.permutation(len(batches)):
-            yield [row for unit in batches[i] for row in unit]
+        batches = self._batches(self._shuffled_groups(rng))
+        for number in rng.permutation(len(batches)):
+            yield [row for group in batches[number] for row in group]
 
-    def _length(self, unit: Sequence[int]) -> int:
-        return len(self._rows.documents[self._rows.rows[unit[0]][1]])
+    def _shuffled_groups(self, rng: np.random.Generator) -> list[Group]:
+        """The rows of each document in groups of at most `queries_per_document`, in random order."""
+        groups: list[Group] = []
+        for rows in self._by_document.values():
+            shuffled = [rows[position] for position in rng.permutation(len(rows))]
+            groups.extend(_slices(shuffled, self._queries_per_document))
+        return [groups[position] for position in rng.permutation(len(groups))]
+
+    def _batches(self, groups: list[Group]) -> list[list[Group]]:
+        """Groups of documents of similar length together, `batch_size` per batch."""
+        batches: list[list[Group]] = []
+        for window in _slices(groups, self.batch_size * _WINDOW):
+            batches.extend(_slices(sorted(window, key=self._length), self.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            # One document alone has no in-batch negative.
+            batches[-1].append(batches[-2].pop())
+        return batches
+
+    def _length(self, group: Group) -> int:
+        _, positive, _ = self._rows.rows[group[0]]
+        return len(self._rows.documents[positive])
+
+
+def _slices(items: list[_T], size: int) -> Iterator[list[_T]]:
+    """Consecutive pieces of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 class Collator:
-    """Rows of a batch → tensors.  `tokenize(texts, kind)` gives a model's features.
+    """Turns the rows of a batch into tensors.  `tokenize(texts, kind)` gives a model's features.
 
-    Gives `{name}_{feature}` tensors for each sub-batch, queries first, and under `label` what the
-    loss needs: how to put vectors back in order, each row's query and target document, and the mask
-    of documents it must not meet.
+    Gives `{name}_{feature}` tensors for each sub-batch, queries first, and under `label` what a
+    loss needs: `nearer.training.losses.base.Labels`.
     """
 
-    #: read by sentence-transformers' Trainer
+    #: Read by sentence-transformers' Trainer.
     valid_label_columns: tuple[str, ...] = ()
 
     def __init__(
@@ -97,85 +111,117 @@ class Collator:
         self._tokenize = tokenize
 
     def __call__(self, items: Sequence[dict[str, int]]) -> dict[str, Any]:
-        rows = [self._rows.rows[item["row"]] for item in items]
-        queries = list(dict.fromkeys(query for query, _, _ in rows))
-        documents = list(
-            dict.fromkeys(
-                [positive for _, positive, _ in rows]
-                + [n for _, _, negatives in rows for n in negatives]
-            )
+        """`items` are the rows of the batch, each as `{"row": position in the training set}`."""
+        rows = self._rows
+        positions = [item["row"] for item in items]
+        pairs = _Pairs([rows.rows[position] for position in positions])
+        queries = [rows.queries[query] for query in pairs.queries]
+        documents = [rows.documents[document] for document in pairs.documents]
+        sides = (
+            self._encoded("query", queries),
+            self._encoded("document", documents),
         )
-        column = {document: position for position, document in enumerate(documents)}
-        place = {query: position for position, query in enumerate(queries)}
-        blocked = torch.zeros(len(rows), len(documents), dtype=torch.bool)
-        for position, (query, positive, _) in enumerate(rows):
-            for document in self._rows.blocked[query]:
-                if document in column and document != positive:
-                    blocked[position, column[document]] = True
-        tokens = 0
+
         batch: dict[str, Any] = {}
-        label: dict[str, torch.Tensor] = {
-            "query": torch.tensor([place[query] for query, _, _ in rows]),
-            "target": torch.tensor([column[positive] for _, positive, _ in rows]),
+        label = pairs.label(rows.blocked)
+        label["score"] = torch.tensor([rows.score(position) for position in positions])
+        for side in sides:
+            batch.update(side.features)
+            label[f"{side.kind}_order"] = side.order
+            label[f"{side.kind}_parts"] = torch.tensor(side.n_parts)
+        tokens = sum(side.tokens for side in sides)
+        label["tokens"] = torch.tensor(tokens)
+        batch["label"] = label
+        return batch
+
+    def _encoded(self, kind: str, texts: Sequence[str]) -> _Side:
+        lengths = [len(text) for text in texts]
+        parts = by_length(lengths)
+        order = np.argsort(np.concatenate(parts))
+        side = _Side(kind, torch.tensor(order), len(parts))
+        for number, part in enumerate(parts):
+            selected = [texts[position] for position in part]
+            features = self._tokenize(selected, kind)
+            for name, value in features.items():
+                side.features[f"{kind}{number}_{name}"] = value
+            if "attention_mask" in features:
+                side.tokens += int(features["attention_mask"].sum())
+        return side
+
+
+@dataclass(slots=True)
+class _Side:
+    """The queries or the documents of a batch as features of sub-batches."""
+
+    kind: str
+    order: torch.Tensor  # puts the encoded texts back in their order
+    n_parts: int
+    features: dict[str, Any] = field(default_factory=dict)
+    tokens: int = 0
+
+
+class _Pairs:
+    """The rows of a batch, its distinct queries and documents, and how they belong together."""
+
+    def __init__(self, rows: Sequence[TrainingRow]) -> None:
+        self._rows = rows
+        self._query_column: dict[int, int] = {}
+        self._column: dict[int, int] = {}
+        for query, positive, _ in rows:
+            self._query_column.setdefault(query, len(self._query_column))
+            self._column.setdefault(positive, len(self._column))
+        for _, _, negatives in rows:
+            for document in negatives:
+                self._column.setdefault(document, len(self._column))
+
+    @property
+    def queries(self) -> list[int]:
+        """Positions of the distinct queries, in the order of their vectors."""
+        return list(self._query_column)
+
+    @property
+    def documents(self) -> list[int]:
+        """Positions of the distinct documents: all positives, then all negatives."""
+        return list(self._column)
+
+    def label(self, blocked_of: Sequence[frozenset[int]]) -> dict[str, torch.Tensor]:
+        """The keys of `Labels` that need no encoded text; `blocked_of` goes by query."""
+        shape = (len(self._rows), len(self._column))
+        blocked = torch.zeros(shape, dtype=torch.bool)
+        mined = torch.zeros(shape, dtype=torch.bool)
+        queries, targets = [], []
+        for row, (query, positive, negatives) in enumerate(self._rows):
+            queries.append(self._query_column[query])
+            targets.append(self._column[positive])
+            blocked[row] = self._mask(blocked_of[query], positive)
+            mined[row] = self._mask(negatives, positive)
+        return {
+            "query": torch.tensor(queries),
+            "target": torch.tensor(targets),
+            "negatives": mined & ~blocked,
             "blocked": blocked,
         }
-        for kind, texts in (
-            ("query", [self._rows.queries[q] for q in queries]),
-            ("document", [self._rows.documents[d] for d in documents]),
-        ):
-            parts = by_length([len(text) for text in texts])
-            for number, part in enumerate(parts):
-                features = self._tokenize([texts[i] for i in part], kind)
-                if "attention_mask" in features:
-                    tokens += int(features["attention_mask"].sum())
-                batch |= {f"{kind}{number}_{name}": value for name, value in features.items()}
-            label[f"{kind}_order"] = torch.tensor(np.argsort(np.concatenate(parts)))
-            label[f"{kind}_parts"] = torch.tensor(len(parts))
-        label["tokens"] = torch.tensor(tokens)
-        return batch | {"label": label}
+
+    def _mask(self, documents: Iterable[int], positive: int) -> torch.Tensor:
+        """(n_documents,) bool: those of `documents` that are in the batch, the positive left out."""
+        mask = torch.zeros(len(self._column), dtype=torch.bool)
+        for document in documents:
+            if document in self._column and document != positive:
+                mask[self._column[document]] = True
+        return mask
 
 
 def by_length(lengths: Sequence[int]) -> list[np.ndarray]:
     """Positions in sub-batches of similar length, longest first."""
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    parts, start = [], 0
-    for stop in range(1, len(order) + 1):
-        enough = stop - start >= _FEWEST and len(order) - stop >= _FEWEST
-        if stop == len(order) or (
-            enough and lengths[order[stop]] < _SAME_LENGTH * lengths[order[start]]
-        ):
+    longest_first = -np.asarray(lengths)
+    order = np.argsort(longest_first, kind="stable")
+    parts: list[np.ndarray] = []
+    start = 0
+    for stop in range(1, len(order)):
+        before, after = stop - start, len(order) - stop
+        shortest = _SAME_LENGTH * lengths[order[start]]
+        if min(before, after) >= _FEWEST and lengths[order[stop]] < shortest:
             parts.append(order[start:stop])
             start = stop
+    parts.append(order[start:])
     return parts
-
-
-class RankingLoss(torch.nn.Module):
-    """MultipleNegativesRankingLoss over the distinct texts of a batch, with a mask.
-
-    For row (q, d+): cross-entropy of softmax(scale · cos(q, ·)) over d+ and every document of the
-    batch that is not blocked for q (Henderson et al. 2017, arXiv 1705.00652, section 4).  Without
-    blocked documents, and with each text once, it is sentence-transformers' loss.
-    """
-
-    def __init__(self, model: Any, scale: float = 20.0, work: Work | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.scale = scale
-        self.work = work or Work()
-
-    def forward(
-        self, features: Sequence[dict[str, Any]], labels: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
-        vectors = [
-            torch.nn.functional.normalize(self.model(part)["sentence_embedding"].float(), dim=-1)
-            for part in features
-        ]
-        parts = int(labels["query_parts"])
-        queries = torch.cat(vectors[:parts])[labels["query_order"]]
-        documents = torch.cat(vectors[parts:])[labels["document_order"]]
-        scores = self.scale * (queries @ documents.T)[labels["query"]]
-        loss = torch.nn.functional.cross_entropy(
-            scores.masked_fill(labels["blocked"], float("-inf")), labels["target"]
-        )
-        self.work.add(len(labels["target"]), int(labels["tokens"]), float(loss.detach()))
-        return loss

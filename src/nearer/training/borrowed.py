@@ -1,4 +1,4 @@
-"""A Trainer borrows a model and changes it on the way; here everything but the weights is put back.
+"""Puts back everything that a Trainer changes on a model, apart from the weights.
 
 Left behind, each of these changes what the model computes afterwards: accelerate replaces `forward`
 by one under autocast (so "fp32" vectors are bf16 ones), hooks stay registered, modules stay in
@@ -32,7 +32,7 @@ _TOKENIZER_SETTINGS = ("padding_side", "truncation_side", "model_max_length", "p
 
 @contextmanager
 def borrowed(model: Any) -> Iterator[None]:
-    """Lend a model to a Trainer; afterwards all but its weights is as before, also after an exception.
+    """Afterwards everything but the weights of a model is as before, also after an exception.
 
     Gradients are dropped: they would hold as much memory as the weights.
     """
@@ -82,7 +82,8 @@ def _keep_tokenizer(tokenizer: Any) -> Callable[[], None]:
     settings = {name: getattr(tokenizer, name) for name in names}
     backend: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)
     fast = hasattr(backend, "no_truncation")
-    truncation, padding = (backend.truncation, backend.padding) if fast else (None, None)
+    truncation = backend.truncation if fast else None
+    padding = backend.padding if fast else None
 
     def restore() -> None:
         for name, value in settings.items():

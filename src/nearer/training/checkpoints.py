@@ -1,4 +1,4 @@
-"""Checkpoints of a training: which one to go on from, and which one to keep."""
+"""Checkpoints of a training: which one it continues from, and which one is kept."""
 
 from __future__ import annotations
 
@@ -11,28 +11,35 @@ from typing import Any
 from nearer.errors import ModelError
 from nearer.files import write_json
 
+#: The file that holds the work done so far (`nearer.training.work`).
+WORK_FILE = "work.json"
+_STATE_FILE = "trainer_state.json"
+
+#: What a checkpoint holds when it was written to its end.
 _CHECKPOINT_FILES = (
-    "trainer_state.json",
+    _STATE_FILE,
     "optimizer.pt",
     "scheduler.pt",
     "rng_state.pth",
     "modules.json",
-    "work.json",
+    WORK_FILE,
 )
-WORK_FILE = "work.json"
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; half-written ones are removed."""
     whole = []
     for path in folder.glob("checkpoint-*"):
-        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _readable_json(
-            path / "trainer_state.json"
-        ):
+        present = all((path / name).is_file() for name in _CHECKPOINT_FILES)
+        if present and _readable_json(path / _STATE_FILE):
             whole.append(path)
         else:
             shutil.rmtree(path, ignore_errors=True)
-    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    return max(whole, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def _readable_json(path: Path) -> bool:
@@ -44,6 +51,7 @@ def _readable_json(path: Path) -> bool:
 
 
 def read_state(path: Path) -> Any:
+    """Parsed JSON.  Raises ValueError where a kill cut it short."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -62,7 +70,7 @@ def finished_state(checkpoint: Path | None) -> Any:
         return None
     from transformers import TrainerState
 
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    state = TrainerState.load_from_json(str(checkpoint / _STATE_FILE))
     control = (state.stateful_callbacks or {}).get("TrainerControl", {})
     stopped_early = bool(control.get("args", {}).get("should_training_stop"))
     return state if stopped_early or state.global_step >= state.max_steps else None
@@ -93,14 +101,14 @@ def require_restored(model: Any, checkpoint: Path) -> None:
 
     saved = saved_weights(checkpoint)
     current = model.state_dict()
-    different = [
-        name
-        for name in current
-        if name not in saved or not torch.equal(current[name].cpu(), saved[name])
-    ]
+    different = []
+    for name, tensor in current.items():
+        if name not in saved or not torch.equal(tensor.cpu(), saved[name]):
+            different.append(name)
     if different or len(saved) != len(current):
         raise ModelError(
-            f"the best checkpoint was not restored whole ({len(different)} tensors differ, first {different[:1]})",
+            "the best checkpoint was not restored whole "
+            f"({len(different)} tensors differ, first {different[:1]})",
             where=str(checkpoint),
             next_step="nearer train --force, and please report this",
         )

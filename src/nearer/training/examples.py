@@ -34,9 +34,11 @@ class Duplicates:
 
 
 def _by_member(groups: Iterable[Iterable[str]]) -> dict[str, frozenset[str]]:
-    return {
-        member: frozen for group in groups for frozen in (frozenset(group),) for member in frozen
-    }
+    by_member: dict[str, frozenset[str]] = {}
+    for group in groups:
+        members = frozenset(group)
+        by_member.update(dict.fromkeys(members, members))
+    return by_member
 
 
 def known_positives(judgments: Judgments, duplicates: Duplicates) -> dict[str, frozenset[str]]:
@@ -46,19 +48,23 @@ def known_positives(judgments: Judgments, duplicates: Duplicates) -> dict[str, f
     of any of them.  Relevant is every grade from 1 on, as the measures count: what is graded below
     `data.min_grade` is no positive of training, and no negative either.
     """
-    relevant = {
-        query_id: {d for d, grade in judged.items() if grade > 0}
-        for query_id, judged in judgments.items()
-    }
+    relevant = {query_id: _relevant(judged) for query_id, judged in judgments.items()}
     known = {}
     for query_id in relevant:
-        own = set().union(
-            *(relevant.get(twin, set()) for twin in duplicates.queries.get(query_id, {query_id}))
-        )
-        known[query_id] = frozenset(
-            own.union(*(duplicates.documents.get(doc_id, frozenset()) for doc_id in own))
-        )
+        own: set[str] = set()
+        for twin in duplicates.queries.get(query_id, {query_id}):
+            own |= relevant.get(twin, set())
+        near = [duplicates.documents.get(doc_id, frozenset()) for doc_id in own]
+        known[query_id] = frozenset(own.union(*near))
     return known
+
+
+def _relevant(judged: Mapping[str, int]) -> set[str]:
+    return {doc_id for doc_id, grade in judged.items() if grade > 0}
+
+
+#: Positions of a query, of its positive, and of its hard negatives.
+TrainingRow = tuple[int, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +72,22 @@ class TrainingSet:
     """Examples as positions into two lists of distinct texts: what sampler, collator and loss need.
 
     `rows` are (query, positive, negatives); `blocked[q]` are the documents that are never a
-    negative of query q.
+    negative of query q; `scores` are those of the rows, where the examples have scores.
     """
 
     queries: tuple[str, ...]
     documents: tuple[str, ...]
-    rows: tuple[tuple[int, int, tuple[int, ...]], ...]
+    rows: tuple[TrainingRow, ...]
     blocked: tuple[frozenset[int], ...]
+    scores: tuple[float | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def score(self, row: int) -> float:
+        """The score of a row; NaN where none is known."""
+        score = self.scores[row] if self.scores else None
+        return math.nan if score is None else score
 
 
 def build_training_set(
@@ -90,58 +102,84 @@ def build_training_set(
     `corpus` is a Corpus.  Raises DataError for an id that neither the corpus nor the training
     queries know, naming the line of the example.
     """
-    known = known_positives(judgments, duplicates)
-    texts: dict[str, int] = {}
-    by_query: dict[str, int] = {}
-    doc_ids: dict[str, int] = {}
-    positives: dict[int, set[int]] = {}
-    query_ids: dict[int, set[str]] = {}
-    rows = []
-
-    def document(value: str, is_id: bool, line: int) -> int:
-        if is_id:
-            if value not in doc_ids:
-                if value not in corpus:
-                    where = f"examples.jsonl:{line}"
-                    raise DataError(
-                        f"document {value!r} is not in the corpus",
-                        where=where,
-                        next_step="nearer mine --force",
-                    )
-                doc_ids[value] = texts.setdefault(corpus.get(value).content, len(texts))
-            return doc_ids[value]
-        return texts.setdefault(value, len(texts))
-
+    builder = _Builder(corpus, queries)
     for line, example in enumerate(examples, start=1):
-        is_id = example.query_id is not None
-        if is_id and example.query_id not in queries:
+        builder.add(example, f"examples.jsonl:{line}")
+    return builder.build(known_positives(judgments, duplicates))
+
+
+class _Builder:
+    """Collects examples as positions of distinct texts."""
+
+    def __init__(self, corpus: Any, queries: Mapping[str, Query]) -> None:
+        self._corpus = corpus
+        self._queries = queries
+        self._query_texts: dict[str, int] = {}
+        self._document_texts: dict[str, int] = {}
+        self._document_ids: dict[str, int] = {}
+        self._rows: list[TrainingRow] = []
+        self._scores: list[float | None] = []
+        #: Per position of a query: the ids that its text has, and the positives of its examples.
+        self._query_ids: dict[int, set[str]] = {}
+        self._positives: dict[int, set[int]] = {}
+
+    def add(self, example: Example, where: str) -> None:
+        query = self._query(example, where)
+        by_id = example.query_id is not None
+        positive = self._document(example.positive, by_id, where)
+        negatives = [self._document(name, by_id, where) for name in example.negatives]
+        self._positives.setdefault(query, set()).add(positive)
+        self._rows.append((query, positive, tuple(negatives)))
+        self._scores.append(example.score)
+
+    def build(self, known: Mapping[str, frozenset[str]]) -> TrainingSet:
+        """`known` are the documents that must never be a negative, by query id."""
+        blocked = [self._blocked(query, known) for query in range(len(self._query_texts))]
+        return TrainingSet(
+            tuple(self._query_texts),
+            tuple(self._document_texts),
+            tuple(self._rows),
+            tuple(blocked),
+            tuple(self._scores),
+        )
+
+    def _query(self, example: Example, where: str) -> int:
+        if example.query_id is None:
+            return self._query_texts.setdefault(str(example.query), len(self._query_texts))
+        query = self._queries.get(example.query_id)
+        if query is None:
             raise DataError(
                 f"query {example.query_id!r} is not a training query",
-                where=f"examples.jsonl:{line}",
+                where=where,
                 next_step="nearer mine --force",
             )
-        text = (
-            queries[example.query_id].text if example.query_id is not None else str(example.query)
-        )
-        query = by_query.setdefault(text, len(by_query))
-        if example.query_id is not None:
-            query_ids.setdefault(query, set()).add(example.query_id)
-        positive = document(example.positive, is_id, line)
-        positives.setdefault(query, set()).add(positive)
-        rows.append(
-            (
-                query,
-                positive,
-                tuple(document(negative, is_id, line) for negative in example.negatives),
-            )
-        )
-    blocked = []
-    for query in range(len(by_query)):
-        never = set(positives[query])
-        for query_id in query_ids.get(query, ()):
-            never.update(doc_ids[d] for d in known.get(query_id, ()) if d in doc_ids)
-        blocked.append(frozenset(never))
-    return TrainingSet(tuple(by_query), tuple(texts), tuple(rows), tuple(blocked))
+        position = self._query_texts.setdefault(query.text, len(self._query_texts))
+        self._query_ids.setdefault(position, set()).add(example.query_id)
+        return position
+
+    def _document(self, name: str, by_id: bool, where: str) -> int:
+        """Position of a document that is given by its id or by its text."""
+        if not by_id:
+            return self._document_texts.setdefault(name, len(self._document_texts))
+        if name not in self._document_ids:
+            if name not in self._corpus:
+                raise DataError(
+                    f"document {name!r} is not in the corpus",
+                    where=where,
+                    next_step="nearer mine --force",
+                )
+            text = self._corpus.get(name).content
+            position = self._document_texts.setdefault(text, len(self._document_texts))
+            self._document_ids[name] = position
+        return self._document_ids[name]
+
+    def _blocked(self, query: int, known: Mapping[str, frozenset[str]]) -> frozenset[int]:
+        never = set(self._positives[query])
+        for query_id in self._query_ids.get(query, ()):
+            for doc_id in known.get(query_id, ()):
+                if doc_id in self._document_ids:
+                    never.add(self._document_ids[doc_id])
+        return frozenset(never)
 
 
 def refuse_low_scores(examples: Iterable[Example], min_score: float | None) -> None:
@@ -149,17 +187,27 @@ def refuse_low_scores(examples: Iterable[Example], min_score: float | None) -> N
     for line, example in enumerate(examples, start=1):
         if example.score is None or (min_score is not None and example.score >= min_score):
             continue
-        what = f"the example has the score {example.score:g}, and mine.min_score is not set"
+        reason = "and mine.min_score is not set"
         if min_score is not None:
-            what = (
-                f"the example has the score {example.score:g}, below mine.min_score {min_score:g}"
-            )
+            reason = f"below mine.min_score {min_score:g}"
         raise DataError(
-            f"{what}: training would pull its texts together",
+            f"the example has the score {example.score:g}, {reason}: "
+            "training would pull its texts together",
             where=f"examples.jsonl:{line}",
             next_step="remove the line, or declare which scores make a positive: "
             "nearer run --set mine.min_score=0.5",
         )
+
+
+def refuse_missing_scores(examples: Iterable[Example], loss: str) -> None:
+    """Raises DataError for an example without a score; `loss` is the one that needs scores."""
+    for line, example in enumerate(examples, start=1):
+        if example.score is None:
+            raise DataError(
+                f"the loss {loss} learns from scores, and the example has none",
+                where=f"examples.jsonl:{line}",
+                next_step="give it a `score`, or set train.loss=auto",
+            )
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -179,18 +227,27 @@ def _parse(value: dict[str, Any], where: str) -> Example:
         raise DataError(
             "`negatives` and `source` are lists", where=where, next_step="mend the line"
         )
+    return Example(
+        positive=str(value["positive"]),
+        query_id=_text(value, "query_id"),
+        query=_text(value, "query"),
+        negatives=tuple(map(str, negatives)),
+        score=_score(value, where),
+        source=tuple(map(str, source)),
+    )
+
+
+def _text(value: Mapping[str, Any], key: str) -> str | None:
+    return str(value[key]) if key in value else None
+
+
+def _score(value: Mapping[str, Any], where: str) -> float | None:
     score = value.get("score")
-    if score is not None and (
-        isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)
-    ):
+    if score is None:
+        return None
+    number = isinstance(score, int | float) and not isinstance(score, bool)
+    if not number or not math.isfinite(score):
         raise DataError(
             f"the score {score!r} is not a finite number", where=where, next_step="mend the line"
         )
-    return Example(
-        positive=str(value["positive"]),
-        query_id=str(value["query_id"]) if "query_id" in value else None,
-        query=str(value["query"]) if "query" in value else None,
-        negatives=tuple(str(negative) for negative in negatives),
-        score=score,
-        source=tuple(str(part) for part in source),
-    )
+    return score  # type: ignore[no-any-return]  # checked above

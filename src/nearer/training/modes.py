@@ -13,27 +13,23 @@ from nearer.embed.declared import max_length
 @contextmanager
 def training_mode(model: Any, settings: Train, length: int) -> Iterator[None]:
     """Maximum length, attention dropout and frozen tables while training; as before afterwards."""
-    own = max_length(model)
-    if own is not None:
-        model.max_seq_length = min(length, own)
+    longest = max_length(model)
+    if longest is not None:
+        model.max_seq_length = min(length, longest)
     undo: list[Callable[[], None]] = []
     if settings.attention_dropout is not None:
-        undo += [
-            _set_dropout(module, settings.attention_dropout)
-            for module in _attention_dropouts(model)
-        ]
-    frozen = (
-        [p for p in _word_embeddings(model) if p.requires_grad]
-        if settings.freeze_word_embeddings
-        else []
-    )
+        for dropout in _attention_dropouts(model):
+            undo.append(_set_dropout(dropout, settings.attention_dropout))
+    frozen: list[Any] = []
+    if settings.freeze_word_embeddings:
+        frozen = [weights for weights in _word_embeddings(model) if weights.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        if own is not None:
-            model.max_seq_length = own
+        if longest is not None:
+            model.max_seq_length = longest
         for restore in undo:
             restore()
         for parameter in frozen:
@@ -47,23 +43,28 @@ def _attention_dropouts(model: Any) -> list[tuple[Any, str]]:
     """
     import torch
 
-    places: list[tuple[Any, str]] = []
+    dropouts: list[tuple[Any, str]] = []
     for module in model.modules():
-        if "Attention" not in type(module).__name__ or not any(
-            hasattr(module, part) for part in ("query", "q_proj", "Wqkv", "q_lin", "q")
-        ):
+        if not _is_self_attention(module):
             continue
         for name in ("dropout", "attn_dropout", "attention_dropout", "out_drop"):
             value = getattr(module, name, None)
             if isinstance(value, torch.nn.Dropout):
-                places.append((value, "p"))
+                dropouts.append((value, "p"))
             elif isinstance(value, float):
-                places.append((module, name))
-    return places
+                dropouts.append((module, name))
+    return dropouts
 
 
-def _set_dropout(place: tuple[Any, str], value: float) -> Callable[[], None]:
-    module, name = place
+def _is_self_attention(module: Any) -> bool:
+    if "Attention" not in type(module).__name__:
+        return False
+    projections = ("query", "q_proj", "Wqkv", "q_lin", "q")
+    return any(hasattr(module, name) for name in projections)
+
+
+def _set_dropout(dropout: tuple[Any, str], value: float) -> Callable[[], None]:
+    module, name = dropout
     old = getattr(module, name)
     setattr(module, name, value)
     return lambda: setattr(module, name, old)
@@ -72,4 +73,6 @@ def _set_dropout(place: tuple[Any, str], value: float) -> Callable[[], None]:
 def _word_embeddings(model: Any) -> list[Any]:
     """The token table of a transformer; of a static model it is all there is to train."""
     transformer = model.transformers_model
-    return list(transformer.get_input_embeddings().parameters()) if transformer is not None else []
+    if transformer is None:
+        return []
+    return list(transformer.get_input_embeddings().parameters())

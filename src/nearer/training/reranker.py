@@ -7,14 +7,16 @@ import math
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nearer import config, progress
+from nearer.data.corpus import Corpus
 from nearer.embed.declared import declared
 from nearer.embed.loading import load_model
 from nearer.embed.precision import hardware_has_bf16
@@ -22,11 +24,10 @@ from nearer.errors import DataError, ModelError
 from nearer.files import disk_errors, value_hash, write_json
 from nearer.search.rerank import CachedReranker, load_reranker
 from nearer.training.borrowed import borrowed
-from nearer.training.examples import Duplicates, known_positives
-from nearer.training.mining import judged_negatives, pool_of, unusable
+from nearer.training.callbacks import silence, watcher_of
+from nearer.training.material import TrainingMaterial, UsableDocuments
 from nearer.training.modes import training_mode
-from nearer.training.trainer import watcher_of
-from nearer.types import Run, Split
+from nearer.types import Run
 
 Labelled = tuple[str, str, float]  # (query, document, 1 relevant or 0 not)
 
@@ -36,51 +37,68 @@ _VERSION = 2  # of this training: kept rerankers of another one are not used
 _CANDIDATES = 30  # hits of each run that negatives are drawn from
 
 
-def reranker_examples(  # noqa: PLR0913 - what it may look at is listed one by one, as in mining
-    train: Split,
-    corpus: Any,
+def reranker_examples(
+    material: TrainingMaterial,
     runs: Sequence[Run],
-    *,
-    negatives: int,
-    limit: int,
+    settings: config.Rerank,
     rng: np.random.Generator,
-    duplicates: Duplicates,
-    collides: Callable[[str], str | None],
-    min_grade: int = 1,
 ) -> list[Labelled]:
-    """Judged pairs with `negatives` others each: those judged 0, then from the top of `runs` (the first stages' results for `train`).
+    """Judged pairs with `rerank.negatives` irrelevant documents each.
 
-    Never a known positive or its near-duplicate; queries that collide with held-out ones (the
-    guard's `collides`) are left out.  Of more than `limit` pairs every query gives one positive
+    Those judged 0 come first, then some from the top of `runs` (the first stages' results for the
+    training queries); never a known positive or its near-duplicate.  Queries that collide with
+    held-out ones are left out.  Of more than `rerank.pairs` pairs every query gives one positive
     before any gives a second.
     """
-    known = known_positives(train.judgments, duplicates)
-    mining = config.Mine(candidates=_CANDIDATES)
-    seen: set[tuple[str, str]] = set()
-    groups: list[tuple[int, str, list[tuple[str, float]]]] = []
-    for place in rng.permutation(len(train.queries)):
-        query = train.queries[place]
-        if not query.text.strip() or collides(query.text):
+    usable = UsableDocuments(material)
+    queries = material.train.queries
+    groups: list[_Group] = []
+    for position in rng.permutation(len(queries)):
+        query = queries[position]
+        if not query.text.strip() or material.collides(query.text):
             continue
-        positives = [
-            doc_id
-            for doc_id in train.relevant(query.id, min_grade)
-            if not unusable(query.text, doc_id, corpus, seen)
-        ]
-        never = known.get(query.id, frozenset())
-        refused = judged_negatives(train, query.id, never, corpus, Counter())
-        found = pool_of(query.id, runs, mining, never, corpus, Counter())
-        pool = [doc_id for doc_id in found if doc_id not in refused]
+        positives = usable.positives(query)
+        judged = usable.judged_negatives(query.id)
+        candidates = usable.candidates(query.id, runs, _CANDIDATES)
+        pool = [doc_id for doc_id in candidates if doc_id not in judged]
         for turn, chosen in enumerate(rng.permutation(len(positives))):
-            judged = [refused[i] for i in rng.permutation(len(refused))[:negatives]]
-            more = min(negatives - len(judged), len(pool))
-            drawn = [pool[i] for i in rng.choice(len(pool), more, replace=False)]
-            labelled = [(positives[chosen], 1.0)]
-            labelled += [(doc_id, 0.0) for doc_id in (*judged, *drawn)]
-            groups.append((turn, query.text, labelled))
-    groups.sort(key=lambda group: group[0])
-    pairs = [(text, doc_id, label) for _, text, group in groups for doc_id, label in group][:limit]
-    return [(text, corpus.get(doc_id).content, label) for text, doc_id, label in pairs]
+            negatives = _negatives(judged, pool, settings.negatives, rng)
+            groups.append(_Group(turn, query.text, positives[chosen], negatives))
+    groups.sort(key=lambda group: group.turn)
+    return _labelled(groups, material.corpus, settings.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A positive of a query with its negatives; a query's first positive has turn 0."""
+
+    turn: int
+    text: str
+    positive: str
+    negatives: list[str]
+
+
+def _negatives(
+    judged: Sequence[str], pool: Sequence[str], count: int, rng: np.random.Generator
+) -> list[str]:
+    """`count` documents in random order: those judged 0 first, then candidates."""
+    first = [judged[position] for position in rng.permutation(len(judged))[:count]]
+    missing = min(count - len(first), len(pool))
+    drawn = [pool[position] for position in rng.choice(len(pool), missing, replace=False)]
+    return first + drawn
+
+
+def _labelled(groups: Sequence[_Group], corpus: Corpus, limit: int) -> list[Labelled]:
+    """The first `limit` pairs of the groups, with texts in place of ids."""
+    pairs: list[tuple[str, str, float]] = []
+    for group in groups:
+        pairs.append((group.text, group.positive, 1.0))
+        pairs += [(group.text, doc_id, 0.0) for doc_id in group.negatives]
+    labelled = []
+    for text, doc_id, label in pairs[:limit]:
+        document = corpus[corpus.position(doc_id)]
+        labelled.append((text, document.content, label))
+    return labelled
 
 
 def train_reranker(
@@ -103,7 +121,7 @@ def train_reranker(
     started = time.monotonic()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as scratch:
-        made = Path(scratch) / "made"
+        unfinished = Path(scratch) / "model"
         transformers.set_seed(seed)
         model = _untrained(base, settings, name)
         loss = _fit(model, examples, settings, Path(scratch) / "trainer", seed)
@@ -113,92 +131,82 @@ def train_reranker(
                 where=name,
                 next_step="lower rerank.learning_rate",
             )
-        with disk_errors(made):
-            model.save(str(made), create_model_card=False)
-        positives = sum(label > 0 for _, _, label in examples)
+        with disk_errors(unfinished):
+            model.save(str(unfinished), create_model_card=False)
         summary = {
             "pairs": len(examples),
-            "positives": positives,
+            "positives": sum(label > 0 for _, _, label in examples),
             "train_loss": round(loss, 6),
             "max_length": model.max_seq_length,
-        }
-        summary |= {
             "seed": seed,
             "seconds": round(time.monotonic() - started, 1),
             "settings": settings.model_dump(mode="json"),
         }
-        write_json(made / "training.json", summary)
+        write_json(unfinished / "training.json", summary)
         if not out.exists():  # another process may have been quicker
-            os.rename(made, out)
+            os.rename(unfinished, out)
     return summary
 
 
-def reranker_of(  # noqa: PLR0913 - the same, and where things lie
+def reranker_of(
     settings: config.Config,
     root: Path,
     cache: Path | None,
-    *,
-    train: Split,
-    corpus: Any,
+    material: TrainingMaterial,
     runs: Callable[[], Sequence[Run]],
-    duplicates: Duplicates,
-    collides: Callable[[str], str | None],
-    rng_seed: int,
 ) -> CachedReranker | None:
     """The reranker of section `rerank`: none, one to load, or (`model: train`) one trained here.
 
     A trained one is kept below `cache` under what it was made of, so that every stage and every
-    rerun finds it.  `runs` gives the first stages' results for `train` and is called only for that one.
-    Raises DataError when the training judgments give no examples, and ModelError.
+    rerun finds it.  `runs` gives the first stages' results for the training queries and is called
+    only for that one.  Raises DataError when the training judgments give no examples, and
+    ModelError.
     """
     chosen = settings.rerank
     if chosen.model is None:
         return None
-    shared: dict[str, Any] = {
-        "cache": cache,
-        "max_length": chosen.max_length,
-        "device": settings.model.device,
-    }
-    if chosen.model != "train":
-        return load_reranker(chosen.model, root, **shared)
-    examples = reranker_examples(
-        train,
-        corpus,
-        runs(),
-        negatives=chosen.negatives,
-        limit=chosen.pairs,
-        rng=np.random.default_rng(rng_seed),
-        duplicates=duplicates,
-        collides=collides,
-        min_grade=settings.data.min_grade,
+    load = partial(
+        load_reranker, cache=cache, max_length=chosen.max_length, device=settings.model.device
     )
+    if chosen.model != "train":
+        return load(chosen.model, root)
+    rng = np.random.default_rng(settings.seed)
+    examples = reranker_examples(material, runs(), chosen, rng)
     if len({label for _, _, label in examples}) < 2:
-        step = "set rerank.model to a cross-encoder's folder, or to null"
         raise DataError(
             "the training judgments give no pairs to train a reranker on",
             where="rerank.model",
-            next_step=step,
+            next_step="set rerank.model to a cross-encoder's folder, or to null",
         )
     base = load_model(settings.model, root)
     with tempfile.TemporaryDirectory() as scratch:
-        made_of = chosen.model_dump(mode="json", exclude={"model", "depth"})
-        key = value_hash(
-            {
-                "base": declared(base),
-                "examples": examples,
-                "settings": made_of,
-                "seed": rng_seed,
-                "version": _VERSION,
-            }
-        )
-        folder = (cache / "rerankers" if cache is not None else Path(scratch)) / key[:16]
+        home = Path(scratch) if cache is None else cache / "rerankers"
+        folder = home / _key(base, examples, settings)[:16]
         if not (folder / "training.json").is_file():
-            train_reranker(base, examples, folder, chosen, name=settings.model.name, seed=rng_seed)
-        return load_reranker(str(folder.resolve()), root, name="trained here", **shared)
+            train_reranker(
+                base, examples, folder, chosen, name=settings.model.name, seed=settings.seed
+            )
+        return load(str(folder.resolve()), root, name="trained here")
+
+
+def _key(base: Any, examples: Sequence[Labelled], settings: config.Config) -> str:
+    """Hash of everything that a trained reranker is made of."""
+    return value_hash(
+        {
+            "base": declared(base),
+            "examples": examples,
+            "settings": settings.rerank.model_dump(mode="json", exclude={"model", "depth"}),
+            "seed": settings.seed,
+            "version": _VERSION,
+        }
+    )
 
 
 def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
-    """A CrossEncoder over a copy of the transformer of a SentenceTransformer, with the output layer of `joint`."""
+    """A CrossEncoder over a copy of a SentenceTransformer's transformer.
+
+    Its output layer is the one of `nearer.search.joint`.
+    """
     from sentence_transformers import CrossEncoder
 
     from nearer.search.joint import PairSimilarity
@@ -232,12 +240,12 @@ def _fit(
     model: Any, examples: Sequence[Labelled], settings: config.Rerank, folder: Path, seed: int
 ) -> float:
     """Train in place; returns the mean loss."""
-    import transformers
     from datasets import Dataset
     from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
     queries, documents, labels = map(list, zip(*examples, strict=True))
+    lengths = [len(query) + len(document) for query, document, _ in examples]
     steps = max(1, math.ceil(math.ceil(len(examples) / _BATCH) * settings.epochs))
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(folder),
@@ -259,7 +267,7 @@ def _fit(
         training_mode(model, config.Train(), model.max_seq_length),
         progress.task(what, steps, "steps") as bar,
     ):
-        trainer = _trainer_class([len(query) + len(document) for query, document, _ in examples])(
+        trainer = _trainer_class(lengths)(
             model=model,
             args=arguments,
             train_dataset=Dataset.from_dict(
@@ -268,8 +276,7 @@ def _fit(
             loss=BinaryCrossEntropyLoss(model),
             callbacks=[watcher_of(bar)],
         )
-        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
-            trainer.remove_callback(callback)
+        silence(trainer)
         with borrowed(model):
             return float(trainer.train().training_loss)
 
@@ -291,9 +298,8 @@ def _trainer_class(lengths: Sequence[int]) -> Any:
 
         def __iter__(self) -> Iterator[list[int]]:
             order = get_length_grouped_indices(lengths, _BATCH, generator=self._generator)
-            for batch in torch.randperm(
-                len(self), generator=self._generator
-            ).tolist():  # else long texts always come first
+            # Batches are shuffled: otherwise the longest texts would always come first.
+            for batch in torch.randperm(len(self), generator=self._generator).tolist():
                 yield order[batch * _BATCH : (batch + 1) * _BATCH]
 
     class Trainer(CrossEncoderTrainer):  # type: ignore[misc,unused-ignore]

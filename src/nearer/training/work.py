@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nearer.files import write_json
+from nearer.training.checkpoints import WORK_FILE, read_state
 
 
 @dataclass(slots=True)
@@ -22,3 +27,22 @@ class Work:
         self.pairs += pairs
         self.tokens += tokens
         self.loss += loss
+
+
+class WorkClock:
+    """The work of a training, going on from a checkpoint, with the seconds that pass meanwhile."""
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        self.work = Work()
+        if checkpoint is not None:
+            self.work = Work(**read_state(checkpoint / WORK_FILE))
+        self._earlier = self.work.seconds
+        self._started = time.monotonic()
+
+    def now(self) -> Work:
+        """The work up to this moment."""
+        self.work.seconds = self._earlier + time.monotonic() - self._started
+        return self.work
+
+    def save(self, checkpoint: Path) -> None:
+        write_json(checkpoint / WORK_FILE, asdict(self.now()))

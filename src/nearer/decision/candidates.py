@@ -1,0 +1,165 @@
+"""The systems that a decision chooses from: which they are, and how they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nearer.decision.inputs import DecisionInputs
+from nearer.measure.metrics import score
+from nearer.measure.verdict import TUNED, Candidate, best_on_dev
+from nearer.search.pipeline import HYBRIDS, Pipeline
+from nearer.search.systems import Latency, Systems
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCandidate:
+    """A candidate before it is measured: whose systems, which pipeline, and what it stands for."""
+
+    systems: Systems
+    pipeline: Pipeline
+    role: str  # today, baseline or candidate, as in decision.json
+    name: str
+
+
+def plan_candidates(inputs: DecisionInputs) -> list[PlannedCandidate]:
+    """The system in production today, plain systems, the best fix, and the fine-tuned ones."""
+    base, tuned = inputs.base, inputs.tuned
+    base.tune(inputs.dev, inputs.primary)
+    plan = list(_plain(inputs))
+    best_fix = inputs.best_fix
+    if best_fix is not None and _is_among(best_fix, plan):
+        best_fix = None
+    if best_fix is not None:
+        plan.append(PlannedCandidate(base, best_fix, "baseline", best_fix.label))
+    if tuned is not None:
+        tuned.tune(inputs.dev, inputs.primary)
+        plan += _fine_tuned(tuned, inputs, best_fix)
+    return plan
+
+
+def _plain(inputs: DecisionInputs) -> Iterable[PlannedCandidate]:
+    base = inputs.base
+    for name in dict.fromkeys([base.today, *inputs.settings.evaluate.baselines]):
+        role = "today" if name == base.today else "baseline"
+        yield PlannedCandidate(base, base.base(name), role, name)
+
+
+def _fine_tuned(
+    tuned: Systems, inputs: DecisionInputs, best_fix: Pipeline | None
+) -> list[PlannedCandidate]:
+    """The plain systems over the fine-tuned model, and the best fix over it."""
+    plan = [PlannedCandidate(tuned, tuned.base("dense"), "candidate", TUNED)]
+    for name in HYBRIDS:
+        plan.append(PlannedCandidate(tuned, tuned.base(name), "candidate", f"{TUNED} {name}"))
+    if best_fix is not None and best_fix.dense:
+        plain = replace(best_fix, model=None, compression="float32", weight=None)
+        pipeline = tuned.tuned(plain, inputs.dev, inputs.primary)
+        if not _is_among(pipeline, plan):
+            name = f"{TUNED} {pipeline.label}"
+            plan.append(PlannedCandidate(tuned, pipeline, "candidate", name))
+    return plan
+
+
+def _is_among(pipeline: Pipeline, plan: Iterable[PlannedCandidate]) -> bool:
+    return any(planned.pipeline == pipeline for planned in plan)
+
+
+def measure_candidates(plan: Sequence[PlannedCandidate], inputs: DecisionInputs) -> list[Candidate]:
+    """Every planned system, searched on dev (for choices) and on test (for judgment)."""
+    return [_measure(planned, inputs) for planned in plan]
+
+
+def _measure(planned: PlannedCandidate, inputs: DecisionInputs) -> Candidate:
+    systems, pipeline, primary = planned.systems, planned.pipeline, inputs.primary
+    dev, test = inputs.dev, inputs.test
+    items = systems.item_to_item
+    measures = list(dict.fromkeys([primary, *inputs.settings.evaluate.measures]))
+    on_dev = score(systems.run(pipeline, dev), dev, [primary], items)
+    run = replace(systems.run(pipeline, test), name=planned.name)
+    return Candidate(
+        name=planned.name,
+        role=planned.role,
+        system=pipeline.system,
+        run=run,
+        scores=score(run, test, measures, items),
+        dev=on_dev.mean(primary),
+        described=_described(systems, pipeline),
+    )
+
+
+def _described(systems: Systems, pipeline: Pipeline) -> dict[str, Any]:
+    """What computes a candidate's results, for the record."""
+    described: dict[str, Any] = {"pipeline": pipeline.as_dict()}
+    if pipeline.dense:
+        space = systems.space_of(pipeline.model)
+        described["model"] = space.name
+        described["fingerprint"] = space.fingerprint.id
+        described["identity"] = space.fingerprint.as_record()
+    if pipeline.rerank and systems.reranker is not None:
+        described["reranker"] = {
+            "source": getattr(systems.reranker, "source", ""),
+            "fingerprint": systems.reranker.fingerprint,
+        }
+    if pipeline.system == "convex":
+        described["dense_weight"] = pipeline.weight
+    return described
+
+
+def time_candidates(
+    plan: Sequence[PlannedCandidate], inputs: DecisionInputs
+) -> dict[str, Latency | None]:
+    """Latency by name of the candidate, over the dev queries; None where there is none to time."""
+    queries = inputs.dev.queries
+    return {planned.name: planned.systems.latency(planned.pipeline, queries) for planned in plan}
+
+
+@dataclass(frozen=True, slots=True)
+class Finalists:
+    """The systems that are compared: those that did best on dev, each for its kind."""
+
+    today: Candidate
+    tuned: Candidate | None  # the fine-tuned one
+    simple: Candidate | None  # the simpler fix
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate]) -> Finalists:
+        today = next(candidate for candidate in candidates if candidate.role == "today")
+        return cls(today, best_on_dev(candidates, "candidate"), best_on_dev(candidates, "baseline"))
+
+    @property
+    def challenger(self) -> Candidate | None:
+        """The one that the record and the report set against today's system."""
+        return self.tuned or self.simple
+
+    def pairs(self) -> list[tuple[Candidate, Candidate]]:
+        """(baseline, candidate) of each comparison that can be made."""
+        wanted = ((self.today, self.tuned), (self.today, self.simple), (self.simple, self.tuned))
+        pairs = []
+        for baseline, candidate in wanted:
+            if baseline is not None and candidate is not None:
+                pairs.append((baseline, candidate))
+        return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredCandidate:
+    """A candidate with what its record says beside its scores."""
+
+    candidate: Candidate
+    latency: Latency | None
+    index_bytes: int | None
+
+    @classmethod
+    def all_of(
+        cls,
+        plan: Sequence[PlannedCandidate],
+        candidates: Sequence[Candidate],
+        latencies: Mapping[str, Latency | None],
+    ) -> list[MeasuredCandidate]:
+        measured = []
+        for planned, candidate in zip(plan, candidates, strict=True):
+            size = planned.systems.index_bytes(planned.pipeline)
+            measured.append(cls(candidate, latencies[candidate.name], size))
+        return measured

@@ -1,0 +1,43 @@
+"""Everything that a decision is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nearer.config import Config
+from nearer.data.corpus import Corpus
+from nearer.search.pipeline import Pipeline
+from nearer.search.systems import Systems
+from nearer.types import Judgments, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionInputs:
+    """The whole evidence is handed in; nothing is looked up.
+
+    `base` are the systems over the base model, which also name the settings; `tuned` those over
+    the fine-tuned model (None: nothing was trained).
+    """
+
+    base: Systems
+    tuned: Systems | None
+    dev: Split
+    test: Split
+    training_judgments: Judgments | None = None  # they tell seen from unseen documents
+    general_set: tuple[Corpus, Split] | None = None  # the general-ability set, None: none
+    best_fix: Pipeline | None = None  # the best simple system that `fix` found on dev
+    not_tried: Sequence[Mapping[str, str]] | None = None  # by `fix` (None: it did not run)
+    mined: Mapping[str, Any] | None = None  # mine/summary.json
+    diagnosis: Mapping[str, Any] | None = None  # diagnose/summary.json
+    looks: int = 1  # how often test has been opened
+
+    @property
+    def settings(self) -> Config:
+        return self.base.config
+
+    @property
+    def primary(self) -> str:
+        """The measure that decides."""
+        return self.settings.evaluate.primary

@@ -1,0 +1,47 @@
+"""How a model is trained: the settings, the loss that they name, and where checkpoints go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearer.config import Train
+from nearer.embed.encoder import SentenceEncoder
+from nearer.training.losses import ChosenLoss, choose_loss
+
+#: A model in training → its score on dev under the primary measure.
+DevScore = Callable[[SentenceEncoder], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides how a model is trained, apart from the model and its examples."""
+
+    settings: Train
+    loss: ChosenLoss
+    checkpoints: Path  # of this training alone; it goes on from the newest whole one
+    measure: str = "nDCG@10"  # of the dev score
+
+    @classmethod
+    def of(
+        cls,
+        settings: Train,
+        checkpoints: Path,
+        *,
+        measure: str = "nDCG@10",
+        root: Path | None = None,
+    ) -> Recipe:
+        """With the loss that `settings.loss` names; the user's own is looked for in `root`.
+
+        Raises ConfigError and SearchSystemError, as `choose_loss` does.
+        """
+        return cls(settings, choose_loss(settings.loss, root), checkpoints, measure)
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How checkpoints are judged on dev while a model trains."""
+
+    score: Callable[[], float]  # of the model as it is at that moment
+    before: float  # the base model's

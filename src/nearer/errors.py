@@ -5,7 +5,7 @@
     ├── DataError            documents, queries, judgments, click logs, runs
     ├── ModelError           a model folder or name that cannot be loaded or trained
     ├── FingerprintError     vectors of one model met another model
-    ├── SearchSystemError         the user's own search system (run file, function, endpoint) failed
+    ├── SearchSystemError    the user's own search system (run file, function, endpoint) failed
     ├── MissingStepError     a stage needs the result of an earlier one
     ├── StoreError           a vector store refused, or a generation is not in the state that a command needs
     ├── HeldOutError         something other than `decide` tried to open the test split

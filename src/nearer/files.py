@@ -42,17 +42,18 @@ def disk_error(error: BaseException, where: Path | str | None = None) -> DiskErr
 
     Libraries written in Rust and C++ raise their own kinds of errors for a full disk.
     """
-    seen: set[int] = set()
+    visited: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    while cause is not None and id(cause) not in visited:
+        visited.add(id(cause))
         number = _number_of(cause)
         if number in _DISK:
-            place = where or getattr(cause, "filename", None)
+            path = where or getattr(cause, "filename", None)
             what = os.strerror(number)
             if not isinstance(cause, OSError):
-                what = f"{what} ({(str(cause).splitlines() or [''])[0][:200]})"
-            return DiskError(what, where=str(place) if place else None, next_step=_DISK[number])
+                first_line = next(iter(str(cause).splitlines()), "")
+                what = f"{what} ({first_line[:200]})"
+            return DiskError(what, where=str(path) if path else None, next_step=_DISK[number])
         cause = cause.__cause__ or cause.__context__
     return None
 
@@ -81,10 +82,10 @@ def disk_errors(where: Path) -> Iterator[None]:
     except NearerError:
         raise
     except Exception as error:
-        told = disk_error(error, where)
-        if told is None:
+        disk = disk_error(error, where)
+        if disk is None:
             raise
-        raise told from error
+        raise disk from error
 
 
 @contextmanager
@@ -118,7 +119,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_jsonl(path: Path, lines: Iterable[Mapping[str, Any]]) -> int:
-    """One JSON object a line; returns how many."""
+    """One JSON object per line; returns how many."""
     count = 0
     with atomic(path) as handle:
         for line in lines:
@@ -128,7 +129,7 @@ def write_jsonl(path: Path, lines: Iterable[Mapping[str, Any]]) -> int:
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON.  Raises DataError with the place of the fault."""
+    """Parsed JSON.  Raises DataError with the line of the fault."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of 5,000 digits
@@ -157,16 +158,16 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def files_below(folder: Path) -> list[Path]:
     """Every file below a folder, sorted; folders that are symbolic links are entered, each once."""
-    found: list[Path] = []
+    paths: list[Path] = []
     entered: set[Path] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        here = Path(place).resolve()
-        if here in entered:  # a link to a folder above it
+    for current, folders, names in os.walk(folder, followlinks=True):
+        resolved = Path(current).resolve()
+        if resolved in entered:  # a link to a folder above it
             folders.clear()
             continue
-        entered.add(here)
-        found += [Path(place, name) for name in names]
-    return sorted(path for path in found if path.is_file())
+        entered.add(resolved)
+        paths.extend(Path(current, name) for name in names)
+    return sorted(path for path in paths if path.is_file())
 
 
 def content_hash(path: Path) -> str:
@@ -174,7 +175,8 @@ def content_hash(path: Path) -> str:
     if path.is_dir():
         digest = hashlib.sha256()
         for child in files_below(path):
-            digest.update(f"{child.relative_to(path).as_posix()}\0{content_hash(child)}\n".encode())
+            name = child.relative_to(path).as_posix()
+            digest.update(f"{name}\0{content_hash(child)}\n".encode())
         return digest.hexdigest()
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -182,9 +184,8 @@ def content_hash(path: Path) -> str:
 
 def value_hash(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of its keys."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()
-    ).hexdigest()
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def swap_folder(new: Path, target: Path, aside: Path) -> None:

@@ -1,7 +1,7 @@
 """Progress without printing.
 
-Library code says what it is doing through `task(...)`; who listens is decided by the caller.
-By default nobody does.  The command line installs a listener that draws bars on stderr.
+Library code says what it is doing through `task(...)`; the caller decides who listens, by default
+nobody.  The command line installs a listener that draws bars on stderr.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Task(Protocol):
 
 
 class Listener(Protocol):
-    """Whoever shows progress."""
+    """What a caller installs to show progress."""
 
     def start(self, what: str, total: float | None, unit: str) -> Task: ...
 
@@ -35,7 +35,7 @@ class Listener(Protocol):
 
 
 class Silent:
-    """The default listener, and its own task: hears nothing, shows nothing."""
+    """The default listener, and its own task: ignores everything."""
 
     def start(self, what: str, total: float | None, unit: str) -> Silent:
         return self
@@ -51,7 +51,7 @@ class Silent:
     def note(self, text: str) -> None: ...
 
 
-#: Hears nothing; also the task to hand to work too short to announce.
+#: Ignores everything; also the task to pass to work that is too short to announce.
 SILENT = Silent()
 _listener: ContextVar[Listener] = ContextVar("nearer_progress", default=SILENT)
 

@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderResul
 from rich.table import Table
 from rich.text import Text
 
-_PIPED = 100_000  # columns where nobody looks at a screen
+_PIPED = 100_000  # columns where output is piped
 _PROSE = 24  # columns that wrapped text has at least, or all that it needs
 _GAP = 2
 

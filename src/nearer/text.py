@@ -71,14 +71,14 @@ def folded_words(text: str) -> list[str]:
     """The words to search for, in order and folded; pairs of characters where no blanks stand."""
     if text.isascii():
         return list(_ascii_word.findall(text.lower()))
-    found: list[str] = []
+    terms: list[str] = []
     for match in _run.finditer(text):
         folded = fold(match.group())
         if match["unspaced"] is None:
-            found.append(folded)
+            terms.append(folded)
         else:
-            found.extend(_pairs(folded))
-    return found
+            terms.extend(_pairs(folded))
+    return terms
 
 
 def search_terms(text: str) -> list[str]:
@@ -99,13 +99,13 @@ def words(text: str) -> list[str]:
     Scripts without blanks give one character at a time, so that a phrase is found wherever its
     characters follow each other.
     """
-    found: list[str] = []
+    written: list[str] = []
     for match in _run_with_signs.finditer(unicodedata.normalize("NFC", text)):
         if match["unspaced"] is None:
-            found.append(match.group())
+            written.append(match.group())
         else:
-            found.extend(_character.findall(match.group()))
-    return found
+            written.extend(_character.findall(match.group()))
+    return written
 
 
 def token_spans(text: str) -> list[Span]:

@@ -114,7 +114,8 @@ class Split:
 
     def relevant(self, query_id: str, min_grade: int = 1) -> dict[str, int]:
         """Documents judged at least `min_grade` for the query, with their grades."""
-        return {d: g for d, g in self.judgments.get(query_id, {}).items() if g >= min_grade}
+        judged = self.judgments.get(query_id, {})
+        return {doc_id: grade for doc_id, grade in judged.items() if grade >= min_grade}
 
 
 Hit = tuple[str, float]  # (document id, score)
@@ -132,7 +133,7 @@ class Run:
     name: str
     results: Mapping[str, Sequence[Hit]]
     seconds: float = 0.0
-    #: seconds a query, in the order of `results`, where the system was timed a query at a time
+    #: seconds per query, in the order of `results`, where the system was timed one query at a time
     latencies: tuple[float, ...] = ()
 
     def top(self, query_id: str, k: int) -> list[str]:
@@ -140,8 +141,8 @@ class Run:
 
     def rank(self, query_id: str, doc_id: str) -> int | None:
         """1-based rank of a document, or None when it was not returned."""
-        for rank, (found, _) in enumerate(self.results.get(query_id, ()), start=1):
-            if found == doc_id:
+        for rank, (hit_id, _) in enumerate(self.results.get(query_id, ()), start=1):
+            if hit_id == doc_id:
                 return rank
         return None
 
@@ -170,13 +171,17 @@ class Example:
 
     def as_dict(self) -> dict[str, Any]:
         """The line of `mine/examples.jsonl`."""
-        line: dict[str, Any] = (
-            {"query_id": self.query_id} if self.query_id is not None else {"query": self.query}
-        )
-        line |= {"positive": self.positive, "negatives": list(self.negatives)}
+        line: dict[str, Any] = {}
+        if self.query_id is not None:
+            line["query_id"] = self.query_id
+        else:
+            line["query"] = self.query
+        line["positive"] = self.positive
+        line["negatives"] = list(self.negatives)
         if self.score is not None:
             line["score"] = self.score
-        return line | {"source": list(self.source)}
+        line["source"] = list(self.source)
+        return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +198,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something `check` noticed.  `fatal` stops the run; `examples` are short readable lines."""
+    """Something that `check` noticed.  `fatal` stops the run; `examples` are short readable lines."""
 
     code: str
     message: str

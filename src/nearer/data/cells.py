@@ -43,12 +43,12 @@ def text(value: Any) -> str:
 def number(value: Any) -> float:
     """A finite number.  Raises ValueError, also for units (`12 ms`) and decimal commas (`12,5`)."""
     try:
-        found = float(value)
+        parsed = float(value)
     except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if isinstance(value, bool) or not math.isfinite(found):
+        parsed = math.nan
+    if isinstance(value, bool) or not math.isfinite(parsed):
         raise ValueError(f"{shown(value)} is not a number")
-    return found
+    return parsed
 
 
 def yes_or_no(value: Any) -> bool:
@@ -75,7 +75,9 @@ def yes_or_no(value: Any) -> bool:
 def shown(value: Any) -> str:
     """A value in an error message, cut to a length that can be read."""
     try:
-        shown = repr(value)
+        text = repr(value)
     except (RecursionError, ValueError):  # ValueError: an integer of more than 4,300 digits
         return f"a {type(value).__name__}"
-    return shown if len(shown) <= 60 else f"{shown[:59]}…"
+    if len(text) <= 60:
+        return text
+    return f"{text[:59]}…"

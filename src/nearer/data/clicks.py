@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,10 +43,51 @@ class ClickLog(NamedTuple):
 
 @dataclass(slots=True)
 class _Evidence:
-    sessions: set[str] = field(default_factory=set)
-    shown: Counter[int] = field(default_factory=Counter)
+    """What a log says about one query and one document."""
+
+    sessions: set[str] = field(default_factory=set)  # in which it was clicked
+    impressions: Counter[int] = field(default_factory=Counter)  # by rank
     clicks: int = 0
-    above: bool = False
+    skipped_above: bool = False  # clicked at least once below a document that was not
+
+
+class _Evidences:
+    """Evidence of a whole log, and how often documents at each rank are clicked."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[tuple[str, str], _Evidence] = defaultdict(_Evidence)
+        self._impressions = Counter[int]()
+        self._clicks = Counter[int]()
+
+    def add(self, query_id: str, ranks: Mapping[str, int], clicked: Set[str], session: str) -> None:
+        """One request: the rank of each document that was returned, and which were clicked."""
+        skipped = [rank for doc_id, rank in ranks.items() if doc_id not in clicked]
+        first_skipped = min(skipped, default=math.inf)
+        for doc_id, rank in ranks.items():
+            evidence = self.pairs[query_id, doc_id]
+            evidence.impressions[rank] += 1
+            self._impressions[rank] += 1
+            if doc_id in clicked:
+                self._clicks[rank] += 1
+                evidence.sessions.add(session)
+                evidence.clicks += 1
+                evidence.skipped_above |= first_skipped < rank
+
+    def reason_against(self, evidence: _Evidence) -> str | None:
+        """Why clicks prove nothing; None where they make the document relevant."""
+        if len(evidence.sessions) < MIN_SESSIONS:
+            return "documents clicked in one session only"
+        expected = self._expected_clicks(evidence) * (1 + 1e-9)
+        if not evidence.skipped_above and evidence.clicks <= expected:
+            return "documents clicked no more than their position explains"
+        return None
+
+    def _expected_clicks(self, evidence: _Evidence) -> float:
+        """Clicks that documents at the same ranks get on average in this log."""
+        expected = 0.0
+        for rank, impressions in evidence.impressions.items():
+            expected += impressions * self._clicks[rank] / self._impressions[rank]
+        return expected
 
 
 def read_clicks(path: Path, columns: Columns = fields.DEFAULT) -> ClickLog:
@@ -57,119 +98,126 @@ def read_clicks(path: Path, columns: Columns = fields.DEFAULT) -> ClickLog:
     `feedback` of nearer's own traffic log.  Raises DataError, with file and line, for other shapes
     and for a log from which no judgment can be drawn.
     """
-    evidence: dict[tuple[str, str], _Evidence] = defaultdict(_Evidence)
+    evidences = _Evidences()
     queries: dict[str, Query] = {}
-    shown_at, clicked_at, dropped = Counter[int](), Counter[int](), Counter[str]()
+    dropped = Counter[str]()
     for row in records.read(path):
-        ranks, clicked = _results(row), set(_clicked(row))
+        ranks = _results(row)
+        clicked = set(_clicked(row))
         query = _query(row, columns)
         queries.setdefault(query.id, query)
-        session = _session(row)
+        evidences.add(query.id, ranks, clicked, _session(row))
         dropped["clicks on documents that were not shown"] += len(clicked - ranks.keys())
-        first_skipped = min(
-            (rank for doc_id, rank in ranks.items() if doc_id not in clicked), default=math.inf
-        )
-        for doc_id, rank in ranks.items():
-            seen = evidence[query.id, doc_id]
-            seen.shown[rank] += 1
-            shown_at[rank] += 1
-            if doc_id in clicked:
-                clicked_at[rank] += 1
-                seen.sessions.add(session)
-                seen.clicks += 1
-                seen.above |= first_skipped < rank
-    found: dict[str, dict[str, int]] = {}
-    for (query_id, doc_id), seen in evidence.items():
-        expected = sum(n * clicked_at[rank] / shown_at[rank] for rank, n in seen.shown.items())
-        if not seen.clicks:
+    judgments: dict[str, dict[str, int]] = {}
+    for (query_id, doc_id), evidence in evidences.pairs.items():
+        if not evidence.clicks:
             continue
-        if len(seen.sessions) < MIN_SESSIONS:
-            dropped["documents clicked in one session only"] += 1
-        elif not seen.above and seen.clicks <= expected * (1 + 1e-9):
-            dropped["documents clicked no more than their position explains"] += 1
+        reason = evidences.reason_against(evidence)
+        if reason is None:
+            judgments.setdefault(query_id, {})[doc_id] = 1
         else:
-            found.setdefault(query_id, {})[doc_id] = 1
-    if not found:
+            dropped[reason] += 1
+    if not judgments:
         reasons = "; ".join(f"{n} {why}" for why, n in dropped.items() if n) or "no clicks"
         raise bad(
             f"no judgment can be drawn from these clicks: {reasons}",
             path,
             "use a longer log, or set data.judgments",
         )
-    dropped["queries without a judgment"] = len(queries) - len(found)
+    dropped["queries without a judgment"] = len(queries) - len(judgments)
     return ClickLog(
-        {query_id: queries[query_id] for query_id in found},
-        found,
-        {why: n for why, n in dropped.items() if n},
+        queries={query_id: queries[query_id] for query_id in judgments},
+        judgments=judgments,
+        dropped={why: n for why, n in dropped.items() if n},
     )
 
 
 def _session(row: Row) -> str:
     """Who asked: the session, else the request, else the line itself.  Session 0 is one, too."""
     for name in ("session", "session_id", "request_id"):
-        if not cells.is_empty(row.values.get(name)):
-            return str(fields.plain(row.values[name]))
+        value = row.values.get(name)
+        if not cells.is_empty(value):
+            return str(fields.plain(value))
     return f"line {row.number}"
 
 
 def _query(row: Row, columns: Columns) -> Query:
     """The row's query; its id is the log's own where it has one, else made from the normalised text."""
-    text, given = row.values.get("query"), row.values.get("query_id")
-    chosen = fields.structured("filter", row)
-    given = None if cells.is_empty(given) else given
-    if given is None and not isinstance(text, str):
+    filters = fields.structured("filter", row)
+    own_id = row.values.get("query_id")
+    text = row.values.get("query")
+    if isinstance(text, str):
+        text = cells.text(text)
+    elif cells.is_empty(own_id):
         raise row.bad(
             "a line needs `query` (text) or `query_id`", "see data.clicks in the documentation"
         )
-    text = cells.text(text) if isinstance(text, str) else ""
-    made = f"click-{hashlib.sha256(normalise(text).encode('utf-8', 'replace')).hexdigest()[:12]}"
-    stamp = columns.timestamp or "time"
-    return Query(
-        made if given is None else fields.as_id(given, row, "query"),
-        text,
-        filter=fields.plain(chosen) if isinstance(chosen, Mapping) else None,
-        metadata={}
-        if cells.is_empty(row.values.get(stamp))
-        else {stamp: fields.plain(row.values[stamp])},
-    )
+    else:
+        text = ""
+    query_id = _id_of(text)
+    if not cells.is_empty(own_id):
+        query_id = fields.as_id(own_id, row, "query")
+    metadata: dict[str, Any] = {}
+    timestamp = columns.timestamp or "time"
+    moment = row.values.get(timestamp)
+    if not cells.is_empty(moment):
+        metadata[timestamp] = fields.plain(moment)
+    declared = None
+    if isinstance(filters, Mapping):
+        declared = fields.plain(filters)
+    return Query(query_id, text, filter=declared, metadata=metadata)
+
+
+def _id_of(text: str) -> str:
+    """The id of a query that the log gives none: equal for texts that are equal after `normalise`."""
+    encoded = normalise(text).encode("utf-8", "replace")
+    return f"click-{hashlib.sha256(encoded).hexdigest()[:12]}"
 
 
 def _results(row: Row) -> dict[str, int]:
-    """Rank, from 1, of each document that was shown."""
+    """Rank, from 1, of each document that was returned."""
     results = fields.structured("results", row)
     if not isinstance(results, list):
         raise row.bad("a line needs `results`: [{id, rank}, …]")
     ranks: dict[str, int] = {}
-    for place, hit in enumerate(results, start=1):
-        doc_id, rank = hit, float(place)
+    for position, hit in enumerate(results, start=1):
+        given_id, rank = hit, position
         if isinstance(hit, Mapping):
-            doc_id = hit.get("id")
-            rank = _rank(hit.get("rank", place), row)
-        ranks.setdefault(fields.as_id(doc_id, row, "document"), int(rank))
+            given_id = hit.get("id")
+            rank = _rank(hit.get("rank", position), row)
+        doc_id = fields.as_id(given_id, row, "document")
+        ranks.setdefault(doc_id, rank)
     return ranks
 
 
-def _rank(value: Any, row: Row) -> float:
+def _rank(value: Any, row: Row) -> int:
     try:
         rank = cells.number(value)
     except ValueError:
         rank = 0.0
     if not rank.is_integer() or rank < 1:
         raise row.bad(f"the rank {value!r} is not 1, 2, …")
-    return rank
+    return int(rank)
 
 
 def _clicked(row: Row) -> Iterator[str]:
     """Ids of the documents that were clicked."""
-    given: Any = None
+    clicks: Any = None
     for name in ("clicks", "clicked", "feedback"):
-        if given is None:
-            given = fields.structured(name, row)
-    if not isinstance(given or [], list):
+        if clicks is None:
+            clicks = fields.structured(name, row)
+    if not isinstance(clicks or [], list):
         raise row.bad("`clicks` must be a list of document ids")
-    for one in given or ():
-        hit = one if isinstance(one, Mapping) else {"id": one}
-        kinds = [hit[name] for name in ("type", "event", "kind", "action") if name in hit]
-        kind = kinds[0] if kinds else "click"
-        if str(kind).lower() in _CLICK_WORDS:
-            yield fields.as_id(hit.get("id", hit.get("doc_id")), row, "document")
+    for click in clicks or ():
+        if not isinstance(click, Mapping):
+            yield fields.as_id(click, row, "document")
+        elif _is_click(click):
+            yield fields.as_id(click.get("id", click.get("doc_id")), row, "document")
+
+
+def _is_click(feedback: Mapping[str, Any]) -> bool:
+    """Whether a line of feedback is a click, or something that means as much."""
+    for name in ("type", "event", "kind", "action"):
+        if name in feedback:
+            return str(feedback[name]).lower() in _CLICK_WORDS
+    return True

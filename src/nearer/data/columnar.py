@@ -1,7 +1,7 @@
 """Rows of Arrow tables (Parquet files and `datasets` folders), also of values that Python cannot hold.
 
-Dates outside the years 1 to 9999 and times finer than a microsecond become text; a time in a zone
-that nobody knows is told in UTC.
+Dates outside the years 1 to 9999 and times finer than a microsecond become text; a time in an
+unknown zone is given in UTC.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _timestamp(ticks: int, kind: Any) -> Any:
 
 
 def _zone(name: str) -> Any:
-    """The time zone of that name, UTC where nobody knows it."""
+    """The time zone of that name, UTC where it is unknown."""
     import pyarrow as pa
 
     try:

@@ -41,14 +41,15 @@ class Corpus:
         self._positions: dict[str, int] = {}
         spans, numbers = array.array("q"), array.array("q")
         with progress.task("reading documents", unit="documents") as task:
-            for position, (one, row) in enumerate(rows):
-                if (first := self._positions.setdefault(one.id, position)) != position:
-                    mend = "keep one of them: judgments would not say which is meant"
+            for position, (document, row) in enumerate(rows):
+                first = self._positions.setdefault(document.id, position)
+                if first != position:
+                    lines = f"lines {numbers[first]} and {row.number}"
                     raise row.bad(
-                        f"document id {one.id!r} stands on lines {numbers[first]} and {row.number}",
-                        mend,
+                        f"document id {document.id!r} stands on {lines}",
+                        "keep one of them: judgments would not say which is meant",
                     )
-                self.ids.append(one.id)
+                self.ids.append(document.id)
                 spans.extend(row.span)
                 numbers.append(row.number)
                 if position % 1024 == 0:
@@ -78,25 +79,25 @@ class Corpus:
         As in files, half of a surrogate pair is replaced.
         """
         source = Path("from_documents")
-        rows = (
-            (_encodable(one), Row(source, number, {}))
-            for number, one in enumerate(documents, start=1)
-        )
-        return cls._spooled(rows, source)
+
+        def rows() -> Iterator[tuple[Document, Row]]:
+            for number, document in enumerate(documents, start=1):
+                yield _encodable(document), Row(source, number, {})
+
+        return cls._spooled(rows(), source)
 
     @classmethod
     def _spooled(cls, rows: Iterable[tuple[Document, Row]], source: Path) -> Corpus:
         def written() -> Iterator[tuple[Document, Row]]:
             start = 0
-            for one, row in rows:
-                own = {"_id": one.id, "title": one.title, "text": one.text}
+            for document, row in rows:
+                own = {"_id": document.id, "title": document.title, "text": document.text}
                 # A metadata field may not take the place of the id, title or text.
-                line = (
-                    json.dumps(own | fields.plain(one.metadata) | own, ensure_ascii=False).encode()
-                    + b"\n"
-                )
+                values = own | fields.plain(document.metadata) | own
+                text = json.dumps(values, ensure_ascii=False) + "\n"
+                line = text.encode()
                 spool.write(line)
-                yield one, row._replace(span=(start, len(line)))
+                yield document, row._replace(span=(start, len(line)))
                 start += len(line)
             spool.flush()
 
@@ -113,36 +114,39 @@ class Corpus:
         return (self[position] for position in range(len(self)))
 
     def position(self, doc_id: str) -> int:
-        """Place of a document in the corpus.  Raises KeyError when it is not there."""
+        """Position of a document in the corpus.  Raises KeyError when it is not there."""
         return self._positions[doc_id]
 
     def get(self, doc_id: str) -> Document | None:
-        return self[self._positions[doc_id]] if doc_id in self._positions else None
+        position = self._positions.get(doc_id)
+        if position is None:
+            return None
+        return self[position]
 
     def __getitem__(self, position: int) -> Document:
         """The document at a position (from the end when negative).  Raises IndexError, and DataError when the file changed."""
-        start, length = (int(n) for n in self._spans[position])
+        doc_id = self.ids[position]
+        start, length = self._spans[position].tolist()
+        encoding = "utf-8"
+        if start == 0:
+            encoding = "utf-8-sig"  # there may be a byte order mark
         try:
-            values = json.loads(
-                os.pread(self._handle, length, start).decode("utf-8-sig" if start == 0 else "utf-8")
-            )
-            one = fields.document(Row(self.source, 0, dict(by_field_name(values))), self._columns)
+            line = os.pread(self._handle, length, start)
+            values = json.loads(line.decode(encoding))
+            row = Row(self.source, 0, dict(by_field_name(values)))
+            document = fields.document(row, self._columns)
         except (ValueError, AttributeError, TypeError, DataError):
-            one = None
-        if one is None or one.id != self.ids[position]:
-            raise bad(
-                "the file changed while it was read",
-                f"{self.source} (document {self.ids[position]})",
-                "run it again",
-            )
-        return one
+            document = None
+        if document is None or document.id != doc_id:
+            where = f"{self.source} (document {doc_id})"
+            raise bad("the file changed while it was read", where, "run it again")
+        return document
 
     def contents(self, positions: Sequence[int] | None = None) -> Iterator[str]:
         """Title and text of each document, in order of `positions` (default: all)."""
-        return (
-            self[int(position)].content
-            for position in (range(len(self)) if positions is None else positions)
-        )
+        if positions is None:
+            positions = range(len(self))
+        return (self[int(position)].content for position in positions)
 
 
 def _encodable(document: Document) -> Document:

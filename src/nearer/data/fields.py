@@ -53,22 +53,25 @@ def column_of(name: str, columns: Columns, aliases: Aliases, row: Row) -> str | 
 
     Raises DataError when several columns could play it.
     """
-    wanted: str = getattr(columns, name)
-    if wanted in row.values or wanted != getattr(DEFAULT, name):
-        return wanted if wanted in row.values else None
-    found = [alias for alias in aliases[name] if alias in row.values]
-    if len(found) > 1:
-        raise row.bad(f"{' and '.join(found)} could both be the {name}", f"set data.columns.{name}")
-    return found[0] if found else None
+    column: str = getattr(columns, name)
+    if column in row.values:
+        return column
+    if column != getattr(DEFAULT, name):
+        return None
+    present = [alias for alias in aliases[name] if alias in row.values]
+    if len(present) > 1:
+        what = f"{' and '.join(present)} could both be the {name}"
+        raise row.bad(what, f"set data.columns.{name}")
+    return next(iter(present), None)
 
 
 def _need(name: str, columns: Columns, aliases: Aliases, row: Row) -> tuple[str, Any]:
     column = column_of(name, columns, aliases, row)
     if column is None:
-        what = f"no column {getattr(columns, name)!r}; the columns here: {', '.join(row.values) or 'none'}"
-        raise row.bad(
-            what, f"set data.columns.{name} to the one that holds the {name.replace('_', ' ')}"
-        )
+        present = ", ".join(row.values) or "none"
+        what = f"no column {getattr(columns, name)!r}; the columns here: {present}"
+        part = name.replace("_", " ")
+        raise row.bad(what, f"set data.columns.{name} to the one that holds the {part}")
     return column, row.values[column]
 
 
@@ -108,15 +111,17 @@ def _encodable(text: str) -> str:
 
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: other types as text, NaN and infinity as null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, int):
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, float | int):
         return value
     if isinstance(value, Mapping):
         return {_encodable(str(key)): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    return plain(value.item()) if hasattr(value, "item") else _encodable(str(value))
+    if hasattr(value, "item"):  # a number of NumPy
+        return plain(value.item())
+    return _encodable(str(value))
 
 
 def document(row: Row, columns: Columns) -> Document:
@@ -126,49 +131,60 @@ def document(row: Row, columns: Columns) -> Document:
     title_column = column_of("title", columns, DOCUMENT_ALIASES, row)
     if title_column is None and columns.title != DEFAULT.title:
         _need("title", columns, DOCUMENT_ALIASES, row)
-    metadata = {
-        key: plain(value)
-        for key, value in row.values.items()
-        if key not in (id_column, text_column, title_column)
-    }
-    title = _as_text(title_column, row) if title_column else ""
-    return Document(as_id(doc_id, row, "document"), _as_text(text_column, row), title, metadata)
+    metadata = _metadata(row, id_column, text_column, title_column)
+    title = ""
+    if title_column:
+        title = _as_text(title_column, row)
+    return Document(
+        id=as_id(doc_id, row, "document"),
+        text=_as_text(text_column, row),
+        title=title,
+        metadata=metadata,
+    )
+
+
+def _metadata(row: Row, *columns: str | None) -> dict[str, Any]:
+    """The values of a row without those of the columns."""
+    return {name: plain(value) for name, value in row.values.items() if name not in columns}
 
 
 def query(row: Row, columns: Columns) -> Query:
     """The query that a row holds; columns without a part become metadata.  Raises DataError."""
     id_column, query_id = _need("id", columns, QUERY_ALIASES, row)
     text_column, _ = _need("text", columns, QUERY_ALIASES, row)
-    chosen, tags, spans = (structured(name, row) for name in ("filter", "tags", "gold_spans"))
+    filters = structured("filter", row)
+    tags = structured("tags", row) or []
+    spans = structured("gold_spans", row) or []
     if isinstance(tags, str):
-        tags = [tag.strip() for tag in tags.split(",") if tag.strip()]
-    if chosen is not None and not isinstance(chosen, Mapping):
+        words = [word.strip() for word in tags.split(",")]
+        tags = [word for word in words if word]
+    if not isinstance(filters, Mapping | None):
         raise row.bad("`filter` must be {field: value, …}")
-    if not isinstance(tags or [], list):
+    if not isinstance(tags, list):
         raise row.bad("`tags` must be a list of words")
-    if not isinstance(spans or [], list) or any(
-        not isinstance(span, Mapping) for span in spans or ()
-    ):
+    if not _is_list_of_objects(spans):
         raise row.bad("`gold_spans` must be a list of objects")
     return Query(
-        as_id(query_id, row, "query"),
-        _as_text(text_column, row),
-        filter=plain(chosen) if chosen else None,
-        tags=tuple(str(tag) for tag in tags or ()),
-        gold_spans=tuple(plain(span) for span in spans or ()),
-        metadata={
-            k: plain(v)
-            for k, v in row.values.items()
-            if k not in (id_column, text_column, "filter", "tags", "gold_spans")
-        },
+        id=as_id(query_id, row, "query"),
+        text=_as_text(text_column, row),
+        filter=plain(filters or None),
+        tags=tuple(map(str, tags)),
+        gold_spans=tuple(map(plain, spans)),
+        metadata=_metadata(row, id_column, text_column, "filter", "tags", "gold_spans"),
     )
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(member, Mapping) for member in value)
 
 
 def structured(name: str, row: Row) -> Any:
     """The list or object in a cell, which CSV holds as JSON; None for an empty cell.  Raises DataError."""
     value = row.values.get(name)
+    if value == "":
+        return None
     if not isinstance(value, str) or value[:1] not in ("{", "["):
-        return None if value == "" else value
+        return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
@@ -208,14 +224,11 @@ def judgment(row: Row, columns: Columns) -> tuple[str, str, int]:
     query_column, query_id = _need("query_id", columns, JUDGMENT_ALIASES, row)
     doc_column, doc_id = _need("doc_id", columns, JUDGMENT_ALIASES, row)
     ids = as_id(query_id, row, "query"), as_id(doc_id, row, "document")
-    if columns.score == DEFAULT.score and row.values.keys() <= {
-        query_column,
-        doc_column,
-        columns.split,
-        columns.timestamp,
-    }:
+    no_grades = {query_column, doc_column, columns.split, columns.timestamp}
+    if columns.score == DEFAULT.score and row.values.keys() <= no_grades:
         return *ids, 1
-    return *ids, grade(_need("score", columns, JUDGMENT_ALIASES, row)[1], row.where)
+    _, value = _need("score", columns, JUDGMENT_ALIASES, row)
+    return *ids, grade(value, row.where)
 
 
 def split_name(value: Any, where: str) -> str:
@@ -232,29 +245,29 @@ def split_name(value: Any, where: str) -> str:
 
 def read_queries(path: Path, columns: Columns = DEFAULT) -> dict[str, Query]:
     """All queries of a file, by id, in its order.  Raises DataError for duplicate ids and an empty file."""
-    found: dict[str, Query] = {}
-    places: dict[str, int] = {}
+    queries: dict[str, Query] = {}
+    numbers: dict[str, int] = {}
     for row in records.read(path, "queries"):
-        one = query(row, columns)
-        if one.id in found:
-            raise row.bad(
-                f"query id {one.id!r} stands on lines {places[one.id]} and {row.number}",
-                "keep one of them",
-            )
-        found[one.id], places[one.id] = one, row.number
-    if not found:
+        parsed = query(row, columns)
+        first = numbers.setdefault(parsed.id, row.number)
+        if parsed.id in queries:
+            what = f"query id {parsed.id!r} stands on lines {first} and {row.number}"
+            raise row.bad(what, "keep one of them")
+        queries[parsed.id] = parsed
+    if not queries:
         raise bad("the file holds no queries", path, "correct data.queries or data.folder")
-    return found
+    return queries
 
 
-def query_line(one: Query) -> dict[str, Any]:
+def query_line(query: Query) -> dict[str, Any]:
     """The line of a `queries.jsonl`, as `read_queries` reads it back."""
-    special = {
-        "filter": dict(one.filter or {}),
-        "tags": list(one.tags),
-        "gold_spans": [dict(span) for span in one.gold_spans],
-    }
-    line = {"_id": one.id, "text": one.text} | {
-        name: value for name, value in special.items() if value
-    }
-    return line | {key: value for key, value in one.metadata.items() if key not in line}
+    line: dict[str, Any] = {"_id": query.id, "text": query.text}
+    if query.filter:
+        line["filter"] = dict(query.filter)
+    if query.tags:
+        line["tags"] = list(query.tags)
+    if query.gold_spans:
+        line["gold_spans"] = [dict(span) for span in query.gold_spans]
+    for name, value in query.metadata.items():
+        line.setdefault(name, value)
+    return line

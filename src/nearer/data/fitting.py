@@ -1,8 +1,8 @@
-"""Findings as they come in, and which judgments fit the documents and queries they speak of."""
+"""Which judgments fit the documents and queries they are about; what does not fit becomes a finding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from nearer.data import items
@@ -12,20 +12,24 @@ from nearer.types import Finding, Judgments, Query, is_blank
 
 _MAY_FIND_ITSELF = f"set {items.SETTING}: false if a query may find the document with its id"
 _FOREIGN = 0.5  # from this share of unknown ids on, the judgments belong to other data
-Splits = dict[str, dict[str, Mapping[str, int]]]
+_LONGEST = 200  # characters of an example
+
+Queries = Mapping[str, Query]
+Grades = Mapping[str, int]  # of one query: document id → grade
+Splits = dict[str, dict[str, Grades]]
 
 _CONSEQUENCES = {
     "documents": "Their judgments stay: nothing can find these documents, so they count as missed, "
     "as trec_eval counts them, and diagnose names them missing_document. No model trains on them.",
     "queries": "Their judgments are left out.",
 }
-_MENDS: Mapping[str, Mapping[str, Any]] = {
-    "documents": {"next_step": "index the documents, or correct the judgments, then nearer check"},
-    "queries": {},
+_REPAIRS = {
+    "documents": "index the documents, or correct the judgments, then nearer check",
+    "queries": None,
 }
 
 
-class Found:
+class Findings:
     """Findings as they come in, with at most so many examples each."""
 
     def __init__(self, examples: int) -> None:
@@ -40,31 +44,43 @@ class Found:
         count: int | None = None,
         **more: Any,
     ) -> None:
-        """`count` is how many examples there are, where not all of them are given."""
-        lines = (" ".join(example.split()) for example in examples[: self.examples])
-        shown = tuple(line if len(line) <= 200 else f"{line[:199]}…" for line in lines)
-        self.items.append(
-            Finding(
-                code, message, len(examples) if count is None else count, examples=shown, **more
-            )
-        )
+        """`count` is how many examples there are, where not all of them are given.
+
+        `more` are further fields of `Finding`.
+        """
+        if count is None:
+            count = len(examples)
+        lines = tuple(_short_line(example) for example in examples[: self.examples])
+        self.items.append(Finding(code, message, count, examples=lines, **more))
 
     def stop_if_fatal(self) -> None:
         """Raises DataError with a line for each fatal finding."""
-        if fatal := [item for item in self.items if item.fatal]:
+        fatal = [finding for finding in self.items if finding.fatal]
+        if fatal:
             raise DataError(
-                "\n".join(item.message for item in fatal),
+                "\n".join(finding.message for finding in fatal),
                 where=fatal[0].where,
                 next_step=fatal[0].next_step,
             )
 
 
+#: The name that `nearer.stages.check` uses.
+Found = Findings
+
+
+def _short_line(text: str) -> str:
+    line = " ".join(text.split())
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[: _LONGEST - 1]}…"
+
+
 def notice_item_to_item(
     corpus: Corpus,
-    queries: Mapping[str, Query],
+    queries: Queries,
     judgments: Mapping[str, Judgments],
     setting: bool | None,
-    found: Found,
+    findings: Findings,
 ) -> bool:
     """Whether queries are documents (see `nearer.data.items`); a guess, either way, becomes a finding."""
     noticed = items.notice(corpus, queries, judgments, setting)
@@ -72,14 +88,14 @@ def notice_item_to_item(
         return noticed.item_to_item
     count = f"{noticed.same_ids} of {noticed.judged} judged queries"
     if noticed.item_to_item:
-        found.add(
+        findings.add(
             "item_to_item",
             f"Item-to-item data: {count} are documents, in id and text. An item is left out of its own results.",
             count=noticed.same_ids,
             next_step=f"set {items.SETTING}: false if a query may find itself",
         )
     else:
-        found.add(
+        findings.add(
             "same_ids",
             f"{count} have the id of a document, but are not that document, so far as texts and judgments show. "
             "Every document may be found.",
@@ -91,124 +107,171 @@ def notice_item_to_item(
 
 def fitting_judgments(
     corpus: Corpus,
-    queries: Mapping[str, Query],
+    queries: Queries,
     judgments: Mapping[str, Judgments],
     item_to_item: bool,
-    found: Found,
+    findings: Findings,
 ) -> Splits:
     """Judgments without those of unknown queries, and of an item for itself.
 
     Judgments of documents that the corpus lacks stay: a query that asks for one fails, and leaving
     it out would measure a search that users do not have.
     """
-    doc_ids = {
-        doc_id for graded in judgments.values() for judged in graded.values() for doc_id in judged
-    }
-    query_ids = {query_id for graded in judgments.values() for query_id in graded}
-    kinds: tuple[tuple[str, set[str], Any, Sequence[str]], ...] = (
-        ("documents", doc_ids, corpus, corpus.ids), ("queries", query_ids, queries, list(queries))
-    )  # fmt: skip
-    for what, ids, known, own_ids in kinds:
-        lost = sorted(one for one in ids if one not in known)
-        message = f"{len(lost)} of the {len(ids)} judged {what} are not in the data"
-        if lost and len(lost) >= _FOREIGN * len(ids):
-            message += f", for example {lost[0]!r} (the data has {next(iter(own_ids), '')!r}): these judgments belong to another corpus."
-            mend = "name the judgments that belong to this corpus, or the right id column in data.columns"
-            found.add(
-                f"missing_{what}", message, lost, fatal=True, where="data.judgments", next_step=mend
-            )
-        elif lost:
-            found.add(f"missing_{what}", f"{message}. {_CONSEQUENCES[what]}", lost, **_MENDS[what])
-    if own := item_to_item and sum(
-        q in docs for graded in judgments.values() for q, docs in graded.items() if q in queries
-    ):
-        found.add(
+    doc_ids: set[str] = set()
+    query_ids: set[str] = set()
+    n_self = 0
+    fitting: Splits = {}
+    for split, graded in judgments.items():
+        fitting[split] = {}
+        for query_id, grades in sorted(graded.items()):
+            query_ids.add(query_id)
+            doc_ids.update(grades)
+            if query_id not in queries:
+                continue
+            kept = dict(grades)
+            if item_to_item and query_id in kept:
+                del kept[query_id]
+                n_self += 1
+            fitting[split][query_id] = kept
+    _report_unknown("documents", doc_ids, corpus, corpus.ids, findings)
+    _report_unknown("queries", query_ids, queries, list(queries), findings)
+    if n_self:
+        findings.add(
             "self_judgments",
-            f"{own} items are judged relevant to themselves; these judgments are left out.",
-            count=own,
+            f"{n_self} items are judged relevant to themselves; these judgments are left out.",
+            count=n_self,
             next_step=_MAY_FIND_ITSELF,
         )
     if not query_ids:
-        found.add("no_judgments", "There are no judgments.", fatal=True, where="data.judgments")
-    return {
-        name: {
-            q: {d: grade for d, grade in docs.items() if not (item_to_item and d == q)}
-            for q, docs in sorted(graded.items())
-            if q in queries
-        }
-        for name, graded in judgments.items()
-    }
+        findings.add("no_judgments", "There are no judgments.", fatal=True, where="data.judgments")
+    return fitting
+
+
+def _report_unknown(
+    what: str,
+    judged_ids: set[str],
+    known: Corpus | Queries,
+    own_ids: Sequence[str],
+    findings: Findings,
+) -> None:
+    """A finding when judgments name ids that the data lacks; fatal when most are such."""
+    unknown = sorted(judged_id for judged_id in judged_ids if judged_id not in known)
+    if not unknown:
+        return
+    code = f"missing_{what}"
+    message = f"{len(unknown)} of the {len(judged_ids)} judged {what} are not in the data"
+    if len(unknown) < _FOREIGN * len(judged_ids):
+        findings.add(
+            code,
+            f"{message}. {_CONSEQUENCES[what]}",
+            unknown,
+            next_step=_REPAIRS[what],
+        )
+        return
+    own_id = own_ids[0] if own_ids else ""
+    findings.add(
+        code,
+        f"{message}, for example {unknown[0]!r} (the data has {own_id!r}): these judgments belong to another corpus.",
+        unknown,
+        fatal=True,
+        where="data.judgments",
+        next_step="name the judgments that belong to this corpus, or the right id column in data.columns",
+    )
 
 
 def usable_queries(
-    corpus: Corpus, queries: Mapping[str, Query], judgments: Mapping[str, Judgments], found: Found
+    corpus: Corpus, queries: Queries, judgments: Mapping[str, Judgments], findings: Findings
 ) -> Splits:
     """Judgments of queries that have a text and at least one relevant document, there or missing."""
-    left_out = sum(item.count for item in found.items if item.code == "self_judgments")
-    assumed, next_step = "", None
-    if left_out:
-        next_step = _MAY_FIND_ITSELF
-        assumed = (
-            f" Item-to-item data is assumed ({items.SETTING}), so {left_out} judgments of an item "
-            "for itself do not count."
-        )
     judged = {query_id for graded in judgments.values() for query_id in graded}
-    unjudged = [
-        f"{query_id}: {query.text}" for query_id, query in queries.items() if query_id not in judged
-    ]
-    if unjudged:
-        found.add(
-            "queries_without_judgments",
-            f"{len(unjudged)} of {len(queries)} queries have no judgment and are not used.",
-            unjudged,
-        )
-    blank = sorted(query_id for query_id in judged if is_blank(queries[query_id].text))
+    _report_unjudged(queries, judged, findings)
+    blank = {query_id for query_id in judged if is_blank(queries[query_id].text)}
     if blank:
         message = f"{len(blank)} judged queries have no text that can be seen and are left out."
-        found.add("empty_queries", message, blank)
-    barren = sorted(
-        {q for graded in judgments.values() for q, docs in graded.items() if not _relevant(docs)}
-        - set(blank)
-    )
-    if barren:
-        message = (
-            "judged queries have no relevant document in their judgments and are left out: "
-            "no ranking could score above 0."
-        )
-        found.add(
-            "queries_without_relevant",
-            f"{len(barren)} {message}{assumed}",
-            [f"{q}: {queries[q].text}" for q in barren],
-            next_step=next_step,
-        )
-    useless = set(blank)
-    usable = {
-        name: {q: docs for q, docs in graded.items() if q not in useless and _relevant(docs)}
-        for name, graded in judgments.items()
-    }
-    wanted = {q: _relevant(docs) for graded in usable.values() for q, docs in graded.items()}
-    unanswerable = sorted(
-        q for q, docs in wanted.items() if not any(doc_id in corpus for doc_id in docs)
-    )
-    if unanswerable:
-        found.add(
-            "queries_without_findable",
-            f"{len(unanswerable)} judged queries have no relevant document in the corpus. "
-            "They count 0 in every measure of every system.",
-            [f"{q}: {queries[q].text}" for q in unanswerable],
-            next_step="index their documents, or correct the judgments, then nearer check",
-        )
-    if len(unanswerable) == len(wanted):
-        found.add(
+        findings.add("empty_queries", message, sorted(blank))
+    usable: Splits = {}
+    relevant: dict[str, list[str]] = {}
+    barren: set[str] = set()
+    for split, graded in judgments.items():
+        usable[split] = {}
+        for query_id, grades in graded.items():
+            if query_id in blank:
+                continue
+            doc_ids = _relevant(grades)
+            if doc_ids:
+                usable[split][query_id] = grades
+                relevant[query_id] = doc_ids
+            else:
+                barren.add(query_id)
+    assumption = _self_judgments_left_out(findings)
+    _report_barren(_with_texts(barren, queries), assumption, findings)
+    unanswerable = [query_id for query_id in relevant if not _any_in(corpus, relevant[query_id])]
+    _report_unanswerable(_with_texts(unanswerable, queries), findings)
+    if len(unanswerable) == len(relevant):
+        findings.add(
             "no_usable_query",
-            f"No query has both a text and a relevant document that is in the corpus.{assumed}",
+            f"No query has both a text and a relevant document that is in the corpus.{assumption}",
             fatal=True,
             where="data.judgments",
-            next_step=next_step,
+            next_step=_MAY_FIND_ITSELF if assumption else None,
         )
     return usable
 
 
-def _relevant(judged: Mapping[str, int]) -> list[str]:
+def _report_unjudged(queries: Queries, judged: Collection[str], findings: Findings) -> None:
+    unjudged = [query_id for query_id in queries if query_id not in judged]
+    if unjudged:
+        findings.add(
+            "queries_without_judgments",
+            f"{len(unjudged)} of {len(queries)} queries have no judgment and are not used.",
+            [f"{query_id}: {queries[query_id].text}" for query_id in unjudged],
+        )
+
+
+def _report_barren(examples: Sequence[str], assumption: str, findings: Findings) -> None:
+    """`examples` are the judged queries without a relevant document in their judgments."""
+    if examples:
+        findings.add(
+            "queries_without_relevant",
+            f"{len(examples)} judged queries have no relevant document in their judgments and are "
+            f"left out: no ranking could score above 0.{assumption}",
+            examples,
+            next_step=_MAY_FIND_ITSELF if assumption else None,
+        )
+
+
+def _report_unanswerable(examples: Sequence[str], findings: Findings) -> None:
+    """`examples` are the queries whose relevant documents are all missing from the corpus."""
+    if examples:
+        findings.add(
+            "queries_without_findable",
+            f"{len(examples)} judged queries have no relevant document in the corpus. "
+            "They count 0 in every measure of every system.",
+            examples,
+            next_step="index their documents, or correct the judgments, then nearer check",
+        )
+
+
+def _self_judgments_left_out(findings: Findings) -> str:
+    """A sentence about the judgments that item-to-item data loses; empty where it lost none."""
+    left_out = sum(finding.count for finding in findings.items if finding.code == "self_judgments")
+    if not left_out:
+        return ""
+    return (
+        f" Item-to-item data is assumed ({items.SETTING}), so {left_out} judgments of an item "
+        "for itself do not count."
+    )
+
+
+def _with_texts(query_ids: Collection[str], queries: Queries) -> list[str]:
+    """A line per query, by id."""
+    return [f"{query_id}: {queries[query_id].text}" for query_id in sorted(query_ids)]
+
+
+def _any_in(corpus: Corpus, doc_ids: Sequence[str]) -> bool:
+    return any(doc_id in corpus for doc_id in doc_ids)
+
+
+def _relevant(grades: Grades) -> list[str]:
     """Documents with a grade above 0; a negative grade is one of trec_eval's for "not relevant"."""
-    return [doc_id for doc_id, grade in judged.items() if grade > 0]
+    return [doc_id for doc_id, grade in grades.items() if grade > 0]

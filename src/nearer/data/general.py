@@ -27,12 +27,17 @@ def load_general() -> tuple[Corpus, Split]:
     """
     # A line: `_id`, `topic`, `text`, `query`, and `also` where other passages answer too.
     packed = files("nearer.data").joinpath(FILE).read_bytes()
-    lines = [json.loads(line) for line in gzip.decompress(packed).decode("utf-8").splitlines()]
-    corpus = Corpus.from_documents(Document(line["_id"], line["text"]) for line in lines)
-    queries = tuple(
-        Query(f"q-{line['_id']}", line["query"], tags=(line["topic"],)) for line in lines
-    )
-    judgments = {
-        f"q-{line['_id']}": dict.fromkeys([line["_id"], *line.get("also", ())], 1) for line in lines
-    }
-    return corpus, Split("general", queries, judgments)
+    text = gzip.decompress(packed).decode("utf-8")
+    documents: list[Document] = []
+    queries: list[Query] = []
+    judgments: dict[str, dict[str, int]] = {}
+    for line in text.splitlines():
+        entry = json.loads(line)
+        doc_id = entry["_id"]
+        query_id = f"q-{doc_id}"
+        documents.append(Document(doc_id, entry["text"]))
+        queries.append(Query(query_id, entry["query"], tags=(entry["topic"],)))
+        relevant = [doc_id, *entry.get("also", ())]
+        judgments[query_id] = dict.fromkeys(relevant, 1)
+    corpus = Corpus.from_documents(documents)
+    return corpus, Split("general", tuple(queries), judgments)

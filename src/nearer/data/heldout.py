@@ -1,4 +1,4 @@
-"""Held-out queries: the one door to the test split, and the guard that knows them only by hashes."""
+"""Held-out queries: the only function that opens the test split, and a guard that holds only hashes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HeldOut:
     """Answers "does this text collide with a held-out query?" without holding any text.
 
     Kept: the hash of each normalised text and the hashes of its shingles (see `near`), in the order
-    of the hashes, which gives no order of queries away, without ids and without judgments.
+    of the hashes, which reveals no order of queries, without ids and without judgments.
     """
 
     def __init__(self, threshold: float, sets: dict[int, Shingles]) -> None:
@@ -31,9 +31,9 @@ class HeldOut:
         self.threshold = threshold
         self._sets = sets
         self._holders: dict[int, list[int]] = defaultdict(list)
-        for held, shingles in sets.items():
-            for h in shingles.tolist():
-                self._holders[h].append(held)
+        for text_hash, shingles in sets.items():
+            for shingle in shingles.tolist():
+                self._holders[shingle].append(text_hash)
         self._shingle = Shingler()
 
     def __len__(self) -> int:
@@ -44,16 +44,11 @@ class HeldOut:
     def of(cls, texts: Iterable[str], near_duplicate: float) -> HeldOut:
         """Guard for the given texts; `near_duplicate` is the Jaccard similarity of word 3-grams that collides."""
         shingle = Shingler()
-        return cls(
-            near_duplicate,
-            dict(
-                sorted(
-                    (digest(normal), shingle(normal))
-                    for normal in set(map(normalise, texts))
-                    if normal
-                )
-            ),
-        )
+        sets: dict[int, Shingles] = {}
+        for normal in set(map(normalise, texts)):
+            if normal:
+                sets[digest(normal)] = shingle(normal)
+        return cls(near_duplicate, {text_hash: sets[text_hash] for text_hash in sorted(sets)})
 
     def collides(self, text: str) -> str | None:
         """`exact` (equal after normalisation), `near-duplicate`, or None."""
@@ -61,19 +56,19 @@ class HeldOut:
         if digest(normal) in self._sets:
             return "exact"
         own = self._shingle(normal)
-        shared = Counter(held for h in own.tolist() for held in self._holders.get(h, ()))
-        close = any(
-            n / (own.size + self._sets[held].size - n) >= self.threshold
-            for held, n in shared.items()
-        )
-        return "near-duplicate" if close else None
+        shared = Counter[int]()
+        for shingle in own.tolist():
+            shared.update(self._holders.get(shingle, ()))
+        for text_hash, n_shared in shared.items():
+            union = own.size + self._sets[text_hash].size - n_shared
+            if n_shared / union >= self.threshold:
+                return "near-duplicate"
+        return None
 
     def save(self, path: Path) -> None:
         """Write an .npz (no pickle) whose bytes depend on the content alone."""
-        exact, lengths = (
-            np.array(list(self._sets), np.uint64),
-            np.array([one.size for one in self._sets.values()], np.int64),
-        )
+        exact = np.array(list(self._sets), np.uint64)
+        lengths = np.array([shingles.size for shingles in self._sets.values()], np.int64)
         shingles = np.concatenate([np.empty(0, np.uint64), *self._sets.values()])
         with files.atomic(path, "wb") as handle:
             np.savez(
@@ -85,11 +80,10 @@ class HeldOut:
         """Read what `save` wrote.  Raises DataError."""
         try:
             with np.load(path, allow_pickle=False) as stored:
-                sets = np.split(stored["shingles"], np.cumsum(stored["lengths"])[:-1])
-                return cls(
-                    float(stored["threshold"]),
-                    dict(zip(stored["exact"].tolist(), sets, strict=False)),
-                )
+                ends = np.cumsum(stored["lengths"])
+                shingles = np.split(stored["shingles"], ends[:-1])
+                sets = dict(zip(stored["exact"].tolist(), shingles, strict=False))
+                return cls(float(stored["threshold"]), sets)
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise bad(
                 f"not a guard of held-out queries: {error}", path, "nearer check --force"
@@ -106,7 +100,7 @@ def open_test(folder: Path, log: Path, reason: str) -> Split:
     if not queries.is_file():
         raise bad("there is no test split", folder, "nearer check")
     n_queries = sum(1 for line in queries.read_bytes().splitlines() if line.strip())
-    look = {
+    record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "reason": reason,
         "pid": os.getpid(),
@@ -114,7 +108,7 @@ def open_test(folder: Path, log: Path, reason: str) -> Split:
     }
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as out:
-        out.write(json.dumps(look, ensure_ascii=False) + "\n")
+        out.write(json.dumps(record, ensure_ascii=False) + "\n")
         out.flush()
         os.fsync(out.fileno())
     return splits.read_files(folder, "test")

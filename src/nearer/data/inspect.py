@@ -1,9 +1,9 @@
-"""A first look at data, for `nearer init`: what is there, and which settings read it."""
+"""Summarises data for `nearer init`: what it holds, and which settings read it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,14 +12,16 @@ import numpy as np
 
 from nearer.config import Columns, Data
 from nearer.data import fields, load, records, sources, trec
+from nearer.data.corpus import Corpus
 from nearer.data.pairs import layout
 from nearer.text import count_words
+from nearer.types import Document
 
 _LOOK = 2000  # documents and queries whose lengths and fields are looked at
 
 
 class Inspection(NamedTuple):
-    """What `inspect` saw: `facts` for machines, `lines` for people."""
+    """What `inspect` read: `facts` for machines, `lines` for people."""
 
     facts: Mapping[str, Any]
     lines: tuple[str, ...]
@@ -41,50 +43,58 @@ def guess(
 
     Raises DataError when a file is missing, or when a column cannot be told or is ambiguous.
     """
-    named = {
+    paths = {
         "folder": folder,
         "corpus": corpus,
         "queries": queries,
         "judgments": judgments,
         "training": training,
     }
-    data = Data(**{key: str(path) for key, path in named.items() if path is not None})
+    given = {key: str(path) for key, path in paths.items() if path is not None}
+    data = Data(**given)
     here = Path.cwd()
+    named = columns or {}
     corpus_row = records.first(sources.corpus_file(data, here), "corpus")
-    found = _guess_columns(data, here, corpus_row, columns or {})
+    guessed = _guess_columns(data, here, corpus_row, named)
     if training is not None:
         layout(records.first(training))
-    found |= columns or {}
-    data = data.model_copy(update={"columns": Columns.model_validate(found)})
-    fields.document(corpus_row, data.columns)
-    return data
+    all_columns = Columns.model_validate({**guessed, **named})
+    fields.document(corpus_row, all_columns)
+    return data.model_copy(update={"columns": all_columns})
 
 
 def _guess_columns(
     data: Data, here: Path, corpus_row: records.Row, named: Mapping[str, str | None]
-) -> dict[str, str | None]:
+) -> dict[str, str]:
     """Keys of data.columns → columns of the files that go by another name."""
-    looks = [(corpus_row, fields.DOCUMENT_ALIASES)]
-    found: dict[str, str | None] = {}
+    guessed = _other_names(corpus_row, fields.DOCUMENT_ALIASES)
     queries_path = sources.queries_file(data, here)
     if queries_path:
-        looks.append((records.first(queries_path, "queries"), fields.QUERY_ALIASES))
-        found |= _split_column(records.read(queries_path, "queries"))
+        guessed |= _split_column(records.read(queries_path, "queries"))
+        row = records.first(queries_path, "queries")
+        guessed |= _other_names(row, fields.QUERY_ALIASES)
     chosen = {name: column for name, column in named.items() if column is not None}
-    for path in islice(sources.judgment_files(data, here).values(), 1):
-        rows = list(islice(trec.judgment_rows(path, Columns(**chosen)), _LOOK))
-        if rows:
-            looks.append((rows[0], fields.JUDGMENT_ALIASES))
-            found |= _split_column(rows)
-    for row, aliases in looks:
-        for name in aliases:
-            # `id` and `text` may differ from file to file: the readers find them by themselves.
-            if name in ("id", "text"):
-                continue
-            column = fields.column_of(name, fields.DEFAULT, aliases, row)
-            if column is not None:
-                found[name] = column
-    return found
+    paths = list(sources.judgment_files(data, here).values())
+    for path in paths[:1]:
+        judgments = trec.judgment_rows(path, Columns(**chosen))
+        rows = list(islice(judgments, _LOOK))
+        guessed |= _split_column(rows)
+        for row in rows[:1]:
+            guessed |= _other_names(row, fields.JUDGMENT_ALIASES)
+    return guessed
+
+
+def _other_names(row: records.Row, aliases: fields.Aliases) -> dict[str, str]:
+    """Keys of data.columns that a row has under another name.  Raises DataError for ambiguous ones."""
+    columns: dict[str, str] = {}
+    for name in aliases:
+        # `id` and `text` may differ from file to file: the readers find them by themselves.
+        if name in ("id", "text"):
+            continue
+        column = fields.column_of(name, fields.DEFAULT, aliases, row)
+        if column is not None:
+            columns[name] = column
+    return columns
 
 
 def _split_column(rows: Iterable[records.Row]) -> dict[str, str]:
@@ -95,7 +105,8 @@ def _split_column(rows: Iterable[records.Row]) -> dict[str, str]:
     for row in islice(rows, _LOOK):
         if "split" not in row.values:
             return {}
-        if str(row.values["split"]).strip().lower() in sources.SPLIT_NAMES:
+        value = str(row.values["split"])
+        if value.strip().lower() in sources.SPLIT_NAMES:
             return {"split": "split"}
     return {}
 
@@ -106,68 +117,93 @@ def inspect(data: Data, root: Path, model_name: str | None = None) -> Inspection
     The whole data is read once.  Raises DataError as the loaders do.
     """
     loaded = load.load(data, root)
-    queries_path = sources.queries_file(data, root)
-    files = {"corpus": sources.corpus_file(data, root), "queries": queries_path}
-    sample = [
-        loaded.corpus[i] for i in range(0, len(loaded.corpus), max(1, len(loaded.corpus) // _LOOK))
-    ]
-    asked = list(islice(loaded.queries.values(), _LOOK))
-    seen = Counter(
-        name
-        for one in sample
-        for name, value in one.metadata.items()
-        if value not in (None, "", [])
-    )
-    documents, queries = (
-        _lengths([one.content for one in sample]),
-        _lengths([one.text for one in asked]),
-    )
+    documents = _sample(loaded.corpus)
+    queries = list(islice(loaded.queries.values(), _LOOK))
+    n_judgments = 0
+    for graded in loaded.judgments.values():
+        n_judgments += sum(map(len, graded.values()))
     facts: dict[str, Any] = {
-        "layout": "BEIR folder"
-        if data.folder
-        else "click log"
-        if data.clicks and not data.judgments
-        else "single files",
-        "files": {
-            name: str(path)
-            for name, path in (files | sources.judgment_files(data, root)).items()
-            if path
-        },
-        "columns": _columns(sources.corpus_file(data, root), queries_path),
+        "layout": _layout(data),
+        "files": _files(data, root),
+        "columns": _columns(data, root),
         "documents": len(loaded.corpus),
         "queries": len(loaded.queries),
         "splits": {name: len(graded) for name, graded in loaded.judgments.items()},
-        "judgments": sum(
-            len(docs) for graded in loaded.judgments.values() for docs in graded.values()
-        ),
-        "document_words": documents,
-        "query_words": queries,
-        "metadata": [
-            name for name, n in seen.most_common() if n * 100 >= len(sample)
-        ],  # in one document of a hundred
-        "tags": sorted({tag for one in asked for tag in one.tags}),
-        "model": str(sources.model_source(model_name, root)) if model_name else None,
+        "judgments": n_judgments,
+        "document_words": _lengths([document.content for document in documents]),
+        "query_words": _lengths([query.text for query in queries]),
+        "metadata": _common_fields(documents),
+        "tags": sorted({tag for query in queries for tag in query.tags}),
+        "model": None,
     }
-    splits = ", ".join(f"{name} {n:,}" for name, n in facts["splits"].items())
-    lines = (
-        f"{facts['layout']}: {facts['documents']:,} documents, {facts['queries']:,} queries, {facts['judgments']:,} judgments",
-        "no split in the data: check makes train, dev and test"
-        if set(facts["splits"]) == {"all"}
-        else f"judged queries: {splits}",
-        f"words a document: median {documents['median']:g}, 95% up to {documents['p95']:g}",
-        f"words a query: median {queries['median']:g}, 95% up to {queries['p95']:g}",
-        *(f"{name}: {', '.join(facts[name][:10])}" for name in ("metadata", "tags") if facts[name]),
-    )
-    return Inspection(facts, lines)
+    if model_name:
+        facts["model"] = str(sources.model_source(model_name, root))
+    return Inspection(facts, tuple(_lines(facts)))
+
+
+def _sample(corpus: Corpus) -> list[Document]:
+    """About `_LOOK` documents, evenly out of the whole corpus."""
+    step = max(1, len(corpus) // _LOOK)
+    return [corpus[position] for position in range(0, len(corpus), step)]
+
+
+def _layout(data: Data) -> str:
+    if data.folder:
+        return "BEIR folder"
+    if data.clicks and not data.judgments:
+        return "click log"
+    return "single files"
+
+
+def _files(data: Data, root: Path) -> dict[str, str]:
+    paths = {
+        "corpus": sources.corpus_file(data, root),
+        "queries": sources.queries_file(data, root),
+        **sources.judgment_files(data, root),
+    }
+    return {name: str(path) for name, path in paths.items() if path}
+
+
+def _columns(data: Data, root: Path) -> dict[str, list[str]]:
+    corpus = records.first(sources.corpus_file(data, root), "corpus")
+    columns = {"corpus": list(corpus.values)}
+    queries_path = sources.queries_file(data, root)
+    if queries_path:
+        queries = records.first(queries_path, "queries")
+        columns["queries"] = list(queries.values)
+    return columns
+
+
+def _common_fields(documents: Sequence[Document]) -> list[str]:
+    """Metadata fields that one document of a hundred has, the most frequent first."""
+    counts = Counter[str]()
+    for document in documents:
+        for name, value in document.metadata.items():
+            if value not in (None, "", []):
+                counts[name] += 1
+    least = len(documents) / 100
+    return [name for name, count in counts.most_common() if count >= least]
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """The facts as sentences for people."""
+    counts = [f"{facts[key]:,} {key}" for key in ("documents", "queries", "judgments")]
+    yield f"{facts['layout']}: {', '.join(counts)}"
+    splits: Mapping[str, int] = facts["splits"]
+    if set(splits) == {"all"}:
+        yield "no split in the data: check makes train, dev and test"
+    else:
+        sizes = [f"{name} {n:,}" for name, n in splits.items()]
+        yield f"judged queries: {', '.join(sizes)}"
+    for what in ("document", "query"):
+        words = facts[f"{what}_words"]
+        yield f"words a {what}: median {words['median']:g}, 95% up to {words['p95']:g}"
+    for name in ("metadata", "tags"):
+        if facts[name]:
+            yield f"{name}: {', '.join(facts[name][:10])}"
 
 
 def _lengths(texts: Sequence[str]) -> dict[str, float]:
-    median, p95 = np.percentile([count_words(text) for text in texts] or [0], (50, 95))
+    counts = [count_words(text) for text in texts]
+    median, p95 = np.percentile(counts or [0], (50, 95))
     return {"median": float(median), "p95": float(p95)}
-
-
-def _columns(corpus: Path, queries: Path | None) -> dict[str, list[str]]:
-    columns = {"corpus": list(records.first(corpus, "corpus").values)}
-    if queries:
-        columns["queries"] = list(records.first(queries, "queries").values)
-    return columns

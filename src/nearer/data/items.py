@@ -1,8 +1,8 @@
 """Whether queries are documents (item to item: "more like this one"), decided here for every stage.
 
 In item-to-item data an item is left out of its own results and judgments.  The setting
-`data.item_to_item` decides; without it `check` looks at the data and writes down what it noticed,
-and everything after it obeys that.
+`data.item_to_item` decides; without it `check` decides from the data and writes the decision down,
+and every later stage follows it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from typing import NamedTuple
 from nearer.data import near
 from nearer.data.corpus import Corpus
 from nearer.files import read_json
-from nearer.types import Judgments, Query
+from nearer.types import Document, Judgments, Query
 
 FINDINGS = "check/findings.json"  # where `check` writes down, below a run, what it noticed
 SETTING = "data.item_to_item"
 _MOST = 0.9  # share of the judged queries of which something must be true
 _LOOKED_AT = 200  # queries whose text is compared with that of their document
 
+_Test = Callable[[str, Document], bool]  # of a normalised query and the document with its id
+
 
 class Noticed(NamedTuple):
     """The decision, and the counts it rests on.
 
-    `same_ids` of `judged` queries have the id of a document; `by_setting` says that nobody guessed.
+    `same_ids` of `judged` queries have the id of a document; `by_setting`: the setting decided.
     """
 
     item_to_item: bool
@@ -51,46 +53,65 @@ def notice(
     answered by the document with their own id (a FAQ in which entry n answers question n), they
     are only items when the text is the whole document and other documents are relevant as well.
     """
-    ids = {query_id for graded in judgments.values() for query_id in graded if query_id in queries}
-    both = sorted(query_id for query_id in ids if query_id in corpus)
-    noticed = Noticed(bool(setting), len(ids), len(both), setting is not None)
+    relevant = _relevant_documents(judgments)
+    judged = [query_id for query_id in relevant if query_id in queries]
+    both = sorted(query_id for query_id in judged if query_id in corpus)
+    noticed = Noticed(
+        item_to_item=bool(setting),
+        judged=len(judged),
+        same_ids=len(both),
+        by_setting=setting is not None,
+    )
     if setting is not None or not noticed.coincide:
         return noticed
-    relevant: dict[str, set[str]] = {}
-    for graded in judgments.values():
-        for query_id, docs in graded.items():
-            relevant.setdefault(query_id, set()).update(d for d, grade in docs.items() if grade > 0)
+    step = max(1, len(both) // _LOOKED_AT)
+    looked_at = both[::step]
     answered_by_itself = [query_id for query_id in both if query_id in relevant[query_id]]
-    looked_at = both[:: max(1, len(both) // _LOOKED_AT)]
     if len(answered_by_itself) <= (1 - _MOST) * len(both):
-        return noticed._replace(item_to_item=_mostly(_share_text, looked_at, queries, corpus))
+        same = _mostly(_share_text, looked_at, queries, corpus)
+        return noticed._replace(item_to_item=same)
     with_others = [query_id for query_id in both if relevant[query_id] - {query_id}]
     same = _mostly(_are_one_text, looked_at, queries, corpus)
-    return noticed._replace(item_to_item=same and len(with_others) >= _MOST * len(both))
+    enough = len(with_others) >= _MOST * len(both)
+    return noticed._replace(item_to_item=same and enough)
+
+
+def _relevant_documents(judgments: Mapping[str, Judgments]) -> dict[str, set[str]]:
+    """Relevant documents of every judged query, in all splits together."""
+    relevant: dict[str, set[str]] = {}
+    for graded in judgments.values():
+        for query_id, grades in graded.items():
+            doc_ids = relevant.setdefault(query_id, set())
+            doc_ids.update(doc_id for doc_id, grade in grades.items() if grade > 0)
+    return relevant
 
 
 def _mostly(
-    test: Callable[[str, str, str], bool],
+    test: _Test,
     ids: Sequence[str],
     queries: Mapping[str, Query],
     corpus: Corpus,
 ) -> bool:
-    """Whether a test of the normalised texts of query and document holds for most ids."""
+    """Whether a test of query and document holds for most ids."""
     passed = 0
     for query_id in ids:
-        asked = near.normalise(queries[query_id].text)
+        query = near.normalise(queries[query_id].text)
         document = corpus[corpus.position(query_id)]
-        passed += bool(asked) and test(asked, near.normalise(document.content), document.text)
+        if query and test(query, document):
+            passed += 1
     return passed >= _MOST * len(ids)
 
 
-def _share_text(asked: str, content: str, _: str) -> bool:
+def _share_text(query: str, document: Document) -> bool:
     """Whether one text begins at a word of the other: titles and cut texts are parts of their document."""
-    return f" {asked}" in f" {content}" or (bool(content) and f" {content}" in f" {asked}")
+    content = near.normalise(document.content)
+    if f" {query}" in f" {content}":
+        return True
+    return bool(content) and f" {content}" in f" {query}"
 
 
-def _are_one_text(asked: str, content: str, text: str) -> bool:
-    return asked in (content, near.normalise(text))
+def _are_one_text(query: str, document: Document) -> bool:
+    return query in (near.normalise(document.content), near.normalise(document.text))
 
 
 def decided(setting: bool | None, run: Path) -> bool:
@@ -101,4 +122,7 @@ def decided(setting: bool | None, run: Path) -> bool:
     if setting is not None:
         return setting
     path = run / FINDINGS
-    return bool(read_json(path).get("item_to_item", False)) if path.is_file() else False
+    if not path.is_file():
+        return False
+    findings = read_json(path)
+    return bool(findings.get("item_to_item", False))

@@ -32,15 +32,13 @@ def load(data: Data, root: Path) -> Loaded:
     path = sources.queries_file(data, root)
     queries = fields.read_queries(path, data.columns) if path else {}
     if data.clicks and not paths:
-        log = clicks.read_clicks(sources.named(root, data.clicks, "data.clicks"), data.columns)
+        log_path = sources.named(root, data.clicks, "data.clicks")
+        log = clicks.read_clicks(log_path, data.columns)
         queries = log.queries | queries
-        if nameless := [
-            query_id
-            for query_id, query in log.queries.items()
-            if not query.text and queries[query_id] is query
-        ]:
-            what = f"the click log names query {nameless[0]!r} without its text"
-            raise sources.bad(what, data.clicks, "log the query's text, or set data.queries")
+        for query_id, query in log.queries.items():
+            if not query.text and queries[query_id] is query:
+                what = f"the click log names query {query_id!r} without its text"
+                raise sources.bad(what, data.clicks, "log the query's text, or set data.queries")
         return Loaded(corpus, queries, {"all": log.judgments}, log.dropped)
     return Loaded(corpus, queries, _judgments(data, paths, queries), {})
 
@@ -61,11 +59,13 @@ def load_training(data: Data, root: Path, min_score: float | None = None) -> lis
     examples = pairs.read_training(path)
     scores = [example.score for example in examples if example.score is not None]
     if scores and min_score is None:
+        lowest, highest = min(scores), max(scores)
+        middle = (lowest + highest) / 2
         raise sources.bad(
-            f"the pairs have scores from {min(scores):g} to {max(scores):g}, and nothing says from "
+            f"the pairs have scores from {lowest:g} to {highest:g}, and nothing says from "
             "which score on a pair is a positive (mine.min_score)",
             path,
-            f"nearer run --set mine.min_score={(min(scores) + max(scores)) / 2:g}, or set "
+            f"nearer run --set mine.min_score={middle:g}, or set "
             "mine.min_score in nearer.yaml; rename the column if it holds no score",
         )
     return examples
@@ -75,26 +75,33 @@ def _judgments(
     data: Data, paths: Mapping[str, Path], queries: Mapping[str, Query]
 ) -> dict[str, Judgments]:
     if set(paths) != {"all"}:
-        return {split: trec.read_qrels(path, data.columns) for split, path in paths.items()}
-    found = trec.read_judgments(paths["all"], data.columns)
+        by_split: dict[str, Judgments] = {}
+        for split, path in paths.items():
+            by_split[split] = trec.read_qrels(path, data.columns)
+        return by_split
+    judgments = trec.read_judgments(paths["all"], data.columns)
     column = data.columns.split
-    if not column or "all" not in found:
-        return dict(found)
-    if len(found) > 1:
-        raise sources.bad(
-            f"some rows have a {column}, some have none", paths["all"], "fill the column"
-        )
+    if not column or "all" not in judgments:
+        return dict(judgments)
+    if len(judgments) > 1:
+        what = f"some rows have a {column}, some have none"
+        raise sources.bad(what, paths["all"], "fill the column")
     divided: dict[str, dict[str, Mapping[str, int]]] = {}
-    for query_id, graded in found["all"].items():
-        value = (
-            queries[query_id].metadata.get(column) if query_id in queries else "train"
-        )  # unknown ones are check's to report
-        if value is None:
-            what = f"neither the judgments nor query {query_id!r} have the column {column!r}"
-            raise sources.bad(
-                what,
-                "data.columns.split",
-                "correct data.columns.split, or set it to null to have a split made",
-            )
-        divided.setdefault(fields.split_name(value, f"query {query_id}"), {})[query_id] = graded
+    for query_id, grades in judgments["all"].items():
+        split = "train"  # of unknown queries, which are for `check` to report
+        if query_id in queries:
+            split = _split_of(queries[query_id], column)
+        divided.setdefault(split, {})[query_id] = grades
     return dict(divided)
+
+
+def _split_of(query: Query, column: str) -> str:
+    """The split that a query names in a column.  Raises DataError."""
+    value = query.metadata.get(column)
+    if value is None:
+        raise sources.bad(
+            f"neither the judgments nor query {query.id!r} have the column {column!r}",
+            "data.columns.split",
+            "correct data.columns.split, or set it to null to have a split made",
+        )
+    return fields.split_name(value, f"query {query.id}")

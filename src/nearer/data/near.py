@@ -1,4 +1,4 @@
-"""Near-duplicate texts: MinHash and LSH for candidates, exact Jaccard similarity for the verdict.
+"""Near-duplicate texts: MinHash and LSH find candidates, exact Jaccard similarity decides.
 
 Texts are compared after `normalise`.  A text of three or more words is the set of its word
 3-grams, where each character is a word in scripts without blanks (see `nearer.text`); a shorter one
@@ -13,6 +13,7 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +24,15 @@ from nearer import progress
 from nearer.text import fold, pieces
 
 Shingles = NDArray[np.uint64]  # sorted, distinct
+Links = Iterable[tuple[int, int]]
+Reader = Callable[[Sequence[int]], Iterator[str]]  # positions → texts
 _PERMUTATIONS = 128
 _BATCH = 1024
 _VOCABULARY = 1_000_000
+#: Odd constants that mix the hashes of three words into one.
+_FIRST = np.uint64(0x9E3779B97F4A7C15)
+_SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
+_FINAL = np.uint64(0xBF58476D1CE4E5B9)
 #: Sentence punctuation only: `+ # < > - /` tell C++ from C# and one command from another.
 _SEPARATORS = regex.compile(r"[\s…–—\"'\p{Terminal_Punctuation}\p{Ps}\p{Pe}\p{Pi}\p{Pf}]+")
 
@@ -41,13 +48,13 @@ def normalise(text: str) -> str:
 
 def digest(text: str) -> int:
     """64-bit hash, the same on every machine and in every process."""
-    return int.from_bytes(
-        hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little"
-    )
+    encoded = text.encode("utf-8", "replace")
+    hashed = hashlib.blake2b(encoded, digest_size=8)
+    return int.from_bytes(hashed.digest(), "little")
 
 
 class Shingler:
-    """Hashed word 3-grams; remembers the hash of each word it has seen."""
+    """Hashed word 3-grams; remembers the hash of each word."""
 
     def __init__(self) -> None:
         self._words: dict[str, int] = {}
@@ -59,28 +66,33 @@ class Shingler:
             return np.array([], dtype=np.uint64)
         if len(words) < 3:
             # between blanks: two characters in another order are another word
-            return np.array([digest(" ".join(sorted(set(normal.split()))))], dtype=np.uint64)
+            distinct = sorted(set(normal.split()))
+            return np.array([digest(" ".join(distinct))], dtype=np.uint64)
+        hashed = np.array(self._hashes(words), dtype=np.uint64)
+        third = hashed[2:]
+        mixed = hashed[1:-1] * _SECOND
+        mixed += third >> np.uint64(7)
+        mixed ^= hashed[:-2] * _FIRST
+        mixed ^= mixed >> np.uint64(31)
+        return np.unique(mixed * _FINAL + third)
+
+    def _hashes(self, words: Sequence[str]) -> list[int]:
         known = self._words
         if len(known) > _VOCABULARY:
             known.clear()
-        hashed = np.fromiter(
-            (known[w] if w in known else known.setdefault(w, digest(w)) for w in words),
-            np.uint64,
-            len(words),
-        )
-        first, second, third = hashed[:-2], hashed[1:-1], hashed[2:]
-        mixed = (first * np.uint64(0x9E3779B97F4A7C15)) ^ (
-            second * np.uint64(0xC2B2AE3D27D4EB4F) + (third >> np.uint64(7))
-        )
-        mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9) + third
-        return np.unique(mixed)
+        for word in words:
+            if word not in known:
+                known[word] = digest(word)
+        return [known[word] for word in words]
 
 
 def jaccard(a: Shingles, b: Shingles) -> float:
     """Exact Jaccard similarity of two sets of shingles; 0 when both are empty."""
     shared = np.intersect1d(a, b, assume_unique=True).size
     union = a.size + b.size - shared
-    return shared / union if union else 0.0
+    if not union:
+        return 0.0
+    return shared / union
 
 
 class Pair(NamedTuple):
@@ -102,21 +114,22 @@ class Groups(NamedTuple):
     pairs: tuple[Pair, ...]
 
 
-def joined(n: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
+def joined(n: int, links: Links) -> list[list[int]]:
     """0..n-1 in groups that the links hold together, single items included, ordered by their first item."""
     parent = list(range(n))
 
-    def find(item: int) -> int:
+    def root(item: int) -> int:
         while parent[item] != item:
-            parent[item] = item = parent[parent[item]]
+            parent[item] = parent[parent[item]]
+            item = parent[item]
         return item
 
     for a, b in links:
-        low, high = sorted((find(a), find(b)))
+        low, high = sorted((root(a), root(b)))
         parent[high] = low
     members: dict[int, list[int]] = defaultdict(list)
     for item in range(n):
-        members[find(item)].append(item)
+        members[root(item)].append(item)
     return list(members.values())
 
 
@@ -124,7 +137,7 @@ def near_duplicates(
     texts: Iterable[str],
     threshold: float,
     what: str = "documents",
-    reread: Callable[[Sequence[int]], Iterator[str]] | None = None,
+    reread: Reader | None = None,
 ) -> Groups:
     """Groups of texts that are equal after `normalise` or have Jaccard similarity ≥ `threshold`.
 
@@ -134,39 +147,63 @@ def near_duplicates(
     """
     if reread is None:
         held = list(texts)
-        texts, reread = held, lambda positions: (held[i] for i in positions)
-    n_texts, positions, bands, pairs = _scan(texts, threshold, what)
-    candidates = _candidates(positions, bands)
-    wanted = sorted(set(itertools.chain.from_iterable(candidates)))
+        texts, reread = held, partial(_of, held)
+    scan = _scan(texts, threshold, what)
+    candidates = _candidates(scan)
+    positions = sorted(set(itertools.chain.from_iterable(candidates)))
     shingle = Shingler()
-    shingles = {
-        position: shingle(normalise(text))
-        for position, text in zip(wanted, reread(wanted), strict=True)
-    }
+    shingles: dict[int, Shingles] = {}
+    for position, text in zip(positions, reread(positions), strict=True):
+        shingles[position] = shingle(normalise(text))
+    pairs = scan.equal
     with progress.task(f"comparing {what}", len(candidates), "pairs") as task:
         for done, (a, b) in enumerate(candidates):
-            if (similarity := jaccard(shingles[a], shingles[b])) >= threshold:
+            similarity = jaccard(shingles[a], shingles[b])
+            if similarity >= threshold:
                 pairs.append(Pair(a, b, round(similarity, 4)))
             if done % _BATCH == 0:
                 task.reach(done)
-    groups = tuple(
-        tuple(group) for group in joined(n_texts, (pair[:2] for pair in pairs)) if len(group) > 1
-    )
-    return Groups(groups, tuple(sorted(pairs)))
+    links = [(pair.a, pair.b) for pair in pairs]
+    groups = joined(scan.n_texts, links)
+    repeated = [tuple(group) for group in groups if len(group) > 1]
+    return Groups(tuple(repeated), tuple(sorted(pairs)))
 
 
-def _scan(
-    texts: Iterable[str], threshold: float, what: str
-) -> tuple[int, list[int], NDArray[np.uint64], list[Pair]]:
-    """How many texts; positions of the different ones, with the MinHash bands of each; pairs of equal ones."""
+def _of(texts: Sequence[str], positions: Sequence[int]) -> Iterator[str]:
+    return (texts[position] for position in positions)
+
+
+class _Scan(NamedTuple):
+    """What one pass over the texts gives.
+
+    `positions` are those of the distinct texts; `bands` (n_distinct, n_bands) uint64 are their
+    MinHash bands; `equal` pairs each other text with the first one that it is equal to.
+    """
+
+    n_texts: int
+    positions: list[int]
+    bands: NDArray[np.uint64]
+    equal: list[Pair]
+
+
+def _rows_per_band(threshold: float) -> int:
+    """Signature values per band: as many as still find 99.5% of the pairs just at the threshold."""
+    enough = 1
+    for rows in range(1, 33):
+        missed = (1 - threshold**rows) ** (_PERMUTATIONS // rows)
+        if missed <= 0.005:
+            enough = rows
+    return enough
+
+
+def _scan(texts: Iterable[str], threshold: float, what: str) -> _Scan:
     from datasketch import MinHash
 
-    # Signature values a band: as many as still find 99.5% of the pairs that are just at the threshold.
-    rows = max(
-        (r for r in range(1, 33) if (1 - threshold**r) ** (_PERMUTATIONS // r) <= 0.005), default=1
-    )
+    rows = _rows_per_band(threshold)
     n_bands = _PERMUTATIONS // rows
-    weights = np.random.default_rng(1).integers(1, 2**63, size=rows, dtype=np.uint64) | np.uint64(1)
+    rng = np.random.default_rng(1)
+    weights = rng.integers(1, 2**63, size=rows, dtype=np.uint64)
+    weights |= np.uint64(1)
     start = MinHash(_PERMUTATIONS, seed=1, hashfunc=int, scheme="affine64")
     shingle = Shingler()
     bands = array.array("Q")
@@ -192,26 +229,29 @@ def _scan(
                 permutations=start.permutations,
             )
             signature.update_batch(shingle(normal).tolist())
-            values = signature.hashvalues[: n_bands * rows].reshape(n_bands, rows)
-            bands.extend((values * weights).sum(axis=1, dtype=np.uint64).tolist())
-    return (
-        position + 1,
-        list(first.values()),
-        np.array(bands, dtype=np.uint64).reshape(-1, n_bands),
-        equal,
+            values = signature.hashvalues[: n_bands * rows]
+            weighted = values.reshape(n_bands, rows) * weights
+            bands.extend(weighted.sum(axis=1, dtype=np.uint64).tolist())
+    return _Scan(
+        n_texts=position + 1,
+        positions=list(first.values()),
+        bands=np.array(bands, dtype=np.uint64).reshape(-1, n_bands),
+        equal=equal,
     )
 
 
-def _candidates(positions: list[int], bands: NDArray[np.uint64]) -> list[tuple[int, int]]:
+def _candidates(scan: _Scan) -> list[tuple[int, int]]:
     """Pairs of positions that agree in at least one band, ascending.
 
-    Bands are sorted instead of being put into a dictionary (datasketch's MinHashLSH): 8 bytes a
+    Bands are sorted instead of being put into a dictionary (datasketch's MinHashLSH): 8 bytes per
     band and text in place of some 250.
     """
-    found: set[tuple[int, int]] = set()
-    for column in bands.T:
+    candidates: set[tuple[int, int]] = set()
+    for column in scan.bands.T:
         order = np.argsort(column, kind="stable")
-        for bucket in np.split(order, np.flatnonzero(np.diff(column[order])) + 1):
+        changes = np.flatnonzero(np.diff(column[order]))
+        for bucket in np.split(order, changes + 1):
             if bucket.size > 1:
-                found.update(itertools.combinations([positions[i] for i in bucket.tolist()], 2))
-    return sorted(found)
+                members = [scan.positions[row] for row in bucket.tolist()]
+                candidates.update(itertools.combinations(members, 2))
+    return sorted(candidates)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -42,29 +42,31 @@ class Layout(NamedTuple):
 
 def layout(row: Row) -> Layout:
     """Parts of a training file from the columns of its first row.  Raises DataError when they are unclear."""
-    queries, positives, scores = (
-        [name for name in row.values if name.lower() in known] for known in (QUERY, POSITIVE, SCORE)
-    )
-    negatives = tuple(name for name in row.values if _NEGATIVE.fullmatch(name.lower()))
-    parts = {"query": queries, "positive": positives}
-    if missing := [part for part, found in parts.items() if not found]:
+    parts = {"query": _named(row, QUERY), "positive": _named(row, POSITIVE)}
+    missing = [part for part, columns in parts.items() if not columns]
+    if missing:
         what = f"no {' and no '.join(missing)} column; the columns here: {', '.join(row.values)}"
         raise row.bad(
             what, "name the columns query, positive, and optionally negative_1, … or score"
         )
-    for part, found in parts.items():
-        if len(found) > 1:
-            raise row.bad(
-                f"{' and '.join(found)} could both be the {part}", "rename or drop one of them"
-            )
+    for part, columns in parts.items():
+        if len(columns) > 1:
+            what = f"{' and '.join(columns)} could both be the {part}"
+            raise row.bad(what, "rename or drop one of them")
+    scores = _named(row, SCORE)
     if len(scores) > 1:  # `label` beside a score is usually a class
         scores = [name for name in scores if name.lower() != "label"]
+    negatives = tuple(name for name in row.values if _NEGATIVE.fullmatch(name.lower()))
     if len(scores) > 1 or (scores and negatives):  # a score beside negatives has no meaning
-        raise row.bad(
-            f"triplets or scored pairs? {' and '.join([*scores, *negatives])} are both here",
-            "drop one of them",
-        )
-    return Layout(queries[0], positives[0], negatives, scores[0] if scores else None)
+        both = " and ".join([*scores, *negatives])
+        raise row.bad(f"triplets or scored pairs? {both} are both here", "drop one of them")
+    (query,), (positive,) = parts.values()
+    return Layout(query, positive, negatives, next(iter(scores), None))
+
+
+def _named(row: Row, names: Collection[str]) -> list[str]:
+    """The columns of a row that go by one of the names."""
+    return [column for column in row.values if column.lower() in names]
 
 
 def read_training(path: Path) -> list[Example]:
@@ -73,46 +75,72 @@ def read_training(path: Path) -> list[Example]:
     Raises DataError, with file and line, for unclear or swapped-looking columns, empty texts,
     scores that are not finite numbers, and a file without rows.
     """
-    found: list[Example] = []
-    parts: Layout | None = None
+    examples: list[Example] = []
+    columns: Layout | None = None
     for row in records.read(path):
-        parts = parts or layout(row)
-        found.extend(_examples(row, parts))
-    if parts is None or not found:
+        columns = columns or layout(row)
+        examples.extend(_examples(row, columns))
+    if columns is None or not examples:
         raise bad("the file holds no training examples", path, "correct data.training")
-    queries = median(count_words(one.query or "") for one in found[:_SAMPLE])
-    positives = median(count_words(one.positive) for one in found[:_SAMPLE])
-    if parts.query.lower() in _ASYMMETRIC and queries >= 20 and queries > 3 * positives:
-        what = f"look swapped: the median {parts.query} has {queries:g} words, the {parts.positive} {positives:g}"
-        mend = f"swap the two names; if it is meant so, call them anchor and {parts.positive}"
-        raise bad(f"{parts.query} and {parts.positive} {what}", path, mend)
-    return found
+    _refuse_swapped(examples[:_SAMPLE], columns, path)
+    return examples
 
 
-def _examples(row: Row, parts: Layout) -> Iterable[Example]:
-    (query,) = _texts(row, parts.query, single=True)
-    negatives = tuple(
-        text for name in parts.negatives if row.values.get(name) for text in _texts(row, name)
-    )
+def _refuse_swapped(examples: Sequence[Example], columns: Layout, path: Path) -> None:
+    """Raises DataError where what should be queries is much longer than what should be documents."""
+    queries = median(count_words(example.query or "") for example in examples)
+    positives = median(count_words(example.positive) for example in examples)
+    promises_short = columns.query.lower() in _ASYMMETRIC
+    if promises_short and queries >= 20 and queries > 3 * positives:
+        query, positive = columns.query, columns.positive
+        what = (
+            f"look swapped: the median {query} has {queries:g} words, the {positive} {positives:g}"
+        )
+        mend = f"swap the two names; if it is meant so, call them anchor and {positive}"
+        raise bad(f"{query} and {positive} {what}", path, mend)
+
+
+def _examples(row: Row, columns: Layout) -> Iterator[Example]:
+    """One example per positive text of a row."""
+    query = _text(row, columns.query, row.values.get(columns.query))
+    negatives: list[str] = []
+    for column in columns.negatives:
+        if row.values.get(column):
+            negatives.extend(_texts(row, column))
     score = None
-    if parts.score:
-        try:
-            score = float(row.values.get(parts.score, ""))
-        except (TypeError, ValueError):
-            score = math.nan
-        if not math.isfinite(score):
-            what = f"{parts.score} {row.values.get(parts.score)!r} is not a finite number"
-            raise row.bad(what, "mend that line, or rename the column if it is no score")
-    source = (f"{row.path.name}:{row.number}",)
-    return [
-        Example(text, query=query, negatives=negatives, score=score, source=source)
-        for text in _texts(row, parts.positive)
-    ]
+    if columns.score:
+        score = _score(row, columns.score)
+    for text in _texts(row, columns.positive):
+        yield Example(
+            text,
+            query=query,
+            negatives=tuple(negatives),
+            score=score,
+            source=(f"{row.path.name}:{row.number}",),
+        )
 
 
-def _texts(row: Row, column: str, single: bool = False) -> list[str]:
-    value: Any = row.values.get(column)
-    texts = value if isinstance(value, list) and not single else [value]
-    if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
+def _score(row: Row, column: str) -> float:
+    value = row.values.get(column)
+    try:
+        score = float(row.values.get(column, ""))
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        what = f"{column} {value!r} is not a finite number"
+        raise row.bad(what, "mend that line, or rename the column if it is no score")
+    return score
+
+
+def _texts(row: Row, column: str) -> list[str]:
+    """The texts of a cell that holds one text or a list of them.  Raises DataError for no text."""
+    value = row.values.get(column)
+    if isinstance(value, list) and value:
+        return [_text(row, column, text) for text in value]
+    return [_text(row, column, value)]
+
+
+def _text(row: Row, column: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
         raise row.bad(f"{column} is empty or no text", "mend or drop that line")
-    return texts
+    return value

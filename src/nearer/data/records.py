@@ -19,6 +19,7 @@ from nearer.types import by_field_name
 
 #: Which values are wanted of a file that holds them all, as LlamaIndex's evaluation sets do.
 Part = Literal["corpus", "queries", "relevant_docs"]
+Values = dict[str, Any]  # column → value
 _PARTS = ("corpus", "queries", "relevant_docs")
 
 
@@ -27,7 +28,7 @@ class Row(NamedTuple):
 
     path: Path
     number: int
-    values: dict[str, Any]
+    values: Values
     span: tuple[int, int] = (0, 0)  # offset and length of its line in bytes, in unpacked .jsonl
 
     @property
@@ -73,7 +74,7 @@ def first(path: Path, part: Part | None = None) -> Row:
     return row
 
 
-def _numbered(path: Path, rows: Iterator[dict[str, Any]]) -> Iterator[Row]:
+def _numbered(path: Path, rows: Iterator[Values]) -> Iterator[Row]:
     for number, values in enumerate(rows, start=1):
         yield Row(path, number, values)
 
@@ -86,12 +87,13 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Row]:
         where = f"{path}:{number}"
         if not header:
             header = tables.header(cells, where)
-        elif len(cells) != len(header):
+            continue
+        if len(cells) != len(header):
             names = ", ".join(header)
             what = f"{len(cells)} cells, but the header names {len(header)} columns: {names}"
             raise bad(what, where, "mend that line (a stray separator or quote?)")
-        else:
-            yield Row(path, number, dict(zip(header, cells, strict=True)))
+        values = dict(zip(header, cells, strict=True))
+        yield Row(path, number, values)
 
 
 def _with_field_names(row: Row) -> Row:
@@ -103,14 +105,16 @@ def _with_field_names(row: Row) -> Row:
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    start, is_first = 0, True
+    start = 0
+    is_first = True
     for number, line, length in lines(path):
         if line.strip():
-            where = f"{path}:{number}"
             if is_first:
                 _refuse_whole_json(line, path)
-            yield Row(path, number, _object(_parse(line, where), where), (start, length))
-            is_first = False
+                is_first = False
+            where = f"{path}:{number}"
+            values = _object(_parse(line, where), where)
+            yield Row(path, number, values, span=(start, length))
         start += length
 
 
@@ -125,7 +129,7 @@ def _parse(text: str, where: str) -> Any:
         raise bad("a number has too many digits", where, "write it as text") from None
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
+def _object(value: Any, where: str) -> Values:
     if not isinstance(value, dict):
         raise bad(f"a JSON object is needed, not {type(value).__name__}", where)
     return value
@@ -160,52 +164,63 @@ def _json(path: Path, part: Part | None) -> Iterator[Row]:
     if isinstance(value, list):
         for number, item in enumerate(value, start=1):
             yield Row(path, number, _object(item, f"{path}, item {number}"))
-    elif isinstance(value, dict) and set(_PARTS) <= value.keys() and part is not None:
-        yield from _evaluation_set(path, value, part)
-    elif isinstance(value, dict) and not _is_row(value, text):
-        raise _one_object(path, value)
-    else:
+    elif not isinstance(value, dict) or _is_row(value, text):
         yield from _jsonl(path)
+    elif part is not None and _is_evaluation_set(value):
+        yield from _evaluation_set(path, value, part)
+    else:
+        raise _one_object(path, value)
 
 
 def _is_row(value: Mapping[str, Any], text: str) -> bool:
     """Whether an object is JSON Lines of one line, and no container of rows."""
-    on_one_line = "\n" not in text.strip()
-    holds_values = any(not isinstance(held, dict | list) for held in value.values())
-    return on_one_line and holds_values and not set(_PARTS) <= value.keys()
+    if "\n" in text.strip() or _is_evaluation_set(value):
+        return False
+    return any(not isinstance(member, dict | list) for member in value.values())
+
+
+def _is_evaluation_set(value: Mapping[str, Any]) -> bool:
+    """Whether an object has the parts of LlamaIndex's evaluation sets."""
+    return set(_PARTS) <= value.keys()
 
 
 def _one_object(path: Path, value: Mapping[str, Any]) -> DataError:
     keys = ", ".join(list(value)[:6])
     what = f"the file holds one JSON object (keys: {keys}), where a list of objects is needed"
-    lists = [key for key, held in value.items() if isinstance(held, list)]
+    lists = [key for key, member in value.items() if isinstance(member, list)]
     mend = "write it as a list of objects, or as JSON Lines: an object on each line"
-    if set(_PARTS) <= value.keys():
+    if _is_evaluation_set(value):
         mend = (
             "name it with data.corpus, data.queries and data.judgments; it holds no training pairs"
         )
     elif len(lists) == 1:
         mend = f"jq -c '.[\"{lists[0]}\"][]' {path.name} > NEW.jsonl"
-    elif any(not isinstance(held, dict) for held in value.values()):
+    elif any(not isinstance(member, dict) for member in value.values()):
         mend = f"jq -c . {path.name} > NEW.jsonl, if that object is one row"
     return bad(what, path, mend)
 
 
 def _evaluation_set(path: Path, value: Mapping[str, Any], part: Part) -> Iterator[Row]:
     """Rows of LlamaIndex's {queries: {id: text}, corpus: {id: text}, relevant_docs: {id: [id]}}."""
-    held = value[part]
-    if not isinstance(held, Mapping):
-        raise bad(f"{part!r} is {type(held).__name__}, not an object", path, "write the file anew")
-    if part != "relevant_docs":
-        for number, (key, text) in enumerate(held.items(), start=1):
-            yield Row(path, number, {"_id": key, "text": text})
+    entries = value[part]
+    if not isinstance(entries, Mapping):
+        kind = type(entries).__name__
+        raise bad(f"{part!r} is {kind}, not an object", path, "write the file anew")
+    if part == "relevant_docs":
+        yield from _numbered(path, _relevant_docs(path, entries))
         return
-    number = 0
-    for query_id, relevant in held.items():
+    for number, (key, text) in enumerate(entries.items(), start=1):
+        yield Row(path, number, {"_id": key, "text": text})
+
+
+def _relevant_docs(path: Path, entries: Mapping[str, Any]) -> Iterator[Values]:
+    """Judgments of an evaluation set: a list of relevant ids per query, or a grade per id."""
+    for query_id, relevant in entries.items():
         if not isinstance(relevant, list | Mapping):
             what = f"the relevant_docs of query {query_id!r} are {type(relevant).__name__}"
             raise bad(what, path, "give a list of document ids")
         for doc_id in relevant:
-            number += 1
-            grade = relevant[doc_id] if isinstance(relevant, Mapping) else 1
-            yield Row(path, number, {"query-id": query_id, "corpus-id": doc_id, "score": grade})
+            grade = 1
+            if isinstance(relevant, Mapping):
+                grade = relevant[doc_id]
+            yield {"query-id": query_id, "corpus-id": doc_id, "score": grade}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 
 from nearer.config import Config, Data
 from nearer.errors import DataError
 
-COMPRESSED = ("", ".gz", ".bz2", ".xz")
-FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_PACKED = ("", ".gz", ".bz2", ".xz")
+_FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _JUDGMENT_FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".txt", ".qrels")
 _DEV = dict.fromkeys(("dev", "valid", "val", "validation", "development"), "dev")
+#: Inputs of a stage by key: a path, whose content counts, or a string.
+Inputs = Mapping[str, Path | str]
 SPLIT_NAMES = {"train": "train", "training": "train", **_DEV, "test": "test"}
 
 
@@ -38,40 +41,46 @@ def is_dataset(path: Path) -> bool:
     return (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
-def _locate(folder: Path, stem: str, formats: tuple[str, ...] = FORMATS) -> Path | None:
+def _locate(folder: Path, stem: str, formats: tuple[str, ...] = _FORMATS) -> Path | None:
     """`folder/stem` with any known ending, or a `datasets` folder of that name."""
-    found = [
-        path
-        for ending in formats
-        for packed in COMPRESSED
-        if (path := folder / f"{stem}{ending}{packed}").is_file()
-    ]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    endings = [f"{ending}{packed}" for ending, packed in product(formats, _PACKED)]
+    paths = [folder / f"{stem}{ending}" for ending in endings]
+    existing = [path for path in paths if path.is_file()]
+    if len(existing) > 1:
+        names = ", ".join(path.name for path in existing)
         raise bad(
             f"{names}: which one counts?",
             folder,
             f"name one with data.{stem}, or remove the others",
         )
-    if not found and is_dataset(folder / stem):
+    if existing:
+        return existing[0]
+    if is_dataset(folder / stem):
         return folder / stem
-    return found[0] if found else None
+    return None
 
 
 def _locate_judgments(folder: Path) -> dict[str, Path]:
-    inner = folder / "qrels" if (folder / "qrels").is_dir() else folder
-    found: dict[str, Path] = {}
+    """Judgment files of a BEIR folder by split; `all` where one file holds all of them."""
+    inner = folder
+    if (folder / "qrels").is_dir():
+        inner = folder / "qrels"
+    paths: dict[str, Path] = {}
     for name, split in SPLIT_NAMES.items():
         path = _locate(inner, name, _JUDGMENT_FORMATS)
-        if path and split in found:
-            raise bad(
-                f"{found[split].name} and {path.name} are both {split}", inner, "keep one of them"
-            )
-        found |= {split: path} if path else {}
+        if path is None:
+            continue
+        if split in paths:
+            names = f"{paths[split].name} and {path.name}"
+            raise bad(f"{names} are both {split}", inner, "keep one of them")
+        paths[split] = path
+    if paths:
+        return paths
     for where, stem in ((inner, "all"), (inner, "qrels"), (folder, "qrels")):
-        if not found and (path := _locate(where, stem, _JUDGMENT_FORMATS)):
-            found["all"] = path
-    return found
+        path = _locate(where, stem, _JUDGMENT_FORMATS)
+        if path is not None:
+            return {"all": path}
+    return {}
 
 
 def corpus_file(data: Data, root: Path) -> Path:
@@ -81,12 +90,11 @@ def corpus_file(data: Data, root: Path) -> Path:
 
 def queries_file(data: Data, root: Path) -> Path | None:
     """The file of queries; None when they come from the click log."""
-    if (
-        not data.queries
-        and data.clicks
-        and (not data.folder or _locate(resolve(root, data.folder), "queries") is None)
-    ):
-        return None
+    if data.clicks and not data.queries:
+        if not data.folder:
+            return None
+        if _locate(resolve(root, data.folder), "queries") is None:
+            return None
     return _file(data, root, "queries")
 
 
@@ -94,48 +102,51 @@ def _file(data: Data, root: Path, what: str) -> Path:
     text: str | None = getattr(data, what)
     if text:
         return named(root, text, f"data.{what}")
+    key = f"data.{what}"
     if not data.folder:
-        raise bad(
-            f"no {what} is named", f"data.{what}", f"set data.folder or data.{what} in nearer.yaml"
-        )
+        raise bad(f"no {what} is named", key, f"set data.folder or {key} in nearer.yaml")
     folder = named(root, data.folder, "data.folder")
-    found = _locate(folder, what)
-    if found is None:
-        seen = (
-            ", ".join(sorted(path.name for path in folder.iterdir())[:12])
-            if folder.is_dir()
-            else "not a folder"
-        )
-        message = (
-            f"no {what}.jsonl (or .csv, .tsv, .parquet, also .gz) here: {seen or 'it is empty'}"
-        )
-        raise bad(message, folder, f"name the file with data.{what}")
-    return found
+    path = _locate(folder, what)
+    if path is None:
+        expected = f"no {what}.jsonl (or .csv, .tsv, .parquet, also .gz) here"
+        raise bad(f"{expected}: {_contents(folder)}", folder, f"name the file with {key}")
+    return path
+
+
+def _contents(folder: Path) -> str:
+    """The first names in a folder, for a message."""
+    if not folder.is_dir():
+        return "not a folder"
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:12]) or "it is empty"
 
 
 def judgment_files(data: Data, root: Path) -> dict[str, Path]:
     """Judgment files by split (`all` when the split is not told by the file); empty when clicks stand in."""
     if isinstance(data.judgments, Mapping):
-        return {
-            split: named(root, text, f"data.judgments.{split}")
-            for split, text in data.judgments.items()
-        }
-    text = data.judgments or data.folder
-    where = (
-        named(root, text, "data.judgments" if data.judgments else "data.folder") if text else root
-    )
-    if data.judgments and (not where.is_dir() or is_dataset(where)):
-        return {"all": where}
-    found = _locate_judgments(where) if text else {}
-    if not found and not data.clicks:
+        files: dict[str, Path] = {}
+        for split, text in data.judgments.items():
+            files[split] = named(root, text, f"data.judgments.{split}")
+        return files
+    where = root
+    located: dict[str, Path] = {}
+    if data.judgments:
+        where = named(root, data.judgments, "data.judgments")
+        if not where.is_dir() or is_dataset(where):
+            return {"all": where}
+        located = _locate_judgments(where)
+    elif data.folder:
+        where = named(root, data.folder, "data.folder")
+        located = _locate_judgments(where)
+    if not located and not data.clicks:
         mend = "add qrels/train.tsv and qrels/test.tsv, or set data.judgments or data.clicks"
         raise bad("no judgments: nothing says which documents are relevant", where, mend)
-    return found
+    return located
 
 
-def external_inputs(  # noqa: PLR0911 - one return a kind
+def external_inputs(  # noqa: PLR0911 - one return per kind
     name: str, config: Config, root: Path
-) -> Mapping[str, Path | str] | None:
+) -> Inputs | None:
     """Inputs of a stage that lie outside the run, by key; None when `name` is not such an input.
 
     `bridge`: the generation that decide.bridge names; `data`: all files of the data section;
@@ -144,28 +155,17 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
     general-ability set; `loss`, `guardrails`: modules of the user's own.  A value is a path (its
     content counts) or a string.  Raises DataError for a named file that is missing.
     """
-    data, guard = config.data, config.decide.guardrails.general
     match name:
         case "data":
-            return _data(data, root)
+            return _data(config.data, root)
         case "corpus":
-            return {"corpus": corpus_file(data, root)}
+            return {"corpus": corpus_file(config.data, root)}
         case "training":
-            return (
-                {"training": named(root, data.training, "data.training")} if data.training else {}
-            )
+            return _training(config.data, root)
         case "model":
             return {"model": model_source(config.model.name, root)}
         case "other models":
-            named_ones = {*config.fix.models, *config.fix.rewriters, config.rerank.model} - {
-                None,
-                "train",
-                "acronyms",
-            }
-            own = {name: _own_module(name, root) for name in config.fix.fixes if ":" in name}
-            return own | {
-                str(one): model_source(str(one), root) for one in sorted(map(str, named_ones))
-            }
+            return _other_models(config, root)
         case "system":
             return _system(config, root)
         case "bridge":
@@ -174,49 +174,85 @@ def external_inputs(  # noqa: PLR0911 - one return a kind
             return _own_modules([config.train.loss], root)
         case "guardrails":
             return _own_modules(config.decide.guardrails.more, root)
-        case "guard" if guard in (None, "builtin"):
-            return {"guard": guard or "none"}
         case "guard":
-            return _data(
-                Data(folder=str(named(root, str(guard), "decide.guardrails.general"))), root
-            )
+            return _guard(config, root)
     return None
 
 
 def _data(data: Data, root: Path) -> dict[str, Path]:
-    found = {"corpus": corpus_file(data, root)}
-    if queries := queries_file(data, root):
-        found["queries"] = queries
-    found |= {f"judgments.{split}": path for split, path in judgment_files(data, root).items()}
-    more = {"clicks": data.clicks, "training": data.training}
-    return found | {key: named(root, text, f"data.{key}") for key, text in more.items() if text}
+    paths = {"corpus": corpus_file(data, root)}
+    queries = queries_file(data, root)
+    if queries:
+        paths["queries"] = queries
+    for split, path in judgment_files(data, root).items():
+        paths[f"judgments.{split}"] = path
+    if data.clicks:
+        paths["clicks"] = named(root, data.clicks, "data.clicks")
+    return paths | _training(data, root)
+
+
+def _training(data: Data, root: Path) -> dict[str, Path]:
+    if not data.training:
+        return {}
+    return {"training": named(root, data.training, "data.training")}
+
+
+def _other_models(config: Config, root: Path) -> Inputs:
+    """What `fix` and `rerank` name, without the names that stand for something of ours."""
+    names = {*config.fix.models, *config.fix.rewriters}
+    if config.rerank.model is not None:
+        names.add(config.rerank.model)
+    names -= {"train", "acronyms"}
+    inputs = dict(_own_modules(config.fix.fixes, root))
+    for name in sorted(names):
+        inputs[name] = model_source(name, root)
+    return inputs
+
+
+def _guard(config: Config, root: Path) -> Inputs:
+    """The general-ability set."""
+    folder = config.decide.guardrails.general
+    if folder is None or folder == "builtin":
+        return {"guard": folder or "none"}
+    path = named(root, folder, "decide.guardrails.general")
+    return _data(Data(folder=str(path)), root)
 
 
 def model_source(name: str, root: Path) -> Path | str:
     """The folder or file that a name means, or the name itself when there is no such path."""
     path = resolve(root, name)
-    return path if path.exists() else name
+    if path.exists():
+        return path
+    return name
 
 
-def _bridge(config: Config, root: Path) -> dict[str, Path | str]:
+def _bridge(config: Config, root: Path) -> Inputs:
     """What a generation of `nearer index bridge` computes with: its bridge and its model."""
     name = config.decide.bridge
     if not name:
         return {}
     folder = root / "generations" / name
-    return {
-        part: model_source(str(folder / part), root) for part in ("bridge.safetensors", "model")
-    }
+    inputs: dict[str, Path | str] = {}
+    for part in ("bridge.safetensors", "model"):
+        inputs[part] = model_source(str(folder / part), root)
+    return inputs
 
 
-def _system(config: Config, root: Path) -> Mapping[str, Path | str]:
+def _system(config: Config, root: Path) -> Inputs:
+    """The user's own search system."""
     search = config.search
     if search.system == "run" and search.run:
-        runs = search.run if isinstance(search.run, Mapping) else {"run": search.run}
-        return {f"run.{split}": named(root, text, "search.run") for split, text in runs.items()}
+        if isinstance(search.run, str):
+            return {"run.run": named(root, search.run, "search.run")}
+        runs: dict[str, Path] = {}
+        for split, text in search.run.items():
+            runs[f"run.{split}"] = named(root, text, "search.run")
+        return runs
     if search.system == "function" and search.function:
         return {"function": _own_module(search.function, root)}
-    return {"url": search.url} if search.system == "http" and search.url else {}
+    if search.system == "http" and search.url:
+        return {"url": search.url}
+    return {}
 
 
 def _own_modules(names: Iterable[str], root: Path) -> dict[str, Path | str]:

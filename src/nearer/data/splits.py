@@ -16,11 +16,17 @@ from nearer.data.times import read_time
 from nearer.errors import HeldOutError
 from nearer.types import SPLITS, Judgments, Query, Split
 
+_SEPARATORS = frozenset("\t\r\n")  # of a file of judgments
+
+Ids = dict[str, list[str]]  # split → query ids
+Rows = Sequence[int]  # positions of queries
+Links = list[tuple[int, int]]  # pairs of rows that stay together
+
 
 class Division(NamedTuple):
     """Query ids by split, and how they were divided, in sentences for people."""
 
-    ids: dict[str, list[str]]
+    ids: Ids
     notes: tuple[str, ...]
 
 
@@ -49,74 +55,101 @@ def make_splits(
             "lower data.split.test",
         )
     ids = sorted(query_id for query_id in judgments if query_id in queries)
-    alike = near_duplicates(
-        [queries[query_id].text for query_id in ids], near_duplicate, what="queries"
-    ).groups
+    judged = [queries[query_id] for query_id in ids]
+    texts = [query.text for query in judged]
+    alike = near_duplicates(texts, near_duplicate, what="queries").groups
     if settings.by == "time":
-        return _by_time(
-            [queries[query_id] for query_id in ids], alike, settings, timestamp or "time"
-        )
-    twins = [(group[0], other) for group in alike for other in group[1:]]
-    first: dict[str, int] = {}
-    shared = [
-        (first.setdefault(d, i), i)
-        for i, query_id in enumerate(ids)
-        for d, grade in judgments[query_id].items()
-        if grade > 0
-    ]
-    groups, notes = joined(len(ids), twins + shared), []
+        return _by_time(judged, alike, settings, timestamp or "time")
+    duplicates = _links(alike)
+    shared = _shared_documents([judgments[query_id] for query_id in ids])
+    groups = joined(len(ids), duplicates + shared)
     largest = max(map(len, groups), default=0)
+    notes: list[str] = []
     if largest > len(ids) / 2:
-        groups = joined(len(ids), twins)
+        groups = joined(len(ids), duplicates)
         notes.append(
             f"Shared relevant documents tie {largest} of {len(ids)} queries into one group, so only near-duplicate queries are kept "
             "together: test queries may ask for documents that training queries asked for, as real traffic does."
         )
-    divided = _deal([[ids[i] for i in group] for group in groups], settings, seed)
-    return Division(
-        divided,
-        (
-            f"Split by group with seed {seed}: {_sizes(divided)} queries in {len(groups)} groups.",
-            *notes,
-        ),
-    )
+    named_groups = [[ids[row] for row in group] for group in groups]
+    divided = _deal(named_groups, settings, seed)
+    sizes = f"{_sizes(divided)} queries in {len(groups)} groups"
+    return Division(divided, (f"Split by group with seed {seed}: {sizes}.", *notes))
+
+
+def _links(groups: Sequence[Rows]) -> Links:
+    """Pairs that hold each group together."""
+    links: Links = []
+    for first, *others in groups:
+        links.extend((first, row) for row in others)
+    return links
+
+
+def _shared_documents(grades: Sequence[Mapping[str, int]]) -> Links:
+    """Pairs of queries that share a relevant document; `grades` are those of each query."""
+    first: dict[str, int] = {}  # document id → the first query that it is relevant to
+    links: Links = []
+    for row, graded in enumerate(grades):
+        for doc_id, grade in graded.items():
+            if grade > 0:
+                links.append((first.setdefault(doc_id, row), row))
+    return links
 
 
 def _sizes(divided: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(f"{name} {len(divided[name])}" for name in SPLITS)
 
 
-def _deal(groups: list[list[str]], settings: SplitSettings, seed: int) -> dict[str, list[str]]:
+def _deal(groups: list[list[str]], settings: SplitSettings, seed: int) -> Ids:
     """Give each group, in seeded order, to the split that lacks most of its share and has room for it."""
-    shares = {"train": 1 - settings.dev - settings.test, "dev": settings.dev, "test": settings.test}
-    wanted = {
-        name: round(share * sum(map(len, groups))) for name, share in shares.items() if share > 0
+    shares = {
+        "train": 1 - settings.dev - settings.test,
+        "dev": settings.dev,
+        "test": settings.test,
     }
-    dealt: dict[str, list[str]] = {name: [] for name in SPLITS}
+    n_queries = sum(map(len, groups))
+    sizes = {name: round(share * n_queries) for name, share in shares.items() if share > 0}
+    divided: Ids = {name: [] for name in SPLITS}
     random.Random(seed).shuffle(groups)  # noqa: S311 - a reproducible split, no secret
     for group in groups:
-        lacking = {name: wanted[name] - len(dealt[name]) for name in wanted}
-        fitting = [name for name in wanted if lacking[name] >= len(group)] or [
-            max(wanted, key=lambda name: lacking[name])
-        ]
-        dealt[max(fitting, key=lambda name: lacking[name] / max(wanted[name], 1))].extend(group)
-    return {name: sorted(ids) for name, ids in dealt.items()}
+        lacking: dict[str, int] = {}
+        share_lacking: dict[str, float] = {}
+        for name, size in sizes.items():
+            lacking[name] = size - len(divided[name])
+            share_lacking[name] = lacking[name] / max(size, 1)
+        fitting = [name for name in sizes if lacking[name] >= len(group)]
+        if not fitting:
+            fitting = [max(lacking, key=lacking.__getitem__)]
+        split = max(fitting, key=share_lacking.__getitem__)
+        divided[split].extend(group)
+    for ids in divided.values():
+        ids.sort()
+    return divided
 
 
 def _by_time(
-    queries: list[Query], alike: Sequence[Sequence[int]], settings: SplitSettings, timestamp: str
+    queries: list[Query], alike: Sequence[Rows], settings: SplitSettings, timestamp: str
 ) -> Division:
     moments = [_moment(query, timestamp) for query in queries]
-    order = sorted(range(len(queries)), key=lambda i: (moments[i], queries[i].id))
-    n_test, n_dev = round(settings.test * len(order)), round(settings.dev * len(order))
-    part = dict(
-        zip(order, [0] * (len(order) - n_test - n_dev) + [1] * n_dev + [2] * n_test, strict=False)
-    )
-    dropped = {i for group in alike for i in group if part[i] < max(part[j] for j in group)}
-    divided = {
-        name: sorted(queries[i].id for i in order if part[i] == k and i not in dropped)
-        for k, name in enumerate(SPLITS)
-    }
+    rows = range(len(queries))
+    order = sorted(rows, key=lambda row: (moments[row], queries[row].id))
+    n_test = round(settings.test * len(order))
+    n_dev = round(settings.dev * len(order))
+    n_train = max(0, len(order) - n_test - n_dev)
+    part: dict[int, int] = {}  # row → position of its split in SPLITS
+    for position, row in enumerate(order):
+        part[row] = int(position >= n_train) + int(position >= n_train + n_dev)
+    dropped: set[int] = set()
+    for group in alike:
+        latest = max(part[row] for row in group)
+        dropped.update(row for row in group if part[row] < latest)
+    divided: Ids = {name: [] for name in SPLITS}
+    for row in order:
+        if row not in dropped:
+            split = SPLITS[part[row]]
+            divided[split].append(queries[row].id)
+    for ids in divided.values():
+        ids.sort()
     notes = [f"Split by time ({timestamp}): {_sizes(divided)} queries, earliest first."]
     if dropped:
         notes.append(f"{len(dropped)} earlier near-duplicates of later queries were left out.")
@@ -128,13 +161,11 @@ def _moment(query: Query, timestamp: str) -> float:
     try:
         return read_time(value).timestamp()
     except ValueError:
-        pass
-    mend = "name the field that holds ISO 8601 or seconds, or set data.split.by: group"
-    raise bad(
-        f"query {query.id!r} has no readable time in {timestamp!r}: {value!r}",
-        "data.columns.timestamp",
-        mend,
-    )
+        raise bad(
+            f"query {query.id!r} has no readable time in {timestamp!r}: {value!r}",
+            "data.columns.timestamp",
+            "name the field that holds ISO 8601 or seconds, or set data.split.by: group",
+        ) from None
 
 
 def write_split(folder: Path, split: Split) -> None:
@@ -142,15 +173,17 @@ def write_split(folder: Path, split: Split) -> None:
 
     Raises DataError for ids that hold a tab or a line end: the format cannot carry them.
     """
-    rows = ["query-id\tcorpus-id\tscore\n"]
+    path = folder / split.name / "qrels.tsv"
+    lines = ["query-id\tcorpus-id\tscore\n"]
     for query in split.queries:
         for doc_id, grade in split.judgments.get(query.id, {}).items():
-            if set(query.id + doc_id) & set("\t\r\n"):
+            if not _SEPARATORS.isdisjoint(query.id + doc_id):
                 what = f"ids cannot hold tabs or line ends: {query.id!r}, {doc_id!r}"
-                raise bad(what, folder / split.name / "qrels.tsv", "mend the ids of your data")
-            rows.append(f"{query.id}\t{doc_id}\t{grade}\n")
-    files.write_jsonl(folder / split.name / "queries.jsonl", map(fields.query_line, split.queries))
-    files.write_text(folder / split.name / "qrels.tsv", "".join(rows))
+                raise bad(what, path, "mend the ids of your data")
+            lines.append(f"{query.id}\t{doc_id}\t{grade}\n")
+    queries = map(fields.query_line, split.queries)
+    files.write_jsonl(path.with_name("queries.jsonl"), queries)
+    files.write_text(path, "".join(lines))
 
 
 def read_split(folder: Path, name: str) -> Split:
@@ -175,7 +208,9 @@ def require_open(name: str, where: str) -> None:
 def frozen_split(root: Path, run: str, name: str) -> Split:
     """The train or dev split that `check` froze in a run below `root`; an empty one where there is none yet."""
     folder = root / "runs" / run / "check" / "split"
-    return read_split(folder, name) if (folder / name).is_dir() else Split(name, (), {})
+    if not (folder / name).is_dir():
+        return Split(name, (), {})
+    return read_split(folder, name)
 
 
 def read_files(folder: Path, name: str) -> Split:
@@ -189,8 +224,6 @@ def read_files(folder: Path, name: str) -> Split:
         )
     if not path.stat().st_size:
         return Split(name, (), {})
-    return Split(
-        name,
-        tuple(fields.read_queries(path).values()),
-        trec.read_qrels(folder / name / "qrels.tsv"),
-    )
+    queries = fields.read_queries(path)
+    judgments = trec.read_qrels(path.with_name("qrels.tsv"))
+    return Split(name, tuple(queries.values()), judgments)

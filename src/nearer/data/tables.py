@@ -44,8 +44,11 @@ def dialect_of(line: str, delimiter: str) -> Dialect:
     if delimiter == ",":
         return Dialect(delimiter, quoted=True)
     cells = line.rstrip("\r\n").split(delimiter)
-    in_quotes = [len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells]
-    return Dialect(delimiter, quoted=all(in_quotes))
+    return Dialect(delimiter, quoted=all(map(_in_quotes, cells)))
+
+
+def _in_quotes(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == '"'
 
 
 def rows(path: Path, dialect: Dialect, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
@@ -63,7 +66,8 @@ def rows(path: Path, dialect: Dialect, skip: int = 0) -> Iterator[tuple[int, lis
     started = skip + 1
     try:
         for cells in reader:
-            number, started = started, skip + reader.line_num + 1
+            number = started
+            started = skip + reader.line_num + 1
             if len(cells) > 1 or "".join(cells).strip():
                 yield number, cells
     except csv.Error as error:

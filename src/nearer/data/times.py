@@ -43,7 +43,8 @@ def _parse(value: Any) -> datetime:
         return datetime(int(text), 1, 1, tzinfo=UTC)
     if _MONTH.fullmatch(text):
         return datetime.fromisoformat(f"{text}-01")
-    if compact := _COMPACT.fullmatch(text):
+    compact = _COMPACT.fullmatch(text)
+    if compact:
         time = compact["time"] or "000000"
         return datetime.strptime(compact["day"] + time, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     number = _number(text)

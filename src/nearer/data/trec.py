@@ -15,12 +15,15 @@ from nearer.config import Columns
 from nearer.data import fields, records, tables, texts
 from nearer.data.records import Row
 from nearer.data.sources import bad
-from nearer.types import Run, rank_hits
+from nearer.types import Hit, Run, rank_hits
 
 _LARGEST = float(np.finfo(np.float32).max)
 _TABLES = (".tsv", ".csv", ".txt", ".qrels", ".trec", "")  # with a header or without
 _TRUTHS = ("true", "false")
-_LINE_BREAKERS = set("\t\r\n\f\v")
+_LINE_BREAKERS = frozenset("\t\r\n\f\v")
+_RUN_COLUMNS = 6
+
+Graded = dict[str, dict[str, int]]  # query id → document id → grade
 
 
 def read_run(path: Path) -> Run:
@@ -34,34 +37,46 @@ def read_run(path: Path) -> Run:
     results: dict[str, dict[str, float]] = {}
     name = ""
     for number, line, _ in texts.lines(path):
-        cells = line.rstrip("\r\n").split("\t")
-        if len(cells) != 6:
-            cells = tables.split_blanks(line)
+        where = f"{path}:{number}"
+        cells = _run_cells(line, where)
         if not cells:
             continue
-        where = f"{path}:{number}"
-        if len(cells) != 6:
-            raise bad(
-                f"a run has 6 columns (query Q0 document rank score tag), this line {len(cells)}",
-                where,
-            )
         query_id, _, doc_id, _, text, tag = cells
-        try:
-            score = float(text)
-        except ValueError:
-            score = math.nan
-        if not abs(score) <= _LARGEST:  # NaN included
-            raise bad(
-                f"the score {text!r} is not a finite number", where, "mend the system that wrote it"
-            )
-        if doc_id in results.setdefault(query_id, {}):
+        score = _score(text, where)
+        scores = results.setdefault(query_id, {})
+        if doc_id in scores:
             mend = "keep one line a document (collapse chunks to documents)"
             raise bad(f"query {query_id!r} ranks document {doc_id!r} twice", where, mend)
-        results[query_id][doc_id] = score
+        scores[doc_id] = score
         name = name or tag
     if not results:
         raise bad("the run holds no results", path, "correct search.run")
-    return Run(name, {query_id: rank_hits(hits.items()) for query_id, hits in results.items()})
+    ranked: dict[str, list[Hit]] = {}
+    for query_id, scores in results.items():
+        ranked[query_id] = rank_hits(scores.items())
+    return Run(name, ranked)
+
+
+def _run_cells(line: str, where: str) -> list[str]:
+    """The six columns of a line, none for a blank one.  Raises DataError for another number."""
+    cells = line.rstrip("\r\n").split("\t")
+    if len(cells) != _RUN_COLUMNS:
+        cells = tables.split_blanks(line)
+    if cells and len(cells) != _RUN_COLUMNS:
+        expected = "a run has 6 columns (query Q0 document rank score tag)"
+        raise bad(f"{expected}, this line {len(cells)}", where)
+    return cells
+
+
+def _score(text: str, where: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not abs(score) <= _LARGEST:  # NaN included
+        what = f"the score {text!r} is not a finite number"
+        raise bad(what, where, "mend the system that wrote it")
+    return score
 
 
 def write_run(path: Path, run: Run) -> None:
@@ -72,24 +87,35 @@ def write_run(path: Path, run: Run) -> None:
     """
     tag = "_".join(run.name.split()) or "run"
     with files.atomic(path) as handle:
-        for query_id, given in run.results.items():
-            for rank, (doc_id, score) in enumerate(rank_hits(given), start=1):
+        for query_id, hits in run.results.items():
+            for rank, (doc_id, score) in enumerate(rank_hits(hits), start=1):
                 if not math.isfinite(score):
                     raise bad(
                         f"query {query_id!r} scores document {doc_id!r} as {score}",
                         path,
                         "mend the system that made the run",
                     )
-                if any(_LINE_BREAKERS & set(one) or not one for one in (query_id, doc_id)):
+                if _breaks_line(query_id) or _breaks_line(doc_id):
                     what = f"ids cannot hold tabs or line ends: {query_id!r}, {doc_id!r}"
                     raise bad(what, path, "mend the ids of your data")
-                with_blanks = any(len(tables.split_blanks(one)) != 1 for one in (query_id, doc_id))
-                between = "\t" if with_blanks else " "  # trec_eval reads blanks, not blanks in ids
-                columns = (query_id, "Q0", doc_id, str(rank), str(np.float32(score)), tag)
-                handle.write(between.join(columns) + "\n")
+                between = " "
+                if _has_blanks(query_id) or _has_blanks(doc_id):
+                    between = "\t"  # trec_eval reads blanks, not blanks in ids
+                number = str(np.float32(score))
+                line = between.join([query_id, "Q0", doc_id, str(rank), number, tag])
+                handle.write(f"{line}\n")
 
 
-def read_qrels(path: Path, columns: Columns = fields.DEFAULT) -> dict[str, dict[str, int]]:
+def _breaks_line(name: str) -> bool:
+    """Whether an id cannot stand in a line: it is empty, or holds a tab or a line end."""
+    return not name or not _LINE_BREAKERS.isdisjoint(name)
+
+
+def _has_blanks(name: str) -> bool:
+    return len(tables.split_blanks(name)) != 1
+
+
+def read_qrels(path: Path, columns: Columns = fields.DEFAULT) -> Graded:
     """Judgments of one file: query id → document id → grade, whatever its splits.
 
     Takes BEIR's TSV (with or without its header), TREC's four columns, and any format that
@@ -98,30 +124,34 @@ def read_qrels(path: Path, columns: Columns = fields.DEFAULT) -> dict[str, dict[
     return read_judgments(path, columns, by_split=False)["all"]
 
 
-def read_judgments(
-    path: Path, columns: Columns, by_split: bool = True
-) -> dict[str, dict[str, dict[str, int]]]:
+def read_judgments(path: Path, columns: Columns, by_split: bool = True) -> dict[str, Graded]:
     """Judgments by split, as column `columns.split` names it; `all` where it names none, or not `by_split`.
 
     Raises DataError for what cannot be read, when a pair gets two grades, and when there are none.
     """
-    found: dict[str, dict[str, dict[str, int]]] = {}
-    for query_id, doc_id, value, split, where in _judgments(path, columns):
-        graded = found.setdefault(split if by_split else "all", {}).setdefault(query_id, {})
-        if graded.setdefault(doc_id, value) != value:
-            what = f"query {query_id!r} and document {doc_id!r} are graded {graded[doc_id]} and {value}"
-            raise bad(what, where, "keep one of the lines")
-    if not found:
-        raise bad("the file holds no judgments", path, "correct data.judgments or the qrels folder")
-    return found
-
-
-def _judgments(path: Path, columns: Columns) -> Iterator[tuple[str, str, int, str, str]]:
-    """Query id, document id, grade, split and place of each judgment."""
+    judgments: dict[str, Graded] = {}
     for row in judgment_rows(path, columns):
-        split = row.values.get(columns.split) if columns.split else None
-        split = "all" if split is None else fields.split_name(split, row.where)
-        yield (*fields.judgment(row, columns), split, row.where)
+        split = _split_of(row, columns)
+        query_id, doc_id, grade = fields.judgment(row, columns)
+        graded = judgments.setdefault(split if by_split else "all", {})
+        grades = graded.setdefault(query_id, {})
+        first = grades.setdefault(doc_id, grade)
+        if first != grade:
+            what = f"query {query_id!r} and document {doc_id!r} are graded {first} and {grade}"
+            raise row.bad(what, "keep one of the lines")
+    if not judgments:
+        raise bad("the file holds no judgments", path, "correct data.judgments or the qrels folder")
+    return judgments
+
+
+def _split_of(row: Row, columns: Columns) -> str:
+    """The split that a row of judgments names; `all` where it names none."""
+    if not columns.split:
+        return "all"
+    name = row.values.get(columns.split)
+    if name is None:
+        return "all"
+    return fields.split_name(name, row.where)
 
 
 def judgment_rows(path: Path, columns: Columns = fields.DEFAULT) -> Iterator[Row]:
@@ -135,11 +165,9 @@ def judgment_rows(path: Path, columns: Columns = fields.DEFAULT) -> Iterator[Row
         return
     shape = _shape_of(path, columns)
     between_blanks = shape.dialect.delimiter is None
-    for number, found in tables.rows(path, shape.dialect, shape.skip):
-        width = len(shape.names)
-        cells = found
-        while len(cells) > width and not cells[-1].strip():  # separators at the end of the line
-            cells = cells[:-1]
+    width = len(shape.names)
+    for number, row in tables.rows(path, shape.dialect, shape.skip):
+        cells = _without_empty_end(row, width)
         if cells[0].startswith("#") and (between_blanks or len(cells) != width):
             continue
         if len(cells) == 1 and shape.dialect.delimiter == "\t":
@@ -173,8 +201,7 @@ def _shape_of(path: Path, columns: Columns) -> _Shape:
         cells = tables.split_line(line, dialect)
     except csv.Error as error:
         raise bad(f"not valid CSV: {error}", where, "mend that line (an open quote?)") from None
-    while len(cells) > 3 and not cells[-1].strip():
-        cells = cells[:-1]
+    cells = _without_empty_end(cells, 3)
     known = {columns.query_id, columns.doc_id, columns.score}
     known = known.union(*fields.JUDGMENT_ALIASES.values())
     names = [cell.strip() for cell in cells]
@@ -189,6 +216,14 @@ def _shape_of(path: Path, columns: Columns) -> _Shape:
         where,
         "mend the file, or begin it with the header: query-id, corpus-id, score",
     )
+
+
+def _without_empty_end(cells: list[str], least: int) -> list[str]:
+    """Cells without the empty ones of separators at the end of the line, at least so many."""
+    end = len(cells)
+    while end > least and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]
 
 
 def _first_line(path: Path, ending: str) -> tuple[int, str]:

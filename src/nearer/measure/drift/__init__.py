@@ -5,7 +5,7 @@
 - vectors.py: two-sample tests and new clusters; words.py: new and telling terms
 
 Every test gives the size of the effect beside its p value: with thousands of queries a difference
-that nobody need care about is significant.  Vectors and terms belong to *distinct* queries, because
+that is too small to matter is significant.  Vectors and terms belong to *distinct* queries, because
 a repetition (a user's, a crawler's) is no new evidence, and to those that only one side has: a query
 in both teaches a classifier that it belongs to either, which hides the new ones (measured: AUC .41).
 p values are exact or conservative.

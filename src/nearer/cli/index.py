@@ -81,7 +81,7 @@ def _wrapped(function: Callable[..., Told | Iterable[Told]]) -> Callable[..., No
                 if as_json:
                     emit(value)
                 else:
-                    show.tell(text)
+                    show.print_answer(text)
                 if isinstance(value, dict) and value.get("passed") is False:
                     raise typer.Exit(2)
 

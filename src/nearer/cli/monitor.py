@@ -63,7 +63,7 @@ def monitor(  # noqa: PLR0913, PLR0917 - a command has a parameter an option
     Example: nearer monitor --gate
     """
     with boundary(as_json, verbose, quiet):
-        from nearer.cli.show import say_monitor
+        from nearer.cli.show import print_monitor
         from nearer.live.index.generations import Generations
         from nearer.live.monitor.watch import look
 
@@ -80,7 +80,7 @@ def monitor(  # noqa: PLR0913, PLR0917 - a command has a parameter an option
                 if as_json:
                     emit(report.as_dict())
                 elif not quiet or report.alerts:
-                    say_monitor(report)
+                    print_monitor(report)
             if address and reports[-1].alerts:
                 _post(address, reports[-1])
             if gate and any(report.alerts for report in reports):

@@ -202,10 +202,18 @@ def test_every_setting_is_used_somewhere() -> None:
     assert unused == set()
 
 
-#: Files that grew past the bound when the code went from 140 to 100 columns; each may only shrink.
-LONG_FILES = {
+#: Lines that a product file may have, by the longest beginning of its path.  Folders that are done
+#: keep to 400; bounds above that may only shrink.
+MOST_LINES = {
+    "": 410,
+    "training/trainer.py": 470,
+    "report/": 400,
+    "cli/main.py": 400,
+    "cli/show.py": 400,
+    "cli/start.py": 400,
+    "cli/shared.py": 400,
+    "workspace.py": 400,
     "search/systems.py": 545,
-    "cli/show.py": 510,
 }
 
 
@@ -213,7 +221,8 @@ def test_no_product_file_is_too_long() -> None:
     too_long = {}
     for path in modules():
         name = path.relative_to(SOURCE).as_posix()
-        lines = len(path.read_text().splitlines())
-        if lines > LONG_FILES.get(name, 500):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        beginning = max(filter(name.startswith, MOST_LINES), key=len)
+        if lines > MOST_LINES[beginning]:
             too_long[name] = lines
     assert too_long == {}

@@ -18,7 +18,6 @@ from nearer.lifecycle import BY_NAME
 from nearer.project import Project
 from nearer.report import charts, content, markdown, page, repeat, sections, values
 from nearer.report.data import ReportData, load
-from nearer.report.examples import examples
 from nearer.stages import report
 
 TITLES = {
@@ -975,7 +974,7 @@ def test_dark_mode_redefines_every_colour_and_print_too() -> None:
 
 
 def test_ranked_lists_show_what_moved(data: ReportData) -> None:
-    groups = examples(data.examples, data.decision)
+    groups = sections.examples(data.examples, data.decision)
     assert groups
     win = groups["groups"][0]["rows"][0]
     before, after = (docs for _, docs in win["columns"])

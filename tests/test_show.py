@@ -83,11 +83,11 @@ def workspace(root: Path) -> None:
 
 def told(stage: str, root: Path) -> None:
     workspace(root)
-    show.say_result(StepResult(stage, "done", 1.0, root / stage, {}))
+    show.print_result(StepResult(stage, "done", 1.0, root / stage, {}))
 
 
 def status(root: Path) -> None:
-    show.say_status(
+    show.print_status(
         [
             {
                 "stage": "diagnose",
@@ -108,7 +108,7 @@ def story(root: Path) -> None:
     around = [{"rank": 1, "score": 0.812, "id": LONG_ID, "title": "[/b] :bug: x", "relevant": True}]
     query = {"query_id": "q0042", "query": "[bold] how", "doc_id": LONG_ID, "document": "[/x] t"}
     outcome = {"rank": 17, "cause": "ranking", "kind": "", "fails": True, "evidence": "[/y] none"}
-    show.say_story({**query, **outcome, "probes": probes, "around": around})
+    show.print_story({**query, **outcome, "probes": probes, "around": around})
 
 
 def monitor(root: Path) -> None:
@@ -125,13 +125,13 @@ def monitor(root: Path) -> None:
         conditions={"low_scores": found},
         skipped={"clicks": "no feedback"},
     )
-    show.say_monitor(report)
+    show.print_monitor(report)
 
 
 def generations(root: Path) -> None:
     model = "runs/default/train/model-with-a-long-name-that-somebody-chose"
     row = {"id": "1a2b3c4d-1234567", "state": "building", "documents": 12345678, "model": model}
-    show.tell(cli_index._listed([row]))
+    show.print_answer(cli_index._listed([row]))
 
 
 def shadow(root: Path) -> None:
@@ -143,7 +143,7 @@ def shadow(root: Path) -> None:
     record = {"candidate": "1a2b3c4d-1", "live": "1a2b3c4d-2", "verdict": "pass", "reasons": ["ok"]}
     record |= {"agreement": agreement, "latency_ms": latency, "timed": False}
     record |= {"empty": {"candidate": 1, "live": 2}, "judged": judged | {"queries": 512}}
-    show.tell(cli_serve._told(record))
+    show.print_answer(cli_serve._told(record))
 
 
 TABLES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
@@ -219,13 +219,13 @@ def test_what_fits_is_a_table_and_what_does_not_becomes_blocks(captured: Any) ->
     grid = Grid("system", "nDCG@10 (interval)", "note")
     grid.add("dense-with-its-name", "0.347 (0.316–0.379)", "")
     output = captured(force_terminal=True, width=60, height=25)
-    show.tell(grid)
+    show.print_answer(grid)
     assert [line.split() for line in _ANSI.sub("", output.getvalue()).splitlines()] == [
         ["system", "nDCG@10", "(interval)", "note"],
         ["dense-with-its-name", "0.347", "(0.316–0.379)"],
     ]
     output = captured(force_terminal=True, width=45, height=25)
-    show.tell(grid)
+    show.print_answer(grid)
     lines = _ANSI.sub("", output.getvalue()).splitlines()
     assert lines == ["  dense-with-its-name", "    nDCG@10 (interval)  0.347 (0.316–0.379)"]
 
@@ -234,7 +234,7 @@ def test_a_word_longer_than_the_terminal_stays_in_one_piece(captured: Any) -> No
     grid = Grid("generation", "model")
     grid.add("a", "m" * 50)
     output = captured(force_terminal=True, width=40, height=25)
-    show.tell(grid)
+    show.print_answer(grid)
     assert "m" * 50 in output.getvalue()
 
 
@@ -269,6 +269,27 @@ def run(command: list[str], width: int | None, **more: str) -> str:
     os.close(ours)
     assert process.returncode == 0
     return b"".join(parts).decode()
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = StringIO()
+    monkeypatch.setattr(show, "err", PlainConsole(file=written, markup=False, emoji=False))
+    clock = [0.0]
+    monkeypatch.setattr(show.time, "monotonic", lambda: clock[-1])
+    with show.Terminal(quiet=False) as terminal:
+        bar = terminal.start("embedding", 100, "texts")
+        for now, done in ((20.0, 10), (30.0, 20), (40.0, 40)):
+            clock.append(now)
+            bar.reach(done)
+        bar.note("fp32")
+        terminal.stop(bar)
+    assert written.getvalue().splitlines()[:3] == [
+        "  embedding: 10/100 texts, about 0 s left",
+        "  embedding: 40/100 texts, about 40 s left",
+        "  embedding: 40 texts in 40 s (1.0 per second) fp32",
+    ]
 
 
 @pytest.mark.parametrize("width", [60, 80, 200, None])

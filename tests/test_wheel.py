@@ -60,7 +60,7 @@ def test_the_demo_begins_outside_the_clone(installed: Path, tmp_path: Path) -> N
     assert str(installed.parent) in where.stdout, where.stderr
     # The whole demo takes minutes; its first stage reads the data and the model that came along.
     begin = (
-        "import sys; from nearer import start; from pathlib import Path;"
+        "import sys; from nearer.cli import start; from pathlib import Path;"
         "path = start.prepare_demo(Path('nearer-demo')); print(path)"
     )
     prepared = run(installed, ["-c", begin], tmp_path)

@@ -246,3 +246,24 @@ def test_what_rests_on_something_stale_says_so(root: Path, calls: list[str]) -> 
     )
     together = space(root).run(STAGES)
     assert [result.stale_inputs for result in together] == [(), ()]
+
+
+def test_only_what_a_stage_rests_on_is_hashed(
+    root: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Stage("other", "?", reads=("model",), settings=("evaluate",))
+    stages = (other, *STAGES)
+    monkeypatch.setattr(workspace, "STAGES", stages)
+    monkeypatch.setattr(workspace, "BY_NAME", {stage.name: stage for stage in stages})
+    space(root).run(STAGES)
+    hashed: list[str] = []
+    inputs = Workspace.inputs
+
+    def counted(self: Workspace, stage: Stage) -> dict[str, Any]:
+        hashed.append(stage.name)
+        return inputs(self, stage)
+
+    monkeypatch.setattr(Workspace, "inputs", counted)
+    (alone,) = space(root).run((SECOND,))
+    assert hashed == ["first", "second"]
+    assert alone.stale_inputs == ()  # `other` never ran, and nothing here rests on it

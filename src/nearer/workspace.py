@@ -14,7 +14,7 @@ import importlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,31 +29,57 @@ from nearer.lifecycle import BY_NAME, STAGES, STEP, Stage
 from nearer.project import Project
 from nearer.results import Block, Result
 
+_OUT_OF_DATE = ("stale", "missing", "waiting")
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """How a step ended: `done` (computed), `fresh` (nothing changed) or `kept` (somebody's own files)."""
+    """How a step ended.
+
+    `status` is `done` (computed), `fresh` (nothing changed) or `kept` (files that nearer did not
+    write); `path` is the folder of its outputs.
+    """
 
     stage: str
     status: str
     seconds: float
     path: Path
     summary: Mapping[str, Any]
-    stale_inputs: tuple[str, ...] = ()  # earlier stages that would give something else by now
+    stale_inputs: tuple[str, ...] = ()  # earlier stages whose result is out of date
 
     def blocks(self) -> list[Block]:
-        """What people should see of it, from its files.  Raises DataError for damaged ones."""
+        """The result as people read it, from its files.  Raises DataError for damaged ones."""
         kind: type[Result] = importlib.import_module(BY_NAME[self.stage].module).RESULT
         try:
             return kind.load(self.path).blocks()
         except (KeyError, TypeError, AttributeError, NearerError, OSError) as error:
             if self.status == "kept":
-                return []  # somebody else's files may hold only what later stages read
+                return []  # files that nearer did not write may hold only what later stages read
             raise DataError(
                 f"the files are not what {self.stage} writes ({error})",
                 where=str(self.path),
                 next_step=f"nearer {self.stage} --force",
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What the result of a step rests on; a step with another fingerprint must run again."""
+
+    stage: Stage
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Any]  # content hashes of what the stage reads
+
+    @property
+    def fingerprint(self) -> str:
+        return files.value_hash(
+            {
+                "stage": self.stage.name,
+                "version": self.stage.version,
+                "settings": self.settings,
+                "inputs": self.inputs,
+            }
+        )
 
 
 class Workspace:
@@ -75,9 +101,10 @@ class Workspace:
         before: Callable[[Stage], None] | None = None,
         after: Callable[[StepResult], None] | None = None,
     ) -> list[StepResult]:
-        """Run stages in order, skipping what is fresh; `before` and `after` hear of every one.
+        """Run stages in order, skipping what is fresh.
 
-        `force` recomputes the named stages.  Raises BusyError when another process has the run.
+        `before` and `after` are called once per stage.  `force` recomputes the named stages.
+        Raises BusyError when another process is working on the run.
         """
         results = []
         with self.locked():
@@ -92,163 +119,170 @@ class Workspace:
         return results
 
     def _stale_inputs(self, stages: tuple[Stage, ...]) -> tuple[str, ...]:
-        """Stages before the first of `stages` that these rest on, and that are not fresh any more.
+        """Earlier stages that `stages` rest on and whose result is out of date; warns of them.
 
-        They are not run unasked, but what rests on them is told to be old.
+        They are not run, as nobody asked for them.  Only stages that matter are hashed: a run from
+        the beginning rests on none.
         """
         needed = _rests_on(stages)
-        if not needed:
-            return ()  # a run from the beginning: nothing to hash
-        stale = tuple(
-            row["stage"]
-            for row in self.status()
-            if row["stage"] in needed and row["state"] in ("stale", "missing", "waiting")
-        )
-        if stale:
+        out_of_date = []
+        for stage, state, _ in self._states(stage for stage in STAGES if stage.name in needed):
+            if state in _OUT_OF_DATE:
+                out_of_date.append(stage.name)
+        if out_of_date:
+            last = stages[-1].name
             progress.warn(
-                f"{', '.join(stale)} changed since it ran: {stages[-1].name} is about the old "
-                f"result → nearer run --to {stages[-1].name}"
+                f"{', '.join(out_of_date)} changed since it ran: {last} is about the old result "
+                f"→ nearer run --to {last}"
             )
-        return stale
+        return tuple(out_of_date)
 
     def _run_one(self, stage: Stage, force: bool) -> StepResult:
-        target = self.run_dir / stage.name
+        """Run a stage unless its result is fresh or was written by somebody else."""
         started = time.monotonic()
+        target = self.run_dir / stage.name
         record = self._record(stage)
-        inputs = self.inputs(stage)
-        settings = {name: self.config.section(name) for name in stage.settings}
-        fingerprint = files.value_hash(
-            {"stage": stage.name, "version": stage.version, "settings": settings, "inputs": inputs}
-        )
-        if not force:
-            state = self._state(stage, fingerprint, record)
-            if state in ("fresh", "kept"):
-                if state == "kept":
-                    progress.warn(
-                        f"{stage.name}: using {target} as it is (not what nearer wrote); --force replaces it"
-                    )
-                return StepResult(
-                    stage.name, state, time.monotonic() - started, target, _summary(record)
-                )
-        out = self.run_dir / ".work" / f"{stage.name}-{fingerprint[:16]}"
+        basis = self._basis(stage)
+        state = "stale" if force else self._state(basis, record)
+        if state in ("fresh", "kept"):
+            summary = _summary(record)
+        else:
+            state, summary = "done", self._compute(basis, force, started)
+        if state == "kept":
+            progress.warn(
+                f"{stage.name}: using {target} as it is (not what nearer wrote); --force replaces it"
+            )
+        return StepResult(stage.name, state, time.monotonic() - started, target, summary)
+
+    def _compute(self, basis: _Basis, force: bool, started: float) -> Mapping[str, Any]:
+        """Run a stage in its work folder, put the result in place, and return its summary.
+
+        An unfinished work folder of the same fingerprint is continued, unless with `force`.
+        """
+        stage, fingerprint = basis.stage, basis.fingerprint
+        work = self.run_dir / ".work"
+        out = work / f"{stage.name}-{fingerprint[:16]}"
         if force or not stage.resumable:
             shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
-        project = self.project.during(stage, out, inputs)
-        result = importlib.import_module(stage.module).run(project)
+        project = self.project.during(stage, out, basis.inputs)
+        result: Result = importlib.import_module(stage.module).run(project)
         result.save(out)
         summary = result.brief()
         record = {
             "stage": stage.name,
             "version": stage.version,
             "fingerprint": fingerprint,
-            "settings": settings,
-            "inputs": inputs,
+            "settings": basis.settings,
+            "inputs": basis.inputs,
             "outputs": _hash_outputs(out),
             "summary": summary,
             "seconds": round(time.monotonic() - started, 3),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         files.write_json(out / STEP, record)
-        files.swap_folder(out, target, self._aside(stage))
-        for stale in (self.run_dir / ".work").glob(f"{stage.name}-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        return StepResult(stage.name, "done", time.monotonic() - started, target, summary)
+        files.swap_folder(out, self.run_dir / stage.name, self._aside(stage))
+        for unfinished in work.glob(f"{stage.name}-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return summary
 
     def project_for(self, stage: str) -> Project:
-        """The project as a stage sees it, for looking only: nothing may be written."""
+        """The project as a stage reads it; nothing may be written."""
         return self.project.during(BY_NAME[stage], self.run_dir / ".work" / "none", {})
 
     # -- what is fresh -------------------------------------------------------------------------
 
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """Content hashes of what a stage reads.  Raises MissingStepError, or DataError for a lost file."""
-        hashes: dict[str, Any] = {}
-        for name in stage.reads:
-            external = sources.external_inputs(name, self.config, self.root)
-            if external is not None:
-                hashes[name] = {
-                    key: files.content_hash(path) if isinstance(path, Path) else path
-                    for key, path in external.items()
-                }
-                continue
-            file, _, key = name.partition("#")
-            path = self.run_dir / file
-            if not path.exists():
-                earlier = name.split("/", 1)[0]
-                raise MissingStepError(
-                    f"{stage.name} reads {file}, which is not there yet",
-                    where=str(self.run_dir),
-                    next_step=f"nearer {earlier}",
-                )
-            if key:
-                hashes[name] = files.value_hash(files.read_json(path).get(key))
-                continue
-            # The record of an earlier step holds times; only what it made counts.
-            hashes[name] = _hash_outputs(path) if path.is_dir() else files.content_hash(path)
-        return hashes
+        return {name: self._input_hash(stage, name) for name in stage.reads}
+
+    def _input_hash(self, stage: Stage, name: str) -> Any:
+        """Hash of one input, or a mapping of hashes where it consists of several files."""
+        external = sources.external_inputs(name, self.config, self.root)
+        if external is not None:
+            return {key: _external_hash(value) for key, value in external.items()}
+        file, _, key = name.partition("#")
+        path = self.run_dir / file
+        if not path.exists():
+            earlier = name.split("/", 1)[0]
+            raise MissingStepError(
+                f"{stage.name} reads {file}, which is not there yet",
+                where=str(self.run_dir),
+                next_step=f"nearer {earlier}",
+            )
+        if key:
+            return files.value_hash(files.read_json(path).get(key))
+        if path.is_dir():
+            return _hash_outputs(path)  # without the record, which holds times
+        return files.content_hash(path)
+
+    def _basis(self, stage: Stage) -> _Basis:
+        """What the stage would rest on if it ran now.  Raises MissingStepError."""
+        settings = {name: self.config.section(name) for name in stage.settings}
+        return _Basis(stage, settings, self.inputs(stage))
 
     def status(self) -> list[dict[str, Any]]:
-        """One row a stage: `state` is fresh, stale, kept, missing or waiting (an input is missing)."""
+        """One row per stage: `state` is fresh, stale, kept, missing or waiting (an input is missing)."""
         rows = []
-        stale = False
-        for stage in STAGES:
+        for stage, state, record in self._states(STAGES):
+            row = {
+                "stage": stage.name,
+                "question": stage.question,
+                "state": state,
+                "finished": record.get("finished"),
+                "seconds": record.get("seconds"),
+                "summary": _summary(record),
+            }
+            rows.append(row)
+        return rows
+
+    def _states(self, stages: Iterable[Stage]) -> Iterator[tuple[Stage, str, dict[str, Any]]]:
+        """Each stage with its state and its record; after one that is out of date, none is fresh."""
+        earlier_will_change = False
+        for stage in stages:
             record = self._record(stage)
             try:
-                settings = {name: self.config.section(name) for name in stage.settings}
-                inputs = self.inputs(stage)
-                fingerprint = files.value_hash(
-                    {
-                        "stage": stage.name,
-                        "version": stage.version,
-                        "settings": settings,
-                        "inputs": inputs,
-                    }
-                )
-                state = self._state(stage, fingerprint, record)
+                state = self._state(self._basis(stage), record)
             except MissingStepError:
                 state = "waiting"
-            stale = stale or state in ("stale", "missing", "waiting")
-            if stale and state == "fresh":
-                state = "stale"  # something above it will change
-            rows.append(
-                {
-                    "stage": stage.name,
-                    "question": stage.question,
-                    "state": state,
-                    "finished": record.get("finished"),
-                    "seconds": record.get("seconds"),
-                    "summary": _summary(record),
-                }
-            )
-        return rows
+            if state in _OUT_OF_DATE:
+                earlier_will_change = True
+            elif state == "fresh" and earlier_will_change:
+                state = "stale"
+            yield stage, state, record
 
     def _record(self, stage: Stage) -> dict[str, Any]:
         path = self.run_dir / stage.name / STEP
         return files.read_json(path) if path.is_file() else {}
 
-    def _state(self, stage: Stage, fingerprint: str, record: Mapping[str, Any]) -> str:
-        target = self.run_dir / stage.name
+    def _state(self, basis: _Basis, record: Mapping[str, Any]) -> str:
+        """Whether the result of a stage is missing, stale, kept or fresh."""
+        target = self.run_dir / basis.stage.name
         if not target.is_dir() or not any(target.iterdir()):
             return "missing"
         if not record:
             return "kept"  # written by somebody else, in our format
-        recorded = record.get("outputs", {})
-        present = _hash_outputs(target)
+        recorded, present = record.get("outputs", {}), _hash_outputs(target)
         if any(name not in present for name in recorded):
             return "stale"
         if any(present[name] != digest for name, digest in recorded.items()):
             return "kept"  # edited or replaced by hand: never overwritten unasked
-        return "fresh" if record.get("fingerprint") == fingerprint else "stale"
+        if record.get("fingerprint") != basis.fingerprint:
+            return "stale"
+        return "fresh"
 
     # -- one writer ----------------------------------------------------------------------------
 
     def _aside(self, stage: Stage) -> Path:
+        """Where the old result stands while the new one takes its place."""
         return self.run_dir / ".work" / f"aside.{stage.name}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run against other processes; put back what a killed rename left aside."""
+        """Lock the run against other processes; put back what a killed rename left aside.
+
+        Raises BusyError when another process holds the lock.
+        """
         self.run_dir.mkdir(parents=True, exist_ok=True)
         with open(self.run_dir / ".lock", "a+", encoding="utf-8") as handle:
             try:
@@ -274,16 +308,21 @@ class Workspace:
 def _rests_on(stages: tuple[Stage, ...]) -> set[str]:
     """Names of the other stages whose files these stages read, directly or through one another."""
     own = {stage.name for stage in stages}
-    found: set[str] = set()
-    waiting = list(stages)
-    while waiting:
-        stage = waiting.pop()
+    needed: set[str] = set()
+    unvisited = list(stages)
+    while unvisited:
+        stage = unvisited.pop()
         for name in stage.reads:
             earlier = BY_NAME.get(name.split("/", 1)[0])
-            if earlier is not None and earlier.name not in found | own:
-                found.add(earlier.name)
-                waiting.append(earlier)
-    return found
+            if earlier is not None and earlier.name not in needed | own:
+                needed.add(earlier.name)
+                unvisited.append(earlier)
+    return needed
+
+
+def _external_hash(value: Any) -> Any:
+    """Hash of a file or folder outside the run; what is no path stands for itself."""
+    return files.content_hash(value) if isinstance(value, Path) else value
 
 
 def _summary(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -292,9 +331,9 @@ def _summary(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _hash_outputs(folder: Path) -> dict[str, str]:
-    """Hash of every file below a folder, by relative name, the step record itself left out."""
-    return {
-        path.relative_to(folder).as_posix(): files.content_hash(path)
-        for path in files.files_below(folder)
-        if path.name != STEP
-    }
+    """Hash of every file below a folder, by relative name, without the record of the step."""
+    hashes = {}
+    for path in files.files_below(folder):
+        if path.name != STEP:
+            hashes[path.relative_to(folder).as_posix()] = files.content_hash(path)
+    return hashes

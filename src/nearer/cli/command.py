@@ -73,7 +73,7 @@ def _wrapped(function: Command) -> Callable[..., None]:
                 if as_json:
                     emit(value)
                 else:
-                    show.tell(text)
+                    show.print_answer(text)
                 if isinstance(value, dict) and value.get("passed") is False:
                     raise typer.Exit(2)
 

@@ -1,4 +1,4 @@
-"""The command line.  Thin: it parses, calls the workspace, shows what came back.
+"""The command line.  Thin: it parses, calls the workspace, prints the results.
 
 Only typer is imported here at the top; everything else waits until a command runs, so that
 `nearer --help` answers at once.
@@ -7,7 +7,8 @@ Only typer is imported here at the top; everything else waits until a command ru
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,19 +17,7 @@ import typer
 from nearer.cli import index as cli_index
 from nearer.cli import monitor as cli_monitor
 from nearer.cli import serve as cli_serve
-from nearer.cli.shared import (
-    HERE,
-    AsJson,
-    ConfigPath,
-    Force,
-    Overrides,
-    Quiet,
-    RunName,
-    Verbose,
-    boundary,
-    emit,
-    open_workspace,
-)
+from nearer.cli.shared import Options, emit, with_options
 
 if TYPE_CHECKING:
     from nearer.workspace import StepResult
@@ -54,28 +43,28 @@ def main() -> None:
 def _run_stages(
     first: str | None,
     last: str | None,
-    config: Path,
-    overrides: list[str] | None,
-    run: str | None,
-    force: bool,
-    as_json: bool,
+    options: Options,
     shares: Mapping[str, float] | None = None,
 ) -> list[StepResult]:
+    """Run the stages from `first` to `last` and print their results as they come.
+
+    `shares` gives each stage's part of the whole time, where that is known.
+    """
     from nearer import lifecycle
     from nearer.cli import show
 
-    workspace = open_workspace(config, overrides, run)
     stages = lifecycle.between(first, last)
-    results: list[StepResult] = workspace.run(
+    if options.as_json:
+        results = options.workspace().run(stages, force=options.force)
+        values = [_as_json(result) for result in results]
+        emit(values if len(stages) > 1 else values[0])
+        return results
+    return options.workspace().run(
         stages,
-        force=force,
-        before=None if as_json else show.Pace(stages, shares).begin,
-        after=None if as_json else show.say_result,
+        force=options.force,
+        before=show.StageAnnouncer(stages, shares).announce,
+        after=show.print_result,
     )
-    if as_json:
-        told = [_as_json(result) for result in results]
-        emit(told if len(stages) > 1 else told[0])
-    return results
 
 
 def _as_json(result: StepResult) -> dict[str, Any]:
@@ -90,20 +79,12 @@ def _as_json(result: StepResult) -> dict[str, Any]:
 
 
 def _stage_command(name: str, help_text: str) -> None:
-    def command(
-        config: ConfigPath = HERE,
-        overrides: Overrides = None,
-        run: RunName = None,
-        force: Force = False,
-        as_json: AsJson = False,
-        quiet: Quiet = False,
-        verbose: Verbose = False,
-    ) -> None:
-        with boundary(as_json, verbose, quiet):
-            _run_stages(name, name, config, overrides, run, force, as_json)
+    """A command that runs one stage and has no options of its own."""
 
-    command.__doc__ = help_text
-    app.command(name, help=help_text, rich_help_panel=_STAGES)(command)
+    @app.command(name, help=help_text, rich_help_panel=_STAGES)
+    @with_options()
+    def command(options: Options) -> None:
+        _run_stages(name, name, options)
 
 
 _stage_command(
@@ -119,18 +100,13 @@ _stage_command(
 
 
 @app.command("diagnose", rich_help_panel=_STAGES)
+@with_options()
 def diagnose(
+    options: Options,
     query: Annotated[
         str | None,
         typer.Option("--query", metavar="ID", help="Tell the story of one query instead."),
     ] = None,
-    config: ConfigPath = HERE,
-    overrides: Overrides = None,
-    run: RunName = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Why did each failing query fail, and what is the cheapest thing that repairs it?
 
@@ -139,11 +115,10 @@ def diagnose(
 
     Example: nearer diagnose --query q0042
     """
-    with boundary(as_json, verbose, quiet):
-        if query is None:
-            _run_stages("diagnose", "diagnose", config, overrides, run, force, as_json)
-        else:
-            _tell_story(query, [], config, overrides, run, as_json)
+    if query is None:
+        _run_stages("diagnose", "diagnose", options)
+    else:
+        _print_stories(query, [], options)
 
 
 _stage_command(
@@ -164,61 +139,45 @@ _stage_command(
 
 
 @app.command("why")
+@with_options("force")
 def why(
+    options: Options,
     query: Annotated[
         str, typer.Argument(metavar="QUERY", help="Id of a train or dev query, or a text.")
     ],
     document: Annotated[
         str, typer.Argument(metavar="DOC", help="Id of the document that should have been found.")
     ],
-    config: ConfigPath = HERE,
-    overrides: Overrides = None,
-    run: RunName = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Why is this document not found for this query?
 
     Example: nearer why "how do I reset my password" DOC-17
     """
-    with boundary(as_json, verbose, quiet):
-        _tell_story(query, [document], config, overrides, run, as_json)
+    _print_stories(query, [document], options)
 
 
-def _tell_story(
-    query: str,
-    documents: list[str],
-    config: Path,
-    overrides: list[str] | None,
-    run: str | None,
-    as_json: bool,
-) -> None:
+def _print_stories(query: str, documents: Sequence[str], options: Options) -> None:
+    """Explain one query: for the given documents, or for all that are relevant to it."""
     from nearer.cli import show
     from nearer.stages import diagnose as stage
 
-    project = open_workspace(config, overrides, run).project_for("diagnose")
+    project = options.workspace().project_for("diagnose")
     systems, splits = stage.prepared(project)
     stories = stage.why(systems, splits, query, documents, project.settings)
-    if as_json:
+    if options.as_json:
         emit(stories)
-    else:
-        for story in stories:
-            show.say_story(story)
+        return
+    for story in stories:
+        show.print_story(story)
 
 
 @app.command(rich_help_panel=_STAGES)
+@with_options()
 def decide(
-    config: ConfigPath = HERE,
-    overrides: Overrides = None,
-    run: RunName = None,
-    force: Force = False,
+    options: Options,
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit with 1 unless the verdict is ship.")
     ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Ship it, take a simpler fix, or stop?
 
@@ -226,10 +185,9 @@ def decide(
 
     Example: nearer decide --gate
     """
-    with boundary(as_json, verbose, quiet):
-        results = _run_stages("decide", "decide", config, overrides, run, force, as_json)
-        if gate and results[-1].summary.get("verdict") != "ship":
-            raise typer.Exit(1)
+    results = _run_stages("decide", "decide", options)
+    if gate and results[-1].summary.get("verdict") != "ship":
+        raise typer.Exit(1)
 
 
 _stage_command(
@@ -239,60 +197,48 @@ _stage_command(
 
 
 @app.command("run")
+@with_options()
 def run_all(
+    options: Options,
     first: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="First stage.")
     ] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="Last stage.")] = None,
-    config: ConfigPath = HERE,
-    overrides: Overrides = None,
-    run: RunName = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """All stages, from check to report; what is fresh is not computed again.
 
     Example: nearer run --from mine --set mine.negatives=2
     """
+    from nearer.errors import ConfigError
     from nearer.lifecycle import BY_NAME
 
-    with boundary(as_json, verbose, quiet):
-        for name in (first, last):
-            if name is not None and name not in BY_NAME:
-                from nearer.errors import ConfigError
-
-                raise ConfigError(
-                    f"no stage called {name!r}", next_step=f"use one of {', '.join(BY_NAME)}"
-                )
-        _run_stages(first, last, config, overrides, run, force, as_json)
+    for name in (first, last):
+        if name is not None and name not in BY_NAME:
+            known = ", ".join(BY_NAME)
+            raise ConfigError(f"no stage called {name!r}", next_step=f"use one of {known}")
+    _run_stages(first, last, options)
 
 
 @app.command()
-def status(
-    config: ConfigPath = HERE,
-    overrides: Overrides = None,
-    run: RunName = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+@with_options("force", "quiet")
+def status(options: Options) -> None:
     """What is done, what is stale, what comes next.
 
     Example: nearer status --run quick
     """
-    with boundary(as_json, verbose):
-        from nearer.cli import show
+    from nearer.cli import show
 
-        rows = open_workspace(config, overrides, run).status()
-        if as_json:
-            emit(rows)
-        else:
-            show.say_status(rows)
+    rows = options.workspace().status()
+    if options.as_json:
+        emit(rows)
+    else:
+        show.print_status(rows)
 
 
 @app.command()
+@with_options("config", "overrides", "run", "force", "quiet")
 def init(
+    options: Options,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where nearer.yaml goes.")],
     data: Annotated[
         Path | None, typer.Option(help="Folder with corpus, queries and qrels (BEIR layout).")
@@ -318,57 +264,40 @@ def init(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing nearer.yaml.")
     ] = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Look at your data and write a commented nearer.yaml that points at it.
 
     Example: nearer init search --data my-data --model models/minilm
     """
-    with boundary(as_json, verbose):
-        from nearer.cli import show
-        from nearer.cli.start import initialise
+    from nearer.cli import show
+    from nearer.cli.start import initialise
 
-        named = {
-            "folder": data,
-            "corpus": corpus,
-            "queries": queries,
-            "judgments": judgments,
-            "clicks": clicks,
-            "training": training,
-        }
-        path, seen, lines = initialise(
-            folder,
-            {key: value for key, value in named.items() if value},
-            model,
-            columns or (),
-            force,
-        )
-        if as_json:
-            emit({"config": str(path), **seen})
-        else:
-            show.say_init(path, lines)
+    paths = {"folder": data, "corpus": corpus, "queries": queries}
+    paths |= {"judgments": judgments, "clicks": clicks, "training": training}
+    named = {key: path for key, path in paths.items() if path}
+    written, inspection = initialise(folder, named, model, columns or (), force)
+    if options.as_json:
+        emit({"config": str(written), **inspection.facts})
+    else:
+        show.print_init(written, inspection.lines)
 
 
 @app.command()
+@with_options("config", "run")
 def demo(
+    options: Options,
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the demo works.")] = Path(
         "nearer-demo"
     ),
-    overrides: Overrides = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """A real fine-tune on real data: 938 software weaknesses, 2,007 vulnerability reports, MiniLM.
 
     Example: nearer demo
     """
-    with boundary(as_json, verbose, quiet):
-        from nearer.cli.start import DEMO_SHARES, prepare_demo
+    from nearer.cli.start import DEMO_SHARES, prepare_demo
 
-        _run_stages(None, None, prepare_demo(folder), overrides, None, force, as_json, DEMO_SHARES)
+    of_demo = replace(options, config=prepare_demo(folder))
+    _run_stages(None, None, of_demo, DEMO_SHARES)
 
 
 app.add_typer(cli_index.app, name="index", rich_help_panel=_LIVE)

@@ -92,12 +92,12 @@ def _look(workspace: Workspace, since: date | None, *, watching: bool) -> list[R
 
 
 def _show(report: Report, as_json: bool) -> None:
-    from nearer.cli.show import say_monitor
+    from nearer.cli.show import print_monitor
 
     if as_json:
         emit(report.as_dict())
     else:
-        say_monitor(report)
+        print_monitor(report)
 
 
 def _checked(address: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from nearer.errors import NearerError
+    from nearer.workspace import Workspace
 
 ConfigPath = Annotated[
     Path, typer.Option("-c", "--config", help="Configuration file.", show_default=True)
@@ -35,6 +38,7 @@ Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Also what the libraries say, and full tracebacks.")
 ]
 HERE = Path("nearer.yaml")
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 @contextmanager
@@ -92,17 +96,17 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
 
 def _say(error: NearerError, as_json: bool) -> None:
     """Tell an error where somebody still listens: stdout or stderr may be what is full or closed."""
-    from nearer.cli.show import say_error
+    from nearer.cli.show import print_error
 
     try:
-        say_error(error, as_json)
+        print_error(error, as_json)
         sys.stdout.flush()
     except OSError:
         with suppress(OSError, ValueError):
             # otherwise Python tries to write the rest again when it ends, and fails with a code of its own
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         with suppress(OSError):
-            say_error(error, False)
+            print_error(error, False)
 
 
 def _hush() -> None:
@@ -127,3 +131,49 @@ def open_workspace(config: Path, overrides: list[str] | None, run: str | None) -
 def emit(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
     sys.stdout.flush()  # a full disk behind stdout is told like any other
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options that most commands share: declared here once, and their values in a command."""
+
+    config: ConfigPath = HERE
+    overrides: Overrides = None
+    run: RunName = None
+    force: Force = False
+    as_json: AsJson = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+
+    def workspace(self) -> Workspace:
+        """The workspace that the options name.  Raises ConfigError."""
+        workspace: Workspace = open_workspace(self.config, self.overrides, self.run)
+        return workspace
+
+
+def with_options(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn a function of `Options` and of its own parameters into a command inside `boundary`.
+
+    `without` names fields of `Options` that the command does not offer; they keep their defaults.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        shared = []
+        for parameter in inspect.signature(Options, eval_str=True).parameters.values():
+            if parameter.name not in without:
+                shared.append(parameter)
+
+        def command(**values: Any) -> None:
+            options = Options(
+                **{parameter.name: values.pop(parameter.name) for parameter in shared}
+            )
+            with boundary(options.as_json, options.verbose, options.quiet):
+                function(options, **values)
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        parameters = [parameter.replace(kind=_KEYWORD) for parameter in (*own, *shared)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate

@@ -1,4 +1,4 @@
-"""What people see in the terminal: progress on stderr, results on stdout."""
+"""What the terminal shows: progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -23,18 +23,31 @@ if TYPE_CHECKING:
     from nearer.workspace import StepResult
 
 _ANNOUNCED = 2.0  # seconds of work that leave a line behind
-_EXAMPLES = 3  # queries of an alert; all ten are in the report
 _EVERY = 15.0  # seconds between lines where there is no terminal to draw bars on
+_EXAMPLES = 3  # queries of an alert; all ten are in the report
+_EXAMPLE_LENGTH = 100  # characters of such a query
+_PROSE = ("question", "what repairs it", "each way", "title")  # columns that may wrap
+_STATE_STYLES = {
+    "fresh": "green",
+    "stale": "yellow",
+    "kept": "cyan",
+    "missing": "dim",
+    "waiting": "dim",
+}
 
-# Texts of users are shown as they are: neither [markup] nor :emoji: means anything in them.
+# Texts of users are printed as they are: neither [markup] nor :emoji: means anything in them.
 out = PlainConsole(highlight=False, markup=False, emoji=False)
 err = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 class _Rate(ProgressColumn):
+    """Units per second."""
+
     def render(self, task: RichTask) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f} {task.fields['unit']}/s" if speed else "", style="dim")
+        if not speed:
+            return Text("")
+        return Text(f"{speed:,.1f} {task.fields['unit']}/s", style="dim")
 
 
 class Terminal:
@@ -63,7 +76,8 @@ class Terminal:
         self._progress.stop()
 
     def start(self, what: str, total: float | None, unit: str) -> _Bar:
-        return _Bar(self._progress, what, total or 0, unit, self._quiet)
+        progress = None if self._quiet else self._progress
+        return _Bar(progress, what, total or 0, unit)
 
     def stop(self, task: Any) -> None:
         task.finish()
@@ -76,50 +90,60 @@ class Terminal:
 
 
 class _Bar:
-    """One task: a bar in a terminal; elsewhere a line every 15 seconds; a closing line if it took long."""
+    """One task: a bar in a terminal; elsewhere a line every 15 seconds; a closing line if it took long.
 
-    def __init__(self, progress: Progress, what: str, total: float, unit: str, quiet: bool) -> None:
-        self._progress, self._what, self._unit, self._total, self._quiet = (
-            progress,
-            what,
-            unit,
-            total,
-            quiet,
-        )
-        self._started = self._told = self._began = time.monotonic()
-        self._done = self._began_at = 0.0
+    Nothing is shown where `progress` is None.
+    """
+
+    def __init__(self, progress: Progress | None, what: str, total: float, unit: str) -> None:
+        self._progress = progress
+        self._what = what
+        self._total = total
+        self._unit = unit
         self._note = ""
-        self._id = progress.add_task(what, total=total, unit=unit, note="")
+        self._done = 0.0
+        self._first_done = 0.0
+        self._started = time.monotonic()
+        self._last_line = self._first_at = self._started
+        if progress is not None:
+            self._id = progress.add_task(what, total=total, unit=unit, note="")
 
     def advance(self, n: float = 1) -> None:
         self.reach(self._done + n)
 
     def reach(self, done: float) -> None:
         now = time.monotonic()
-        if not self._done:
-            self._began_at, self._began = (
-                done,
-                now,
-            )  # what came before the first unit says nothing about the rest
+        if not self._done:  # what came before the first unit says nothing about the rest
+            self._first_done, self._first_at = done, now
         self._done = done
+        if self._progress is None:
+            return
         self._progress.update(self._id, completed=done)
-        if not self._quiet and not err.draws and now - self._told >= _EVERY and done:
-            self._told = now
-            left = (now - self._began) * (self._total - done) / max(done - self._began_at, 1)
-            err.print(
-                f"  {self._what}: {done:,.0f}/{self._total:,.0f} {self._unit}, about {duration(left)} left {self._note}".rstrip()
-            )
+        if not err.draws and now - self._last_line >= _EVERY and done:
+            self._last_line = now
+            self._print_line(now)
+
+    def _print_line(self, now: float) -> None:
+        seconds_per_unit = (now - self._first_at) / max(self._done - self._first_done, 1)
+        left = duration((self._total - self._done) * seconds_per_unit)
+        count = f"{self._done:,.0f}/{self._total:,.0f} {self._unit}"
+        err.print(f"  {self._what}: {count}, about {left} left {self._note}".rstrip())
 
     def note(self, text: str) -> None:
         self._note = text
-        self._progress.update(self._id, note=text)
+        if self._progress is not None:
+            self._progress.update(self._id, note=text)
 
     def finish(self) -> None:
+        if self._progress is None:
+            return
         self._progress.remove_task(self._id)
         took = time.monotonic() - self._started
-        if not self._quiet and took >= _ANNOUNCED and self._done:
-            said = f"  {self._what}: {self._done:,.0f} {self._unit} in {duration(took)} ({self._done / took:,.1f} a second) {self._note}"
-            err.print(Text(said.rstrip(), style="dim"))
+        if took >= _ANNOUNCED and self._done:
+            count = f"{self._done:,.0f} {self._unit} in {duration(took)}"
+            rate = f"{self._done / took:,.1f} per second"
+            line = f"  {self._what}: {count} ({rate}) {self._note}"
+            err.print(Text(line.rstrip(), style="dim"))
 
 
 def duration(seconds: float) -> str:
@@ -132,188 +156,201 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def say_error(error: NearerError, as_json: bool) -> None:
+def print_error(error: NearerError, as_json: bool) -> None:
+    """What is wrong, where, and the next command; with `as_json` also on stdout, as JSON."""
     if as_json:
         sys.stdout.write(json.dumps(error.as_dict(), ensure_ascii=False) + "\n")
+    what = error.what
+    if error.where:
+        what = f"{error.where}: {error.what}"
     text = Text("error: ", style="bold red")
-    text.append(
-        f"{error.where}: {error.what}" if error.where else error.what, style="not bold default"
-    )
+    text.append(what, style="not bold default")
     err.print(text)
     if error.next_step:
         err.print(Text(f"  → {error.next_step}", style="cyan"))
 
 
-class Pace:
-    """Announces stages; with `shares` (stage → part of the whole time) also about how long is left."""
+class StageAnnouncer:
+    """Announces stages; with `shares` (stage → part of the whole time) also how long is left."""
 
     def __init__(self, stages: Sequence[Stage], shares: Mapping[str, float] | None) -> None:
-        self._stages, self._shares = stages, shares or {}
+        self._stages = stages
+        self._shares = shares or {}
         self._started = time.monotonic()
-        self._behind = 0.0
+        self._share_done = 0.0
 
-    def begin(self, stage: Stage) -> None:
-        number = self._stages.index(stage) + 1
-        place = f"[{number}/{len(self._stages)}] " if len(self._stages) > 1 else ""
-        left = ""
-        if self._behind > 0.1:  # before that, too little was measured
-            left = f"  (about {duration((time.monotonic() - self._started) * (1 / self._behind - 1))} left in all)"
-        self._behind += self._shares.get(stage.name, 0.0)
-        err.print(
-            Text.assemble((f"{place}{stage.name}", "bold"), (f"  {stage.question}{left}", "dim"))
-        )
+    def announce(self, stage: Stage) -> None:
+        """Print the name of a stage that begins, and the question it answers."""
+        name = stage.name
+        if len(self._stages) > 1:
+            number = self._stages.index(stage) + 1
+            name = f"[{number}/{len(self._stages)}] {name}"
+        details = f"  {stage.question}{self._time_left()}"
+        self._share_done += self._shares.get(stage.name, 0.0)
+        err.print(Text.assemble((name, "bold"), (details, "dim")))
+
+    def _time_left(self) -> str:
+        if self._share_done <= 0.1:  # before that, too little was measured
+            return ""
+        took = time.monotonic() - self._started
+        left = took * (1 / self._share_done - 1)
+        return f"  (about {duration(left)} left in all)"
 
 
-def say_result(step: StepResult) -> None:
+def print_result(step: StepResult) -> None:
     """The outcome of one stage, in a few lines."""
     if step.status != "done":
-        standing = "nothing changed" if step.status == "fresh" else "kept as it is"
+        outcome = "nothing changed" if step.status == "fresh" else "kept as it is"
         if step.stale_inputs:
-            standing = f"as it was, from an older result of {', '.join(step.stale_inputs)}"
-        out.print(Text(f"  {step.stage}: {standing}", style="dim"))
+            outcome = f"as it was, from an older result of {', '.join(step.stale_inputs)}"
+        out.print(Text(f"  {step.stage}: {outcome}", style="dim"))
     draw(step.blocks(), out)
 
 
-def say_story(story: Mapping[str, Any]) -> None:
-    """One query and one document: where it stands, what each repair does, the list around it."""
+# -- one query -------------------------------------------------------------------------------------
+
+
+def print_story(story: Mapping[str, Any]) -> None:
+    """One query and one document: its rank, what each repair does, the results around it."""
     out.print(Text(f"{story['query_id']}  {story['query']}", style="bold"))
     out.print(f"  wants {story['doc_id']}  {story['document']}")
     rank = f"rank {story['rank']}" if story["rank"] else "not found"
-    cause = (
-        f"{story['cause']}{f' ({kind})' if (kind := story['kind']) else ''}"
-        if story["fails"]
-        else "no failure: it is among the first results"
-    )
-    out.print(Text(f"  today: {rank}; {cause}", style="yellow" if story["fails"] else "green"))
+    if story["fails"]:
+        out.print(Text(f"  today: {rank}; {_cause(story)}", style="yellow"))
+    else:
+        outcome = f"  today: {rank}; no failure: it is among the first results"
+        out.print(Text(outcome, style="green"))
     if story["evidence"] and story["fails"]:
         out.print(f"  {story['evidence']}")
-    table = _grid("probe", "rank", "found", "each way")
-    for name, probe in story["probes"].items():
-        rank = f"≥ {probe['rank']}" if probe.get("at_least") else str(probe["rank"] or "–")
-        ways = ", ".join(
-            f"{way} {place or '–'}" for way, place in probe.get("variants", {}).items()
-        ) or probe.get("skipped", "")
-        table.add(
-            name,
-            rank,
-            "yes" if probe["found"] else "no",
-            Text(ways),
-            style=None if probe["found"] else "dim",
-        )
-    out.print(table)
-    results = _grid("rank", "score", "document", "relevant", "title")
-    for row in story["around"]:
-        mark = "✓" if row["relevant"] else ""
-        style = "bold green" if row["id"] == story["doc_id"] else None
-        results.add(
-            str(row["rank"]),
-            f"{row['score']:.3f}",
-            row["id"],
-            mark,
-            row["title"],
-            style=style,
-        )
-    out.print(results)
+    out.print(_probe_table(story["probes"]))
+    out.print(_result_table(story["around"], story["doc_id"]))
     out.print()
 
 
-def say_status(rows: Sequence[Mapping[str, Any]]) -> None:
-    table = _grid("stage", "state", "finished", "took", "question")
-    colours = {
-        "fresh": "green",
-        "stale": "yellow",
-        "kept": "cyan",
-        "missing": "dim",
-        "waiting": "dim",
-    }
+def _cause(story: Mapping[str, Any]) -> str:
+    if story["kind"]:
+        return f"{story['cause']} ({story['kind']})"
+    return str(story["cause"])
+
+
+def _probe_table(probes: Mapping[str, Mapping[str, Any]]) -> Grid:
+    """What each repair that was tried does to the rank of the document."""
+    table = _grid("probe", "rank", "found", "each way")
+    for name, probe in probes.items():
+        rank = str(probe["rank"] or "–")
+        if probe.get("at_least"):
+            rank = f"≥ {probe['rank']}"
+        ways = [f"{way} {place or '–'}" for way, place in probe.get("variants", {}).items()]
+        details = Text(", ".join(ways) or probe.get("skipped", ""))
+        if probe["found"]:
+            table.add(name, rank, "yes", details)
+        else:
+            table.add(name, rank, "no", details, style="dim")
+    return table
+
+
+def _result_table(rows: Sequence[Mapping[str, Any]], doc_id: str) -> Grid:
+    """Results, with the wanted document in green."""
+    table = _grid("rank", "score", "document", "relevant", "title")
     for row in rows:
-        took = duration(row["seconds"]) if row["seconds"] is not None else ""
-        table.add(
-            row["stage"],
-            Text(row["state"], style=colours[row["state"]]),
-            row["finished"] or "",
-            took,
-            row["question"],
-        )
+        mark = "✓" if row["relevant"] else ""
+        style = "bold green" if row["id"] == doc_id else None
+        score = f"{row['score']:.3f}"
+        table.add(str(row["rank"]), score, row["id"], mark, row["title"], style=style)
+    return table
+
+
+# -- status, init, monitor -------------------------------------------------------------------------
+
+
+def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per stage, and the next command."""
+    table = _grid("stage", "state", "finished", "took", "question")
+    upcoming = None
+    for row in rows:
+        took = ""
+        if row["seconds"] is not None:
+            took = duration(row["seconds"])
+        state = Text(row["state"], style=_STATE_STYLES[row["state"]])
+        table.add(row["stage"], state, row["finished"] or "", took, row["question"])
+        if upcoming is None and row["state"] in ("stale", "missing"):
+            upcoming = row["stage"]
     out.print(table)
-    upcoming = next((row["stage"] for row in rows if row["state"] in ("stale", "missing")), None)
-    out.print(f"  → nearer run --from {upcoming}" if upcoming else "  everything is up to date")
+    if upcoming:
+        out.print(f"  → nearer run --from {upcoming}")
+    else:
+        out.print("  everything is up to date")
 
 
-def say_init(path: Path, lines: Sequence[str]) -> None:
+def print_init(path: Path, lines: Sequence[str]) -> None:
+    """What the data holds, where the configuration is, and the next command."""
     for line in lines:
         out.print(f"  {line}")
     out.print(f"  wrote {short_path(path)}")
     out.print(Text(f"  → cd {short_path(path.parent)} && nearer run", style="cyan"))
 
 
-def say_monitor(report: Report) -> None:
-    """Alerts first, then one line a condition."""
+def print_monitor(report: Report) -> None:
+    """Alerts first, then one line per condition."""
     title = f"{report.day}  {report.requests:,} requests  {report.generation or 'no generation'}"
-    out.print(
-        Text.assemble(
-            (title, "bold"),
-            ("  nothing to do", "green")
-            if not report.alerts
-            else (f"  {len(report.alerts)} alerts", "red"),
-        )
-    )
+    outcome = ("  nothing to do", "green")
+    if report.alerts:
+        outcome = (f"  {len(report.alerts)} alerts", "red")
+    out.print(Text.assemble((title, "bold"), outcome))
     for alert in report.alerts:
-        _say_alert(alert)
-    rows = {row.name: row for row in report.series if row.slice == "all"}
-    shown = _grid("condition", "value (interval)", "moved", "counts from", "p")
-    for name, found in report.conditions.items():
-        row = rows[name]
-        interval = (
-            f" ({row.low:.3f}–{row.high:.3f})"
-            if row.low is not None and row.high is not None and row.low < row.high
-            else ""
-        )
-        p = "" if found["p"] is None else f"{found['p']:.4f}"
-        cells = [
-            f"{row.value:.3f}{interval}",
-            f"{found['size']:+.3f}",
-            f"{found['threshold']:.3f}",
-            p,
-        ]
-        shown.add(name.replace("_", " "), *cells, style="red" if found["fires"] else None)
-    out.print(shown)
-    for why in dict.fromkeys(report.skipped.values()):
-        names = ", ".join(
-            name.replace("_", " ") for name, reason in report.skipped.items() if reason == why
-        )
-        out.print(Text(f"    · not judged, {why}: {names}", style="dim"))
+        _print_alert(alert)
+    out.print(_condition_table(report))
+    skipped: dict[str, list[str]] = {}
+    for name, reason in report.skipped.items():
+        skipped.setdefault(reason, []).append(name.replace("_", " "))
+    for reason, names in skipped.items():
+        out.print(Text(f"    · not judged, {reason}: {', '.join(names)}", style="dim"))
 
 
-def _say_alert(alert: Mapping[str, Any]) -> None:
-    where = "" if alert["slice"] == "all" else f"  {alert['slice']}"
-    out.print(
-        Text.assemble(
-            (f"  ! {alert['condition'].replace('_', ' ')}", "bold red"),
-            (f"  since {alert['since']}{where}", "dim"),
-        )
-    )
+def _condition_table(report: Report) -> Grid:
+    """The value of each condition, how far it moved, and whether it fires."""
+    series = {row.name: row for row in report.series if row.slice == "all"}
+    table = _grid("condition", "value (interval)", "moved", "counts from", "p")
+    for name, condition in report.conditions.items():
+        row = series[name]
+        value = f"{row.value:.3f}"
+        if row.low is not None and row.high is not None and row.low < row.high:
+            value = f"{value} ({row.low:.3f}–{row.high:.3f})"
+        p = "" if condition["p"] is None else f"{condition['p']:.4f}"
+        style = "red" if condition["fires"] else None
+        moved, threshold = f"{condition['size']:+.3f}", f"{condition['threshold']:.3f}"
+        table.add(name.replace("_", " "), value, moved, threshold, p, style=style)
+    return table
+
+
+def _print_alert(alert: Mapping[str, Any]) -> None:
+    since = f"  since {alert['since']}"
+    if alert["slice"] != "all":
+        since = f"{since}  {alert['slice']}"
+    condition = alert["condition"].replace("_", " ")
+    out.print(Text.assemble((f"  ! {condition}", "bold red"), (since, "dim")))
     out.print(Text(f"    {alert['what']}"))
-    if diagnosis := alert["diagnosis"]:
+    diagnosis = alert["diagnosis"]
+    if diagnosis:
         families = ", ".join(f"{count} {name}" for name, count in diagnosis["families"].items())
         out.print(Text(f"    diagnosis: {diagnosis['answer']} ({families})", style="yellow"))
-    examples: Sequence[str] = alert["examples"][:_EXAMPLES]
-    for example in examples:
-        out.print(
-            Text(f"      “{example if len(example) <= 100 else example[:99] + '…'}”", style="dim")
-        )
+    for example in alert["examples"][:_EXAMPLES]:
+        out.print(Text(f"      “{_shortened(example)}”", style="dim"))
     out.print(Text(f"    → {alert['do']}", style="cyan"))
 
 
-_PROSE = ("question", "what repairs it", "each way", "title")
+def _shortened(query: str) -> str:
+    if len(query) <= _EXAMPLE_LENGTH:
+        return query
+    return query[: _EXAMPLE_LENGTH - 1] + "…"
 
 
 def _grid(*columns: str) -> Grid:
     return Grid(*columns, prose=_PROSE)
 
 
-def tell(answer: str | Grid) -> None:
-    """What a command says to people: lines, or a table."""
+def print_answer(answer: str | Grid) -> None:
+    """The result of a command: lines, or a table."""
     if isinstance(answer, Verbatim):
         out.print(answer, soft_wrap=True)
     else:

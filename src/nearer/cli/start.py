@@ -1,4 +1,4 @@
-"""Beginnings: `nearer init` looks at data and writes nearer.yaml; `nearer demo` brings its own."""
+"""`nearer init` looks at the data and writes nearer.yaml; `nearer demo` brings its own data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
+import nearer
 from nearer import config
 from nearer.data import inspect
 from nearer.errors import ConfigError, DataError, ModelError
@@ -23,7 +24,7 @@ _DEMO: dict[str, Any] = {
     "fix": {"chunkers": ("tokens:256:32",), "compressions": ("int8",)},
 }
 
-#: What part of the demo's time each stage takes (one run, 2 cores, fp32): for "about … left".
+#: Share of the demo's time that each stage takes (one run, 2 cores, fp32): for "about … left".
 DEMO_SHARES = {
     "check": 0.02,
     "evaluate": 0.09,
@@ -38,10 +39,11 @@ DEMO_SHARES = {
 
 def initialise(
     folder: Path, named: Mapping[str, Path], model: str | None, columns: Sequence[str], force: bool
-) -> tuple[Path, dict[str, Any], list[str]]:
+) -> tuple[Path, inspect.Inspection]:
     """Look at the data and write `folder/nearer.yaml`.
 
-    Returns its path, what was seen as plain values, and the same in sentences.  Raises ConfigError
+    `named` holds the paths that were given: `folder`, `corpus`, `queries`, `judgments`, `clicks`,
+    `training`.  Returns the path of the configuration and what the data holds.  Raises ConfigError
     when there is one already, DataError when the data cannot be read.
     """
     path = folder / "nearer.yaml"
@@ -56,39 +58,38 @@ def initialise(
             "no data named",
             next_step=f"nearer init {folder} --data FOLDER, or --corpus F --queries F --judgments F",
         )
-    clicks = named.get("clicks")
     guessed = inspect.guess(
         named.get("folder"),
         corpus=named.get("corpus"),
         queries=named.get("queries"),
         judgments=named.get("judgments"),
         training=named.get("training"),
-        columns=_pairs(columns),
+        columns=_column_names(columns),
     )
-    here = folder.resolve()
-    update: dict[str, Any] = {
-        key: _relative(value, here)
-        for key, value in guessed.model_dump().items()
-        if key in named and value
-    }
-    if clicks is not None:
-        update["clicks"] = _relative(str(clicks), here)
-    data = guessed.model_copy(update=update)
-    settings = config.Config(data=data)
+    if "clicks" in named:
+        guessed = guessed.model_copy(update={"clicks": str(named["clicks"])})
+    settings = config.Config(data=_relative_data(guessed, named, folder.resolve()))
     if model is not None:
-        name = _relative(model, here) if Path(model).is_dir() else model
-        settings = settings.model_copy(
-            update={"model": settings.model.model_copy(update={"name": name})}
-        )
-    as_named = guessed.model_copy(update={"clicks": str(clicks)}) if clicks is not None else guessed
-    seen = inspect.inspect(as_named, Path.cwd(), settings.model.name)
-    write_text(path, config.template(settings, {"data": "\n".join(seen.lines)}))
-    return path, dict(seen.facts), list(seen.lines)
+        name = _relative(model, folder.resolve()) if Path(model).is_dir() else model
+        of_model = settings.model.model_copy(update={"name": name})
+        settings = settings.model_copy(update={"model": of_model})
+    inspection = inspect.inspect(guessed, Path.cwd(), settings.model.name)
+    write_text(path, config.template(settings, {"data": "\n".join(inspection.lines)}))
+    return path, inspection
 
 
-def _pairs(columns: Sequence[str]) -> dict[str, str | None]:
+def _relative_data(data: config.Data, named: Mapping[str, Path], here: Path) -> config.Data:
+    """The data section with the paths that were given, relative to the configuration."""
+    update: dict[str, Any] = {}
+    for key, value in data.model_dump().items():
+        if key in named and value:
+            update[key] = _relative(value, here)
+    return data.model_copy(update=update)
+
+
+def _column_names(columns: Sequence[str]) -> dict[str, str | None]:
     """Keys of data.columns → names; `split=null` says that there is no such column."""
-    pairs: dict[str, str | None] = {}
+    names: dict[str, str | None] = {}
     for text in columns:
         for part in text.split(","):
             name, equals, column = part.partition("=")
@@ -97,8 +98,8 @@ def _pairs(columns: Sequence[str]) -> dict[str, str | None]:
                 raise ConfigError(
                     f"--columns {part!r} is not NAME=COLUMN", next_step=f"NAME is one of {known}"
                 )
-            pairs[name.strip()] = _column(name.strip(), column.strip())
-    return pairs
+            names[name.strip()] = _column(name.strip(), column.strip())
+    return names
 
 
 def _column(name: str, column: str) -> str | None:
@@ -113,7 +114,7 @@ def _column(name: str, column: str) -> str | None:
 
 
 def _relative(value: Any, here: Path) -> Any:
-    """A path relative to the configuration where they share a root worth sharing."""
+    """A path relative to the configuration, unless they lie more than three folders apart."""
     if isinstance(value, dict):
         return {key: _relative(inner, here) for key, inner in value.items()}
     path = Path(value).resolve()
@@ -128,16 +129,13 @@ def prepare_demo(folder: Path) -> Path:
     """
     path = folder / "nearer.yaml"
     if not path.exists():
-        data = demo_data()
-        model = demo_model()
         here = folder.resolve()
-        settings = config.build(
-            {
-                "data": {"folder": _relative(str(data), here)},
-                "model": {"name": _relative(str(model), here)},
-                **_DEMO,
-            }
-        )
+        sections = {
+            "data": {"folder": _relative(str(demo_data()), here)},
+            "model": {"name": _relative(str(demo_model()), here)},
+            **_DEMO,
+        }
+        settings = config.build(sections)
         notes = {
             "data": "938 weaknesses (CWE, © MITRE) and 2,007 vulnerability reports; see examples/cwe/SOURCE.md"
         }
@@ -150,14 +148,15 @@ def demo_data() -> Path:
 
     Raises DataError when it is in neither.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(nearer.__file__).resolve().parent
     clone = package.parent.parent
-    for folder in (package / "examples" / "cwe", clone / "examples" / "cwe"):
+    installed = package / "examples" / "cwe"
+    for folder in (installed, clone / "examples" / "cwe"):
         if (folder / "corpus.jsonl").is_file():
             return folder
     raise DataError(
         "the demo's data is not here",
-        where=str(package / "examples" / "cwe"),
+        where=str(installed),
         next_step="pip install --force-reinstall 'nearer[demo]'",
     )
 

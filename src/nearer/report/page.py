@@ -17,7 +17,6 @@ from markupsafe import Markup, escape
 
 from nearer.report import content, repeat, sections, values
 from nearer.report.data import ReportData
-from nearer.report.examples import examples
 from nearer.report.values import Json, as_object, as_objects, as_text
 
 # Details are opened before printing where the browser cannot do it by style alone; nothing else needs script.
@@ -86,7 +85,7 @@ def render(data: ReportData) -> str:
         "fixes": sections.fixes(data),
         "margins": sections.margins(data.margins),
         "training": sections.training(data),
-        "examples": examples(data.examples, data.decision),
+        "examples": sections.examples(data.examples, data.decision),
         **_check(data.check),
         **_repeat(data),
     }

@@ -17,7 +17,7 @@ from nearer.data.load import load as load_data
 from nearer.data.sources import external_inputs
 from nearer.errors import ConfigError, SearchSystemError
 from nearer.fixes.base import FIXES, Absence, Fix, fixes_of
-from nearer.report.content import rungs
+from nearer.report.content import fix_steps
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.stages.fix import try_fixes
@@ -137,7 +137,7 @@ def test_a_fix_of_the_users_own_stands_in_trials_ladder_and_report(
     assert {"p50_ms", "index_bytes", "build_seconds"} <= set(line["cost"])
     assert [step["fix"] for step in fixes.ladder["rungs"]] == ["hybrid", "words alone"]
     assert "words alone" in str(fixes)
-    assert "words alone" in str(rungs(fixes.ladder))
+    assert "words alone" in str(fix_steps(fixes.ladder))
     assert {absence["fix"] for absence in fixes.ladder["not_tried"]} == {*FIXES} - {"hybrid"}
 
 

@@ -36,8 +36,8 @@ _OUT_OF_DATE = ("stale", "missing", "waiting")
 class StepResult:
     """How a step ended.
 
-    `status` is `done` (computed), `fresh` (nothing changed) or `kept` (files that nearer did not
-    write); `path` is the folder of its outputs.
+    `status` is `done` (computed), `fresh` (nothing changed) or `kept` (files that somebody
+    else wrote); `path` is the folder of its outputs.
     """
 
     stage: str

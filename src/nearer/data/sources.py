@@ -242,10 +242,13 @@ def _system(config: Config, root: Path) -> Inputs:
     """The user's own search system."""
     search = config.search
     if search.system == "run" and search.run:
+        by_split: Mapping[str, str]
         if isinstance(search.run, str):
-            return {"run.run": named(root, search.run, "search.run")}
+            by_split = {"run": search.run}
+        else:
+            by_split = search.run
         runs: dict[str, Path] = {}
-        for split, text in search.run.items():
+        for split, text in by_split.items():
             runs[f"run.{split}"] = named(root, text, "search.run")
         return runs
     if search.system == "function" and search.function:

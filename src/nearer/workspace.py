@@ -147,19 +147,27 @@ class Workspace:
         if state in ("fresh", "kept"):
             summary = _summary(record)
         else:
-            state, summary = "done", self._compute(basis, force, started)
+            state = "done"
+            summary = self._compute(basis, force, started)
         if state == "kept":
             progress.warn(
                 f"{stage.name}: using {target} as it is (not what nearer wrote); --force replaces it"
             )
-        return StepResult(stage.name, state, time.monotonic() - started, target, summary)
+        return StepResult(
+            stage.name,
+            state,
+            time.monotonic() - started,
+            target,
+            summary,
+        )
 
     def _compute(self, basis: _Basis, force: bool, started: float) -> Mapping[str, Any]:
         """Run a stage in its work folder, put the result in place, and return its summary.
 
         An unfinished work folder of the same fingerprint is continued, unless with `force`.
         """
-        stage, fingerprint = basis.stage, basis.fingerprint
+        stage = basis.stage
+        fingerprint = basis.fingerprint
         work = self.run_dir / ".work"
         out = work / f"{stage.name}-{fingerprint[:16]}"
         if force or not stage.resumable:
@@ -262,7 +270,8 @@ class Workspace:
             return "missing"
         if not record:
             return "kept"  # written by somebody else, in our format
-        recorded, present = record.get("outputs", {}), _hash_outputs(target)
+        recorded = record.get("outputs", {})
+        present = _hash_outputs(target)
         if any(name not in present for name in recorded):
             return "stale"
         if any(present[name] != digest for name, digest in recorded.items()):

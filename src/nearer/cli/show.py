@@ -124,10 +124,12 @@ class _Bar:
             self._print_line(now)
 
     def _print_line(self, now: float) -> None:
-        seconds_per_unit = (now - self._first_at) / max(self._done - self._first_done, 1)
-        left = duration((self._total - self._done) * seconds_per_unit)
+        took = now - self._first_at
+        done = max(self._done - self._first_done, 1)
+        left = duration(took * (self._total - self._done) / done)
         count = f"{self._done:,.0f}/{self._total:,.0f} {self._unit}"
-        err.print(f"  {self._what}: {count}, about {left} left {self._note}".rstrip())
+        line = f"  {self._what}: {count}, about {left} left {self._note}"
+        err.print(line.rstrip())
 
     def note(self, text: str) -> None:
         self._note = text
@@ -159,7 +161,8 @@ def duration(seconds: float) -> str:
 def print_error(error: NearerError, as_json: bool) -> None:
     """What is wrong, where, and the next command; with `as_json` also on stdout, as JSON."""
     if as_json:
-        sys.stdout.write(json.dumps(error.as_dict(), ensure_ascii=False) + "\n")
+        line = json.dumps(error.as_dict(), ensure_ascii=False)
+        sys.stdout.write(f"{line}\n")
     what = error.what
     if error.where:
         what = f"{error.where}: {error.what}"
@@ -240,7 +243,9 @@ def _probe_table(probes: Mapping[str, Mapping[str, Any]]) -> Grid:
         rank = str(probe["rank"] or "–")
         if probe.get("at_least"):
             rank = f"≥ {probe['rank']}"
-        ways = [f"{way} {place or '–'}" for way, place in probe.get("variants", {}).items()]
+        ways = []
+        for way, position in probe.get("variants", {}).items():
+            ways.append(f"{way} {position or '–'}")
         details = Text(", ".join(ways) or probe.get("skipped", ""))
         if probe["found"]:
             table.add(name, rank, "yes", details)
@@ -256,7 +261,14 @@ def _result_table(rows: Sequence[Mapping[str, Any]], doc_id: str) -> Grid:
         mark = "✓" if row["relevant"] else ""
         style = "bold green" if row["id"] == doc_id else None
         score = f"{row['score']:.3f}"
-        table.add(str(row["rank"]), score, row["id"], mark, row["title"], style=style)
+        table.add(
+            str(row["rank"]),
+            score,
+            row["id"],
+            mark,
+            row["title"],
+            style=style,
+        )
     return table
 
 
@@ -272,7 +284,13 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
         if row["seconds"] is not None:
             took = duration(row["seconds"])
         state = Text(row["state"], style=_STATE_STYLES[row["state"]])
-        table.add(row["stage"], state, row["finished"] or "", took, row["question"])
+        table.add(
+            row["stage"],
+            state,
+            row["finished"] or "",
+            took,
+            row["question"],
+        )
         if upcoming is None and row["state"] in ("stale", "missing"):
             upcoming = row["stage"]
     out.print(table)
@@ -287,12 +305,14 @@ def print_init(path: Path, lines: Sequence[str]) -> None:
     for line in lines:
         out.print(f"  {line}")
     out.print(f"  wrote {short_path(path)}")
-    out.print(Text(f"  → cd {short_path(path.parent)} && nearer run", style="cyan"))
+    command = f"cd {short_path(path.parent)} && nearer run"
+    out.print(Text(f"  → {command}", style="cyan"))
 
 
 def print_monitor(report: Report) -> None:
     """Alerts first, then one line per condition."""
-    title = f"{report.day}  {report.requests:,} requests  {report.generation or 'no generation'}"
+    generation = report.generation or "no generation"
+    title = f"{report.day}  {report.requests:,} requests  {generation}"
     outcome = ("  nothing to do", "green")
     if report.alerts:
         outcome = (f"  {len(report.alerts)} alerts", "red")
@@ -304,7 +324,8 @@ def print_monitor(report: Report) -> None:
     for name, reason in report.skipped.items():
         skipped.setdefault(reason, []).append(name.replace("_", " "))
     for reason, names in skipped.items():
-        out.print(Text(f"    · not judged, {reason}: {', '.join(names)}", style="dim"))
+        line = f"    · not judged, {reason}: {', '.join(names)}"
+        out.print(Text(line, style="dim"))
 
 
 def _condition_table(report: Report) -> Grid:
@@ -314,12 +335,21 @@ def _condition_table(report: Report) -> Grid:
     for name, condition in report.conditions.items():
         row = series[name]
         value = f"{row.value:.3f}"
-        if row.low is not None and row.high is not None and row.low < row.high:
-            value = f"{value} ({row.low:.3f}–{row.high:.3f})"
+        low, high = row.low, row.high
+        if low is not None and high is not None and low < high:
+            value = f"{value} ({low:.3f}–{high:.3f})"
         p = "" if condition["p"] is None else f"{condition['p']:.4f}"
         style = "red" if condition["fires"] else None
-        moved, threshold = f"{condition['size']:+.3f}", f"{condition['threshold']:.3f}"
-        table.add(name.replace("_", " "), value, moved, threshold, p, style=style)
+        moved = f"{condition['size']:+.3f}"
+        threshold = f"{condition['threshold']:.3f}"
+        table.add(
+            name.replace("_", " "),
+            value,
+            moved,
+            threshold,
+            p,
+            style=style,
+        )
     return table
 
 
@@ -332,8 +362,10 @@ def _print_alert(alert: Mapping[str, Any]) -> None:
     out.print(Text(f"    {alert['what']}"))
     diagnosis = alert["diagnosis"]
     if diagnosis:
-        families = ", ".join(f"{count} {name}" for name, count in diagnosis["families"].items())
-        out.print(Text(f"    diagnosis: {diagnosis['answer']} ({families})", style="yellow"))
+        families = diagnosis["families"].items()
+        counts = ", ".join(f"{count} {name}" for name, count in families)
+        answer = f"    diagnosis: {diagnosis['answer']} ({counts})"
+        out.print(Text(answer, style="yellow"))
     for example in alert["examples"][:_EXAMPLES]:
         out.print(Text(f"      “{_shortened(example)}”", style="dim"))
     out.print(Text(f"    → {alert['do']}", style="cyan"))

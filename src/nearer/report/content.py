@@ -47,6 +47,12 @@ STATUS = {
 # -- the decision ----------------------------------------------------------------------------------
 
 
+def badge(decision: Json) -> tuple[str, str]:
+    """Words and tone of the verdict."""
+    verdict = str(decision.get("verdict"))
+    return VERDICTS.get(verdict, ("No verdict", "none"))
+
+
 def by_number(rows: Iterable[Json], key: str) -> list[Json]:
     """Rows with a number under `key`, the largest first, equal ones in their own order."""
     numbered = []
@@ -87,7 +93,8 @@ def mean(row: Json, measure: str) -> float | None:
 
 def compared(decision: Json) -> Json:
     """The comparison that slices, margins and examples are about."""
-    return _comparison(decision, as_object(decision.get("compared")).get("candidate"))
+    systems = as_object(decision.get("compared"))
+    return _comparison(decision, systems.get("candidate"))
 
 
 def headline(decision: Json) -> Json:
@@ -154,7 +161,8 @@ def causes(diagnosis: Json) -> list[Json]:
     kinds = as_object(diagnosis.get("kinds"))
     rows: list[Json] = []
     for row in steps:
-        cause, failures = as_text(row.get("cause"), 60), float(row["failures"])
+        cause = as_text(row.get("cause"), 60)
+        failures = float(row["failures"])
         shown = {
             "cause": cause,
             "name": words(cause),
@@ -170,7 +178,8 @@ def failures_sentence(diagnosis: Json) -> str:
     """How many queries fail, what share is semantic, and what fine-tuning can add at most."""
     failing = whole(diagnosis.get("n_failing_queries"))
     total = whole(diagnosis.get("n_queries"))
-    splits = " and ".join(as_text(name, 20) for name in as_list(diagnosis.get("splits"))[:4])
+    names = as_list(diagnosis.get("splits"))[:4]
+    splits = " and ".join(as_text(name, 20) for name in names)
     first = whole(diagnosis.get("k"))
     sentence = f"{failing} of {total} {splits} queries find no relevant document among the first"
     sentence = f"{sentence} {first}".replace("  ", " ")
@@ -192,11 +201,13 @@ def _semantic_share(rows: list[Json]) -> str:
 def _ceiling(diagnosis: Json) -> str:
     """What the measure becomes if every semantic failure finds its document first."""
     ceiling = as_object(diagnosis.get("fine_tuning_ceiling"))
-    today, reached = as_number(ceiling.get("today")), as_number(ceiling.get("if_found"))
+    today = as_number(ceiling.get("today"))
+    reached = as_number(ceiling.get("if_found"))
     possible = as_number(ceiling.get("if_unknown_were_semantic"))
     if today is None or reached is None:
         return ""
-    gain = f"{signed(reached - today)} of {as_text(ceiling.get('measure'), 40)}"
+    measure = as_text(ceiling.get("measure"), 40)
+    gain = f"{signed(reached - today)} of {measure}"
     change = f"{fixed(today)} → {fixed(reached)}"
     sentence = f". Finding them first adds {gain} ({change}), the ceiling of fine-tuning"
     if possible is not None and possible > reached:
@@ -208,8 +219,10 @@ def _not_tried(summary: Json, key: str) -> str:
     """A sentence on what was not tried, and what would try it; empty where there is nothing."""
     names = []
     for row in as_objects(summary.get("not_tried"))[:8]:
-        reason, command = as_text(row.get("why"), 120), as_text(row.get("next"), 120)
-        names.append(f"{words(row.get(key, ''))} ({reason}; {command})")
+        reason = as_text(row.get("why"), 120)
+        command = as_text(row.get("next"), 120)
+        name = words(row.get(key, ""))
+        names.append(f"{name} ({reason}; {command})")
     if not names:
         return ""
     return f" Not tried: {', '.join(names)}."
@@ -267,10 +280,14 @@ def fixes_sentence(ladder: Json, percent: int) -> str:
             return ""
         return f"Not measured: {as_text(ladder['skipped'], 200)}."
     label = as_text(ladder.get("today_label"), 120) or DASH
-    measured = f"{as_text(ladder.get('measure'), 40)} {fixed(ladder.get('today'))}"
+    measure = as_text(ladder.get("measure"), 40)
+    today = fixed(ladder.get("today"))
     queries = whole(ladder.get("n_queries"))
-    start = f"Today's system ({label}) has {measured} on the {queries} development queries"
-    return start + _kept(steps, ladder, percent) + "." + _not_tried(ladder, "fix")
+    sentence = (
+        f"Today's system ({label}) has {measure} {today} on the {queries} development queries"
+    )
+    sentence += _kept(steps, ladder, percent)
+    return f"{sentence}.{_not_tried(ladder, 'fix')}"
 
 
 def _kept(steps: list[Json], ladder: Json, percent: int) -> str:
@@ -281,10 +298,13 @@ def _kept(steps: list[Json], ladder: Json, percent: int) -> str:
         return (
             f". None of the {tried} simpler fixes that were tried brings a real gain: none was kept"
         )
-    delta, share = as_object(ladder.get("delta")), repaired_share(ladder)
-    reached, gain = fixed(ladder.get("best_measure")), signed(delta.get("mean"))
-    interval = f"{percent}% interval {span(delta.get('ci'), signed)}"
-    sentence = f"; with {' + '.join(names[:12])} it reaches {reached} ({gain}, {interval})"
+    delta = as_object(ladder.get("delta"))
+    share = repaired_share(ladder)
+    reached = fixed(ladder.get("best_measure"))
+    gain = signed(delta.get("mean"))
+    interval = span(delta.get("ci"), signed)
+    together = " + ".join(names[:12])
+    sentence = f"; with {together} it reaches {reached} ({gain}, {percent}% interval {interval})"
     if share != DASH:
         sentence += f" and repairs {share} of the failures diagnosed there"
     return sentence

@@ -44,7 +44,7 @@ _WORD_JOINER = "\u2060"
 def render(data: ReportData) -> str:
     """The decision as Markdown."""
     decision = data.decision
-    word, tone = content.VERDICTS.get(str(decision.get("verdict")), ("No verdict", "none"))
+    word, tone = content.badge(decision)
     sentence = plain(decision.get("sentence"), 600) or "This run has not been decided yet."
     reasons = as_list(decision.get("reasons"))[:MAX_REASONS]
     lines = [
@@ -71,7 +71,8 @@ def plain(value: object, limit: int = 120) -> str:
     It holds no HTML, no links and no borders of table cells, and mentions nobody.
     """
     line = " ".join(as_text(value, limit).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = line.replace("&", "&amp;")
+    line = line.replace("<", "&lt;").replace(">", "&gt;")
     escaped = _SPECIAL.sub(r"\\\1", line)
     # A word joiner keeps @name, www. and :// from turning into mentions and links; nDCG@10 stays.
     return _LINKING.sub(rf"\1{_WORD_JOINER}", escaped)
@@ -82,9 +83,14 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
     cells = list(rows)
     if not cells:
         return []
-    borders = ["---"] * left + ["---:"] * (len(header) - left)
-    lines = [f"| {' | '.join(row)} |" for row in (header, borders, *cells)]
-    return [*lines, ""]
+    right = len(header) - left
+    borders = ["---"] * left + ["---:"] * right
+    lines = []
+    for row in (header, borders, *cells):
+        line = " | ".join(row)
+        lines.append(f"| {line} |")
+    lines.append("")
+    return lines
 
 
 def _titled(title: str, lines: list[str]) -> list[str]:
@@ -99,12 +105,17 @@ def _candidates(decision: Json) -> list[str]:
     primary = content.primary(decision)
     rows = []
     for row in as_objects(decision.get("candidates"))[:MAX_CANDIDATES]:
-        figures = [fixed(content.mean(row, measure)) for measure in measures]
+        means = [content.mean(row, measure) for measure in measures]
+        figures = [fixed(mean) for mean in means]
         of_primary = as_object(as_object(row.get("measures")).get(primary))
-        median = fixed(as_object(row.get("latency")).get("p50_ms"), 1)
-        rows.append([_system(row, decision), *figures, span(of_primary.get("ci")), median])
-    interval = f"{content.level(decision)}% of {plain(primary, 30)}"
-    header = ["System", *(plain(measure, 30) for measure in measures), interval, "p50 ms"]
+        latency = as_object(row.get("latency"))
+        median = fixed(latency.get("p50_ms"), 1)
+        interval = span(of_primary.get("ci"))
+        rows.append([_system(row, decision), *figures, interval, median])
+    level = content.level(decision)
+    header = ["System"]
+    header += [plain(measure, 30) for measure in measures]
+    header += [f"{level}% of {plain(primary, 30)}", "p50 ms"]
     return _table(header, rows)
 
 
@@ -121,7 +132,8 @@ def _system(row: Json, decision: Json) -> str:
 
 def _comparisons(decision: Json) -> list[str]:
     """One line per comparison; the one that the verdict rests on stands first."""
-    head, level = content.headline(decision), content.level(decision)
+    head = content.headline(decision)
+    level = content.level(decision)
     rows = []
     for row in as_objects(decision.get("comparisons")):
         if as_number(row.get("delta")) is not None:
@@ -129,20 +141,29 @@ def _comparisons(decision: Json) -> list[str]:
     rows.sort(key=lambda row: row is not head)
     lines = []
     for row in rows[:MAX_COMPARISONS]:
-        pair = f"{plain(row.get('candidate'), 60)} against {plain(row.get('baseline'), 60)}"
-        gain = f"**{signed(row['delta'])}** {plain(row.get('measure'), 30)}"
-        interval = f"{level}% interval {span(row.get('ci'), signed)}, p {p_value(row.get('p'))}"
-        better, same = whole(row.get("wins")), whole(row.get("ties"))
-        counts = f"{better} better, {same} same, {whole(row.get('losses'))} worse"
-        lines.append(f"- {pair}: {gain} ({interval}) over {whole(row.get('n'))} queries, {counts}")
+        candidate = plain(row.get("candidate"), 60)
+        baseline = plain(row.get("baseline"), 60)
+        measure = plain(row.get("measure"), 30)
+        gain = f"**{signed(row['delta'])}** {measure}"
+        interval = span(row.get("ci"), signed)
+        evidence = f"{level}% interval {interval}, p {p_value(row.get('p'))}"
+        better = whole(row.get("wins"))
+        same = whole(row.get("ties"))
+        worse = whole(row.get("losses"))
+        queries = whole(row.get("n"))
+        counts = f"{queries} queries, {better} better, {same} same, {worse} worse"
+        lines.append(f"- {candidate} against {baseline}: {gain} ({evidence}) over {counts}")
     return [*lines, ""]
 
 
 def _failures(diagnosis: Json) -> list[str]:
     rows = []
     for row in content.causes(diagnosis)[:MAX_CAUSES]:
-        figures = [whole(row["failures"]), f"{row['share']:.0%}"]
-        rows.append([plain(row["name"]), plain(row.get("remedy")), *figures])
+        name = plain(row["name"])
+        remedy = plain(row.get("remedy"))
+        failures = whole(row["failures"])
+        share = f"{row['share']:.0%}"
+        rows.append([name, remedy, failures, share])
     if not rows:
         return []
     table = _table(["Cause", "Remedy", "Failures", "Share"], rows, left=2)
@@ -151,18 +172,33 @@ def _failures(diagnosis: Json) -> list[str]:
 
 
 def _fixes(data: ReportData) -> list[str]:
-    sentence = content.fixes_sentence(data.fixes, content.level(data.decision))
-    if not plain(sentence, 800):
+    level = content.level(data.decision)
+    sentence = plain(content.fixes_sentence(data.fixes, level), 800)
+    if not sentence:
         return []
     rows = []
     for row in content.fix_steps(data.fixes)[:MAX_FIX_STEPS]:
-        name, label = plain(row["name"], 40), plain(row.get("label"))
-        gain, interval = signed(row["gain"]), span(row["ci"], signed)
-        queries = f"{whole(row.get('repaired'))} / {whole(row.get('broken'))}"
-        rows.append([name, label, gain, interval, queries, row["share"], row["kept"] or DASH])
+        name = plain(row["name"], 40)
+        label = plain(row.get("label"))
+        gain = signed(row["gain"])
+        interval = span(row["ci"], signed)
+        repaired = whole(row.get("repaired"))
+        broken = whole(row.get("broken"))
+        rows.append(
+            [
+                name,
+                label,
+                gain,
+                interval,
+                f"{repaired} / {broken}",
+                row["share"],
+                row["kept"] or DASH,
+            ]
+        )
     header = ["Fix", "At its best", "Gain", "Interval"]
     header += ["Repaired / broken", "Failures repaired", "Kept"]
-    return _titled("Simpler fixes", [plain(sentence, 800), "", *_table(header, rows, left=2)])
+    table = _table(header, rows, left=2)
+    return _titled("Simpler fixes", [sentence, "", *table])
 
 
 def _guardrails(decision: Json) -> list[str]:
@@ -170,8 +206,14 @@ def _guardrails(decision: Json) -> list[str]:
     # What did not pass stands first, and is never in the part that is cut.
     for row in guardrails(decision)[:MAX_GUARDRAILS]:
         tone = content.STATUS.get(str(row["status"]), "none")
-        name, status = plain(row["name"], 80), plain(row["status"], 20) or DASH
-        figures = [row["delta"], row["lower_bound"], row["margin"], row["needed"]]
+        name = plain(row["name"], 80)
+        status = plain(row["status"], 20) or DASH
+        figures = [
+            row["delta"],
+            row["lower_bound"],
+            row["margin"],
+            row["needed"],
+        ]
         rows.append([f"{_MARKS[tone]} {name}", status, *figures])
     header = ["Guardrail", "Status", "Change", "Lower bound", "Allowed", "Queries needed"]
     return _titled("Guardrails", _table(header, rows))
@@ -183,10 +225,14 @@ def _slices(decision: Json) -> list[str]:
     changed.sort(key=lambda row: -abs(row["delta"]))
     rows = []
     for row in changed[:MAX_SLICES]:
-        name, queries = plain(row.get("slice"), 60), whole(row.get("n"))
-        change, interval = signed(row["delta"]), span(row.get("ci"), signed)
-        rows.append([name, queries, change, interval, p_value(row.get("p_holm"))])
-    header = ["Slice", "Queries", "Change", f"{content.level(decision)}% interval", "Holm p"]
+        name = plain(row.get("slice"), 60)
+        queries = whole(row.get("n"))
+        change = signed(row["delta"])
+        interval = span(row.get("ci"), signed)
+        p = p_value(row.get("p_holm"))
+        rows.append([name, queries, change, interval, p])
+    level = content.level(decision)
+    header = ["Slice", "Queries", "Change", f"{level}% interval", "Holm p"]
     return _titled("Slices that moved most", _table(header, rows))
 
 
@@ -195,7 +241,9 @@ def _repeat(data: ReportData) -> list[str]:
     command = re.sub(r"[`\s]+", " ", repeat.command(data))
     looks = data.decision.get("test_looks")
     notes = []
-    seeds = [f"{plain(name)} {plain(seed)}" for name, seed in repeat.seeds(data).items()]
+    seeds = []
+    for name, seed in repeat.seeds(data).items():
+        seeds.append(f"{plain(name)} {plain(seed)}")
     if seeds:
         notes.append(f"seeds: {', '.join(seeds)}")
     if as_number(looks):
@@ -203,7 +251,9 @@ def _repeat(data: ReportData) -> list[str]:
     steps = _step_fingerprints(data)
     if steps:
         notes.append(f"steps: {', '.join(steps)}")
-    versions = [f"{plain(name, 40)} {plain(each, 40)}" for name, each in data.versions.items()]
+    versions = []
+    for name, version in data.versions.items():
+        versions.append(f"{plain(name, 40)} {plain(version, 40)}")
     if versions:
         notes.append(f"versions: {', '.join(versions)}")
     return ["### Repeat", "", f"`{command}`", "", " · ".join(notes)]

@@ -51,9 +51,11 @@ def _sections(steps: Mapping[str, Json]) -> dict[str, Any]:
     """The settings of all steps in one; one outside all sections is recorded as `{"value": …}`."""
     sections: dict[str, Any] = {}
     for record in steps.values():
-        for name, section in as_object(as_object(record).get("settings")).items():
-            outside = isinstance(section, Mapping) and set(section) == {"value"}
-            sections[str(name)] = section["value"] if outside else section
+        settings_of_step = as_object(as_object(record).get("settings"))
+        for name, section in settings_of_step.items():
+            sections[str(name)] = section
+            if isinstance(section, Mapping) and set(section) == {"value"}:
+                sections[str(name)] = section["value"]
     return sections
 
 
@@ -71,9 +73,11 @@ def seeds(data: ReportData) -> dict[str, str]:
     used: dict[str, str] = {}
     for name, section in _sections(data.steps).items():
         if name == "seed":
-            label, seed = "run", section
+            label = "run"
+            seed = section
         else:
-            label, seed = as_text(name, 40), as_object(section).get("seed")
+            label = as_text(name, 40)
+            seed = as_object(section).get("seed")
         if as_number(seed) is not None:
             used[label] = as_text(seed)
     return used

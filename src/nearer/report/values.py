@@ -16,6 +16,7 @@ Json = Mapping[str, Any]
 DASH = "–"
 MANY_QUERIES = 100_000  # nobody judges more than this: "needs more" is then all there is to say
 
+_BYTE_UNITS = ("kB", "MB", "GB", "TB")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -24,23 +25,31 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 def as_number(value: Any) -> float | None:
     """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return None
+    if not isinstance(value, int | float):
         return None
     try:
         number = float(value)
     except OverflowError:  # an int beyond the range of floats
         return None
-    return number if math.isfinite(number) else None
+    if not math.isfinite(number):
+        return None
+    return number
 
 
 def as_object(value: Any) -> Json:
     """A JSON object, or an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    if isinstance(value, Mapping):
+        return value
+    return {}
 
 
 def as_list(value: Any) -> list[Any]:
     """A JSON list, or an empty one."""
-    return list(value) if isinstance(value, list | tuple) else []
+    if isinstance(value, list | tuple):
+        return list(value)
+    return []
 
 
 def as_objects(value: Any) -> list[Json]:
@@ -92,7 +101,9 @@ def signed(value: Any, places: int = 3) -> str:
     """A change, with its sign; what rounds to zero has none."""
     change = fixed(value, places, "+")
     is_zero = not change.strip("+−0.")
-    return change.lstrip("+−") if is_zero else change
+    if is_zero:
+        return change.lstrip("+−")
+    return change
 
 
 def span(interval: Any, show: Callable[[Any], str] = fixed) -> str:
@@ -100,7 +111,8 @@ def span(interval: Any, show: Callable[[Any], str] = fixed) -> str:
     ends = as_pair(interval)
     if ends is None:
         return DASH
-    return f"{show(ends[0])} to {show(ends[1])}"
+    low, high = ends
+    return f"{show(low)} to {show(high)}"
 
 
 def p_value(value: Any) -> str:
@@ -135,7 +147,8 @@ def duration(value: Any) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+        minutes, rest = divmod(int(seconds), 60)
+        return f"{minutes} min {rest:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
@@ -147,8 +160,9 @@ def size(value: Any) -> str:
         return DASH
     if abs(number) < 1000:
         return f"{number:.0f} B"
-    power = min(4, int(math.log10(abs(number)) // 3))
-    unit = ("kB", "MB", "GB", "TB")[power - 1]
+    magnitude = math.log10(abs(number))
+    power = min(len(_BYTE_UNITS), int(magnitude // 3))
+    unit = _BYTE_UNITS[power - 1]
     return f"{number / 1000**power:.1f} {unit}"
 
 
@@ -159,11 +173,13 @@ def words(key: str) -> str:
 
 def model_name(path: Any) -> str:
     """The last telling part of a path or hub name."""
-    parts = [part for part in re.split(r"[/\\]", as_text(path, 400)) if part]
-    telling = [part for part in parts if part != "model"]
-    if telling:
-        return telling[-1]
-    return "model" if parts else ""
+    parts = re.split(r"[/\\]", as_text(path, 400))
+    for part in reversed(parts):
+        if part and part != "model":
+            return part
+    if "model" in parts:
+        return "model"
+    return ""
 
 
 #: Ending of a key → how its number is written.
@@ -210,12 +226,14 @@ def _facts(node: Json, parents: str) -> Iterator[tuple[str, str]]:
             yield from _facts(item, f"{label} · ")
         elif isinstance(item, list | tuple):
             if _is_short(item):
-                yield label, ", ".join(figure(str(key), part) for part in item)
+                figures = [figure(str(key), part) for part in item]
+                yield label, ", ".join(figures)
         elif item is not None:
             yield label, figure(str(key), item)
 
 
 def _is_short(items: list[Any] | tuple[Any, ...]) -> bool:
     """Whether a list holds one to eight plain values."""
-    nested = any(isinstance(item, Mapping | list) for item in items)
-    return 0 < len(items) <= 8 and not nested
+    if not 0 < len(items) <= 8:
+        return False
+    return not any(isinstance(item, Mapping | list) for item in items)

@@ -34,19 +34,25 @@ class Axis:
     sign: bool = False  # labels have a + or −
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.stop - self.start)
+        room = self.high - self.low
+        length = self.stop - self.start
+        share = (value - self.low) / room
+        return self.start + share * length
 
     def labels(self) -> list[tuple[float, str]]:
         """Pixel and label of each tick, with as many decimal places as their spacing needs."""
         values = ticks(self.low, self.high, self.about)
         step = _step(values)
-        return [(self(value), self._label(value, step)) for value in values]
+        labels = []
+        for value in values:
+            labels.append((self(value), self._label(value, step)))
+        return labels
 
     def _label(self, value: float, step: float) -> str:
         if step >= 1:
             return whole(value)
-        places = -math.floor(math.log10(step) + 1e-9)
+        magnitude = math.log10(step) + 1e-9
+        places = -math.floor(magnitude)
         places = min(6, max(1, places))
         if self.sign:
             return signed(value, places)
@@ -55,18 +61,29 @@ class Axis:
 
 def _step(values: Sequence[float]) -> float:
     """Distance between ticks; of a single tick, its own size."""
+    first = values[0]
     if len(values) > 1:
-        return values[1] - values[0]
-    return abs(values[0]) or 1.0
+        return values[1] - first
+    return abs(first) or 1.0
 
 
 def axis_around(
     values: Sequence[float], start: float, stop: float, about: int = 5, sign: bool = False
 ) -> Axis:
     """An axis with some room on both sides of the values."""
-    low, high = min(values), max(values)
-    room = (high - low) * 0.06 or abs(high) * 0.1 or 0.1
-    return Axis(low - room, high + room, start, stop, about, sign)
+    low = min(values)
+    high = max(values)
+    room = (high - low) * 0.06
+    if not room:
+        room = abs(high) * 0.1 or 0.1
+    return Axis(
+        low - room,
+        high + room,
+        start,
+        stop,
+        about,
+        sign,
+    )
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -74,11 +91,16 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     if not high > low:
         return [low]
     rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next((size for size in (power, 2 * power, 5 * power) if size >= rough), 10 * power)
+    magnitude = math.floor(math.log10(rough))
+    power = 10.0**magnitude
+    step = 10 * power
+    for factor in (5, 2, 1):
+        if factor * power >= rough:
+            step = factor * power
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [position * step + 0.0 for position in range(first, last + 1)]
+    positions = range(first, last + 1)
+    return [position * step + 0.0 for position in positions]
 
 
 def _ems(char: str) -> float:
@@ -97,49 +119,70 @@ def fit(content: str, pixels: float, font: float = 13.0) -> str:
     for position, char in enumerate(content):
         width += _ems(char) * font
         if width > pixels:
-            return content[: max(1, position - 1)].rstrip() + "…"
+            end = max(1, position - 1)
+            return content[:end].rstrip() + "…"
     return content
 
 
 def svg(width: int, height: float, body: Sequence[str], title: str, description: str) -> Markup:
     """The whole drawing, named for those who do not see it."""
     kind = {WIDE: "wide", NARROW: "narrow"}.get(width, "any")
-    size = f'viewBox="0 0 {width} {height:.0f}" width="{width}" height="{height:.0f}"'
+    size = f'width="{width}" height="{height:.0f}"'
     name = escape(title)
-    opening = f'<svg class="chart {kind}" {size} role="img" aria-label="{name}">'
-    words = f"<title>{name}</title><desc>{escape(description)}</desc>"
-    return Markup(f"{opening}{words}{''.join(body)}</svg>")  # noqa: S704 - its texts are escaped
+    parts = [
+        f'<svg class="chart {kind}" viewBox="0 0 {width} {height:.0f}" ',
+        f'{size} role="img" aria-label="{name}">',
+        f"<title>{name}</title>",
+        f"<desc>{escape(description)}</desc>",
+        *body,
+        "</svg>",
+    ]
+    return Markup("".join(parts))  # noqa: S704 - its texts are escaped
 
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
     """Escaped text; `kind` is its CSS class."""
-    place = f'x="{x:.1f}" y="{y:.1f}"'
-    return f'<text {place} class="{kind}" text-anchor="{anchor}">{escape(content)}</text>'
+    position = f'x="{x:.1f}" y="{y:.1f}"'
+    style = f'class="{kind}" text-anchor="{anchor}"'
+    return f"<text {position} {style}>{escape(content)}</text>"
 
 
-def line(start: Point, end: Point, kind: str) -> str:
-    """A straight line from one point to another."""
-    ends = f'x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
-    return f'<line {ends} class="{kind}"/>'
+def vertical(x: float, top: float, bottom: float, kind: str) -> str:
+    """A line from top to bottom."""
+    return _line(x, top, x, bottom, kind)
+
+
+def horizontal(left: float, right: float, y: float, kind: str) -> str:
+    """A line from left to right."""
+    return _line(left, y, right, y, kind)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    start = f'x1="{x1:.1f}" y1="{y1:.1f}"'
+    end = f'x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {start} {end} class="{kind}"/>'
 
 
 def dot(x: float, y: float, radius: float, kind: str) -> str:
     """A filled circle."""
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" class="{kind}"/>'
+    middle = f'cx="{x:.1f}" cy="{y:.1f}"'
+    return f'<circle {middle} r="{radius}" class="{kind}"/>'
 
 
 def path(points: Sequence[Point], kind: str, end: str = "") -> str:
     """A line through points; `end="Z"` closes it."""
-    steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path d="M{steps}{end}" class="{kind}"/>'
+    steps = [f"{x:.1f} {y:.1f}" for x, y in points]
+    outline = "M" + "L".join(steps) + end
+    return f'<path d="{outline}" class="{kind}"/>'
 
 
 def columns(x: Axis, top: float, bottom: float) -> list[str]:
     """Vertical grid lines, with the labels of the axis below them."""
     elements = []
     for pixel, label in x.labels():
-        grid = line((pixel, top), (pixel, bottom), "grid")
-        elements.append(grid + text(pixel, bottom + 17, label, "tick", "middle"))
+        grid = vertical(pixel, top, bottom, "grid")
+        name = text(pixel, bottom + 17, label, "tick", "middle")
+        elements.append(grid + name)
     return elements
 
 
@@ -147,12 +190,16 @@ def levels(x: Axis, y: Axis) -> list[str]:
     """Horizontal grid lines, with the labels of the axis left of them."""
     elements = []
     for pixel, label in y.labels():
-        grid = line((x.start, pixel), (x.stop, pixel), "grid")
-        elements.append(grid + text(x.start - 7, pixel + 4, label, "tick", "end"))
+        grid = horizontal(x.start, x.stop, pixel, "grid")
+        name = text(x.start - 7, pixel + 4, label, "tick", "end")
+        elements.append(grid + name)
     return elements
 
 
 def frame(x: Axis, y: Axis) -> list[str]:
     """Horizontal grid lines, and the labels of both axes."""
-    labels = [text(pixel, y.start + 17, label, "tick", "middle") for pixel, label in x.labels()]
-    return levels(x, y) + labels
+    below = y.start + 17
+    elements = levels(x, y)
+    for pixel, label in x.labels():
+        elements.append(text(pixel, below, label, "tick", "middle"))
+    return elements

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from nearer.report.charts.drawing import Axis, frame, is_narrow, line, path, svg, text
+from nearer.report.charts.drawing import Axis, frame, is_narrow, path, svg, text, vertical
 from nearer.report.values import signed, whole
 
 _TITLE = "Margin between relevant and irrelevant documents, before and after"
@@ -31,42 +31,67 @@ def margins(
     """
     if not _drawable(edges, before, after):
         return None
-    low, high = min(edges[0], 0.0), max(edges[-1], 0.0)
+    low = min(edges[0], 0.0)
+    high = max(edges[-1], 0.0)
+    right = width - 14.0
     if is_narrow(width):
-        height, room = 220.0, 72
-        x = Axis(low, high, 30.0, width - 14.0, 4, sign=True)
+        height = 220.0
+        x = Axis(low, high, 30.0, right, 4, sign=True)
     else:
-        height, room = 250.0, 150
-        x = Axis(low, high, 40.0, width - 14.0, 8, sign=True)
-    y = Axis(0.0, max(*before, *after), height, _TOP + 6, 4)
+        height = 250.0
+        x = Axis(low, high, 40.0, right, 8, sign=True)
+    most = max(*before, *after)
+    y = Axis(0.0, most, height, _TOP + 6, 4)
     body = frame(x, y)
     body.append(_area(edges, before, "before", x, y))
     body.append(_area(edges, after, "after", x, y))
-    body.append(line((x(0), _TOP), (x(0), height), "reference"))
-    if x(0) - x.start > room:
-        body.append(text(x(0) - 8, 14, "← irrelevant nearer", "tick", "end"))
-    if width - x(0) > room:
-        body.append(text(x(0) + 8, 14, "relevant nearer →", "tick"))
+    body.append(vertical(x(0), _TOP, height, "reference"))
+    body += _directions(x, width)
     body += _mean_lines(means, x, height)
-    changed = f"Mean margin before {signed(means[0])}, after {signed(means[1])}"
-    return svg(width, height + 26, body, _TITLE, f"{changed}; {whole(sum(before))} queries.")
+    old, new = means
+    change = f"before {signed(old)}, after {signed(new)}"
+    queries = whole(sum(before))
+    description = f"Mean margin {change}; {queries} queries."
+    return svg(width, height + 26, body, _TITLE, description)
 
 
 def _drawable(edges: Sequence[float], before: Sequence[float], after: Sequence[float]) -> bool:
     """Whether there is one count per bar, the edges rise, and some count is not zero."""
     bars = len(edges) - 1
-    if bars < 1 or len(before) != bars or len(after) != bars:
+    if bars < 1:
         return False
-    if any(end <= start for start, end in pairwise(edges)):
+    if len(before) != bars or len(after) != bars:
         return False
+    for start, end in pairwise(edges):
+        if end <= start:
+            return False
     return any(before) or any(after)
 
 
+def _directions(x: Axis, width: int) -> list[str]:
+    """What the two sides of zero mean, where there is room to say so."""
+    room = 72 if is_narrow(width) else 150
+    zero = x(0)
+    elements = []
+    if zero - x.start > room:
+        elements.append(text(zero - 8, 14, "← irrelevant nearer", "tick", "end"))
+    if width - zero > room:
+        elements.append(text(zero + 8, 14, "relevant nearer →", "tick"))
+    return elements
+
+
 def _area(edges: Sequence[float], counts: Sequence[float], kind: str, x: Axis, y: Axis) -> str:
-    points = [(x(edges[0]), y(0))]
-    for count, (start, end) in zip(counts, pairwise(edges), strict=True):
-        points += [(x(start), y(count)), (x(end), y(count))]
-    points.append((x(edges[-1]), y(0)))
+    """The outline of one histogram, from the axis over every bar back to the axis."""
+    zero = y(0)
+    left = x(edges[0])
+    right = x(edges[-1])
+    points = [(left, zero)]
+    bars = zip(counts, pairwise(edges), strict=True)
+    for count, (start, end) in bars:
+        height = y(count)
+        points.append((x(start), height))
+        points.append((x(end), height))
+    points.append((right, zero))
     return path(points, f"area {kind}", "Z")
 
 
@@ -76,16 +101,28 @@ def _mean_lines(means: Means, x: Axis, bottom: float) -> list[str]:
     The smaller mean is labelled to its left and the larger to its right, so that they never meet.
     """
     known = []
-    for mean, kind in zip(means, ("before", "after"), strict=True):
-        if mean is not None and x.low <= mean <= x.high:
+    named = zip(means, ("before", "after"), strict=True)
+    for mean, kind in named:
+        if mean is None:
+            continue
+        if x.low <= mean <= x.high:
             known.append((mean, kind))
     known.sort()
     elements = []
     for position, (mean, kind) in enumerate(known):
         shift, anchor = 5, "start"
         if len(known) == 2 and position == 0:
-            shift, anchor = -5, "end"
-        pixel, label = x(mean), f"{kind} {signed(mean)}"
-        elements.append(line((pixel, _TOP - 8), (pixel, bottom), f"mean {kind}"))
-        elements.append(text(pixel + shift, _TOP - 10, label, f"label {kind}", anchor))
+            shift = -5
+            anchor = "end"
+        pixel = x(mean)
+        label = f"{kind} {signed(mean)}"
+        words = text(
+            pixel + shift,
+            _TOP - 10,
+            label,
+            f"label {kind}",
+            anchor,
+        )
+        elements.append(vertical(pixel, _TOP - 8, bottom, f"mean {kind}"))
+        elements.append(words)
     return elements

@@ -14,15 +14,17 @@ from nearer.report.charts.drawing import (
     axis_around,
     dot,
     frame,
+    horizontal,
     levels,
-    line,
     path,
     svg,
     text,
+    vertical,
 )
 from nearer.report.values import fixed, whole
 
 _WIDTH = 368
+_LEFT, _RIGHT = 44.0, _WIDTH - 14.0  # ends of the axis of steps or days
 _MAX_POINTS = 300  # longer histories are thinned
 _MAX_DOTS = 40  # more points than this are a line without dots
 _MIN_SMOOTHED = 15  # fewer points than this are never smoothed
@@ -45,26 +47,36 @@ def curve(
         return None
     points = _thinned(sorted(points))
     height, top = 196.0, 26.0
-    x = Axis(min(0.0, points[0][0]), max(points[-1][0], 1.0), 44.0, _WIDTH - 14.0)
+    first = points[0]
+    last = points[-1]
+    x = Axis(
+        min(0.0, first[0]),
+        max(last[0], 1.0),
+        _LEFT,
+        _RIGHT,
+    )
     y = axis_around([value for _, value in points], height, top)
     pixels = [(x(step), y(value)) for step, value in points]
     body = frame(x, y)
     if base:
-        level = pixels[0][1]
-        body.append(line((x.start, level), (x.stop, level), "reference"))
+        _, level = pixels[0]
+        body.append(horizontal(x.start, x.stop, level, "reference"))
     if smooth and len(points) >= _MIN_SMOOTHED:
-        body += [path(pixels, "raw"), path(_smoothed(pixels), "line")]
+        body.append(path(pixels, "raw"))
+        body.append(path(_smoothed(pixels), "line"))
     else:
         body += _dotted(pixels)
     for (step, value), pixel in zip(points, pixels, strict=True):
         if step == best:
             label = f"best {fixed(value)}, step {whole(best)}"
             body += _best_step(pixel, label, top, height)
-    description = _from_to(
-        (points[0][1], f"at step {whole(points[0][0])}"),
-        (points[-1][1], f"at step {whole(points[-1][0])}"),
-    )
-    return svg(_WIDTH, height + 26, body, title, f"{description}.")
+    description = f"From {_at_step(first)} to {_at_step(last)}."
+    return svg(_WIDTH, height + 26, body, title, description)
+
+
+def _at_step(point: Point) -> str:
+    step, value = point
+    return f"{fixed(value)} at step {whole(step)}"
 
 
 def _thinned(points: list[Point]) -> list[Point]:
@@ -80,8 +92,10 @@ def _smoothed(points: Sequence[Point]) -> list[Point]:
     half = max(1, len(points) // 20)
     averages = []
     for position, (x, _) in enumerate(points):
-        window = points[max(0, position - half) : position + half + 1]
-        averages.append((x, sum(y for _, y in window) / len(window)))
+        start = max(0, position - half)
+        window = points[start : position + half + 1]
+        total = sum(y for _, y in window)
+        averages.append((x, total / len(window)))
     return averages
 
 
@@ -97,17 +111,13 @@ def _best_step(pixel: Point, label: str, top: float, bottom: float) -> list[str]
     x, y = pixel
     shift, anchor = 8, "start"
     if x > _WIDTH * 0.6:
-        shift, anchor = -8, "end"
+        shift = -8
+        anchor = "end"
     return [
-        line((x, top), (x, bottom), "mean after"),
+        vertical(x, top, bottom, "mean after"),
         dot(x, y, 6, "best"),
         text(x + shift, top - 8, label, "label after", anchor),
     ]
-
-
-def _from_to(first: tuple[float, str], last: tuple[float, str]) -> str:
-    """A sentence without its full stop; each end is a value and where it stands."""
-    return f"From {fixed(first[0])} {first[1]} to {fixed(last[0])} {last[1]}"
 
 
 def timeline(
@@ -117,23 +127,33 @@ def timeline(
     if not points:
         return None
     height, top = 170.0, 20.0
-    days = {day: date.fromisoformat(day).toordinal() for day, _ in points}
-    days |= {day: date.fromisoformat(day).toordinal() for day in marks}
-    first, last = min(days.values()), max(days.values())
-    x = Axis(first - 0.5, last + 0.5, 44.0, _WIDTH - 14.0)
-    y = axis_around([value for _, value in points], height, top)
+    days = {}
+    values = []
+    for day, value in points:
+        days[day] = date.fromisoformat(day).toordinal()
+        values.append(value)
+    for day in marks:
+        days[day] = date.fromisoformat(day).toordinal()
+    first = min(days.values())
+    last = max(days.values())
+    x = Axis(first - 0.5, last + 0.5, _LEFT, _RIGHT)
+    y = axis_around(values, height, top)
     body = levels(x, y)
     ends = {first: "middle"}
     if last > first:
         ends = {first: "start", last: "end"}
-    for day, anchor in ends.items():
-        label = date.fromordinal(day).strftime("%-d %b")
-        body.append(text(x(day), height + 17, label, "tick", anchor))
+    for ordinal, anchor in ends.items():
+        label = date.fromordinal(ordinal).strftime("%-d %b")
+        name = text(x(ordinal), height + 17, label, "tick", anchor)
+        body.append(name)
     for mark in marks:
         pixel = x(days[mark])
-        body.append(line((pixel, top), (pixel, height), "reference"))
-    body += _dotted([(x(days[day]), y(value)) for day, value in sorted(points)])
-    description = _from_to(
-        (points[0][1], f"on {points[0][0]}"), (points[-1][1], f"on {points[-1][0]}")
-    )
-    return svg(_WIDTH, height + 26, body, title, f"{description}; {len(marks)} cut-overs.")
+        body.append(vertical(pixel, top, height, "reference"))
+    pixels = [(x(days[day]), y(value)) for day, value in sorted(points)]
+    body += _dotted(pixels)
+    first_day, first_value = points[0]
+    last_day, last_value = points[-1]
+    start = f"{fixed(first_value)} on {first_day}"
+    end = f"{fixed(last_value)} on {last_day}"
+    description = f"From {start} to {end}; {len(marks)} cut-overs."
+    return svg(_WIDTH, height + 26, body, title, description)

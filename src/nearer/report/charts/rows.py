@@ -13,11 +13,12 @@ from nearer.report.charts.drawing import (
     columns,
     dot,
     fit,
+    horizontal,
     is_narrow,
-    line,
     path,
     svg,
     text,
+    vertical,
 )
 from nearer.report.values import whole
 
@@ -110,7 +111,11 @@ def whiskers(
 def _value_axis(marks: Sequence[Mark], reference: Reference | None, width: int, sign: bool) -> Axis:
     values = []
     for mark in marks:
-        values += [value for value in (mark.value, mark.low, mark.high) if value is not None]
+        values.append(mark.value)
+        if mark.low is not None:
+            values.append(mark.low)
+        if mark.high is not None:
+            values.append(mark.high)
     if reference is not None:
         values.append(reference.value)
     if is_narrow(width):
@@ -127,7 +132,7 @@ def _reference_line(reference: Reference, x: Axis, top: float, bottom: float) ->
     elif share > 0.75:
         anchor = "end"
     return [
-        line((pixel, top - 4), (pixel, bottom), "reference"),
+        vertical(pixel, top - 4, bottom, "reference"),
         text(pixel, top - 9, reference.label, "tick", anchor),
     ]
 
@@ -139,12 +144,19 @@ def _whisker_row(mark: Mark, row: int, rows: _Rows, x: Axis) -> list[str]:
         room = rows.width - 12 - 0.57 * 12 * len(mark.note)
     elements = rows.texts(row, mark, room)
     if mark.low is not None and mark.high is not None:
-        low, high = x(mark.low), x(mark.high)
-        elements.append(line((low, y), (high, y), "whisker"))
-        elements += [line((end, y - 4), (end, y + 4), "whisker") for end in (low, high)]
+        low = x(mark.low)
+        high = x(mark.high)
+        elements.append(horizontal(low, high, y, "whisker"))
+        elements.append(vertical(low, y - 4, y + 4, "whisker"))
+        elements.append(vertical(high, y - 4, y + 4, "whisker"))
     middle = x(mark.value)
     if mark.tone == "total":
-        diamond = [(middle - 7, y), (middle, y - 6), (middle + 7, y), (middle, y + 6)]
+        diamond = [
+            (middle - 7, y),
+            (middle, y - 6),
+            (middle + 7, y),
+            (middle, y + 6),
+        ]
         elements.append(path(diamond, "dot", "Z"))
     else:
         elements.append(dot(middle, y, 5, "dot"))
@@ -162,9 +174,9 @@ class _Bar:
 
 def _bars(marks: Sequence[Mark]) -> list[_Bar]:
     """The first mark is the whole; each further one takes its part off what is left."""
-    whole_mark, *parts = marks
-    left = whole_mark.value
-    bars = [_Bar(whole_mark, 0.0, left)]
+    total, *parts = marks
+    left = total.value
+    bars = [_Bar(total, 0.0, left)]
     for mark in parts:
         rest = max(0.0, left - mark.value)
         bars.append(_Bar(mark, rest, left))
@@ -179,25 +191,37 @@ def waterfall(marks: Sequence[Mark], *, width: int, title: str, heading: str = "
     """
     if len(marks) < 2 or not marks[0].value > 0:
         return None
-    rows, room = _Rows(width, 24.0, 32.0, 16.0), width * 0.19
-    x = Axis(0.0, marks[0].value, width * 0.2, width * 0.76)
+    total = marks[0].value
     if is_narrow(width):
-        rows, room = _Rows(width, 24.0, 46.0, 32.0), width * 0.62
-        x = Axis(0.0, marks[0].value, 0.0, width - 48.0)
+        rows = _Rows(width, 24.0, 46.0, 32.0)
+        room = width * 0.62
+        x = Axis(0.0, total, 0.0, width - 48.0)
+    else:
+        rows = _Rows(width, 24.0, 32.0, 16.0)
+        room = width * 0.19
+        x = Axis(0.0, total, width * 0.2, width * 0.76)
     body = [text(width, 12, heading, "tick", "end")]
     for row, bar in enumerate(_bars(marks)):
-        elements = rows.texts(row, bar.mark, room) + _bar_elements(bar, x, rows.y(row))
-        body += _group(bar.mark, f"{whole(bar.mark.value)}; {bar.mark.note}", elements)
+        mark = bar.mark
+        elements = rows.texts(row, mark, room)
+        elements += _bar_elements(bar, x, rows.y(row))
+        body += _group(mark, f"{whole(mark.value)}; {mark.note}", elements)
     height = rows.top + rows.step * len(marks) + 4
     description = "; ".join(f"{mark.label} {whole(mark.value)}" for mark in marks)
     return svg(width, height, body, title, description)
 
 
 def _bar_elements(bar: _Bar, x: Axis, y: float) -> list[str]:
-    rest_end, end = x(bar.low), x(bar.high)
+    rest_end = x(bar.low)
+    end = x(bar.high)
     start = min(rest_end, end - 1.5)  # one failure among many is still visible
     return [
-        line((x(0), y), (rest_end, y), "rest"),
-        line((start, y), (end, y), "bar"),
-        text(end + 6, y + 4.5, whole(bar.mark.value), "note"),
+        horizontal(x(0), rest_end, y, "rest"),
+        horizontal(start, end, y, "bar"),
+        text(
+            end + 6,
+            y + 4.5,
+            whole(bar.mark.value),
+            "note",
+        ),
     ]

@@ -13,8 +13,9 @@ from nearer.report.values import as_pair, as_text, fixed
 
 def in_both_widths(draw: Callable[[int], Markup | None]) -> Markup:
     """A chart drawn for wide and for narrow windows; the style sheet shows one."""
-    drawings = [draw(width) or "" for width in (charts.WIDE, charts.NARROW)]
-    return Markup("").join(drawings)
+    wide = draw(charts.WIDE)
+    narrow = draw(charts.NARROW)
+    return Markup("").join([wide or "", narrow or ""])
 
 
 def mark_with_interval(

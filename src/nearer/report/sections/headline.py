@@ -14,7 +14,7 @@ Figure = tuple[str, str, str]
 
 def verdict(decision: Json) -> Json:
     """The sentence, the badge, and the figures that stand beside them."""
-    word, tone = content.VERDICTS.get(str(decision.get("verdict")), ("No verdict", "none"))
+    word, tone = content.badge(decision)
     undecided = "This run has not been decided yet."
     if tone != "none":
         undecided = f"{word}."
@@ -32,10 +32,12 @@ def verdict(decision: Json) -> Json:
 
 def _headline_figures(decision: Json) -> list[Figure]:
     """Gain, interval and p of the headline; the recommended system alone where there is none."""
-    head, measure = content.headline(decision), content.primary(decision)
+    head = content.headline(decision)
+    measure = content.primary(decision)
     if not head:
         recommended = decision.get("recommended")
-        value = content.mean(content.candidate(decision, recommended), measure)
+        system = content.candidate(decision, recommended)
+        value = content.mean(system, measure)
         if value is None:
             return []
         return [(fixed(value), f"{measure}, {as_text(recommended, 80)}", "")]
@@ -43,13 +45,28 @@ def _headline_figures(decision: Json) -> list[Figure]:
     for key in ("baseline", "candidate"):
         system = content.candidate(decision, head.get(key))
         ends.append(fixed(content.mean(system, measure)))
-    interval = f"{content.level(decision)}% interval {values.span(head.get('ci'), signed)}"
-    least = f"minimum useful gain {fixed(decision.get('min_gain'))}"
-    counts = " · ".join(values.whole(head.get(key)) for key in ("wins", "ties", "losses"))
+    name = as_text(head.get("candidate"), 80)
+    level = content.level(decision)
+    interval = values.span(head.get("ci"), signed)
+    least = fixed(decision.get("min_gain"))
+    counts = [values.whole(head.get(key)) for key in ("wins", "ties", "losses")]
+    p = values.p_value(head.get("p"))
     return [
-        (" → ".join(ends), f"{measure}, today → {as_text(head.get('candidate'), 80)}", ""),
-        (signed(head["delta"]), f"gain, {interval}", least),
-        (counts, "queries better · same · worse", f"p {values.p_value(head.get('p'))}"),
+        (
+            " → ".join(ends),
+            f"{measure}, today → {name}",
+            "",
+        ),
+        (
+            signed(head["delta"]),
+            f"gain, {level}% interval {interval}",
+            f"minimum useful gain {least}",
+        ),
+        (
+            " · ".join(counts),
+            "queries better · same · worse",
+            f"p {p}",
+        ),
     ]
 
 
@@ -64,4 +81,5 @@ def _guardrail_figures(decision: Json) -> list[Figure]:
 def _sign_off(value: Any) -> str:
     if not isinstance(value, Mapping):
         return as_text(value)
-    return " · ".join(f"{label}: {figure}" for label, figure in values.facts(value))
+    facts = values.facts(value)
+    return " · ".join(f"{label}: {figure}" for label, figure in facts)

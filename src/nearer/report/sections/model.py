@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+from markupsafe import Markup
+
 from nearer.report import charts, content, values
 from nearer.report.data import ReportData
 from nearer.report.sections.drawn import in_both_widths
@@ -25,16 +27,25 @@ _LEFT_OUT = (
 def margins(data: Json) -> Json | None:
     """The two histograms with shares and means, or None without usable counts."""
     edges = as_numbers(data.get("bins"))
-    before, after = as_numbers(data.get("before")), as_numbers(data.get("after"))
-    means = (as_number(data.get("before_mean")), as_number(data.get("after_mean")))
-    chart = in_both_widths(lambda width: charts.margins(edges, before, after, means, width=width))
+    before = as_numbers(data.get("before"))
+    after = as_numbers(data.get("after"))
+    before_mean = as_number(data.get("before_mean"))
+    after_mean = as_number(data.get("after_mean"))
+    means = (before_mean, after_mean)
+
+    def draw(width: int) -> Markup | None:
+        return charts.margins(edges, before, after, means, width=width)
+
+    chart = in_both_widths(draw)
     if not chart:
         return None
     places = 2 if edges[1] - edges[0] >= 0.02 else 3
     rows = []
-    for (start, end), old, new in zip(pairwise(edges), before, after, strict=True):
+    bars = zip(pairwise(edges), before, after, strict=True)
+    for (start, end), old, new in bars:
         if old or new:
-            rows.append((f"{signed(start, places)} to {signed(end, places)}", old, new))
+            span = f"{signed(start, places)} to {signed(end, places)}"
+            rows.append((span, old, new))
     shares = [data.get("share_positive_before"), data.get("share_positive_after")]
     numbers = {key: value for key, value in data.items() if as_number(value) is not None}
     return {
@@ -47,11 +58,13 @@ def margins(data: Json) -> Json | None:
 
 def training(data: ReportData) -> Json | None:
     """Curves of the loss and the dev measure, the figures, and where the examples came from."""
-    summary, mining = data.training, data.mining
+    summary = data.training
+    mining = data.mining
     if not (data.history or summary or mining):
         return None
     measure = _dev_measure(data)
-    on_dev, best = _points(data, measure), as_number(summary.get("best_step"))
+    on_dev = _points(data, measure)
+    best = as_number(summary.get("best_step"))
     dropped = as_object(mining.get("dropped"))
     return {
         "loss": charts.curve(_points(data, "loss"), title="Training loss by step", smooth=True),
@@ -82,17 +95,23 @@ def _dev_measure(data: ReportData) -> str:
 def _points(data: ReportData, key: str) -> list[charts.Point]:
     points = []
     for line in data.history:
-        step, value = as_number(line.get("step")), as_number(line.get(key))
+        step = as_number(line.get("step"))
+        value = as_number(line.get(key))
         if step is not None and value is not None:
             points.append((step, value))
     return points
 
 
 def _training_facts(summary: Json, measure: str) -> Json:
-    facts: dict[str, Any] = {"base_model": values.model_name(summary.get("base_model")) or None}
+    base = values.model_name(summary.get("base_model"))
+    facts: dict[str, Any] = {"base_model": base or None}
     dev = as_object(summary.get("dev"))
-    before, after = as_number(dev.get("before")), as_number(dev.get("after"))
+    before = as_number(dev.get("before"))
+    after = as_number(dev.get("after"))
     if before is not None and after is not None:
-        facts[f"{measure or 'measure'} on dev"] = f"{fixed(before)} → {fixed(after)}"
-    facts |= {key: value for key, value in summary.items() if key not in _LEFT_OUT}
+        label = f"{measure or 'measure'} on dev"
+        facts[label] = f"{fixed(before)} → {fixed(after)}"
+    for key, value in summary.items():
+        if key not in _LEFT_OUT:
+            facts[key] = value
     return facts

@@ -22,27 +22,39 @@ def examples(data: Json, decision: Json) -> Json | None:
         }
         groups.append(group)
     flips = as_objects(decision.get("negative_flips"))
-    if not flips and not any(group["rows"] for group in groups):
+    any_example = any(group["rows"] for group in groups)
+    if not flips and not any_example:
         return None
     return {"groups": groups, "flips": flips}
 
 
 def _example(row: Json) -> Json:
     """One query: ranks of its relevant documents, and both lists with what moved."""
-    relevant = {_id(doc): doc.get("title") for doc in as_objects(row.get("relevant"))}
+    judged = as_objects(row.get("relevant"))
+    relevant = {_id(doc): doc.get("title") for doc in judged}
     before = as_objects(row.get("before_top"))[:MAX_RANKED]
     after = as_objects(row.get("after_top"))[:MAX_RANKED]
-    before_ranks, after_ranks = _ranks(before), _ranks(after)
-    left, right = [], []
+    before_ranks = _ranks(before)
+    after_ranks = _ranks(after)
+    left = []
+    right = []
     for rank, doc in enumerate(before, start=1):
-        left.append(_entry(doc, rank, relevant, _departure(_id(doc), after_ranks)))
+        move = _departure(_id(doc), after_ranks)
+        left.append(_entry(doc, rank, relevant, move))
     for rank, doc in enumerate(after, start=1):
-        right.append(_entry(doc, rank, relevant, _arrival(before_ranks.get(_id(doc)), rank)))
+        move = _arrival(before_ranks.get(_id(doc)), rank)
+        right.append(_entry(doc, rank, relevant, move))
     ranked = []
     for doc_id, title in relevant.items():
-        old, new = _rank_in_words(before_ranks, doc_id), _rank_in_words(after_ranks, doc_id)
-        ranked.append({"id": doc_id, "title": title, "before": old, "after": new})
-    return {**row, "relevant": ranked[:8], "columns": [("Before", left), ("After", right)]}
+        old = _rank_in_words(before_ranks, doc_id)
+        new = _rank_in_words(after_ranks, doc_id)
+        entry = {"id": doc_id, "title": title}
+        ranked.append({**entry, "before": old, "after": new})
+    return {
+        **row,
+        "relevant": ranked[:8],
+        "columns": [("Before", left), ("After", right)],
+    }
 
 
 def _id(doc: Json) -> str:
@@ -66,13 +78,16 @@ def _entry(doc: Json, rank: int, relevant: Mapping[str, Any], move: tuple[str, s
 
     Only relevant documents have the tone: an irrelevant one that moves down is no loss.
     """
-    is_relevant = doc.get("relevant") is True or _id(doc) in relevant
+    is_marked = doc.get("relevant") is True
+    is_relevant = is_marked or _id(doc) in relevant
     tone, change = move
+    if not is_relevant:
+        tone = ""
     return {
         **doc,
         "rank": rank,
         "relevant": is_relevant,
-        "tone": tone if is_relevant else "",
+        "tone": tone,
         "change": change,
     }
 

@@ -35,7 +35,8 @@ def failures(diagnosis: Json) -> Json | None:
     today = f"today {fixed(ceiling.get('today'))}"
     marks = [charts.Mark("All failures", total, note=today, tone="today")]
     for row in rows:
-        tone, note = _CAUSE_TONES.get(row["cause"], ""), fixed(row.get("measure"))
+        tone = _CAUSE_TONES.get(row["cause"], "")
+        note = fixed(row.get("measure"))
         marks.append(charts.Mark(row["name"], row["failures"], note=note, tone=tone))
 
     def draw(width: int) -> Markup | None:
@@ -53,7 +54,8 @@ def failures(diagnosis: Json) -> Json | None:
 
 def fixes(data: ReportData) -> Json | None:
     """The chart and the steps of the ladder, and every trial."""
-    ladder, trials = data.fixes, as_objects(data.trials)
+    ladder = data.fixes
+    trials = as_objects(data.trials)
     lead = content.fixes_sentence(ladder, content.level(data.decision))
     if not (lead or trials):
         return None
@@ -67,7 +69,8 @@ def fixes(data: ReportData) -> Json | None:
             causes.append(f"{values.words(name)} {repaired} of {total}")
 
     def draw(width: int) -> Markup | None:
-        title, no_change = "Gain of each simpler fix", charts.Reference(0.0, "no change")
+        title = "Gain of each simpler fix"
+        no_change = charts.Reference(0.0, "no change")
         return charts.whiskers(marks, width=width, title=title, reference=no_change, sign=True)
 
     return {
@@ -86,7 +89,15 @@ def _fix_marks(rows: Sequence[Json], together: Json) -> list[charts.Mark]:
     for row in rows:
         if row["gain"] is not None:
             tone = _FIX_TONES[row["kept"]]
-            marks.append(mark_with_interval(row["name"], row["gain"], row["ci"], tone, signed))
+            marks.append(
+                mark_with_interval(
+                    row["name"],
+                    row["gain"],
+                    row["ci"],
+                    tone,
+                    signed,
+                )
+            )
     gain = as_number(together.get("mean"))
     any_kept = any(row["kept"] == "kept" for row in rows)
     if gain is not None and any_kept:

@@ -24,9 +24,11 @@ MAX_SLICES = 24  # rows of the chart; the table has all
 
 def candidates(decision: Json, evaluation: Json) -> Json:
     """The chart, and for the tables: rows with their tone, the measures on test and on dev."""
-    measure, names = content.primary(decision), content.measure_names(decision)
+    measure = content.primary(decision)
+    names = content.measure_names(decision)
     rows = _candidate_rows(decision)
-    marks, reference = [], None
+    marks = []
+    reference = None
     for row in rows:
         value = content.mean(row, measure)
         if value is None:
@@ -86,7 +88,8 @@ def slices(decision: Json) -> Json:
         marks.append(_slice_mark(row.get("slice", ""), row, _slice_tone(row), digits))
 
     def draw(width: int) -> Markup | None:
-        measure, no_change = content.primary(decision), charts.Reference(0.0, "no change")
+        measure = content.primary(decision)
+        no_change = charts.Reference(0.0, "no change")
         title = f"Change of {measure} from today's system to the candidate, per slice"
         return charts.whiskers(marks, width=width, title=title, reference=no_change, sign=True)
 
@@ -103,7 +106,14 @@ def _slice_mark(label: Any, row: Json, tone: str, digits: int) -> charts.Mark:
     low, high = as_pair(row.get("ci")) or (None, None)
     count = values.whole(row.get("n")).rjust(digits, "\u2007")
     note = f"{signed(row['delta'])}  n {count}"
-    return charts.Mark(as_text(label, 80), as_number(row["delta"]) or 0.0, low, high, note, tone)
+    return charts.Mark(
+        as_text(label, 80),
+        as_number(row["delta"]) or 0.0,
+        low,
+        high,
+        note,
+        tone,
+    )
 
 
 def _slice_tone(row: Json) -> str:
@@ -126,7 +136,8 @@ def guardrails(decision: Json) -> list[Json]:
     rows.sort(key=lambda row: order.get(str(row.get("status")), 2))
     shown: list[Json] = []
     for row in rows:
-        delta, margin = signed(row.get("delta")), _allowed_drop(row.get("margin"))
+        delta = signed(row.get("delta"))
+        margin = _allowed_drop(row.get("margin"))
         if str(row.get("name")).startswith("latency"):
             delta = f"× {fixed(row.get('delta'), 2)}"
             margin = f"× {fixed(row.get('margin'), 2)} at most"

@@ -19,8 +19,9 @@ from tokenizers import Tokenizer
 from nearer.data.corpus import Corpus
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ConfigError, ModelError, SearchSystemError
-from nearer.search import chunkers, late
+from nearer.search import late
 from nearer.search.chunkers import Chunk, Chunked, Chunker, chunk_corpus, make_chunker
+from nearer.search.chunkers.structure import sentence_ends
 from nearer.search.late import allows_late, late_vectors
 from nearer.text import token_spans
 from nearer.types import Document
@@ -203,7 +204,7 @@ def test_sentences_end_where_a_reader_would_end_them() -> None:
         + " ".join(sentences[6:])
     )
     wanted = [*sentences, "東京は首都です。", "人口は多い。", "終わり"]
-    cuts = [0, *chunkers._sentences(text + "\n\n東京は首都です。人口は多い。終わり")[0]]
+    cuts = [0, *sentence_ends(text + "\n\n東京は首都です。人口は多い。終わり")]
     full = text + "\n\n東京は首都です。人口は多い。終わり"
     assert [
         full[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(full)], strict=True)

@@ -46,6 +46,42 @@ SEAMS: Mapping[str, Seam] = {
             contract="nearer.live.stores.base:VectorStore",
             setting="index.store",
         ),
+        Seam(
+            "chunker",
+            contract="nearer.search.chunkers.base:Chunker",
+            setting="chunker",
+            ours={
+                "document": "nearer.search.chunkers.windows:WholeDocument",
+                "tokens": "nearer.search.chunkers.windows:TokenWindows",
+                "sentences": "nearer.search.chunkers.structure:Sentences",
+                "paragraphs": "nearer.search.chunkers.structure:Paragraphs",
+                "recursive": "nearer.search.chunkers.structure:Recursive",
+                "semchunk": "nearer.search.chunkers.libraries:Semchunk",
+                "chonkie": "nearer.search.chunkers.libraries:Chonkie",
+            },
+        ),
+        Seam(
+            "retriever",
+            contract="nearer.search.base:Retriever",
+            setting="search.system",
+            ours={
+                "dense": "nearer.search.retrievers:dense",
+                "bm25": "nearer.search.retrievers:bm25",
+                "rrf": "nearer.search.retrievers:hybrid",
+                "convex": "nearer.search.retrievers:hybrid",
+                "run": "nearer.search.retrievers:run_file",
+                "function": "nearer.search.retrievers:function",
+                "http": "nearer.search.retrievers:http",
+            },
+        ),
+        Seam(
+            "reranker",
+            contract="nearer.search.rerank.base:Reranker",
+            setting="rerank.model",
+            ours={
+                "cross_encoder": "nearer.search.rerank.cross_encoder:CrossEncoderReranker",
+            },
+        ),
     )
 }
 

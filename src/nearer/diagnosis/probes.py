@@ -189,7 +189,7 @@ class Prober:
         queries = [query for query in self.split.queries if query.id in wanted]
         tried: dict[Pair, dict[str, int | None]] = defaultdict(dict)
         listed, exactly = (
-            self.today.system in (*HYBRIDS, *OWN),
+            self.today.system in HYBRIDS or self.today.system in OWN,
             self.today.system in ("dense", "bm25") or self.over_model,
         )
         ids, position = self.systems.corpus.ids, self.systems.corpus.position

@@ -12,7 +12,7 @@ import math
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from numbers import Real
@@ -229,6 +229,47 @@ class Http:
                 ):  # the socket's own time limit starts anew with every packet
                     raise TimeoutError
         return bytes(answer)
+
+
+class OwnRetriever:
+    """A retriever class of the user's, `"my_module:MyRetriever"`, its answers checked like all others.
+
+    Raises SearchSystemError when it cannot be made, or has no `search(queries, k)`.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Any], known: Collection[str] | None) -> None:
+        self.name, self._known = name, known
+        try:
+            self._retriever = make()
+        except Exception as error:
+            raise SearchSystemError(
+                f"making it raised {type(error).__name__}: {error}",
+                where=name,
+                next_step="mend the class; it is made without arguments",
+            ) from error
+        if not callable(getattr(self._retriever, "search", None)):
+            raise SearchSystemError(
+                "this class has no search(queries, k)",
+                where=name,
+                next_step="see nearer.search.base.Retriever",
+            )
+
+    def search(self, queries: Sequence[Query], k: int) -> Run:
+        """What the class answers.  Raises SearchSystemError for what it raises or answers wrongly."""
+        started = time.perf_counter()
+        try:
+            answers = self._retriever.search(queries, k).results
+            lists = [answers.get(query.id, ()) for query in queries]
+        except Exception as error:
+            raise SearchSystemError(
+                f"search raised {type(error).__name__}: {error}",
+                where=self.name,
+                next_step="return a nearer.types.Run",
+            ) from error
+        results: dict[str, list[Hit]] = {}
+        for query, hits in zip(queries, lists, strict=True):
+            results[query.id] = _checked(hits, query, k, self._known, self.name)
+        return Run(self.name, results, time.perf_counter() - started)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

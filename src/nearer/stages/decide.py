@@ -36,10 +36,11 @@ from nearer.measure.verdict import (
     judge,
     untold,
 )
-from nearer.search.costs import embedding_cost
+from nearer.search.costs import Latency, embedding_cost
 from nearer.search.dense import Contents, Dense
 from nearer.search.pipeline import HYBRIDS, Pipeline
-from nearer.search.systems import Latency, Systems, slices_of
+from nearer.search.slices import slices_of
+from nearer.search.systems import Systems
 from nearer.stages.shared import (
     corpus_of,
     missing_of,

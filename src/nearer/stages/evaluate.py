@@ -12,7 +12,8 @@ from nearer.files import write_json, write_jsonl
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import mean_interval
 from nearer.measure.slices import slice_table
-from nearer.search.systems import Systems, slices_of
+from nearer.search.slices import slices_of
+from nearer.search.systems import Systems
 from nearer.stages.shared import (
     corpus_of,
     dev_of,

@@ -397,14 +397,14 @@ def decode(space: Space, stored: np.ndarray) -> np.ndarray:
 def terms(metadata: Metadata) -> list[str]:
     """Every field with each key of its value: by these any engine filters through set membership, as `filters.matches` does."""
     return sorted(
-        {_term(field, key) for field, value in metadata.items() for key in filters._held(value)}
+        {_term(field, key) for field, value in metadata.items() for key in filters.held_keys(value)}
     )
 
 
 def clauses(filter: Metadata | None) -> Clauses:
     """A filter as terms: one list a field, of which a chunk must have any; an empty list can never match."""
     return [
-        sorted({_term(field, key) for key in filters._wanted(value)})
+        sorted({_term(field, key) for key in filters.wanted_keys(value)})
         for field, value in (filter or {}).items()
     ]
 

@@ -20,8 +20,8 @@ SOURCE = Path(nearer.__file__).parent
 #: Lowest first; a module may import what stands before it, and its own level where that is a package.
 LEVELS = (
     {"errors"},
-    {"types", "files", "progress", "text", "tables"},
-    {"config", "lifecycle", "plugins"},
+    {"types", "files", "progress", "text", "tables", "plugins"},
+    {"config", "lifecycle"},
     {"data", "measure"},
     {"embed"},
     {"search"},
@@ -189,7 +189,6 @@ def test_every_setting_is_used_somewhere() -> None:
 LONG_FILES = {
     "config.py": 650,
     "live/index/generations.py": 860,
-    "search/systems.py": 545,
     "cli/show.py": 510,
     "live/monitor/conditions.py": 650,
     "stages/decide.py": 560,

@@ -10,18 +10,21 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from nearer import plugins
 from nearer.errors import ConfigError
 from nearer.types import field_name
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+System = Annotated[str, AfterValidator(partial(plugins.require, "retriever"))]
 
 _MEASURE = re.compile(r"^(AP|RR|(nDCG|R|P|RR|AP|Success|Judged)@[1-9]\d{0,4})$")
 
@@ -133,7 +136,7 @@ _OWN: dict[str, None] = {"query_prompt": None, "document_prompt": None, "max_seq
 class Search(Section):
     """Today's system: what users get now, and what a change is compared with."""
 
-    system: Literal["dense", "bm25", "rrf", "convex", "run", "function", "http"] = "dense"
+    system: System = "dense"
     run: str | dict[Literal["dev", "test"], str] | None = Field(
         None, description="system: run; a TREC run file, or one a split"
     )

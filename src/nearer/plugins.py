@@ -92,6 +92,16 @@ def names(seam: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*SEAMS[seam].ours, *installed]))
 
 
+def require(seam: str, name: str) -> str:
+    """The name itself, where something stands behind it or it has the form of `"module:Name"`.
+
+    Nothing is imported.  Raises ConfigError for an unknown name, with the nearest known one.
+    """
+    if name in SEAMS[seam].ours or ":" in name or name in names(seam):
+        return name
+    raise _unknown(seam, name)
+
+
 def find(seam: str, name: str, root: Path | None = None) -> Any:
     """The class or function that `name` stands for.
 
@@ -107,10 +117,14 @@ def find(seam: str, name: str, root: Path | None = None) -> Any:
         return _load(installed, SEAMS[seam])
     if ":" in name:
         return import_from(name, root or Path(), SEAMS[seam].setting)
+    raise _unknown(seam, name)
+
+
+def _unknown(seam: str, name: str) -> ConfigError:
     known = names(seam)
     nearest = difflib.get_close_matches(name, known, n=1)
-    advice = f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(known)}"
-    raise ConfigError(
+    advice = f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(known)}."
+    return ConfigError(
         f"no {seam} called {name!r}",
         where=SEAMS[seam].setting,
         next_step=f'{advice} Your own is named "module:Name"',

@@ -207,11 +207,16 @@ def _system(config: Config, root: Path) -> Mapping[str, Path | str]:
         runs = search.run if isinstance(search.run, Mapping) else {"run": search.run}
         return {f"run.{split}": named(root, text, "search.run") for split, text in runs.items()}
     if search.system == "function" and search.function:
-        module = search.function.partition(":")[0].replace(".", "/")
-        files = [
-            path
-            for path in (root / f"{module}.py", root / module / "__init__.py")
-            if path.is_file()
-        ]
-        return {"function": files[0] if files else search.function}
+        return {"function": _module_file(search.function, root)}
+    if ":" in search.system:
+        return {"retriever": _module_file(search.system, root)}
     return {"url": search.url} if search.system == "http" and search.url else {}
+
+
+def _module_file(name: str, root: Path) -> Path | str:
+    """The file of the user's `module:name` in the project's folder; the name itself where it lies elsewhere."""
+    module = name.partition(":")[0].replace(".", "/")
+    for path in (root / f"{module}.py", root / module / "__init__.py"):
+        if path.is_file():
+            return path
+    return name

@@ -32,8 +32,10 @@ def rrf(runs: Sequence[Run], k: int = 60, depth: int = DEPTH) -> Run:
     for query_id in _queries(runs):
         fused: dict[str, float] = {}
         for run in runs:
-            for rank, (doc_id, _) in enumerate(run.results.get(query_id, ())[:depth], start=1):
-                fused[doc_id] = fused.get(doc_id, 0.0) + 1.0 / (k + rank)
+            hits = run.results.get(query_id, ())[:depth]
+            for rank, (doc_id, _) in enumerate(hits, start=1):
+                fused.setdefault(doc_id, 0.0)
+                fused[doc_id] += 1.0 / (k + rank)
         results[query_id] = rank_hits(fused.items(), depth)
     return Run("rrf", results, sum(run.seconds for run in runs))
 
@@ -96,12 +98,14 @@ class Hybrid:
         depth: int = DEPTH,
     ) -> None:
         self.name = "rrf" if weight is None else "convex"
-        self._parts = (first, second)
+        self._first = first
+        self._second = second
         self._weight, self._rrf_k, self._depth = weight, rrf_k, depth
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
         depth = max(k, self._depth)
-        first, second = (part.search(queries, depth) for part in self._parts)
+        first = self._first.search(queries, depth)
+        second = self._second.search(queries, depth)
         fused = fuse(first, second, self._weight, self._rrf_k, depth)
         results = {query_id: hits[:k] for query_id, hits in fused.results.items()}
         return Run(self.name, results, fused.seconds)
@@ -136,15 +140,22 @@ class _Pairs:
     def fuse(self, weight: float) -> Run:
         results: dict[str, list[Hit]] = {}
         for query_id, scores in self._scores.items():
-            fused = ((1.0 - weight) * scores.first + weight * scores.second).astype(np.float32)
-            best = np.argsort(-fused, kind="stable")[: self._depth]
-            results[query_id] = [(scores.doc_ids[row], float(fused[row])) for row in best]
+            exact = (1.0 - weight) * scores.first + weight * scores.second
+            fused = exact.astype(np.float32)
+            order = np.argsort(-fused, kind="stable")
+            hits = []
+            for row in order[: self._depth]:
+                hits.append((scores.doc_ids[row], float(fused[row])))
+            results[query_id] = hits
         return Run("convex", results, self._seconds)
 
 
 def _queries(runs: Sequence[Run]) -> list[str]:
     """Queries of all runs, in the order of the first that has them."""
-    return list(dict.fromkeys(query_id for run in runs for query_id in run.results))
+    queries: dict[str, None] = {}
+    for run in runs:
+        queries |= dict.fromkeys(run.results)
+    return list(queries)
 
 
 def _unit(hits: Sequence[Hit]) -> dict[str, float]:
@@ -152,7 +163,9 @@ def _unit(hits: Sequence[Hit]) -> dict[str, float]:
     if not hits:
         return {}
     values = [value for _, value in hits]
-    low, high = min(values), max(values)
-    if low == high:
-        return dict.fromkeys((doc_id for doc_id, _ in hits), 1.0)
-    return {doc_id: (value - low) / (high - low) for doc_id, value in hits}
+    low = min(values)
+    width = max(values) - low
+    unit = {}
+    for doc_id, value in hits:
+        unit[doc_id] = (value - low) / width if width > 0 else 1.0
+    return unit

@@ -49,7 +49,7 @@ class BM25:
         started = time.perf_counter()
         self.name = "bm25"
         self._prepare(corpus, stemmer, stopwords, part)
-        # 4 bytes a word instead of a Python integer each
+        # 4 bytes per word instead of a Python integer each
         documents = [
             array.array("i", ids)
             for ids in self._tokenizer.streaming_tokenize(

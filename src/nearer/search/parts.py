@@ -56,17 +56,17 @@ class Parts:
         self.item_to_item = item_to_item
         self.splits = splits
         self.reranker: Reranker | None = None
-        self._made: dict[Any, Any] = {}
+        self._kept: dict[Any, Any] = {}
         if encoder is not None:
-            self._made["encoder", None] = encoder
+            self._kept["encoder", None] = encoder
         if bm25 is not None:
-            self._made["bm25", "content"] = bm25
+            self._kept["bm25", "content"] = bm25
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make` makes, kept under a key."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     @cached_property
     def known_ids(self) -> frozenset[str]:

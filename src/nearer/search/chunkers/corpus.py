@@ -41,7 +41,8 @@ def chunk_corpus(corpus: Corpus, chunker: Chunker) -> Chunked:
     sliced = True
     with progress.task(f"cutting documents: {chunker.name}", len(corpus), "documents") as bar:
         for document in corpus:
-            content, chunks = document.content, chunker.chunk(document)
+            content = document.content
+            chunks = chunker.chunk(document)
             counts.append(len(chunks))
             for chunk in chunks:
                 title = max(0, len(chunk.text) - chunk.end + chunk.start)
@@ -56,7 +57,8 @@ def chunk_corpus(corpus: Corpus, chunker: Chunker) -> Chunked:
     def read(position: int) -> list[str]:
         if not sliced:
             return [chunk.text for chunk in chunker.chunk(corpus[position])]
-        content, first = corpus[position].content, int(starts[position])
+        content = corpus[position].content
+        first = int(starts[position])
         rows = table[first : first + counts[position]].tolist()
         return [_slice(content, *row) for row in rows]
 

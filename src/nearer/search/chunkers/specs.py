@@ -24,21 +24,21 @@ def make_chunker(spec: str, spans: TokenSpans, root: Path | None = None) -> Chun
     made without arguments, or by its `from_spec`.  Raises ConfigError for an unknown spec and a
     missing library, SearchSystemError for a class that cannot be imported.
     """
-    asked = Spec.parse(spec, spans)
-    ours = asked.name in plugins.SEAMS[_SEAM].ours
-    if ours or asked.name in plugins.names(_SEAM):
-        implementation = plugins.find(_SEAM, asked.name)
+    parsed = Spec.parse(spec, spans)
+    ours = parsed.name in plugins.SEAMS[_SEAM].ours
+    if ours or parsed.name in plugins.names(_SEAM):
+        implementation = plugins.find(_SEAM, parsed.name)
     elif _USERS_OWN.fullmatch(spec):
         implementation = plugins.find(_SEAM, spec, root)
-        asked = Spec(spec, spec, (), False, spans)
+        parsed = Spec(spec, spec, (), False, spans)
     else:
         raise _unknown(spec)
     if not hasattr(implementation, "from_spec"):
-        if asked.arguments or asked.with_title:
+        if parsed.arguments or parsed.with_title:
             raise _unknown(spec)
         return Checked(spec, implementation)
     try:
-        chunker: Chunker = implementation.from_spec(asked)
+        chunker: Chunker = implementation.from_spec(parsed)
     except UnknownSpecError:
         raise _unknown(spec) from None
     if ours:

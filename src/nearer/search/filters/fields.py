@@ -55,7 +55,7 @@ class Field(NamedTuple):
 
 
 class Fields:
-    """The metadata of a corpus by field, in memory bounded by hashes and positions (12 bytes a value)."""
+    """The metadata of a corpus by field, in memory bounded by hashes and positions (12 bytes per value)."""
 
     def __init__(self, corpus: Corpus, fields: Mapping[str, Field]) -> None:
         """Use `Fields.of`."""
@@ -139,8 +139,9 @@ class Fields:
         for name, field in self.fields.items():
             if field.years is None:
                 continue
-            present = round(1 - float(np.isnan(field.years).mean()), 1)
-            rank = (field.kind == "date", present, bool(_CHANGE.search(name)), name)
+            absent = float(np.isnan(field.years).mean())
+            changes = _CHANGE.search(name) is not None
+            rank = (field.kind == "date", round(1 - absent, 1), changes, name)
             if best_rank is None or rank > best_rank:
                 best, best_rank = (name, field.years), rank
         return best
@@ -151,8 +152,10 @@ class _Column:
 
     def __init__(self, name: str, n_documents: int, tags: bool) -> None:
         self._name, self._n_documents, self._tags = name, n_documents, tags
-        self._keys, self._rows = array.array("Q"), array.array("i")
-        self._years, self._year_rows = array.array("d"), array.array("i")
+        self._keys = array.array("Q")
+        self._rows = array.array("i")
+        self._years = array.array("d")
+        self._year_rows = array.array("i")
         #: key → the value as it was first written, and its number of documents; None: too many
         self._values: dict[str, list[Any]] | None = {}
         self._total = self._numbers = 0
@@ -168,7 +171,10 @@ class _Column:
             keys.update(keys_of(scalar))
         self._keys.extend(map(digest, keys))
         self._rows.extend([position] * len(keys))
-        distinct = {keys_of(part)[0]: part for part in parts if part != ""}
+        distinct = {}
+        for part in parts:
+            if part != "":
+                distinct[keys_of(part)[0]] = part
         for key, part in distinct.items():
             self._count(position, key, part)
 
@@ -187,10 +193,13 @@ class _Column:
             self._values = None
 
     def finish(self) -> Field:
-        keys, rows = np.array(self._keys, dtype=np.uint64), np.array(self._rows, dtype=np.int32)
+        keys = np.array(self._keys, dtype=np.uint64)
+        rows = np.array(self._rows, dtype=np.int32)
         order = np.argsort(keys, kind="stable")
+        values: dict[Any, int] = {}
         counted = list((self._values or {}).values())
-        values = dict(counted) if 2 <= len(counted) <= self._total / 2 else {}
+        if 2 <= len(counted) <= self._total / 2:
+            values = dict(counted)
         years = self._years_of_documents()
         if years is not None and not names_versions(self._name):
             kind = "date"
@@ -208,10 +217,13 @@ class _Column:
 
     def _years_of_documents(self) -> np.ndarray | None:
         """float64 (n_documents,), the latest year of each; None unless nearly all values are years, and not one."""
-        if len(self._years) < self._nearly_all or len(set(self._years)) < 2:
+        if len(self._years) < self._nearly_all:
+            return None
+        if len(set(self._years)) < 2:
             return None
         years = np.full(self._n_documents, np.nan)
-        np.fmax.at(years, np.array(self._year_rows), np.array(self._years))
+        rows = np.array(self._year_rows)
+        np.fmax.at(years, rows, np.array(self._years))
         return years
 
 

@@ -56,9 +56,10 @@ class NamedValues:
 
 def values_that_texts_name(fields: Fields) -> dict[str, NamedValues]:
     """Field → the phrases that name one of its values, by the rule above."""
-    candidates = {
-        name: NamedValues(_phrases(field)) for name, field in fields.fields.items() if field.values
-    }
+    candidates = {}
+    for name, field in fields.fields.items():
+        if field.values:
+            candidates[name] = NamedValues(_phrases(field))
     counts = _Counts(candidates)
     documents = min(len(fields.corpus), SAMPLE)
     with progress.task("learning which values texts name", documents, "documents") as task:
@@ -67,16 +68,14 @@ def values_that_texts_name(fields: Fields) -> dict[str, NamedValues]:
             task.reach(read)
     named: dict[str, NamedValues] = {}
     for name, values in candidates.items():
-        least = {
-            phrase: MIN_LIFT * fields.selectivity({name: value})
-            for phrase, value in values.values.items()
-        }
+        least = {}
+        for phrase, value in values.values.items():
+            least[phrase] = MIN_LIFT * fields.selectivity({name: value})
         shares = counts.shares(name, least)
-        kept = {
-            phrase: value
-            for phrase, value in values.values.items()
-            if shares[phrase] >= max(MIN_SHARE, least[phrase])
-        }
+        kept = {}
+        for phrase, value in values.values.items():
+            if shares[phrase] >= max(MIN_SHARE, least[phrase]):
+                kept[phrase] = value
         named[name] = NamedValues(kept)
     return named
 
@@ -92,7 +91,8 @@ class _Counts:
 
     def add(self, document: Document, fields: Fields) -> None:
         self._documents += 1
-        written, metadata = words(document.content), fields.read(document.metadata)
+        written = words(document.content)
+        metadata = fields.read(document.metadata)
         for name, candidates in self._candidates.items():
             for phrase in candidates.phrases_in(written):
                 self._mentioning[name][phrase] += 1
@@ -101,20 +101,23 @@ class _Counts:
 
     def shares(self, name: str, least: Mapping[str, float]) -> dict[str, float]:
         """`share` of every phrase of a field; `least` are twice the base rates."""
-        mentioning, carrying = self._mentioning[name], self._carrying[name]
         usual = self._usual(name, least)
-        return {
-            phrase: (carrying[phrase] + PRIOR * usual) / (mentioning[phrase] + PRIOR)
-            for phrase in self._candidates[name].values
-        }
+        shares = {}
+        for phrase in self._candidates[name].values:
+            carrying = self._carrying[name][phrase] + PRIOR * usual
+            shares[phrase] = carrying / (self._mentioning[name][phrase] + PRIOR)
+        return shares
 
     def _usual(self, name: str, least: Mapping[str, float]) -> float:
-        mentioning, carrying = self._mentioning[name], self._carrying[name]
+        mentioning = self._mentioning[name]
         if not mentioning:
             return float(self._documents >= SILENCE)
-        shares = {phrase: carrying[phrase] / count for phrase, count in mentioning.items()}
-        total = sum(share for phrase, share in shares.items() if share >= least[phrase])
-        return total / len(shares)
+        shares = []
+        for phrase, count in mentioning.items():
+            share = self._carrying[name][phrase] / count
+            if share >= least[phrase]:
+                shares.append(share)
+        return sum(shares) / len(mentioning)
 
 
 def sample(corpus: Corpus) -> Iterator[Document]:
@@ -130,15 +133,17 @@ def _phrases(field: Field) -> dict[str, Any]:
     """
     values_by_phrase: dict[str, list[Any]] = {}
     for value in field.values:
-        text, year = str(value), year_of(value, "time")
-        if isinstance(value, bool) or (number_of(value) is not None and len(text) < 3):
+        text = str(value)
+        short = len(text) < 3
+        if isinstance(value, bool) or (short and number_of(value) is not None):
             continue
+        year = year_of(value, "time")
         if field.kind == "date" and not math.isnan(year):
-            phrase = str(int(year))
-        else:
-            phrase = fold(" ".join(words(text))) if len(text) > 2 else text
-        values_by_phrase.setdefault(phrase, []).append(value)
-    return {
-        phrase: values if len(values) > 1 else values[0]
-        for phrase, values in values_by_phrase.items()
-    }
+            text = str(int(year))
+        elif not short:
+            text = fold(" ".join(words(text)))
+        values_by_phrase.setdefault(text, []).append(value)
+    phrases: dict[str, Any] = {}
+    for phrase, values in values_by_phrase.items():
+        phrases[phrase] = values if len(values) > 1 else values[0]
+    return phrases

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from nearer.text import fold, words
+
+
+class _Phrase(NamedTuple):
+    """A phrase as it was given, and its words where it is found in their own case only."""
+
+    text: str
+    cased: list[str] | None
 
 
 class Phrases:
@@ -13,15 +21,16 @@ class Phrases:
 
     def __init__(self, phrases: Iterable[tuple[str, bool]]) -> None:
         """`(phrase, cased)`: a cased one is found in the same upper and lower case only."""
-        #: Folded words → each phrase that has them, and how it is written where that matters.
-        self._table: dict[tuple[str, ...], list[tuple[str, list[str] | None]]] = {}
+        self._table: dict[tuple[str, ...], list[_Phrase]] = {}  # by folded words
         self._longest: Counter[str] = Counter()  # words of the longest phrase, by its first word
         for phrase, cased in phrases:
             written = words(phrase)
             key = tuple(map(fold, written))
-            self._table.setdefault(key, []).append((phrase, written if cased else None))
+            entry = _Phrase(phrase, written if cased else None)
+            self._table.setdefault(key, []).append(entry)
             if key:
-                self._longest[key[0]] = max(self._longest[key[0]], len(key))
+                first = key[0]
+                self._longest[first] = max(self._longest[first], len(key))
 
     def find(self, written: Sequence[str]) -> list[str]:
         """The phrases in the `words` of a text, in its order, each as it was given."""
@@ -39,11 +48,13 @@ class Phrases:
     ) -> tuple[int, list[str]]:
         """The position behind the longest match that begins at a word, and its phrases."""
         longest = self._longest.get(folded[start], 0)
-        for stop in range(min(start + longest, len(folded)), start, -1):
+        last = min(start + longest, len(folded))
+        for stop in range(last, start, -1):
+            key = tuple(folded[start:stop])
             matched = []
-            for phrase, cased in self._table.get(tuple(folded[start:stop]), ()):
-                if cased is None or cased == written[start:stop]:
-                    matched.append(phrase)
+            for phrase in self._table.get(key, ()):
+                if phrase.cased is None or phrase.cased == written[start:stop]:
+                    matched.append(phrase.text)
             if matched:
                 return stop, matched
         return start + 1, []

@@ -32,11 +32,11 @@ def load_reranker(
     """
     kind, argument = _kind_of(spec, root)
     implementation = plugins.find(_SEAM, kind, root)
-    asked = RerankerSpec(spec, argument, root, max_length, device)
+    parsed = RerankerSpec(spec, argument, root, max_length, device)
     if kind in plugins.SEAMS[_SEAM].ours:
-        inner = implementation.from_spec(asked)
+        inner = implementation.from_spec(parsed)
         return CachedReranker(inner, cache, name=name, source=spec)
-    inner = _made(implementation, asked)
+    inner = _instance_of(implementation, parsed)
     return CachedReranker(
         inner,
         cache,
@@ -58,23 +58,23 @@ def _kind_of(spec: str, root: Path) -> tuple[str, str]:
     return _OF_MODELS, spec
 
 
-def _made(implementation: Any, asked: RerankerSpec) -> Any:
-    """An instance of a class that is not ours."""
+def _instance_of(implementation: Any, parsed: RerankerSpec) -> Any:
+    """An instance of a class that is not ours.  Raises ModelError when it cannot be made or has no `score`."""
     try:
         if hasattr(implementation, "from_spec"):
-            inner = implementation.from_spec(asked)
+            inner = implementation.from_spec(parsed)
         else:
             inner = implementation()
     except Exception as error:
         raise ModelError(
             f"making it raised {type(error).__name__}: {error}",
-            where=asked.text,
+            where=parsed.text,
             next_step="mend the class",
         ) from error
     if not callable(getattr(inner, "score", None)):
         raise ModelError(
             "this class has no score(pairs)",
-            where=asked.text,
+            where=parsed.text,
             next_step="see nearer.search.rerank.Reranker",
         )
     return inner

@@ -24,7 +24,6 @@ def build_bridge(
     generations: Generations,
     new: SentenceEncoder,
     name: str,
-    kind: str,
     corpus: Corpus,
     queries: Sequence[str],
     sample: int,
@@ -77,11 +76,11 @@ def build_bridge(
             np.concatenate([both[side][~mask] for both, mask in zip(pairs, held, strict=True)])
             for side in (0, 1)
         ]
-        bridge = fit(kind, seen[0], seen[1], generations.config.seed)
+        bridge = fit(seen[0], seen[1])
         made = {
             "over": active,
             "fingerprint": over.fingerprint.as_dict(),
-            "kind": kind,
+            "kind": bridge.kind,
             "sample": len(chosen),
             "queries": len(asked),
         }

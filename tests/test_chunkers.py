@@ -1,8 +1,7 @@
-"""Chunkers lose no character and know where their chunks lie; late vectors see the whole document."""
+"""What each chunker is for, and late vectors, which see the whole document; what all do: test_contract_chunkers.py."""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,27 +18,13 @@ from tokenizers import Tokenizer
 from nearer.data.corpus import Corpus
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ConfigError, ModelError, SearchSystemError
-from nearer.search import chunkers, late
-from nearer.search.chunkers import Chunk, Chunked, Chunker, chunk_corpus, make_chunker
+from nearer.search import late
+from nearer.search.chunkers import Chunk, Chunked, chunk_corpus, make_chunker
+from nearer.search.chunkers.structure import sentence_ends
 from nearer.search.late import allows_late, late_vectors
 from nearer.text import token_spans
 from nearer.types import Document
 
-OURS = ("document", "tokens:4:0", "tokens:8:2", "tokens:1", "sentences:5", "recursive:6")
-THEIRS = (
-    "semchunk:6",
-    "chonkie:RecursiveChunker:6",
-    "chonkie:SentenceChunker:6",
-    "chonkie:TokenChunker:6",
-)
-SPECS = (
-    *OURS,
-    *THEIRS,
-    "sentences:5+title",
-    "tokens:8:2+title",
-    "document+title",
-    "semchunk:6+title",
-)
 #: Whole sentences of chonkie may be longer than the size: it says so.
 SIZED = (
     "tokens:4:0",
@@ -71,14 +56,6 @@ texts = st.text(
 ) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "ignore").decode())
 
 
-def visible(text: str) -> set[int]:
-    return {place for place, character in enumerate(text) if not character.isspace()}
-
-
-def covered(chunks: list[Chunk]) -> set[int]:
-    return {place for chunk in chunks for place in range(chunk.start, chunk.end)}
-
-
 def odd(function: Callable[..., None]) -> Callable[..., None]:
     for text in ODD:
         function = example(title="A title", text=text)(function)
@@ -100,41 +77,7 @@ def corpus(small_data: Path) -> Corpus:
     return Corpus.open(small_data / "corpus.jsonl")
 
 
-# --- what every chunker does ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("spec", SPECS)
-@settings(deadline=None, max_examples=50)
-@given(title=st.sampled_from(["", "A title", "  padded "]), text=texts)
-@odd
-def test_no_character_is_lost_and_offsets_are_true(spec: str, title: str, text: str) -> None:
-    content = Document("d", text, title).content
-    chunks = make_chunker(spec, token_spans).chunk(Document("d", text, title))
-    assert all(0 <= chunk.start < chunk.end <= len(content) for chunk in chunks) or not content
-    assert [chunk.start for chunk in chunks] == sorted(chunk.start for chunk in chunks)
-    bodies = [content[chunk.start : chunk.end] for chunk in chunks]
-    covered = {place for chunk in chunks for place in range(chunk.start, chunk.end)}
-    before = (
-        f"{title.lstrip()} " if spec.endswith("+title") and title.strip() and text.strip() else ""
-    )
-    assert [chunk.text for chunk in chunks] == [before + body for body in bodies]
-    assert all(
-        place in covered
-        for place in range(len(before), len(content))
-        if not content[place].isspace()
-    )
-
-
-@pytest.mark.parametrize("spec", SPECS)
-@settings(deadline=None, max_examples=10)
-@given(text=texts)
-def test_the_name_makes_the_same_chunker_again(spec: str, text: str) -> None:
-    document = Document("d", text, "A title")
-    first = make_chunker(spec, token_spans)
-    again = make_chunker(first.name, token_spans)
-    assert isinstance(first, Chunker)
-    assert again.name == first.name
-    assert again.chunk(document) == first.chunk(document)
+# --- sizes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", SIZED)
@@ -178,11 +121,6 @@ def test_windows_share_what_was_asked_for_and_end_at_a_space() -> None:
     assert pieces == ["one two un-be-liev-able", "three four five"]
 
 
-def test_a_document_that_fits_is_left_as_it_is() -> None:
-    for spec in SPECS:
-        assert chunked_texts(re.sub(r"\d+", "9", spec, count=1), " a b\n") == [" a b\n"]
-
-
 def test_sentences_end_where_a_reader_would_end_them() -> None:
     sentences = [
         "Dr. J. Smith paid 3.14 dollars, e.g. for tea in the U.S. market.",
@@ -203,7 +141,7 @@ def test_sentences_end_where_a_reader_would_end_them() -> None:
         + " ".join(sentences[6:])
     )
     wanted = [*sentences, "東京は首都です。", "人口は多い。", "終わり"]
-    cuts = [0, *chunkers._sentences(text + "\n\n東京は首都です。人口は多い。終わり")[0]]
+    cuts = [0, *sentence_ends(text + "\n\n東京は首都です。人口は多い。終わり")]
     full = text + "\n\n東京は首都です。人口は多い。終わり"
     assert [
         full[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(full)], strict=True)
@@ -329,35 +267,6 @@ def test_what_a_class_does_wrong_is_told_with_the_document(
 
 
 # --- a whole corpus ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("spec", ["document", "tokens:32:8", "recursive:40+title", "semchunk:32"])
-def test_chunks_of_a_corpus_are_those_of_its_documents(corpus: Corpus, spec: str) -> None:
-    chunker = make_chunker(spec, token_spans)
-    chunked = chunk_corpus(corpus, chunker)
-    wanted = [
-        (position, chunk)
-        for position, document in enumerate(corpus)
-        for chunk in chunker.chunk(document)
-    ]
-    assert chunked.owners.tolist() == [position for position, _ in wanted]
-    assert [tuple(span) for span in chunked.spans.tolist()] == [
-        (chunk.start, chunk.end) for _, chunk in wanted
-    ]
-    assert list(chunked.texts) == [chunk.text for _, chunk in wanted]
-    assert len(chunked.texts) == len(wanted)
-    assert chunked.texts[-2] == wanted[-2][1].text
-    assert chunked.texts[3:9:2] == [chunk.text for _, chunk in wanted[3:9:2]]
-    assert [text for position in range(len(corpus)) for text in chunked.of(position)] == list(
-        chunked.texts
-    )
-    assert (chunked.owners.dtype, chunked.starts.dtype, chunked.spans.dtype) == (
-        np.int64,
-        np.int64,
-        np.int32,
-    )
-    last = np.maximum.reduceat(np.arange(len(wanted)), chunked.starts)
-    assert last.tolist() == [*(chunked.starts[1:] - 1).tolist(), len(wanted) - 1]
 
 
 def test_an_empty_document_has_one_empty_chunk() -> None:

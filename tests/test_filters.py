@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearer.data.corpus import Corpus
-from nearer.search.filters import Fields, Phrases, matches, mismatch, words
+from nearer.search.filters import Fields, Phrases, matches, mismatch
+from nearer.text import words
 from nearer.types import Document
 
 FILLER = (

@@ -375,7 +375,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
             generations.cutover(below, override="to be bridged to")
             encoder = world.encoder()
             bridge = build_bridge(
-                generations, encoder, "own", "procrustes", world.corpus, ["pump", "leak"] * 4, 6
+                generations, encoder, "own", world.corpus, ["pump", "leak"] * 4, 6
             )
             generation = build(generations, world.corpus, encoder, "own", today=True).manifest.id
             verify(generations, generation, world.corpus)

@@ -22,7 +22,6 @@ from nearer.data.corpus import Corpus
 from nearer.embed.loading import load_model
 from nearer.embed.precision import BF16_OVERRIDE
 from nearer.errors import ConfigError, DataError, ModelError, SearchSystemError
-from nearer.search import rerank as module
 from nearer.search.rerank import (
     CachedReranker,
     CrossEncoderReranker,
@@ -30,6 +29,7 @@ from nearer.search.rerank import (
     open_cross_encoder,
     rerank,
 )
+from nearer.search.rerank import cross_encoder as module
 from nearer.training.examples import Duplicates
 from nearer.training.material import TrainingMaterial
 from nearer.training.reranker import reranker_examples, reranker_of, train_reranker

@@ -12,7 +12,8 @@ from nearer import progress
 from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError, DataError
 from nearer.measure.metrics import score
-from nearer.search.base import Retriever, timed
+from nearer.search.base import Retriever
+from nearer.search.costs import timed
 from nearer.search.lexical import BM25
 from nearer.types import Document, Query, Run, Split, rank_hits
 

@@ -99,6 +99,42 @@ SEAMS: Mapping[str, Seam] = {
                 "latency": "nearer.guardrails.latency:LatencyGuardrail",
             },
         ),
+        Seam(
+            "chunker",
+            contract="nearer.search.chunkers.base:Chunker",
+            setting="chunker",
+            ours={
+                "document": "nearer.search.chunkers.windows:WholeDocument",
+                "tokens": "nearer.search.chunkers.windows:TokenWindows",
+                "sentences": "nearer.search.chunkers.structure:Sentences",
+                "paragraphs": "nearer.search.chunkers.structure:Paragraphs",
+                "recursive": "nearer.search.chunkers.structure:Recursive",
+                "semchunk": "nearer.search.chunkers.libraries:Semchunk",
+                "chonkie": "nearer.search.chunkers.libraries:Chonkie",
+            },
+        ),
+        Seam(
+            "retriever",
+            contract="nearer.search.base:Retriever",
+            setting="search.system",
+            ours={
+                "dense": "nearer.search.retrievers:dense",
+                "bm25": "nearer.search.retrievers:bm25",
+                "rrf": "nearer.search.retrievers:hybrid",
+                "convex": "nearer.search.retrievers:hybrid",
+                "run": "nearer.search.retrievers:run_file",
+                "function": "nearer.search.retrievers:function",
+                "http": "nearer.search.retrievers:http",
+            },
+        ),
+        Seam(
+            "reranker",
+            contract="nearer.search.rerank.base:Reranker",
+            setting="rerank.model",
+            ours={
+                "cross_encoder": "nearer.search.rerank.cross_encoder:CrossEncoderReranker",
+            },
+        ),
     )
 }
 
@@ -107,6 +143,16 @@ def names(seam: str) -> tuple[str, ...]:
     """Names of all implementations of a seam that are there: ours first, then installed ones."""
     installed = sorted(_installed(seam))
     return tuple(dict.fromkeys([*SEAMS[seam].ours, *installed]))
+
+
+def require(seam: str, name: str) -> str:
+    """The name itself, where something stands behind it or it has the form of `"module:Name"`.
+
+    Nothing is imported.  Raises ConfigError for an unknown name, with the nearest known one.
+    """
+    if name in SEAMS[seam].ours or ":" in name or name in names(seam):
+        return name
+    raise _unknown(seam, name)
 
 
 def find(seam: str, name: str, root: Path | None = None) -> Any:
@@ -124,16 +170,6 @@ def find(seam: str, name: str, root: Path | None = None) -> Any:
         return _load(installed, SEAMS[seam])
     if ":" in name:
         return import_from(name, root or Path(), SEAMS[seam].setting)
-    raise _unknown(seam, name)
-
-
-def require(seam: str, name: str) -> str:
-    """The name, if an implementation has it or it has the form `"module:Name"`; imports nothing.
-
-    Raises ConfigError for another one.
-    """
-    if ":" in name or name in SEAMS[seam].ours or name in _installed(seam):
-        return name
     raise _unknown(seam, name)
 
 

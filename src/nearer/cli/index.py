@@ -101,12 +101,6 @@ def build(
 def bridge(
     generations: Any,
     model: Annotated[str, typer.Option(metavar="PATH", help="The new model.")],
-    kind: Annotated[
-        Literal["procrustes", "low_rank", "mlp"],
-        typer.Option(
-            help="procrustes: a rotation; low_rank: with an affine correction; mlp: with a hidden layer."
-        ),
-    ] = "procrustes",
     sample: Annotated[
         int,
         typer.Option(min=100, help="Documents and training queries it learns from, at most each."),
@@ -127,7 +121,7 @@ def bridge(
         for query in frozen_split(generations.root, generations.config.run, "train").queries
     ]
     made = build_bridge(
-        generations, _encoder(generations, model, len(corpus)), model, kind, corpus, queries, sample
+        generations, _encoder(generations, model, len(corpus)), model, corpus, queries, sample
     )
     bridge = dict(made.bridge or {})
     kept = bridge["kept"]

@@ -242,17 +242,19 @@ def _system(config: Config, root: Path) -> Inputs:
     """The user's own search system."""
     search = config.search
     if search.system == "run" and search.run:
-        by_split: Mapping[str, str]
+        by_split: dict[str, str]
         if isinstance(search.run, str):
             by_split = {"run": search.run}
         else:
-            by_split = search.run
+            by_split = dict(search.run)
         runs: dict[str, Path] = {}
         for split, text in by_split.items():
             runs[f"run.{split}"] = named(root, text, "search.run")
         return runs
     if search.system == "function" and search.function:
         return {"function": _own_module(search.function, root)}
+    if ":" in search.system:
+        return {"retriever": _own_module(search.system, root)}
     if search.system == "http" and search.url:
         return {"url": search.url}
     return {}

@@ -9,8 +9,9 @@ from typing import Any
 from nearer.decision.inputs import DecisionInputs
 from nearer.measure.metrics import score
 from nearer.measure.verdict import TUNED, Candidate, best_on_dev
+from nearer.search.costs import Latency
 from nearer.search.pipeline import HYBRIDS, Pipeline
-from nearer.search.systems import Latency, Systems
+from nearer.search.systems import Systems
 
 
 @dataclass(frozen=True, slots=True)

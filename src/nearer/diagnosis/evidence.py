@@ -17,7 +17,8 @@ from nearer.diagnosis.probes.base import Misses
 from nearer.diagnosis.values import Diagnosis, Facts, Pair, Probe
 from nearer.measure.slices import RARE, find_identifiers, terms
 from nearer.search.filters import mismatch
-from nearer.search.systems import Systems, document_frequencies
+from nearer.search.slices import document_frequencies
+from nearer.search.systems import Systems
 from nearer.text import count_words, fold, pieces
 from nearer.types import Document, Query, Split
 

@@ -1,6 +1,6 @@
 """Rows of numbers already computed (vectors, scores), on disk, keyed by what made them.
 
-One folder a fingerprint: `keys.bin` (16 bytes a row) and `vectors.f32` (float32 rows), both
+One folder per fingerprint: `keys.bin` (16 bytes per row) and `vectors.f32` (float32 rows), both
 append-only; beside vectors `fingerprint.json`.  Rows are written and flushed before their keys, so
 whatever a kill leaves behind is cut back to the last whole pair when the folder is opened again.
 """
@@ -18,6 +18,9 @@ import numpy as np
 from nearer.embed.fingerprint import Fingerprint
 from nearer.errors import FingerprintError
 from nearer.files import read_json, write_json
+
+#: Positions of the missing → their rows, float32 (n, width).
+ComputeRows = Callable[[list[int]], np.ndarray]
 
 _KEY = 16
 
@@ -37,16 +40,13 @@ class RowCache:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def rows(self, names: Sequence[str], compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+    def rows(self, names: Sequence[str], compute: ComputeRows) -> np.ndarray:
         """The rows called `names`, float32 (n, width): from the cache, or from `compute` and then kept.
 
         `compute` gets the positions of missing names, each name once; their rows are on disk when
         this returns.
         """
-        keys = [
-            hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
-            for name in names
-        ]
+        keys = list(map(_key, names))
         missing: dict[bytes, int] = {}
         for position, key in enumerate(keys):
             if key not in self._rows:
@@ -55,28 +55,29 @@ class RowCache:
             self._append(list(missing), compute(list(missing.values())))
         if not keys:
             return np.zeros((0, self._width), np.float32)
-        rows = np.memmap(self._folder / "vectors.f32", np.float32, "r").reshape(-1, self._width)
-        return np.asarray(rows[[self._rows[key] for key in keys]])
+        numbers = np.memmap(self._folder / "vectors.f32", np.float32, "r")
+        rows = [self._rows[key] for key in keys]
+        return np.asarray(numbers.reshape(-1, self._width)[rows])
 
     def _append(self, keys: list[bytes], vectors: np.ndarray) -> None:
         with self._writing() as size:
             if size != self._known:  # another process appended meanwhile
                 self._read_keys(size)
-            for name, payload in (
-                ("vectors.f32", np.ascontiguousarray(vectors, np.float32).tobytes()),
-                ("keys.bin", b"".join(keys)),
-            ):
-                with open(self._folder / name, "ab") as handle:
-                    handle.write(payload)
-                    handle.flush()
-                    os.fsync(handle.fileno())
+            rows = np.ascontiguousarray(vectors, np.float32)
+            _append_to(self._folder / "vectors.f32", rows.tobytes())
+            _append_to(self._folder / "keys.bin", b"".join(keys))
             for offset, key in enumerate(keys):
                 self._rows[key] = size + offset
             self._known = size + len(keys)
 
     def _read_keys(self, size: int) -> None:
-        data = (self._folder / "keys.bin").read_bytes()[: size * _KEY] if size else b""
-        self._rows = {data[i * _KEY : (i + 1) * _KEY]: i for i in range(size)}
+        rows: dict[bytes, int] = {}
+        if size:
+            data = (self._folder / "keys.bin").read_bytes()
+            for row in range(size):
+                key = data[row * _KEY : (row + 1) * _KEY]
+                rows[key] = row
+        self._rows = rows  # at once: other threads read it meanwhile
         self._known = size
 
     def _writing(self) -> _Lock:
@@ -101,9 +102,24 @@ class EmbeddingCache(RowCache):
 
         `compute` gets the distinct missing texts; their vectors are on disk when this returns.
         """
-        return self.rows(
-            [prefix + text for text in texts], lambda missing: compute([texts[i] for i in missing])
-        )
+
+        def compute_rows(missing: list[int]) -> np.ndarray:
+            return compute([texts[row] for row in missing])
+
+        return self.rows([prefix + text for text in texts], compute_rows)
+
+
+def _key(name: str) -> bytes:
+    encoded = name.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=_KEY).digest()
+
+
+def _append_to(path: Path, payload: bytes) -> None:
+    """Append to a file; it is on disk when this returns."""
+    with open(path, "ab") as handle:
+        handle.write(payload)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def claim(folder: Path, fingerprint: Fingerprint, vectors: str) -> None:
@@ -134,15 +150,12 @@ class _Lock:
     def __enter__(self) -> int:
         self._handle = open(self._folder / ".lock", "a")
         fcntl.flock(self._handle, fcntl.LOCK_EX)
-        sizes = {}
-        for name, width in (("keys.bin", _KEY), ("vectors.f32", self._row)):
-            path = self._folder / name
-            sizes[name] = (path.stat().st_size // width if path.exists() else 0, width)
-        pairs = min(count for count, _ in sizes.values())
-        for name, (_, width) in sizes.items():
-            path = self._folder / name
-            if path.exists() and path.stat().st_size != pairs * width:
-                os.truncate(path, pairs * width)
+        widths = {self._folder / "keys.bin": _KEY, self._folder / "vectors.f32": self._row}
+        sizes = {path: path.stat().st_size for path in widths if path.exists()}
+        pairs = min(sizes.get(path, 0) // width for path, width in widths.items())
+        for path, size in sizes.items():
+            if size != pairs * widths[path]:
+                os.truncate(path, pairs * widths[path])
         return pairs
 
     def __exit__(self, *exc: object) -> None:

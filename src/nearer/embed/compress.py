@@ -1,4 +1,4 @@
-"""Vectors kept small: fewer components, and fewer bits a component.
+"""Vectors kept small: fewer components, and fewer bits per component.
 
 Each row is compressed by itself, so that rows can be appended later without touching the others.
 Queries stay float32 (cut like the documents); only what is stored loses precision.
@@ -16,12 +16,8 @@ from nearer.errors import ConfigError
 
 Dtype = Literal["float32", "float16", "int8", "binary"]
 
-#: Binary candidates fetched by Hamming distance for each result asked for, before they are rescored.
-OVERSAMPLING = 4
 _SCALE = 4  # bytes of the float32 that stands before an int8 row
 _BLOCK = 8192  # rows decoded at once
-_BLOCK_SCORES = 1 << 24
-_DECIMALS = 6  # as in exact search: equal vectors tie wherever they stand in a block
 _SPEC = re.compile(rf"({'|'.join(get_args(Dtype))})(?:@([1-9]\d{{0,5}}))?")
 
 
@@ -48,7 +44,9 @@ class Compression:
         return cls(dtype, int(dimension) if dimension else None)  # type: ignore[arg-type]  # the pattern knows the types
 
     def __str__(self) -> str:
-        return self.dtype if self.dimension is None else f"{self.dtype}@{self.dimension}"
+        if self.dimension is None:
+            return self.dtype
+        return f"{self.dtype}@{self.dimension}"
 
     def width(self, dimension: int) -> int:
         """Components kept of vectors of `dimension`.  Raises ConfigError where they cannot be kept so."""
@@ -68,14 +66,15 @@ class Compression:
         return kept
 
     def row_bytes(self, dimension: int) -> int:
-        """Bytes a stored row of vectors of `dimension`."""
+        """Bytes per stored row of vectors of `dimension`."""
         kept = self.width(dimension)
-        return {
+        sizes = {
             "float32": 4 * kept,
             "float16": 2 * kept,
             "int8": _SCALE + kept,
             "binary": kept // 8,
-        }[self.dtype]
+        }
+        return sizes[self.dtype]
 
 
 def cut(vectors: np.ndarray, spec: Compression, similarity: str) -> np.ndarray:
@@ -87,7 +86,8 @@ def cut(vectors: np.ndarray, spec: Compression, similarity: str) -> np.ndarray:
     kept = spec.width(vectors.shape[1])
     short = np.asarray(vectors[:, :kept], np.float32)
     if kept < vectors.shape[1] and similarity == "cosine":
-        short = short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)
+        lengths = np.linalg.norm(short, axis=1, keepdims=True)
+        short = short / np.maximum(lengths, 1e-12)
     return np.ascontiguousarray(short)
 
 
@@ -102,19 +102,22 @@ def encode_rows(vectors: np.ndarray, spec: Compression, similarity: str) -> np.n
     if spec.dtype == "binary":
         return np.packbits(vectors > 0, axis=1)
     if spec.dtype == "int8":
-        scales = np.abs(vectors).max(axis=1, keepdims=True, initial=0).astype("<f4") / np.float32(
-            127
-        )
-        values = np.rint(vectors / np.where(scales > 0, scales, 1)).astype(np.int8)
-        return np.hstack([scales.astype("<f4").view(np.int8), values])
+        largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
+        scales = largest.astype("<f4") / np.float32(127)
+        divisors = np.where(scales > 0, scales, 1)
+        values = np.rint(vectors / divisors)
+        scale_bytes = scales.astype("<f4").view(np.int8)
+        return np.hstack([scale_bytes, values.astype(np.int8)])
     return vectors.astype(spec.dtype)
 
 
 def decode_rows(stored: np.ndarray, spec: Compression) -> np.ndarray:
     """float32 (n, kept) of stored rows; binary rows come back as signs, scaled to length 1."""
     if spec.dtype == "binary":
-        signs = np.unpackbits(stored, axis=1).astype(np.float32) * 2 - 1
-        return np.asarray(signs / np.sqrt(signs.shape[1]), np.float32)
+        bits = np.unpackbits(stored, axis=1).astype(np.float32)
+        signs = bits * 2 - 1
+        length = np.sqrt(signs.shape[1])
+        return np.asarray(signs / length, np.float32)
     if spec.dtype == "int8":
         scales = np.ascontiguousarray(stored[:, :_SCALE]).view("<f4")
         return np.asarray(scales * stored[:, _SCALE:], np.float32)
@@ -142,50 +145,15 @@ class Compressed:
 
     def scores(self, queries: np.ndarray) -> np.ndarray:
         """Approximate inner products, float32 (n_queries, n_rows), of float32 queries of the full dimension."""
-        asked = cut(queries, self.spec, self.similarity)
-        scores = np.empty((len(asked), len(self)), np.float32)
+        short = cut(queries, self.spec, self.similarity)
+        scores = np.empty((len(short), len(self)), np.float32)
         for start in range(0, len(self), _BLOCK):
-            scores[:, start : start + _BLOCK] = (
-                asked @ decode_rows(self.stored[start : start + _BLOCK], self.spec).T
-            )
+            block = slice(start, start + _BLOCK)
+            rows = decode_rows(self.stored[block], self.spec)
+            scores[:, block] = short @ rows.T
         return scores
-
-    def top_k(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Positions (int64) and scores (float32) of the best rows of each query, as an index finds them.
-
-        At least min(k, n_rows) of them, ties with the last one included, unordered.  Binary rows
-        are fetched by Hamming distance, `OVERSAMPLING` × k of them, and rescored with the float
-        query against their signs (Yamada, Asai and Hajishirzi, ACL 2021, §3).
-        """
-        if self.spec.dtype == "binary":
-            return self._rescored(queries, k)
-        size = max(1, _BLOCK_SCORES // max(1, len(self)))
-        blocks = (
-            self.scores(queries[start : start + size]) for start in range(0, len(queries), size)
-        )
-        return [_largest(np.round(row, _DECIMALS), k) for block in blocks for row in block]
-
-    def _rescored(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        asked = cut(queries, self.spec, self.similarity)
-        found = []
-        for query, bits in zip(asked, encode_rows(asked, self.spec, self.similarity), strict=True):
-            agreeing = -np.bitwise_count(self.stored ^ bits).sum(axis=1, dtype=np.int32)
-            near, _ = _largest(agreeing, OVERSAMPLING * k)
-            best, scores = _largest(
-                np.round(decode_rows(self.stored[near], self.spec) @ query, _DECIMALS), k
-            )
-            found.append((near[best], scores))
-        return found
 
 
 def compress(vectors: np.ndarray, spec: Compression, similarity: str) -> Compressed:
     """Float32 vectors (n, dimension) in the stored form of `spec`; `similarity` is `cosine` or `dot`."""
     return Compressed(encode_rows(vectors, spec, similarity), spec, similarity)
-
-
-def _largest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and values from the k-th largest value on, every tie with it included."""
-    positions = np.arange(len(values))
-    if len(values) > k:
-        positions = np.flatnonzero(values >= np.partition(values, len(values) - k)[len(values) - k])
-    return positions, values[positions]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nearer.files import value_hash
@@ -65,21 +65,23 @@ def declared(model: Any) -> dict[str, Any]:
 
     `former` holds the hashes of tokenizer and modules as version 1 of fingerprints computed them.
     """
-    states = [_tokenizer_state(one) for one in tokenizers_of(model)]
-    chosen = getattr(model, "tokenizer", None)
-    known = [
-        state["content"]
-        for state, one in zip(states, tokenizers_of(model), strict=True)
-        if one is chosen
-    ]
-    former = known[0] if known else _content_of_tokenizer(chosen)
+    states = [_tokenizer_state(tokenizer) for tokenizer in tokenizers_of(model)]
     return {
         "weights": _weights_hash(model),
         "tokenizer": value_hash(states)[:32],
         "modules": value_hash(_chain(model))[:32],
         "configuration": value_hash(configurations(model))[:32],
-        "former": (former, _modules_by_version_1(model)),
+        "former": (_tokenizer_by_version_1(model, states), _modules_by_version_1(model)),
     }
+
+
+def _tokenizer_by_version_1(model: Any, states: Sequence[Mapping[str, Any]]) -> str:
+    """The hash of the model's first tokenizer; `states` are those of all, whose hashes are known."""
+    chosen = getattr(model, "tokenizer", None)
+    for tokenizer, state in zip(tokenizers_of(model), states, strict=True):
+        if tokenizer is chosen:
+            return str(state["content"])
+    return _content_of_tokenizer(chosen)
 
 
 def _modules_by_version_1(model: Any) -> str:
@@ -107,7 +109,8 @@ def _weights_hash(model: Any) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
+        if value.numel():
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
@@ -116,12 +119,12 @@ def _weights_hash(model: Any) -> str:
 
 def tokenizers_of(model: Any) -> list[Any]:
     """Every tokenizer of a model: a router has one per route."""
-    found: dict[int, Any] = {}
+    tokenizers: dict[int, Any] = {}
     for module in model.modules():
         tokenizer = getattr(module, "tokenizer", None)
         if tokenizer is not None:
-            found.setdefault(id(tokenizer), tokenizer)
-    return list(found.values())
+            tokenizers.setdefault(id(tokenizer), tokenizer)
+    return list(tokenizers.values())
 
 
 def _tokenizer_state(tokenizer: Any) -> dict[str, Any]:
@@ -214,12 +217,12 @@ def configurations(model: Any) -> list[Any]:
 
 def configs_of(model: Any) -> list[Any]:
     """The configuration of every transformer inside of a model, each once."""
-    found: dict[int, Any] = {}
+    configs: dict[int, Any] = {}
     for module in model.modules():
         config = getattr(module, "config", None)
         if hasattr(config, "to_dict"):
-            found.setdefault(id(config), config)
-    return list(found.values())
+            configs.setdefault(id(config), config)
+    return list(configs.values())
 
 
 def _defaults(config: Any) -> dict[str, Any]:
@@ -233,16 +236,16 @@ def _defaults(config: Any) -> dict[str, Any]:
 
 def _unlike(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The part of `values` that differs from `defaults`."""
-    found = {}
+    different = {}
     for name, value in values.items():
         default = defaults.get(name)
         if isinstance(value, Mapping) and isinstance(default, Mapping):
             inside = _unlike(value, default)
             if inside:
-                found[name] = inside
+                different[name] = inside
         elif value != default:
-            found[name] = value
-    return found
+            different[name] = value
+    return different
 
 
 def _meaning(value: Any) -> Any:

@@ -60,14 +60,12 @@ class SentenceEncoder:
     ) -> None:
         self.model = model.eval()
         self.name = name
-        self._prompts: dict[Kind, str] = {
-            "query": own_prompt(model, "query") if query_prompt is None else query_prompt,
-            "document": own_prompt(model, "document")
-            if document_prompt is None
-            else document_prompt,
-        }
-        self._batch_tokens = batch_tokens
-        self._static = _tokens_per_text(model) is None
+        if query_prompt is None:
+            query_prompt = own_prompt(model, "query")
+        if document_prompt is None:
+            document_prompt = own_prompt(model, "document")
+        self._prompts: dict[Kind, str] = {"query": query_prompt, "document": document_prompt}
+        self.batch_tokens = batch_tokens
         self.precision = Precision("fp32", "asked for")
         self.precision = choose_precision(precision, model.device.type, self._fidelity)
         similarity = str(model.similarity_fn_name)
@@ -80,8 +78,8 @@ class SentenceEncoder:
         self.similarity = similarity
         self.fingerprint = fingerprint_model(
             model,
-            query_prompt=self._prompts["query"],
-            document_prompt=self._prompts["document"],
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
             precision=self.precision.name,
             encode=lambda texts, kind: self.compute(texts, kind, progress.SILENT),
         )
@@ -109,17 +107,17 @@ class SentenceEncoder:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         prefix = f"{kind}\0{self._prompts[kind]}\0"
         start = 0
-        with progress.task(
-            f"encode {'queries' if kind == 'query' else 'documents'}", len(texts), "texts"
-        ) as bar:
+        with progress.task(encoding(kind), len(texts), "texts") as bar:
+
+            def compute(missing: list[str]) -> np.ndarray:
+                return self.compute(missing, kind, bar)
+
             for block in _blocks(texts, _BLOCK):
                 stop = start + len(block)
                 if self._cache is None:
-                    vectors[start:stop] = self.compute(block, kind, bar)
+                    vectors[start:stop] = compute(block)
                 else:
-                    vectors[start:stop] = self._cache.through(
-                        block, prefix, lambda missing: self.compute(missing, kind, bar)
-                    )
+                    vectors[start:stop] = self._cache.through(block, prefix, compute)
                     bar.reach(stop)
                 start = stop
         return vectors
@@ -129,11 +127,11 @@ class SentenceEncoder:
         return Vectors(self.encode(texts, kind), self.fingerprint)
 
     def token_counts(self, texts: Iterable[str], kind: Kind = "document") -> np.ndarray:
-        """Tokens a text as the model sees it, not cut, int64 (n_texts,); words for static models."""
-        return np.concatenate(
-            [self._lengths(chunk, kind, cut=False) for chunk in _blocks(texts, _BLOCK)]
-            or [np.zeros(0, np.int64)]
-        )
+        """Tokens per text as the model sees it, not cut, int64 (n_texts,); words for static models."""
+        counts = [np.zeros(0, np.int64)]
+        for block in _blocks(texts, _BLOCK):
+            counts.append(self._lengths(block, kind, cut=False))
+        return np.concatenate(counts)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Characters of each token of a text: no special tokens, nothing cut; words where the tokenizer cannot say."""
@@ -153,19 +151,17 @@ class SentenceEncoder:
         self, names: Sequence[str], compute: Callable[[list[int]], np.ndarray]
     ) -> np.ndarray:
         """Vectors called `names`, float32 (n, dimension); `compute` makes those (by position) that the cache lacks."""
-        return (
-            compute(list(range(len(names))))
-            if self._cache is None
-            else self._cache.rows(names, compute)
-        )
+        if self._cache is None:
+            return compute(list(range(len(names))))
+        return self._cache.rows(names, compute)
 
     # -- computing -------------------------------------------------------------------------------
 
     def compute(self, texts: Sequence[str], kind: Kind, bar: progress.Task) -> np.ndarray:
         """`encode` of one block, always computed."""
         vectors = np.empty((len(texts), int(self.model.get_embedding_dimension())), np.float32)
-        for batch in token_batches(self._lengths(texts, kind), self._batch_tokens):
-            vectors[batch] = self._forward([texts[i] for i in batch], kind)
+        for batch in token_batches(self._lengths(texts, kind), self.batch_tokens):
+            vectors[batch] = self._forward([texts[row] for row in batch], kind)
             bar.advance(len(batch))
         return vectors
 
@@ -200,15 +196,15 @@ class SentenceEncoder:
 
     def _fidelity(self) -> float:
         """Mean cosine of bf16 to fp32 vectors over texts of mixed length."""
-        sample = [
-            " ".join([*PROBES[i % len(PROBES)].split()] * (1 + i % 8))
-            for i in range(_FIDELITY_SAMPLE)
-        ]
-        exact, fast = (
-            self._forward(sample, "document", name).astype(np.float64) for name in ("fp32", "bf16")
-        )
+        sample = []
+        for number in range(_FIDELITY_SAMPLE):
+            words = PROBES[number % len(PROBES)].split()
+            sample.append(" ".join(words * (1 + number % 8)))
+        exact = self._forward(sample, "document", "fp32").astype(np.float64)
+        fast = self._forward(sample, "document", "bf16").astype(np.float64)
         norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(fast, axis=1)
-        return float(np.mean(np.sum(exact * fast, axis=1) / np.maximum(norms, 1e-12)))
+        cosines = np.sum(exact * fast, axis=1) / np.maximum(norms, 1e-12)
+        return float(np.mean(cosines))
 
     def _lengths(self, texts: Sequence[str], kind: Kind, cut: bool = True) -> np.ndarray:
         counts = _tokens_per_text(self.model)
@@ -217,7 +213,14 @@ class SentenceEncoder:
             return np.array([1 + len(text.split()) for text in texts], np.int64)
         lengths: np.ndarray = counts([prompt + text for text in texts])
         limit = max_length(self.model)
-        return np.minimum(lengths, limit) if cut and limit else lengths
+        if cut and limit:
+            lengths = np.minimum(lengths, limit)
+        return lengths
+
+
+def encoding(kind: Kind) -> str:
+    """What progress calls the encoding of queries or documents."""
+    return "encode queries" if kind == "query" else "encode documents"
 
 
 #: Names under which sentence-transformers looks for the prompt of a kind, in its order.
@@ -287,9 +290,8 @@ def _tokens_per_text(model: Any) -> Any:
             return np.array([len(ids) for ids in tokenizer(list(texts))["input_ids"]], np.int64)
         backend.no_truncation()  # the tokenizer sets both again at its next call
         backend.no_padding()
-        return np.array(
-            [len(encoding) for encoding in backend.encode_batch_fast(list(texts))], np.int64
-        )
+        encodings = backend.encode_batch_fast(list(texts))
+        return np.array([len(encoding) for encoding in encodings], np.int64)
 
     return count
 

@@ -114,27 +114,25 @@ class Fingerprint:
         `ignoring` names declared fields that may differ: `chunker` for queries, `precision` for a
         model that was judged in another number format.
         """
-        found: list[str] = []
         if self == other:
-            return found
+            return []
         mine, theirs = _of_one_version(self, other)
+        told_apart: list[str] = []
         for name in _DECLARED[mine.version]:
             left, right = getattr(mine, name), getattr(theirs, name)
             if left != right and name not in ignoring:
-                found.append(f"{name.replace('_', ' ')} {_short(left)} against {_short(right)}")
-        if found:
-            return found
+                words = name.replace("_", " ")
+                told_apart.append(f"{words} {_short(left)} against {_short(right)}")
+        if told_apart:
+            return told_apart
         least = min(MIN_COSINE[mine.precision], MIN_COSINE[theirs.precision])
         for name in ("probes", "behaviour"):
             cosine = _worst_cosine(getattr(mine, name), getattr(theirs, name))
             if cosine < least:
-                found.append(
-                    f"the same declared model gives other vectors (probe cosine {cosine:.5f})"
-                )
-                break
-        if not found and self.version != other.version:
+                return [f"the same declared model gives other vectors (probe cosine {cosine:.5f})"]
+        if self.version != other.version:
             _warn_of_version_1(self if self.version == 1 else other)
-        return found
+        return []
 
     def require(self, other: Fingerprint | None, where: str, next_step: str) -> None:
         """Raise FingerprintError unless `other` is the same space; an absent one is refused too."""
@@ -227,17 +225,17 @@ def _unpacked(values: Any, rows: int = -1, width: int = -1) -> tuple[tuple[float
     return tuple(map(tuple, array.reshape(rows, width).tolist()))
 
 
-def _of_one_version(one: Fingerprint, other: Fingerprint) -> tuple[Fingerprint, Fingerprint]:
+def _of_one_version(left: Fingerprint, right: Fingerprint) -> tuple[Fingerprint, Fingerprint]:
     """Both by the older rule where that is known."""
-    if one.version == other.version:
-        return one, other
-    older = one.by_version_1(), other.by_version_1()
-    if older[0] is None or older[1] is None:
+    if left.version == right.version:
+        return left, right
+    older_left, older_right = left.by_version_1(), right.by_version_1()
+    if older_left is None or older_right is None:
         raise FingerprintError(
-            f"fingerprints of versions {one.version} and {other.version} cannot be compared",
+            f"fingerprints of versions {left.version} and {right.version} cannot be compared",
             next_step="build a generation for this model: nearer index build",
         )
-    return older[0], older[1]
+    return older_left, older_right
 
 
 _warned: set[str] = set()
@@ -295,12 +293,18 @@ def fingerprint_model(
         dimension=int(probes.shape[1]),
         precision=precision,
         chunker=chunker,
-        probes=tuple(tuple(round(float(x), 6) for x in probe) for probe in probes),
+        probes=rounded(probes),
         version=VERSION,
         tokens=token_hash(model, prompts),
         behaviour=tuple(map(tuple, behaviour.astype(np.float32).tolist())),
         probed_tokens=probed_tokens,
     )
+
+
+def rounded(probes: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    """The vectors of probes (n_probes, dimension) as a fingerprint keeps them, to six decimals."""
+    rows = [[round(float(value), 6) for value in probe] for probe in probes]
+    return tuple(map(tuple, rows))
 
 
 def _worst_cosine(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> float:

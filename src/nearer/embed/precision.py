@@ -26,7 +26,7 @@ class Precision:
 
 
 def choose_precision(
-    asked: str,
+    setting: str,
     device: str,
     fidelity: Callable[[], float],
     least: float = MIN_FIDELITY,
@@ -38,9 +38,9 @@ def choose_precision(
     from `least` on.  A CPU without bf16 units emulates them (measured: six times slower than fp32),
     so the hardware is asked first.
     """
-    if asked == "fp32":
+    if setting == "fp32":
         return Precision("fp32", "asked for")
-    if asked == "bf16":
+    if setting == "bf16":
         return Precision("bf16", "asked for", fidelity())
     if not hardware_has_bf16(device):
         return Precision("fp32", f"this {device} has no bf16 units")

@@ -115,14 +115,16 @@ def token_hash(model: Any, prompts: Mapping[Any, str]) -> str:
 def fold(vectors: np.ndarray) -> np.ndarray:
     """float64 (n, FOLDED): a count sketch, which keeps angles about as they are.
 
-    Charikar, Chen, Farach-Colton (2002).  Component i goes to place i modulo FOLDED, its sign is the
-    parity of a hash of i.
+    Charikar, Chen, Farach-Colton (2002).  Component i is added to component i modulo FOLDED, its
+    sign is the parity of a hash of i.
     """
     n, width = vectors.shape
-    places = np.arange(width, dtype=np.uint64)
-    mixed = (places * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(63)
-    signed = vectors.astype(np.float64) * (1.0 - 2.0 * mixed.astype(np.float64))
-    padded = np.zeros((n, -(-width // FOLDED) * FOLDED))
+    components = np.arange(width, dtype=np.uint64)
+    mixed = (components * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(63)
+    signs = 1.0 - 2.0 * mixed.astype(np.float64)
+    signed = vectors.astype(np.float64) * signs
+    blocks = -(-width // FOLDED)
+    padded = np.zeros((n, blocks * FOLDED))
     padded[:, :width] = signed
     folded: np.ndarray = padded.reshape(n, -1, FOLDED).sum(axis=1)
     return folded
@@ -145,15 +147,15 @@ def _limit(model: Any) -> int:
 
 def _windows(model: Any, limit: int) -> list[int]:
     """Lengths below `limit` from which a model may treat texts otherwise, as configured."""
-    found: set[int] = set()
+    lengths: set[int] = set()
     for config in configs_of(model):
-        found.update(_named_lengths(config.to_dict()))
+        lengths.update(_named_lengths(config.to_dict()))
     for module in model.modules():
         for name in ("query_length", "document_length"):
             value = getattr(module, name, None)
             if isinstance(value, int):
-                found.add(value)
-    return sorted(length for length in found if 4 <= length < limit)
+                lengths.add(value)
+    return sorted(length for length in lengths if 4 <= length < limit)
 
 
 def _named_lengths(values: Mapping[str, Any]) -> Iterator[int]:
@@ -172,8 +174,9 @@ def _weights_per_token(model: Any) -> int:
     total = 0
     for module in model.modules():
         if not isinstance(module, tables):
-            sizes = [one.numel() for one in module.parameters(recurse=False) if one.dim() > 1]
-            total += sum(sizes)
+            for weights in module.parameters(recurse=False):
+                if weights.dim() > 1:
+                    total += weights.numel()
     return total
 
 
@@ -196,9 +199,9 @@ def _tokens_per_word(tokenizer: Any, words: Sequence[str]) -> list[int]:
     """At least 1 each."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if hasattr(backend, "encode_batch"):
-        found = backend.encode_batch(list(words), add_special_tokens=False)
+        encodings = backend.encode_batch(list(words), add_special_tokens=False)
         # padding of an earlier call is not part of a word
-        return [max(1, sum(encoding.attention_mask)) for encoding in found]
+        return [max(1, sum(encoding.attention_mask)) for encoding in encodings]
     if hasattr(tokenizer, "tokenize"):
         return [max(1, len(tokenizer.tokenize(word))) for word in words]
     return [1] * len(words)

@@ -12,7 +12,7 @@ from nearer.data import sources
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The model's tokenizer: `count(texts)` gives tokens a text, special ones included; `limit` is what it reads."""
+    """The model's tokenizer: `count(texts)` gives tokens per text, special ones included; `limit` is what it reads."""
 
     count: Callable[[Sequence[str]], list[int]]
     limit: int
@@ -32,12 +32,10 @@ def load_tokens(settings: config.Model, root: Path) -> Tokens | None:
         return None
 
     def count(texts: Sequence[str]) -> list[int]:
-        return [
-            len(ids)
-            for ids in tokenizer(
-                list(texts), truncation=False, verbose=False, return_attention_mask=False
-            )["input_ids"]
-        ]
+        tokens = tokenizer(
+            list(texts), truncation=False, verbose=False, return_attention_mask=False
+        )
+        return [len(ids) for ids in tokens["input_ids"]]
 
     return Tokens(count, limit)
 
@@ -48,9 +46,7 @@ def _own_limit(source: Path | str) -> int | None:
 
     name = "sentence_bert_config.json"
     path = try_to_load_from_cache(source, name) if isinstance(source, str) else source / name
-    limit = (
-        files.read_json(Path(path)).get("max_seq_length")
-        if isinstance(path, str | Path) and Path(path).is_file()
-        else None
-    )
+    if not isinstance(path, str | Path) or not Path(path).is_file():
+        return None
+    limit = files.read_json(Path(path)).get("max_seq_length")
     return limit if isinstance(limit, int) else None

@@ -12,7 +12,8 @@ from nearer import config
 from nearer.data.corpus import Corpus
 from nearer.measure.significance import Guard
 from nearer.measure.verdict import Candidate
-from nearer.search.systems import Latency, Systems
+from nearer.search.costs import Latency
+from nearer.search.systems import Systems
 from nearer.types import Split
 
 Status = Literal["pass", "fail", "inconclusive"]

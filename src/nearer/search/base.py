@@ -1,18 +1,21 @@
-"""The seam between nearer and anything that searches.
+"""The seam between nearer and anything that searches: a retriever answers queries with a run.
 
-A retriever answers queries with a run.  BM25, dense search, their fusion and the user's own
-system all stand behind it, and a class of your own needs nothing but these two members::
+BM25, dense search, their fusion and the user's own system all stand behind it.  A retriever of your
+own is a class with one method, made without arguments and named in nearer.yaml as
+`search.system: "my_module:Mine"`::
 
     class Mine:
-        name = "mine"
-
         def search(self, queries, k):
-            return Run(self.name, {query.id: rank_hits(my_hits(query.text), k) for query in queries})
+            results = {query.id: rank_hits(my_hits(query.text), k) for query in queries}
+            return Run("mine", results)
+
+It brings its own index of the same documents; a function, an HTTP endpoint and a file of results
+need no class (`search.system: function | http | run`).  The tests in
+`tests/test_contract_retrievers.py` run over every retriever.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -26,26 +29,8 @@ class Retriever(Protocol):
     name: str
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
-        """At most `k` hits a query, in canonical order (`nearer.types.rank_hits`).
+        """At most `k` hits per query, in canonical order (`nearer.types.rank_hits`).
 
         `results` has a key for every query, in the order given, with an empty list where nothing
         was found.  The same queries give the same run.  Raises NearerError when it cannot answer.
         """
-
-
-def timed(retriever: Retriever, queries: Sequence[Query], k: int, sample: int = 50) -> list[float]:
-    """Seconds a query, asked one at a time, for `sample` queries spread evenly over those given.
-
-    One query is asked beforehand and not counted, so that loading and warming up are not measured.
-    """
-    if not queries:
-        return []
-    count = min(sample, len(queries))
-    chosen = [queries[i * len(queries) // count] for i in range(count)]
-    retriever.search(chosen[:1], k)
-    seconds = []
-    for query in chosen:
-        started = time.perf_counter()
-        retriever.search([query], k)
-        seconds.append(time.perf_counter() - started)
-    return seconds

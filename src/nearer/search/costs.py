@@ -1,16 +1,57 @@
-"""What a search costs: embedding a corpus, from throughput measured on a sample."""
+"""What a search costs: time per query, and embedding a corpus, from throughput measured on a sample."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from nearer import progress
 from nearer.embed.encoder import SentenceEncoder
+from nearer.search.base import Retriever
+from nearer.types import Query
 
 _SAMPLE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds per query, asked one at a time, encoding included."""
+
+    p50_ms: float
+    p95_ms: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {"p50_ms": self.p50_ms, "p95_ms": self.p95_ms}
+
+
+def latency_of(retriever: Retriever, queries: Sequence[Query], k: int) -> Latency:
+    """p50 and p95 of asking one query at a time."""
+    with progress.listen(progress.SILENT):
+        milliseconds = [1000 * seconds for seconds in timed(retriever, queries, k)]
+    p50, p95 = (round(float(np.percentile(milliseconds, q)), 3) for q in (50, 95))
+    return Latency(p50, p95)
+
+
+def timed(retriever: Retriever, queries: Sequence[Query], k: int, sample: int = 50) -> list[float]:
+    """Seconds per query, asked one at a time, for `sample` queries spread evenly over those given.
+
+    One query is asked beforehand and not counted, so that loading and warming up are not measured.
+    """
+    if not queries:
+        return []
+    count = min(sample, len(queries))
+    chosen = [queries[number * len(queries) // count] for number in range(count)]
+    retriever.search(chosen[:1], k)
+    seconds = []
+    for query in chosen:
+        started = time.perf_counter()
+        retriever.search([query], k)
+        seconds.append(time.perf_counter() - started)
+    return seconds
 
 
 def embedding_cost(
@@ -18,15 +59,16 @@ def embedding_cost(
 ) -> dict[str, Any]:
     """What it takes to embed `texts` here: {documents, tokens, tokens_per_second, seconds, hours, bytes}, and the price.
 
-    Throughput is measured on a sample spread over the texts, the cache left out.
+    Throughput is measured on a sample spread over the texts, the cache left out.  `price` is that of
+    an hour.
     """
-    limit = encoder.fingerprint.max_seq_length or 10**9
-    tokens = int(np.minimum(encoder.token_counts(texts), limit).sum())
-    sample = [texts[i] for i in range(0, len(texts), max(1, len(texts) // _SAMPLE))][:_SAMPLE]
-    counted = int(np.minimum(encoder.token_counts(sample), limit).sum())
+    tokens = _tokens_read(encoder, texts)
+    step = max(1, len(texts) // _SAMPLE)
+    sample = [texts[position] for position in range(0, len(texts), step)][:_SAMPLE]
+    sampled_tokens = _tokens_read(encoder, sample)
     started = time.perf_counter()
     encoder.without_cache().encode(sample, "document")
-    throughput = counted / max(time.perf_counter() - started, 1e-9)
+    throughput = sampled_tokens / max(time.perf_counter() - started, 1e-9)
     seconds = tokens / max(throughput, 1e-9)
     cost = {
         "documents": len(texts),
@@ -36,4 +78,12 @@ def embedding_cost(
         "hours": round(seconds / 3600, 4),
         "bytes": 4 * len(texts) * encoder.dimension,
     }
-    return cost | ({"price": round(price * seconds / 3600, 4)} if price is not None else {})
+    if price is not None:
+        cost["price"] = round(price * seconds / 3600, 4)
+    return cost
+
+
+def _tokens_read(encoder: SentenceEncoder, texts: Sequence[str]) -> int:
+    """Tokens of all texts together, each cut where the model cuts it."""
+    limit = encoder.fingerprint.max_seq_length or 10**9
+    return int(np.minimum(encoder.token_counts(texts), limit).sum())

@@ -41,10 +41,12 @@ class Dense:
         self.name = name
         self.encoder = encoder
         self.order = Order(corpus.ids)
-        self._texts: Sequence[str] = Contents(corpus) if chunked is None else chunked.texts
-        self._starts = (
-            None if chunked is None or len(chunked.owners) == len(corpus) else chunked.starts
-        )
+        self._texts: Sequence[str] = Contents(corpus)
+        self._starts: np.ndarray | None = None  # first chunk of each document, where some have more
+        if chunked is not None:
+            self._texts = chunked.texts
+            if len(chunked.owners) != len(corpus):
+                self._starts = chunked.starts
         self._vectors = vectors
         self._eligible = eligible
 
@@ -58,10 +60,11 @@ class Dense:
     def score(self, queries: Sequence[Query]) -> np.ndarray:
         """float32 (n_queries, n_documents), -inf where a document is not eligible."""
         documents = self.documents
-        asked = self.encoder.encode([query.text for query in queries], "query")
-        scores = (
-            asked @ documents.T if isinstance(documents, np.ndarray) else documents.scores(asked)
-        )
+        vectors = self.encoder.encode([query.text for query in queries], "query")
+        if isinstance(documents, np.ndarray):
+            scores = vectors @ documents.T
+        else:
+            scores = documents.scores(vectors)
         if self._starts is not None:
             scores = np.maximum.reduceat(scores, self._starts, axis=1)
         return ranking.restrict(np.round(scores, _DECIMALS), queries, self._eligible)

@@ -12,12 +12,12 @@ import math
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from nearer import progress
@@ -27,7 +27,7 @@ from nearer.plugins import import_from
 from nearer.types import Hit, Query, Run, rank_hits
 
 _CONTRACT = "return one list a query, of (document id, score) pairs"
-_BATCH = 64  # queries a call of the user's function, so that progress shows
+_BATCH = 64  # queries per call of the user's function, so that progress shows
 
 
 class RunFile:
@@ -35,11 +35,14 @@ class RunFile:
 
     def __init__(self, paths: Path | Sequence[Path], known: Collection[str] | None = None) -> None:
         paths = [paths] if isinstance(paths, Path) else paths
-        self.name, self._known, self._where = "run", known, ", ".join(map(str, paths))
+        self.name = "run"
+        self._known = known
+        self._where = ", ".join(map(str, paths))
         self._results: dict[str, Sequence[Hit]] = {}
         for path in paths:
             results = read_run(path).results
-            if twice := [query_id for query_id in results if query_id in self._results]:
+            twice = [query_id for query_id in results if query_id in self._results]
+            if twice:
                 raise DataError(
                     f"query {twice[0]!r} is in more than one run file",
                     where=str(path),
@@ -54,11 +57,11 @@ class RunFile:
         mention none of the queries (they belong to other data, or to another split).
         """
         if queries and not any(query.id in self._results for query in queries):
-            problem, next_step = (
+            raise SearchSystemError(
                 f"none of the {len(queries)} queries is in the run",
-                "give the run file of this split (search.run)",
+                where=self._where,
+                next_step="give the run file of this split (search.run)",
             )
-            raise SearchSystemError(problem, where=self._where, next_step=next_step)
         results = {
             query.id: _checked(self._results.get(query.id, ()), query, k, self._known, self._where)
             for query in queries
@@ -93,19 +96,22 @@ class Function:
                     raise SearchSystemError(
                         problem, where=self._where, next_step="mend the function"
                     ) from error
-                if not isinstance(answers, (list, tuple)) or len(answers) != len(block):
-                    got = (
-                        f"{len(answers)} lists"
-                        if isinstance(answers, (list, tuple))
-                        else type(answers).__name__
-                    )
-                    raise SearchSystemError(
-                        f"{len(block)} queries got {got}", where=self._where, next_step=_CONTRACT
-                    )
+                self._require_lists(answers, len(block))
                 for query, answer in zip(block, answers, strict=True):
                     results[query.id] = _checked(answer, query, k, self._known, self._where)
                 task.advance(len(block))
         return Run(self.name, results, time.perf_counter() - started)
+
+    def _require_lists(self, answers: Any, count: int) -> None:
+        if not isinstance(answers, (list, tuple)):
+            got = type(answers).__name__
+        elif len(answers) != count:
+            got = f"{len(answers)} lists"
+        else:
+            return
+        raise SearchSystemError(
+            f"{count} queries got {got}", where=self._where, next_step=_CONTRACT
+        )
 
 
 class Http:
@@ -131,11 +137,9 @@ class Http:
     ) -> None:
         parts = _split_url(url)
         address = parts.netloc.rpartition("@")[2]
-        self.name, self._known, self._where = (
-            "http",
-            known,
-            urlunsplit((parts.scheme, address, parts.path, "", "")),
-        )
+        self.name = "http"
+        self._known = known
+        self._where = urlunsplit((parts.scheme, address, parts.path, "", ""))
         self._url = urlunsplit((parts.scheme, address, parts.path or "/", parts.query, ""))
         self._timeout, self._workers = timeout, workers
         self._headers = {
@@ -155,9 +159,8 @@ class Http:
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="nearer-http")
         try:
             with progress.task(f"{self._where}: searching", len(queries), "queries") as task:
-                for query, hits in zip(
-                    queries, pool.map(lambda query: self._ask(query, k), queries), strict=True
-                ):
+                answers = pool.map(lambda query: self._ask(query, k), queries)
+                for query, hits in zip(queries, answers, strict=True):
                     results[query.id] = hits
                     task.advance()
         finally:
@@ -174,36 +177,7 @@ class Http:
         content = json.dumps(body, default=str).encode()
         # http and https only, see _split_url
         request = urllib.request.Request(self._url, content, self._headers, method="POST")  # noqa: S310
-        for attempt in range(1, self.attempts + 1):
-            try:
-                answer = self._read(request)
-                break
-            except urllib.error.HTTPError as error:
-                error.close()
-                problem, again = (
-                    f"answered {error.code} {error.reason}",
-                    error.code == 429 or error.code >= 500,
-                )
-                asked = str(error.headers.get("Retry-After")).strip()
-                wait = float(asked) if asked.isdecimal() else None
-            except (OSError, HTTPException) as error:
-                cause = error.reason if isinstance(error, urllib.error.URLError) else error
-                slow = isinstance(cause, TimeoutError)
-                problem = (
-                    f"did not answer within {self._timeout:g} s"
-                    if slow
-                    else f"{type(cause).__name__}: {cause}"
-                )
-                again, wait = isinstance(cause, (ConnectionError, HTTPException)), None
-            if not again or attempt == self.attempts:
-                tries = f" ({attempt} attempts)" if attempt > 1 else ""
-                raise _refuse(
-                    query,
-                    problem + tries,
-                    self._where,
-                    "see that the endpoint is up, or raise search.timeout",
-                )
-            time.sleep(min(0.25 * 2 ** (attempt - 1) if wait is None else wait, self.patience))
+        answer = self._answer(query, request)
         try:
             hits = [(hit["id"], hit["score"]) for hit in json.loads(answer)["results"]]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -212,6 +186,38 @@ class Http:
                 query, problem, self._where, 'answer {"results": [{"id": "…", "score": 1.0}, …]}'
             ) from None
         return _checked(hits, query, k, self._known, self._where)
+
+    def _answer(self, query: Query, request: urllib.request.Request) -> bytes:
+        """What the endpoint answers, at most `attempts` times asked."""
+        attempt = 1
+        while True:
+            try:
+                return self._read(request)
+            except (OSError, HTTPException) as error:
+                failure = self._failure(error)
+            if not failure.passing or attempt == self.attempts:
+                break
+            wait = failure.wait
+            if wait is None:
+                wait = 0.25 * 2 ** (attempt - 1)
+            time.sleep(min(wait, self.patience))
+            attempt += 1
+        tries = f" ({attempt} attempts)" if attempt > 1 else ""
+        next_step = "see that the endpoint is up, or raise search.timeout"
+        raise _refuse(query, failure.problem + tries, self._where, next_step)
+
+    def _failure(self, error: OSError | HTTPException) -> _Failure:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+            passing = error.code == 429 or error.code >= 500
+            retry_after = str(error.headers.get("Retry-After")).strip()
+            wait = float(retry_after) if retry_after.isdecimal() else None
+            return _Failure(f"answered {error.code} {error.reason}", passing, wait)
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        passing = isinstance(cause, (ConnectionError, HTTPException))
+        if isinstance(cause, TimeoutError):
+            return _Failure(f"did not answer within {self._timeout:g} s", passing)
+        return _Failure(f"{type(cause).__name__}: {cause}", passing)
 
     def _read(self, request: urllib.request.Request) -> bytes:
         deadline = time.monotonic() + self._timeout
@@ -224,11 +230,59 @@ class Http:
                     raise SearchSystemError(
                         problem, where=self._where, next_step="return ids and scores only"
                     )
-                if (
-                    time.monotonic() > deadline
-                ):  # the socket's own time limit starts anew with every packet
+                # the socket's own time limit starts anew with every packet
+                if time.monotonic() > deadline:
                     raise TimeoutError
         return bytes(answer)
+
+
+class _Failure(NamedTuple):
+    """Why a request failed, whether another may succeed, and after how many seconds where the endpoint says it."""
+
+    problem: str
+    passing: bool
+    wait: float | None = None
+
+
+class OwnRetriever:
+    """A retriever class of the user's, `"my_module:MyRetriever"`, its answers checked like all others.
+
+    Raises SearchSystemError when it cannot be made, or has no `search(queries, k)`.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Any], known: Collection[str] | None) -> None:
+        self.name, self._known = name, known
+        try:
+            self._retriever = make()
+        except Exception as error:
+            raise SearchSystemError(
+                f"making it raised {type(error).__name__}: {error}",
+                where=name,
+                next_step="mend the class; it is made without arguments",
+            ) from error
+        if not callable(getattr(self._retriever, "search", None)):
+            raise SearchSystemError(
+                "this class has no search(queries, k)",
+                where=name,
+                next_step="see nearer.search.base.Retriever",
+            )
+
+    def search(self, queries: Sequence[Query], k: int) -> Run:
+        """What the class answers.  Raises SearchSystemError for what it raises or answers wrongly."""
+        started = time.perf_counter()
+        try:
+            answers = self._retriever.search(queries, k).results
+            lists = [answers.get(query.id, ()) for query in queries]
+        except Exception as error:
+            raise SearchSystemError(
+                f"search raised {type(error).__name__}: {error}",
+                where=self.name,
+                next_step="return a nearer.types.Run",
+            ) from error
+        results: dict[str, list[Hit]] = {}
+        for query, hits in zip(queries, lists, strict=True):
+            results[query.id] = _checked(hits, query, k, self._known, self.name)
+        return Run(self.name, results, time.perf_counter() - started)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -269,7 +323,7 @@ def _checked(
         raise _refuse(
             query, f"a list of results was expected, not {type(answer).__name__}", where, _CONTRACT
         )
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for hit in answer:
         if not isinstance(hit, (tuple, list)) or len(hit) != 2:
             raise _refuse(
@@ -286,7 +340,7 @@ def _checked(
                 f"document {doc_id!r} has score {str(value)[:60]}",
                 "return finite numbers as scores",
             )
-        elif doc_id in found:
+        elif doc_id in scores:
             problem, next_step = (
                 f"document {doc_id!r} is returned twice",
                 "return each document once (of its chunks, the best)",
@@ -297,7 +351,7 @@ def _checked(
                 "search the same documents that nearer.yaml names",
             )
         else:
-            found[doc_id] = float(value)
+            scores[doc_id] = float(value)
             continue
         raise _refuse(query, problem, where, next_step)
-    return rank_hits(found.items(), k)
+    return rank_hits(scores.items(), k)

@@ -30,11 +30,9 @@ class PairSimilarity(Module):  # type: ignore[misc,unused-ignore]
         ends = ((features["input_ids"] == self.separator) & read).long()
         query = read & (ends.cumsum(1) - ends == 0)
         tokens = features["token_embeddings"].float()
-        u, v = (
-            torch.nn.functional.normalize(half.float().unsqueeze(1) @ tokens, dim=-1).squeeze(1)
-            for half in (query, read & ~query)
-        )
-        return features | {"scores": (u * v) @ self.weight.unsqueeze(1) + self.bias}
+        u, v = _mean(tokens, query), _mean(tokens, read & ~query)
+        scores = (u * v) @ self.weight.unsqueeze(1) + self.bias
+        return features | {"scores": scores}
 
     def save(self, output_path: str, *_: Any, **__: Any) -> None:
         self.save_config(output_path)
@@ -42,10 +40,13 @@ class PairSimilarity(Module):  # type: ignore[misc,unused-ignore]
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **_: Any) -> PairSimilarity:
-        made = cls(
-            **cls.load_config(model_name_or_path, subfolder=subfolder, local_files_only=True)
-        )
-        cls.load_torch_weights(
-            model_name_or_path, subfolder=subfolder, local_files_only=True, model=made
-        )
-        return made
+        where: dict[str, Any] = {"subfolder": subfolder, "local_files_only": True}
+        layer = cls(**cls.load_config(model_name_or_path, **where))
+        cls.load_torch_weights(model_name_or_path, model=layer, **where)
+        return layer
+
+
+def _mean(tokens: Any, chosen: Any) -> Any:
+    """The normalised mean of the chosen tokens, (n_pairs, dimension) of (n_pairs, n_tokens, dimension)."""
+    total = chosen.float().unsqueeze(1) @ tokens
+    return torch.nn.functional.normalize(total, dim=-1).squeeze(1)

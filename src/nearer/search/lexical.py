@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from nearer import files, progress
+from nearer.config import Config
+from nearer.data import sources
 from nearer.data.corpus import Corpus
 from nearer.errors import ConfigError, DataError
 from nearer.search import ranking
@@ -47,7 +49,7 @@ class BM25:
         started = time.perf_counter()
         self.name = "bm25"
         self._prepare(corpus, stemmer, stopwords, part)
-        # 4 bytes a word instead of a Python integer each
+        # 4 bytes per word instead of a Python integer each
         documents = [
             array.array("i", ids)
             for ids in self._tokenizer.streaming_tokenize(
@@ -74,8 +76,8 @@ class BM25:
         )
         for row, words in zip(scores, numbers, strict=True):
             if words:
-                found = self._index.get_scores_from_ids(words)
-                np.copyto(row, found, where=found > 0)
+                documents = self._index.get_scores_from_ids(words)
+                np.copyto(row, documents, where=documents > 0)
         return ranking.restrict(scores, queries, self._eligible)
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
@@ -159,8 +161,37 @@ class BM25:
         self._eligible: Eligible | None = None
 
 
+def kept_bm25(
+    config: Config, root: Path, corpus: Corpus, cache: Path | None, part: Part = "content"
+) -> BM25:
+    """The index of a configuration's corpus, kept below `cache` for the next stage that needs it."""
+    stemmer, stopwords = config.search.stemmer, config.search.stopwords
+    if cache is None:
+        return BM25(corpus, stemmer, stopwords, part)
+    inputs = sources.external_inputs("corpus", config, root) or {}
+    key = files.value_hash(
+        {
+            "corpus": [
+                files.content_hash(path) for path in inputs.values() if isinstance(path, Path)
+            ],
+            "columns": config.data.columns.model_dump(),
+            "stemmer": stemmer,
+            "stopwords": stopwords,
+            "part": part,
+            "words": WORD_RULES,
+        }
+    )
+    folder = cache / "bm25" / key[:16]
+    try:
+        return BM25.load(folder, corpus)
+    except DataError:  # there is none yet
+        built = BM25(corpus, stemmer, stopwords, part)
+        built.save(folder)
+        return built
+
+
 class Fielded:
-    """BM25 a field: the score of the text plus `title_weight` times that of the title."""
+    """BM25 by field: the score of the text plus `title_weight` times that of the title."""
 
     def __init__(self, title: BM25, text: BM25, title_weight: float) -> None:
         self.name, self.order = "bm25", text.order
@@ -169,12 +200,9 @@ class Fielded:
     def score(self, queries: Sequence[Query]) -> np.ndarray:
         """float32 (n_queries, n_documents); -inf where neither field shares a word with the query."""
         title, text = self._title.score(queries), self._text.score(queries)
-        both = np.where(np.isinf(title), 0, self._weight * title) + np.where(
-            np.isinf(text), 0, text
-        )
-        scores: np.ndarray = np.where(np.isinf(title) & np.isinf(text), -np.inf, both).astype(
-            np.float32
-        )
+        in_title, in_text = np.isfinite(title), np.isfinite(text)
+        both = np.where(in_title, self._weight * title, 0) + np.where(in_text, text, 0)
+        scores: np.ndarray = np.where(in_title | in_text, both, -np.inf).astype(np.float32)
         return scores
 
     def search(self, queries: Sequence[Query], k: int) -> Run:

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from nearer.errors import DataError
 from nearer.search.base import Retriever
 from nearer.search.filters import Fields, matches
-from nearer.search.rerank import Reranker, rerank
 from nearer.search.rewrite import Rewriter
-from nearer.types import Query, Run, rank_hits
+from nearer.types import Hit, Query, Run, rank_hits
 
 HYBRIDS = ("rrf", "convex")
-OWN = ("run", "function", "http")
+#: Systems that search indexes of ours over the corpus.
+_INDEXED = ("dense", "bm25", *HYBRIDS)
 
 Filters = Literal["ignore", "declared", "inferred", "boost"]
+#: Changes the results of queries: a preference, a reranker.
+Reordering = Callable[[Run, Sequence[Query]], Run]
+
+
+class _OwnSystems(Container[str]):
+    """The user's own systems: `run`, `function`, `http`, and every retriever that is not ours."""
+
+    def __contains__(self, system: object) -> bool:
+        return system not in _INDEXED
+
+
+OWN = _OwnSystems()
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """One way to search.  Equal values give equal results over the same corpus."""
 
-    system: str = "dense"  # dense, bm25, rrf, convex, or the user's own: run, function, http
+    system: str = "dense"  # a retriever of `nearer.plugins`: dense, bm25, rrf, convex, or the user's own: run, function, http, module:Class
     model: str | None = None  # another embedding model, folder or name (None: the configured one)
     chunker: str = "document"
     compression: str = "float32"  # how vectors are kept, such as int8 or float32@128
     filters: Filters = "ignore"  # declared: the query's own; inferred: also those its text names; boost: those as a preference
-    title_weight: float | None = None  # BM25 a field, the title counting this much
+    title_weight: float | None = None  # BM25 by field, the title counting this much
     weight: float | None = None  # of the dense part in convex
     rewrite: str | None = None  # acronyms, a dictionary file, or module:function
     rerank: int = 0  # results that the reranker orders anew
@@ -41,37 +53,52 @@ class Pipeline:
     @property
     def first(self) -> Pipeline:
         """The first stage alone: what is searched before rewriting, preferences and reranking."""
-        return replace(
-            self,
-            rerank=0,
-            rewrite=None,
-            filters="ignore" if self.filters == "boost" else self.filters,
-        )
+        filters = "ignore" if self.filters == "boost" else self.filters
+        return replace(self, rerank=0, rewrite=None, filters=filters)
+
+    @property
+    def parts(self) -> tuple[Pipeline, Pipeline]:
+        """The two halves of a hybrid: words and vectors."""
+        plain = replace(self.first, weight=None)
+        words = replace(plain, system="bm25", model=None, chunker="document", compression="float32")
+        return words, replace(plain, system="dense", title_weight=None)
 
     @property
     def label(self) -> str:
         """A short name: the system, then everything that differs from the plain one."""
-        parts = [self.system]
-        if self.dense and self.model:
-            parts.append(self.model.rstrip("/").rpartition("/")[2])
-        parts += [self.chunker] if self.dense and self.chunker != "document" else []
-        parts += [self.compression] if self.dense and self.compression != "float32" else []
-        parts += (
-            [f"{self.filters} filters" if self.filters != "boost" else "boosted filters"]
-            if self.filters != "ignore"
-            else []
-        )
-        parts += [f"title ×{self.title_weight:g}"] if self.title_weight is not None else []
-        parts += [f"rewriting ({self.rewrite.rpartition('/')[2]})"] if self.rewrite else []
-        parts += [f"reranking {self.rerank}"] if self.rerank else []
+        parts = [self.system, *self._vector_labels()]
+        if self.filters == "boost":
+            parts.append("boosted filters")
+        elif self.filters != "ignore":
+            parts.append(f"{self.filters} filters")
+        if self.title_weight is not None:
+            parts.append(f"title ×{self.title_weight:g}")
+        if self.rewrite:
+            parts.append(f"rewriting ({self.rewrite.rpartition('/')[2]})")
+        if self.rerank:
+            parts.append(f"reranking {self.rerank}")
         return " + ".join(parts)
+
+    def _vector_labels(self) -> list[str]:
+        if not self.dense:
+            return []
+        labels = []
+        if self.model:
+            labels.append(self.model.rstrip("/").rpartition("/")[2])
+        if self.chunker != "document":
+            labels.append(self.chunker)
+        if self.compression != "float32":
+            labels.append(self.compression)
+        return labels
 
     def as_dict(self) -> dict[str, Any]:
         """What differs from the plain dense search, and the system."""
-        plain = Pipeline()
-        return {"system": self.system} | {
-            name: value for name, value in asdict(self).items() if value != getattr(plain, name)
-        }
+        plain = asdict(Pipeline())
+        values: dict[str, Any] = {"system": self.system}
+        for name, value in asdict(self).items():
+            if value != plain[name]:
+                values[name] = value
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Pipeline:
@@ -89,33 +116,26 @@ class Pipeline:
 
 
 class PipelineRetriever:
-    """First-stage results, then rewriting before and preferences and reranking after them."""
+    """First-stage results of a pipeline, then its rewriting before and its reordering after them."""
 
     def __init__(
         self,
+        pipeline: Pipeline,
         first: Retriever,
-        *,
-        corpus: Any,
-        name: str,
-        rewrite: Rewriter | None = None,
-        boost: Callable[[Run, Sequence[Query]], Run] | None = None,
-        reranker: Reranker | None = None,
-        depth: int = 0,
+        rewrite: Rewriter | None,
+        reorderings: Sequence[Reordering],
     ) -> None:
-        self.name = name
-        self._first, self._corpus = first, corpus
-        self._rewrite, self._boost, self._reranker, self._depth = rewrite, boost, reranker, depth
+        self.name = pipeline.label
+        self._first, self._rewrite, self._reorderings = first, rewrite, reorderings
+        self._depth = pipeline.rerank
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
-        asked = queries if self._rewrite is None else self._rewrite(queries)
-        run = self._first.search(asked, max(k, self._depth))
-        if self._boost is not None:
-            run = self._boost(run, queries)
-        if self._reranker is not None:
-            run = rerank(run, queries, self._corpus, self._reranker, self._depth)
-        return Run(
-            self.name, {query_id: hits[:k] for query_id, hits in run.results.items()}, run.seconds
-        )
+        rewritten = queries if self._rewrite is None else self._rewrite(queries)
+        run = self._first.search(rewritten, max(k, self._depth))
+        for reorder in self._reorderings:
+            run = reorder(run, queries)
+        results = {query_id: hits[:k] for query_id, hits in run.results.items()}
+        return Run(self.name, results, run.seconds)
 
 
 def boosted(
@@ -125,19 +145,30 @@ def boosted(
     results = {}
     for query in queries:
         hits = run.results.get(query.id, ())
-        wanted = [query.filter] if query.filter else known.infer(query.text)
-        if hits and wanted:
-            low, high = hits[-1][1], hits[0][1]
-            scale = high - low or 1.0
-
-            def preferred(doc_id: str, wanted: Sequence[Mapping[str, Any]] = wanted) -> bool:
-                document = corpus.get(doc_id)
-                return document is not None and any(
-                    matches(one, known.read(document.metadata)) for one in wanted
-                )
-
-            hits = rank_hits(
-                (d, (s - low) / scale + (weight if preferred(d) else 0.0)) for d, s in hits
-            )
+        filters = [query.filter] if query.filter else known.infer(query.text)
+        if hits and filters:
+            hits = _preferred(hits, filters, corpus, known, weight)
         results[query.id] = hits
     return Run(run.name, results, run.seconds)
+
+
+def _preferred(
+    hits: Sequence[Hit],
+    filters: Sequence[Mapping[str, Any]],
+    corpus: Any,
+    known: Fields,
+    weight: float,
+) -> list[Hit]:
+    """Hits with scores in 0..1, plus `weight` where the document satisfies any of the filters."""
+    low, high = hits[-1][1], hits[0][1]
+    scale = high - low or 1.0
+    scored = []
+    for doc_id, score in hits:
+        document = corpus.get(doc_id)
+        bonus = 0.0
+        if document is not None:
+            metadata = known.read(document.metadata)
+            if any(matches(filter, metadata) for filter in filters):
+                bonus = weight
+        scored.append((doc_id, (score - low) / scale + bonus))
+    return rank_hits(scored)

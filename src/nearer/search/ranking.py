@@ -23,7 +23,7 @@ _BLOCK_QUERIES = 256
 
 
 class Scorer(Protocol):
-    """Scores every document for a block of queries."""
+    """A retriever that scores every document for a block of queries."""
 
     name: str
     order: Order
@@ -37,19 +37,24 @@ class Order:
 
     def __init__(self, ids: Sequence[str]) -> None:
         self.ids = ids
+        ascending = sorted(range(len(ids)), key=ids.__getitem__)
         # Rank of each id in ascending order, so that ties are broken by comparing integers.
-        self._place = np.empty(len(ids), dtype=np.int64)
-        self._place[np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)] = (
-            np.arange(len(ids))
-        )
+        self._id_rank = np.empty(len(ids), dtype=np.int64)
+        self._id_rank[ascending] = np.arange(len(ids))
 
     def top(self, scores: np.ndarray, k: int) -> list[Hit]:
         """The `k` best documents of one row of scores; all that tie with the last one compete by id."""
-        found = np.flatnonzero(scores > -np.inf)
-        if len(found) > k:
-            found = found[scores[found] >= -np.partition(-scores[found], k - 1)[k - 1]]
-        best = found[np.lexsort((self._place[found], scores[found]))[::-1][:k]]
-        return [(self.ids[i], float(scores[i])) for i in best]
+        candidates = np.flatnonzero(scores > -np.inf)
+        if len(candidates) > k:
+            values = -scores[candidates]
+            last = np.partition(values, k - 1)[k - 1]
+            candidates = candidates[values <= last]
+        id_ranks = self._id_rank[candidates]
+        order = np.lexsort((id_ranks, scores[candidates]))
+        hits = []
+        for position in candidates[order[::-1][:k]]:
+            hits.append((self.ids[position], float(scores[position])))
+        return hits
 
     def rank(self, scores: np.ndarray, position: int) -> int | None:
         """1-based rank of the document at a position in one row of scores; None when it is no result."""
@@ -57,11 +62,9 @@ class Order:
         if own == -np.inf:
             return None
         tied = np.flatnonzero(scores == own)
-        return int(
-            1
-            + np.count_nonzero(scores > own)
-            + np.count_nonzero(self._place[tied] > self._place[position])
-        )
+        better = np.count_nonzero(scores > own)
+        better += np.count_nonzero(self._id_rank[tied] > self._id_rank[position])
+        return int(1 + better)
 
 
 def restrict(scores: np.ndarray, queries: Sequence[Query], eligible: Eligible | None) -> np.ndarray:
@@ -76,7 +79,8 @@ def restrict(scores: np.ndarray, queries: Sequence[Query], eligible: Eligible | 
 
 def blocks(scorer: Scorer, queries: Sequence[Query]) -> Iterator[tuple[Query, np.ndarray]]:
     """Every query with its row of scores, computed a block of queries at a time."""
-    size = int(np.clip(_BLOCK_SCORES // max(1, len(scorer.order.ids)), 1, _BLOCK_QUERIES))
+    documents = max(1, len(scorer.order.ids))
+    size = min(max(1, _BLOCK_SCORES // documents), _BLOCK_QUERIES)
     with progress.task(f"{scorer.name}: searching", len(queries), "queries") as bar:
         for start in range(0, len(queries), size):
             block = queries[start : start + size]
@@ -87,7 +91,9 @@ def blocks(scorer: Scorer, queries: Sequence[Query]) -> Iterator[tuple[Query, np
 def search(scorer: Scorer, queries: Sequence[Query], k: int) -> Run:
     """The `k` best documents of each query, in canonical order."""
     started = time.perf_counter()
-    results = {query.id: scorer.order.top(row, k) for query, row in blocks(scorer, queries)}
+    results = {}
+    for query, row in blocks(scorer, queries):
+        results[query.id] = scorer.order.top(row, k)
     return Run(scorer.name, results, time.perf_counter() - started)
 
 
@@ -95,8 +101,8 @@ def ranks(
     scorer: Scorer, queries: Sequence[Query], wanted: Mapping[str, Sequence[int]]
 ) -> dict[tuple[str, int], int | None]:
     """Exact ranks: (query id, position) → rank, for the document positions wanted of each query."""
-    return {
-        (query.id, position): scorer.order.rank(row, position)
-        for query, row in blocks(scorer, queries)
-        for position in wanted.get(query.id, ())
-    }
+    exact = {}
+    for query, row in blocks(scorer, queries):
+        for position in wanted.get(query.id, ()):
+            exact[query.id, position] = scorer.order.rank(row, position)
+    return exact

@@ -15,7 +15,7 @@ import numpy as np
 from nearer import config, files, progress
 from nearer.data.corpus import Corpus
 from nearer.embed.cache import claim
-from nearer.embed.encoder import Kind, SentenceEncoder, load_encoder
+from nearer.embed.encoder import Kind, SentenceEncoder, encoding, load_encoder
 from nearer.embed.fingerprint import Fingerprint
 from nearer.embed.loading import local_folder
 from nearer.errors import ModelError
@@ -28,6 +28,7 @@ _BLOCK = 512  # texts encoded and saved together; as dense rows they pass throug
 _BATCH_TOKENS = (
     2048  # at most: a token is a row of the whole vocabulary before pooling (BERT's: 120 KB)
 )
+_KEY = 16  # bytes of the hash that a text is found by
 _PROBE = 256  # numbers a probe's vector is folded into: a fingerprint is a small file
 #: As in exact search equal texts should tie; these scores are some tens, with float32's last bits at 1e-6.
 _DECIMALS = 4
@@ -68,20 +69,17 @@ class SparseModel:
 
         prefix = f"{kind}\0{self._engine.prompt(kind)}\0"
         rows = [csr_matrix((0, self.dimension), dtype=np.float32)]
-        with progress.task(
-            f"encode {'queries' if kind == 'query' else 'documents'}", len(texts), "texts"
-        ) as bar:
+        with progress.task(encoding(kind), len(texts), "texts") as bar:
 
             def compute(missing: list[str]) -> Any:
                 return csr_matrix(self._engine.compute(missing, kind, bar))
 
             for start in range(0, len(texts), _BLOCK):
                 block = list(texts[start : start + _BLOCK])
-                rows.append(
-                    compute(block)
-                    if self._cache is None
-                    else self._cache.through(block, prefix, compute)
-                )
+                if self._cache is None:
+                    rows.append(compute(block))
+                else:
+                    rows.append(self._cache.through(block, prefix, compute))
                 bar.reach(start + len(block))
         return vstack(rows, format="csr")
 
@@ -118,18 +116,16 @@ class SparseRetriever:
 
     @property
     def nbytes(self) -> int:
-        """Size of the postings in memory."""
-        return sum(
-            int(part.nbytes)
-            for part in (self.postings.data, self.postings.indices, self.postings.indptr)
-        )
+        """Size of the postings in memory, in bytes."""
+        postings = self.postings
+        parts = (postings.data, postings.indices, postings.indptr)
+        return sum(int(part.nbytes) for part in parts)
 
     def score(self, queries: Sequence[Query]) -> np.ndarray:
         """float32 (n_queries, n_documents); -inf where a document shares no word with the query or is not eligible."""
         postings = self.postings
-        scores = (
-            self.model.encode([query.text for query in queries], "query") @ postings
-        ).toarray()
+        vectors = self.model.encode([query.text for query in queries], "query")
+        scores = (vectors @ postings).toarray()
         scores = np.where(scores > 0, np.round(scores, _DECIMALS), np.float32(-np.inf))
         return ranking.restrict(scores, queries, self._eligible)
 
@@ -157,9 +153,8 @@ def load_sparse(
     Safetensors only, no remote code.  Raises ModelError with what to do.
     """
     local = path or local_folder(settings.name, root)
-    if local is not None and not is_sparse(
-        local
-    ):  # SparseEncoder would put an untrained layer on a dense model
+    if local is not None and not is_sparse(local):
+        # SparseEncoder would put an untrained layer on a dense model
         raise ModelError(
             "this folder holds no sparse model",
             where=str(local),
@@ -174,14 +169,15 @@ def load_sparse(
 def is_sparse(folder: Path) -> bool:
     """Whether a model folder holds a SparseEncoder.  Raises DataError when its description is not JSON."""
     described = folder / "config_sentence_transformers.json"
-    if described.is_file() and (
-        kind := files.read_json(described).get("model_type")
-    ):  # older folders do not say it
-        return bool(kind == "SparseEncoder")
+    if described.is_file():
+        kind = files.read_json(described).get("model_type")
+        if kind:  # older folders do not say it
+            return bool(kind == "SparseEncoder")
     chain = folder / "modules.json"
-    return chain.is_file() and any(
-        ".sparse_encoder." in str(module.get("type")) for module in files.read_json(chain)
-    )
+    if not chain.is_file():
+        return False
+    types = [str(module.get("type")) for module in files.read_json(chain)]
+    return any(".sparse_encoder." in name for name in types)
 
 
 class _SparseCache:
@@ -209,30 +205,27 @@ class _SparseCache:
         """Rows of `texts`, CSR (n, dimension): from the cache, or from `compute` and then kept."""
         from scipy.sparse import vstack
 
-        keys = [
-            hashlib.blake2b(
-                (prefix + text).encode("utf-8", "surrogatepass"), digest_size=16
-            ).digest()
-            for text in texts
-        ]
-        missing = {
-            key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows
-        }
+        keys = [_key(prefix + text) for text in texts]
+        missing: dict[bytes, str] = {}
+        for key, text in zip(keys, texts, strict=True):
+            if key not in self._rows:
+                missing[key] = text
         if missing:
             self._append(b"".join(missing), compute(list(missing.values())))
-        asked: dict[Path, list[int]] = {}
+        positions: dict[Path, list[int]] = {}  # of the texts that each file holds
         for position, key in enumerate(keys):
-            asked.setdefault(self._rows[key][0], []).append(position)
-        parts = [
-            self._read(path)[[self._rows[keys[i]][1] for i in positions]]
-            for path, positions in asked.items()
-        ]
-        return vstack(parts, format="csr")[
-            np.argsort([i for positions in asked.values() for i in positions])
-        ]
+            path, _ = self._rows[key]
+            positions.setdefault(path, []).append(position)
+        parts = []
+        for path, own in positions.items():
+            rows = [self._rows[keys[position]][1] for position in own]
+            parts.append(self._read(path)[rows])
+        order = np.concatenate(list(positions.values()))
+        return vstack(parts, format="csr")[np.argsort(order)]
 
     def _append(self, keys: bytes, rows: Any) -> None:
-        path = self._folder / f"{hashlib.blake2b(keys, digest_size=16).hexdigest()}.npz"
+        name = hashlib.blake2b(keys, digest_size=_KEY).hexdigest()
+        path = self._folder / f"{name}.npz"
         with files.atomic(path, "wb") as handle:
             np.savez(
                 handle,
@@ -244,8 +237,8 @@ class _SparseCache:
         self._know(path, keys)
 
     def _know(self, path: Path, keys: bytes) -> None:
-        for row in range(len(keys) // 16):
-            self._rows[keys[16 * row : 16 * row + 16]] = (path, row)
+        for row in range(len(keys) // _KEY):
+            self._rows[keys[_KEY * row : _KEY * (row + 1)]] = (path, row)
 
     def _read(self, path: Path) -> Any:
         from scipy.sparse import csr_matrix
@@ -253,6 +246,11 @@ class _SparseCache:
         with np.load(path, allow_pickle=False) as block:
             shape = (len(block["indptr"]) - 1, self._dimension)
             return csr_matrix((block["data"], block["indices"], block["indptr"]), shape=shape)
+
+
+def _key(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=_KEY).digest()
 
 
 def _folded(probe: Sequence[float]) -> tuple[float, ...]:

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nearer.settings.base import Positive, Section
+from nearer.settings.base import Positive, Section, named
+
+SystemName = Annotated[str, named("retriever")]
 
 
 class Model(Section):
@@ -47,7 +49,7 @@ _OWN: dict[str, None] = {"query_prompt": None, "document_prompt": None, "max_seq
 class Search(Section):
     """Today's system: what users get now, and what a change is compared with."""
 
-    system: Literal["dense", "bm25", "rrf", "convex", "run", "function", "http"] = "dense"
+    system: SystemName = "dense"
     run: str | dict[Literal["dev", "test"], str] | None = Field(
         None, description="system: run; a TREC run file, or one a split"
     )

@@ -45,10 +45,11 @@ from nearer.live.index.manifest import Manifest
 from nearer.measure.verdict import TUNED, Candidate, Evidence
 from nearer.project import Project
 from nearer.results import Block, Line, Result, Row, Table
-from nearer.search.costs import embedding_cost
+from nearer.search.costs import Latency, embedding_cost
 from nearer.search.dense import Contents
 from nearer.search.pipeline import Pipeline
-from nearer.search.systems import Latency, Systems, slices_of
+from nearer.search.slices import slices_of
+from nearer.search.systems import Systems
 from nearer.training.mining import Mined
 from nearer.types import Split
 

@@ -18,7 +18,8 @@ from nearer.measure.significance import mean_interval
 from nearer.measure.slices import slice_table
 from nearer.project import Project
 from nearer.results import Block, Lazy, Line, Result, Row, Table
-from nearer.search.systems import Systems, slices_of
+from nearer.search.slices import slices_of
+from nearer.search.systems import Systems
 from nearer.types import Judgments, Run, Split
 
 

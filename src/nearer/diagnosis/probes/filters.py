@@ -73,7 +73,8 @@ def _ranks_within(misses: Misses, filters: Filters) -> dict[Pair, Probe]:
     if not queries:
         return {}
     corpus = misses.systems.corpus
-    by_list = misses.baseline.system in (*HYBRIDS, *OWN)
+    system = misses.baseline.system
+    by_list = system in HYBRIDS or system in OWN
     by_score = not by_list or misses.over_model
     scored = replace(misses.plain if by_list else misses.baseline, filters="ignore")
     scorer = misses.systems.scorer(scored)

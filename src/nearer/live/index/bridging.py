@@ -32,7 +32,6 @@ def build_bridge(
     generations: Generations,
     new: SentenceEncoder,
     name: str,
-    kind: str,
     corpus: Corpus,
     queries: Sequence[str],
     sample: int,
@@ -51,11 +50,11 @@ def build_bridge(
         with progress.task("embed with both models", 4, "passes") as bar:
             documents = _by_both((new, old), texts, "document", bar, rng)
             spoken = _by_both((new, old), asked, "query", bar, rng)
-        bridge = _learn(kind, (documents, spoken), generations.config.seed)
+        bridge = _learn((documents, spoken))
         description = {
             "over": over.id,
             "fingerprint": over.fingerprint.as_dict(),
-            "kind": kind,
+            "kind": bridge.kind,
             "sample": len(texts),
             "queries": len(asked),
             "kept": _kept(bridge, documents, spoken, over.fingerprint.similarity),
@@ -119,11 +118,11 @@ def _by_both(
     return _Learned(vectors[0], vectors[1], rng.random(len(vectors[0])) < _HELD)
 
 
-def _learn(kind: str, texts: Sequence[_Learned], seed: int) -> Bridge:
+def _learn(texts: Sequence[_Learned]) -> Bridge:
     """The bridge that fits what is not held out."""
     new = np.concatenate([some.new[~some.held] for some in texts])
     old = np.concatenate([some.old[~some.held] for some in texts])
-    return fit(kind, new, old, seed)
+    return fit(new, old)
 
 
 def _add(

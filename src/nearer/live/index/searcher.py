@@ -110,11 +110,9 @@ class _Systems(Systems):
     vectors: QueryVectors
 
     def scorer(self, pipeline: Pipeline, cached: bool = True) -> Any:
-        return (
-            super().scorer(pipeline, cached)
-            if pipeline.system == "bm25"
-            else _Table(self.served, pipeline, self.vectors)
-        )
+        if pipeline.system == "dense":
+            return _Table(self.served, pipeline, self.vectors)
+        return super().scorer(pipeline, cached)
 
 
 class Served:

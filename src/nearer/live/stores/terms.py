@@ -19,7 +19,7 @@ def terms(metadata: Metadata) -> list[str]:
     """Every field with each key of its value, so that engines filter as `filters.matches` does."""
     found: set[str] = set()
     for field, value in metadata.items():
-        found.update(_term(field, key) for key in filters._held(value))
+        found.update(_term(field, key) for key in filters.held_keys(value))
     return sorted(found)
 
 
@@ -27,7 +27,7 @@ def clauses(filter: Metadata | None) -> Clauses:
     """A filter as terms: one list per field, of which a chunk must have any; an empty list can never match."""
     listed = []
     for field, value in (filter or {}).items():
-        listed.append(sorted({_term(field, key) for key in filters._wanted(value)}))
+        listed.append(sorted({_term(field, key) for key in filters.wanted_keys(value)}))
     return listed
 
 

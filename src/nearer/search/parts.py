@@ -1,0 +1,228 @@
+"""The parts that search systems share, each made once: encoders, indexes, chunks, vectors, fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer.config import Config
+from nearer.data import sources
+from nearer.data.corpus import Corpus
+from nearer.embed.compress import Compression, compress
+from nearer.embed.encoder import SentenceEncoder, load_encoder
+from nearer.search.chunkers import Chunked, chunk_corpus, make_chunker
+from nearer.search.costs import embedding_cost
+from nearer.search.dense import Contents, Dense
+from nearer.search.filters import Fields
+from nearer.search.late import late_vectors
+from nearer.search.lexical import BM25, Part, kept_bm25
+from nearer.search.pipeline import Pipeline
+from nearer.search.ranking import Eligible
+from nearer.search.rerank import Reranker
+from nearer.search.rewrite import Expander, Rewriter, mine_acronyms, query_rewriter, read_synonyms
+from nearer.search.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
+from nearer.types import Query
+
+LATE = "late:"  # before the name of a chunker: chunks are pooled out of the whole document's tokens
+
+
+class Parts:
+    """Parts over one corpus and one embedding model; those that exist are not made again.
+
+    `item_to_item` drops each query from its own results; `splits` are those whose run files may be
+    read (`decide` alone adds test); `reranker` is what pipelines that rerank use.
+    """
+
+    def __init__(  # noqa: PLR0913 - one place that wires everything; all but the first three are keywords
+        self,
+        config: Config,
+        root: Path,
+        corpus: Corpus,
+        *,
+        cache: Path | None = None,
+        item_to_item: bool = False,
+        encoder: SentenceEncoder | None = None,
+        bm25: BM25 | None = None,
+        splits: Sequence[str] = ("dev",),
+    ) -> None:
+        self.config = config
+        self.root = root
+        self.corpus = corpus
+        self.cache = cache
+        self.item_to_item = item_to_item
+        self.splits = splits
+        self.reranker: Reranker | None = None
+        self._kept: dict[Any, Any] = {}
+        if encoder is not None:
+            self._kept["encoder", None] = encoder
+        if bm25 is not None:
+            self._kept["bm25", "content"] = bm25
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` makes, kept under a key."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    @cached_property
+    def known_ids(self) -> frozenset[str]:
+        """Ids of all documents."""
+        return frozenset(self.corpus.ids)
+
+    # -- models and their vectors ------------------------------------------------------------------
+
+    @property
+    def encoder(self) -> SentenceEncoder:
+        return self.encoder_of(None)
+
+    def encoder_of(self, model: str | None) -> SentenceEncoder:
+        """The encoder of another model, or of the configured one (None)."""
+
+        def load() -> SentenceEncoder:
+            settings = self.config.model
+            if model is not None:
+                settings = settings.of_another(model)
+            return load_encoder(settings, self.root, cache=self.cache)
+
+        encoder: SentenceEncoder = self.once(("encoder", model), load)
+        return encoder
+
+    def sparse(self, model: str | None) -> SparseRetriever | None:
+        """The learned sparse model of a folder; None for embedding models."""
+        if model is None or not is_sparse(sources.resolve(self.root, model)):
+            return None
+
+        def load() -> SparseRetriever:
+            settings = self.config.model.of_another(model)
+            retriever = SparseRetriever(
+                load_sparse(settings, self.root, cache=self.cache), self.corpus
+            )
+            retriever.postings  # noqa: B018 - twins share what is computed here
+            return retriever
+
+        sparse: SparseRetriever = self.once(("sparse", model), load)
+        return sparse
+
+    def space_of(self, model: str | None) -> SentenceEncoder | SparseModel:
+        """What turns texts into the vectors of a model, dense or sparse: it has a name and a fingerprint."""
+        sparse = self.sparse(model)
+        return self.encoder_of(model) if sparse is None else sparse.model
+
+    def embedding_seconds(self, pipeline: Pipeline) -> float | None:
+        """Seconds that embedding the corpus for a pipeline takes here, from a sample; None for sparse models."""
+        if self.sparse(pipeline.model) is not None:
+            return None
+        chunked = self.chunked(pipeline.chunker, pipeline.model)
+        texts = Contents(self.corpus) if chunked is None else chunked.texts
+        return float(embedding_cost(self.encoder_of(pipeline.model), texts)["seconds"])
+
+    def chunked(self, chunker: str, model: str | None = None) -> Chunked | None:
+        """Chunks of the corpus; None where every document is one."""
+        spec = chunker.removeprefix(LATE)
+        if spec == "document":
+            return None
+
+        def cut() -> Chunked:
+            spans = self.encoder_of(model).token_spans
+            return chunk_corpus(self.corpus, make_chunker(spec, spans, self.root))
+
+        chunked: Chunked = self.once(("chunks", spec, model), cut)
+        return chunked
+
+    @property
+    def document_vectors(self) -> np.ndarray:
+        """float32 (n_documents, dimension): whole documents, in corpus order."""
+        return self.text_vectors(Pipeline())
+
+    def vectors_of(self, chunker: str) -> np.ndarray:
+        """float32 (n_chunks, dimension) of the configured model."""
+        return self.text_vectors(Pipeline(chunker=chunker))
+
+    def text_vectors(self, pipeline: Pipeline) -> np.ndarray:
+        """float32 (n_texts, dimension) of the documents or chunks of a pipeline, not compressed."""
+
+        def embed() -> Any:
+            encoder = self.encoder_of(pipeline.model)
+            chunked = self.chunked(pipeline.chunker, pipeline.model)
+            if chunked is not None and pipeline.chunker.startswith(LATE):
+                return late_vectors(encoder, self.corpus, chunked)
+            return Dense(encoder, self.corpus, chunked=chunked).documents
+
+        vectors: np.ndarray = self.once(("vectors", pipeline.model, pipeline.chunker), embed)
+        return vectors
+
+    def stored_vectors(self, pipeline: Pipeline) -> Any:
+        """The vectors of a pipeline as it keeps them: float32 rows, or `Compressed`."""
+        vectors = self.text_vectors(pipeline)
+        if pipeline.compression == "float32":
+            return vectors
+        similarity = self.encoder_of(pipeline.model).similarity
+        compression = Compression.parse(pipeline.compression)
+        key = ("compressed", pipeline.model, pipeline.chunker, pipeline.compression)
+        return self.once(key, lambda: compress(vectors, compression, similarity))
+
+    # -- words and metadata ------------------------------------------------------------------------
+
+    @property
+    def bm25(self) -> BM25:
+        return self.bm25_of("content")
+
+    def bm25_of(self, part: Part) -> BM25:
+        """The BM25 index of a part of documents."""
+
+        def load() -> BM25:
+            return kept_bm25(self.config, self.root, self.corpus, self.cache, part)
+
+        index: BM25 = self.once(("bm25", part), load)
+        return index
+
+    @cached_property
+    def fields(self) -> Fields:
+        """What the documents' metadata looks like."""
+        return Fields.of(self.corpus)
+
+    def eligible(self, filters: str) -> Eligible | None:
+        """Which documents may be results of a query: its filters, and never the query itself."""
+        if filters in ("ignore", "boost") and not self.item_to_item:
+            return None
+        return partial(self._eligible, filters)
+
+    def _eligible(self, filters: str, query: Query) -> np.ndarray | None:
+        mask = self._filtered(filters, query)
+        if not self.item_to_item or query.id not in self.corpus:
+            return mask
+        mask = np.ones(len(self.corpus), bool) if mask is None else mask.copy()
+        mask[self.corpus.position(query.id)] = False
+        return mask
+
+    def _filtered(self, filters: str, query: Query) -> np.ndarray | None:
+        """The documents that the filters of a query keep; those that its text names only while documents remain."""
+        if filters not in ("declared", "inferred"):
+            return None
+        mask = self.fields.eligible(query.filter) if query.filter else None
+        if filters == "inferred":
+            for named in self.fields.infer(query.text):
+                narrower = self.fields.eligible(named)
+                if mask is not None:
+                    narrower = mask & narrower
+                if narrower.any():
+                    mask = narrower
+        return mask
+
+    def rewriter(self, spec: str) -> Rewriter:
+        """What rewrites queries: `acronyms` mined from the corpus, a dictionary file, or module:function."""
+
+        def make() -> Rewriter:
+            if spec == "acronyms":
+                return Expander(mine_acronyms(self.corpus.contents()))
+            path = sources.resolve(self.root, spec)
+            if path.is_file():
+                return Expander(read_synonyms(path))
+            return query_rewriter(spec, self.root)
+
+        rewriter: Rewriter = self.once(("rewriter", spec), make)
+        return rewriter

@@ -238,18 +238,19 @@ def _bridge(config: Config, root: Path) -> Inputs:
     return inputs
 
 
+#: Key of a run file by its split, or by "run" where one file holds all.
+_RUN = "run.{}"
+
+
 def _system(config: Config, root: Path) -> Inputs:
     """The user's own search system."""
     search = config.search
     if search.system == "run" and search.run:
-        by_split: dict[str, str]
         if isinstance(search.run, str):
-            by_split = {"run": search.run}
-        else:
-            by_split = dict(search.run)
+            return {_RUN.format("run"): named(root, search.run, "search.run")}
         runs: dict[str, Path] = {}
-        for split, text in by_split.items():
-            runs[f"run.{split}"] = named(root, text, "search.run")
+        for split, text in search.run.items():
+            runs[_RUN.format(split)] = named(root, text, "search.run")
         return runs
     if search.system == "function" and search.function:
         return {"function": _own_module(search.function, root)}

@@ -1,4 +1,4 @@
-"""The search systems that nearer knows by name: what makes the first stage of a pipeline.
+"""The retrievers that have a name: what makes the first stage of a pipeline.
 
 Each is a function of the parts that exist, the pipeline, and whether queries may come from the
 cache (False: every query is encoded anew, to time it).  A system is added here by one function, and

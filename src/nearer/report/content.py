@@ -163,14 +163,14 @@ def causes(diagnosis: Json) -> list[Json]:
     for row in steps:
         cause = as_text(row.get("cause"), 60)
         failures = float(row["failures"])
-        shown = {
+        written = {
             "cause": cause,
             "name": words(cause),
             "failures": failures,
             "share": failures / total,
             "kinds": counts_in_words(kinds.get(cause)),
         }
-        rows.append({**row, **shown})
+        rows.append({**row, **written})
     return rows
 
 
@@ -239,14 +239,14 @@ def fix_steps(ladder: Json) -> list[Json]:
     rows: list[Json] = []
     for row in as_objects(ladder.get("rungs")):
         delta = as_object(row.get("delta"))
-        shown = {
+        written = {
             "name": words(row.get("fix", "")),
             "gain": as_number(delta.get("mean")),
             "ci": delta.get("ci"),
             "share": repaired_share(row),
             "kept": _outcome(row.get("kept"), tried=bool(delta)),
         }
-        rows.append({**row, **shown})
+        rows.append({**row, **written})
     return rows
 
 

@@ -134,14 +134,14 @@ def guardrails(decision: Json) -> list[Json]:
     order = {"fail": 0, "inconclusive": 1}
     rows = as_objects(decision.get("guardrails"))
     rows.sort(key=lambda row: order.get(str(row.get("status")), 2))
-    shown: list[Json] = []
+    table: list[Json] = []
     for row in rows:
         delta = signed(row.get("delta"))
         margin = _allowed_drop(row.get("margin"))
         if str(row.get("name")).startswith("latency"):
             delta = f"× {fixed(row.get('delta'), 2)}"
             margin = f"× {fixed(row.get('margin'), 2)} at most"
-        shown.append(
+        table.append(
             {
                 "name": row.get("name"),
                 "status": row.get("status"),
@@ -152,7 +152,7 @@ def guardrails(decision: Json) -> list[Json]:
                 "needed": values.needed(row.get("queries_needed")),
             }
         )
-    return shown
+    return table
 
 
 def _allowed_drop(margin: Any) -> str:

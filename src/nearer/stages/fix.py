@@ -35,7 +35,9 @@ class Fixes:
         lines = [f"{self.ladder['measure']} today {self.ladder['today']:.3f}"]
         for step in self.ladder["rungs"]:
             mark = "✓" if step["kept"] else "·"
-            gain = f"{step['delta']['mean']:+.3f}" if step["delta"] else "–"
+            gain = "–"
+            if step["delta"]:
+                gain = f"{step['delta']['mean']:+.3f}"
             lines.append(f"{mark} {step['fix']:<11} {gain}  {step['label']}")
         return "\n".join(lines)
 

@@ -159,11 +159,12 @@ def why(
 def _print_stories(query: str, documents: Sequence[str], options: Options) -> None:
     """Explain one query: for the given documents, or for all that are relevant to it."""
     from nearer.cli import show
-    from nearer.stages import diagnose as stage
+    from nearer.diagnosis.story import why
+    from nearer.stages.diagnose import prepared
 
     project = options.workspace().project_for("diagnose")
-    systems, splits = stage.prepared(project)
-    stories = stage.why(systems, splits, query, documents, project.settings)
+    systems, splits = prepared(project)
+    stories = why(systems, splits, query, documents, project.settings)
     if options.as_json:
         emit(stories)
         return

@@ -32,13 +32,15 @@ class Reading:
     """Does the answer lie where the model does not read, or across a border of the baseline's chunks?"""
 
     def __init__(self, misses: Misses) -> None:
-        self._systems, self._corpus = misses.systems, misses.systems.corpus
+        self._systems = misses.systems
+        self._corpus = misses.corpus
         self._chunker = misses.plain.chunker
-        self._over_words = misses.baseline.system == "bm25"
-        tokens = [spec for spec in misses.settings.chunkers if spec.startswith("tokens:")]
-        whole = self._chunker == "document" and not self._over_words
+        self._over_words = misses.over_words
         #: The chunks in which the part that is nearest to a query is looked for.
-        self._parts = tokens[0] if tokens and whole else None
+        self._parts: str | None = None
+        if self._chunker == "document" and not self._over_words:
+            tokens = [spec for spec in misses.settings.chunkers if spec.startswith("tokens:")]
+            self._parts = next(iter(tokens), None)
 
     def unread(self, query: Query, document: Document) -> str:
         """What speaks for cutting the document, in words; empty where nothing does."""
@@ -47,8 +49,9 @@ class Reading:
         border = self._border(document)
         if border is None:
             return ""
-        for span in _answers(query, document):
-            start = _start(span, document)
+        answers = _answers(query, document)
+        if answers:
+            start = _start(answers[0], document)
             if start < border:
                 return ""
             return f"cut off: the answer starts at character {start}, the model reads {border}"
@@ -66,19 +69,26 @@ class Reading:
             position = self._corpus.position(document.id)
             chunks = [normalise(chunk) for chunk in chunked.of(position)]
         for span in _answers(query, document):
-            answer = normalise(str(span.get("text") or ""))
-            if span.get("text") and not any(answer in chunk for chunk in chunks):
+            text = span.get("text")
+            if not text:
+                continue
+            answer = normalise(str(text))
+            if not any(answer in chunk for chunk in chunks):
                 return "split: the answer lies across a border of chunks"
         return ""
 
     def _border(self, document: Document) -> int | None:
         """The character up to which the model reads; None where it reads the whole document."""
-        limit = self._systems.encoder.fingerprint.max_seq_length
+        encoder = self._systems.encoder
+        limit = encoder.fingerprint.max_seq_length
         if not limit or self._over_words:
             return None
-        tokens = self._systems.encoder.token_spans(document.content)
+        tokens = encoder.token_spans(document.content)
         read = limit - _SPECIAL_TOKENS
-        return tokens[read - 1][1] if len(tokens) > read else None
+        if len(tokens) <= read:
+            return None
+        _, border = tokens[read - 1]
+        return border
 
     def _nearest(self, query: Query, document: Document) -> int | None:
         """The character at which the chunk that is nearest to the query starts."""
@@ -91,21 +101,27 @@ class Reading:
         first, stop = np.searchsorted(chunked.owners, (position, position + 1))  # owners ascend
         vectors = self._systems.vectors_of(self._parts)[first:stop]
         vector = self._systems.encoder.encode([query.text], "query")[0]
-        return int(chunked.spans[first + int(np.argmax(vectors @ vector))][0])
+        nearest = first + int(np.argmax(vectors @ vector))
+        start, _ = chunked.spans[nearest]
+        return int(start)
 
 
 def _start(span: Mapping[str, Any], document: Document) -> int:
     """The character of title and text at which an answer starts."""
-    if span.get("text"):
-        return document.content.find(str(span["text"]))
-    return int(span.get("start", 0)) + len(document.content) - len(document.text)
+    content = document.content
+    text = span.get("text")
+    if text:
+        return content.find(str(text))
+    before_text = len(content) - len(document.text)
+    return int(span.get("start", 0)) + before_text
 
 
 def _answers(query: Query, document: Document) -> list[Mapping[str, Any]]:
     """Gold spans of the query that lie in the document."""
     spans = []
     for span in query.gold_spans:
-        owner = span.get("doc_id", span.get("corpus-id", document.id))
+        owner = span.get("corpus-id", document.id)
+        owner = span.get("doc_id", owner)
         if owner == document.id:
             spans.append(span)
     return spans

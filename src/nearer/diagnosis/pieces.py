@@ -16,8 +16,10 @@ from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.types import Query
 
-#: Pair → filters that its document satisfies, each a label and a mask: bool (n_documents,)
-Filters = Mapping[Pair, Sequence[tuple[str, np.ndarray]]]
+#: A filter: its label, and which documents satisfy it, bool (n_documents,)
+Mask = tuple[str, np.ndarray]
+#: Pair → filters that its document satisfies.
+Filters = Mapping[Pair, Sequence[Mask]]
 
 _DECIMALS = 6  # as in dense search, so that equal texts tie
 _RRF_K = 60  # constant of reciprocal rank fusion
@@ -45,19 +47,25 @@ class Pieces:
         specs: Sequence[str],
         pools: Mapping[str, Sequence[str]],
     ) -> None:
-        self._systems, self._specs, self._pools = systems, specs, pools
+        self._systems = systems
+        self._corpus = systems.corpus
+        self._encoder = systems.encoder
+        self._specs = specs
+        self._pools = pools
         self._eligible = systems.eligible(plain.filters)
         self._words = systems.scorer(Pipeline("bm25", filters=plain.filters))
         competing: set[int] = set()
         for pool in pools.values():
-            competing.update(systems.corpus.position(doc_id) for doc_id in pool)
+            competing.update(map(self._corpus.position, pool))
         #: Position in the corpus → row among all competitors, in the order of the corpus.
         self._row = {position: row for row, position in enumerate(sorted(competing))}
 
     def among(self, query_id: str) -> int | None:
         """How many documents compete; None where the whole corpus does."""
         size = len(self._pools[query_id])
-        return None if size == len(self._systems.corpus) else size
+        if size == len(self._corpus):
+            return None
+        return size
 
     def ranks(
         self, queries: Sequence[Query], pairs: Sequence[Pair], filters: Filters
@@ -67,17 +75,19 @@ class Pieces:
         for query_id, doc_id in pairs:
             wanted[query_id].append(doc_id)
         pools = self._pools_of(queries)
-        vectors = self._systems.encoder.encode([query.text for query in queries], "query")
+        texts = [query.text for query in queries]
+        vectors = self._encoder.encode(texts, "query")
         ways: dict[Pair, Ways] = {pair: Ways() for pair in pairs}
         for spec in self._specs:
             pieces, starts = self._cut(spec)
             for query, vector in zip(queries, vectors, strict=True):
-                best = np.round(np.maximum.reduceat(pieces @ vector, starts), _DECIMALS)
+                best = np.maximum.reduceat(pieces @ vector, starts)
                 pool = pools[query.id]
-                scores = best[pool.rows]
+                scores = np.round(best, _DECIMALS)[pool.rows]
                 for doc_id in wanted[query.id]:
                     pair = (query.id, doc_id)
-                    pool.rank(spec, doc_id, scores, filters.get(pair, ()), ways[pair])
+                    own_filters = filters.get(pair, ())
+                    pool.rank(spec, doc_id, scores, own_filters, ways[pair])
         yield from ways.items()
 
     def _pools_of(self, queries: Sequence[Query]) -> dict[str, _Pool]:
@@ -85,31 +95,36 @@ class Pieces:
         pools = {}
         for query, scores in ranking.blocks(self._words, queries):
             positions = self._positions(query)
-            ids = [self._systems.corpus.ids[position] for position in positions]
-            rows = np.array([self._row[position] for position in positions], dtype=np.int64)
-            pools[query.id] = _Pool(ids, positions, rows, scores[positions])
+            ids = [self._corpus.ids[position] for position in positions]
+            rows = [self._row[position] for position in positions]
+            words = scores[positions]
+            pools[query.id] = _Pool(ids, positions, np.array(rows, dtype=np.int64), words)
         return pools
 
     def _positions(self, query: Query) -> np.ndarray:
         """Positions in the corpus of the competitors that the baseline's filters let through, int64."""
-        position = self._systems.corpus.position
         pool = self._pools[query.id]
-        positions = np.array([position(doc_id) for doc_id in pool], dtype=np.int64)
-        mask = None if self._eligible is None else self._eligible(query)
-        return positions if mask is None else positions[mask[positions]]
+        positions = np.array(list(map(self._corpus.position, pool)), dtype=np.int64)
+        if self._eligible is None:
+            return positions
+        mask = self._eligible(query)
+        if mask is None:
+            return positions
+        return positions[mask[positions]]
 
     def _cut(self, spec: str) -> tuple[np.ndarray, np.ndarray]:
         """Vectors of the pieces of all competitors, and the first piece of each."""
-        systems = self._systems
-        chunker = make_chunker(spec, systems.encoder.token_spans, systems.root)
+        chunker = make_chunker(spec, self._encoder.token_spans, self._systems.root)
         texts: list[str] = []
         starts: list[int] = []
         with progress.task(f"cutting competitors: {spec}", len(self._row), "documents") as bar:
             for position in self._row:
                 starts.append(len(texts))
-                texts.extend(chunk.text for chunk in chunker.chunk(systems.corpus[position]))
+                document = self._corpus[position]
+                texts += [chunk.text for chunk in chunker.chunk(document)]
                 bar.advance()
-        return systems.encoder.encode(texts, "document"), np.array(starts, dtype=np.int64)
+        vectors = self._encoder.encode(texts, "document")
+        return vectors, np.array(starts, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +145,7 @@ class _Pool:
         spec: str,
         doc_id: str,
         pieces: np.ndarray,
-        filters: Sequence[tuple[str, np.ndarray]],
+        filters: Sequence[Mask],
         ways: Ways,
     ) -> None:
         """Write the ranks of a document into `ways`: by pieces alone, with words, with filters.
@@ -152,9 +167,12 @@ class _Pool:
 
     def _fused(self, order: ranking.Order, pieces: np.ndarray) -> np.ndarray:
         """Reciprocal ranks by pieces and by words, added up."""
-        fused = np.zeros(len(self.ids))
+        size = len(self.ids)
+        fused = np.zeros(size)
         row_of = {doc_id: row for row, doc_id in enumerate(self.ids)}
         for scores in (pieces, self.words):
-            for rank, (doc_id, _) in enumerate(order.top(scores, len(self.ids)), start=1):
-                fused[row_of[doc_id]] += 1.0 / (_RRF_K + rank)
+            hits = order.top(scores, size)
+            for rank, (doc_id, _) in enumerate(hits, start=1):
+                row = row_of[doc_id]
+                fused[row] += 1.0 / (_RRF_K + rank)
         return fused

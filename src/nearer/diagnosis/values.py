@@ -8,6 +8,9 @@ from typing import Any
 
 Pair = tuple[str, str]  # query id, document id
 
+#: A line of `failures.jsonl`.
+Failure = Mapping[str, Any]
+
 CANDIDATES = 100  # results that a reranker gets to see
 TENFOLD = 10  # a repair that divides the rank by this much is near the cause, wherever it ends
 
@@ -31,18 +34,22 @@ class Probe:
     @property
     def best_variant(self) -> str:
         """The variant with the best rank, the first by name of several; empty where none has one."""
-        ranked = [(rank, name) for name, rank in self.variants.items() if rank is not None]
-        return min(ranked)[1] if ranked else ""
+        ranked = {name: rank for name, rank in self.variants.items() if rank is not None}
+        return min(sorted(ranked), key=ranked.__getitem__, default="")
 
     def within(self, k: int) -> bool:
         """Is the document among the first `k`?"""
-        return self.rank is not None and self.rank <= k and not self.at_least
+        if self.rank is None or self.at_least:
+            return False
+        return self.rank <= k
 
     def repairs(self, exact: Probe, k: int) -> bool:
         """Within `k`, and not by a little: the rank that exact search gives is at least halved."""
         if self.rank is None or not self.within(k):
             return False
-        return exact.rank is None or 2 * self.rank <= exact.rank
+        if exact.rank is None:
+            return True
+        return 2 * self.rank <= exact.rank
 
     def comes_near(self, exact: Probe) -> bool:
         """Is the rank that exact search gives taken down by an order of magnitude?
@@ -51,7 +58,9 @@ class Probe:
         """
         if self.rank is None or self.at_least:
             return False
-        before = TENFOLD * CANDIDATES if exact.rank is None else exact.rank
+        before = exact.rank
+        if before is None:
+            before = TENFOLD * CANDIDATES
         return TENFOLD * self.rank <= before
 
     def as_dict(self, k: int) -> dict[str, Any]:
@@ -73,6 +82,12 @@ def best(variants: Mapping[str, int | None], among: int | None = None) -> Probe:
     """The probe with the best rank of its variants."""
     ranks = [rank for rank in variants.values() if rank is not None]
     return Probe(min(ranks, default=None), variants, among=among)
+
+
+#: One repair's probe, by pair.
+Probes = dict[Pair, Probe]
+#: One pair's probes, by name.
+ByName = Mapping[str, Probe]
 
 
 @dataclass(frozen=True, slots=True)

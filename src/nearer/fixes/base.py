@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nearer import plugins
 from nearer.config import Config
+from nearer.diagnosis.values import Failure
 from nearer.errors import ConfigError
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
@@ -66,7 +67,7 @@ class Fix(ABC):
         """Parts that the settings leave out, although the fix may have other variants."""
         return ()
 
-    def suggested(self, failures: Sequence[Mapping[str, Any]]) -> Sequence[Absence]:
+    def suggested(self, failures: Sequence[Failure]) -> Sequence[Absence]:
         """Variants that the diagnosis speaks for and the settings leave out.
 
         `failures` are lines of `diagnose/failures.jsonl`, of dev queries.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nearer.config import Config
+from nearer.diagnosis.values import Failure
 from nearer.fixes.base import Fix
 from nearer.measure.metrics import Scores, score
 from nearer.measure.significance import Comparison, compare
@@ -65,17 +66,22 @@ class Bench:
         systems: Systems,
         dev: Split,
         settings: Config,
-        failures: Sequence[Mapping[str, Any]],
+        failures: Sequence[Failure],
         seed: int,
     ) -> None:
-        self.systems, self.dev, self.settings, self._seed = systems, dev, settings, seed
-        known = {query.id for query in dev.queries}
-        self.failures = [line for line in failures if line["query_id"] in known]
+        self.systems = systems
+        self.dev = dev
+        self.settings = settings
+        self._seed = seed
         self._k = settings.diagnose.k
         self._primary = settings.evaluate.primary
-        self._measures = list(dict.fromkeys([self._primary, *settings.evaluate.measures]))
-        grade = settings.data.min_grade
-        self._relevant = {query.id: set(dev.relevant(query.id, grade)) for query in dev.queries}
+        measures = (self._primary, *settings.evaluate.measures)
+        self._measures = list(dict.fromkeys(measures))
+        self._relevant: dict[str, set[str]] = {}
+        for query in dev.queries:
+            relevant = dev.relevant(query.id, settings.data.min_grade)
+            self._relevant[query.id] = set(relevant)
+        self.failures = [line for line in failures if line["query_id"] in self._relevant]
         self._embedding_seconds: dict[tuple[str | None, str], float | None] = {}
         self._scores: dict[Pipeline, Scores] = {}
 
@@ -84,8 +90,9 @@ class Bench:
 
     def scores(self, pipeline: Pipeline) -> Scores:
         if pipeline not in self._scores:
+            run = self.run(pipeline)
             items = self.systems.item_to_item
-            self._scores[pipeline] = score(self.run(pipeline), self.dev, self._measures, items)
+            self._scores[pipeline] = score(run, self.dev, self._measures, items)
         return self._scores[pipeline]
 
     def mean(self, pipeline: Pipeline) -> float:
@@ -103,27 +110,30 @@ class Bench:
 
     def gain(self, base: Pipeline, changed: Pipeline, tried: int = 1) -> Comparison:
         """Paired comparison; the error rate is shared among as many variants as were tried."""
-        return compare(
-            self.scores(base).column(self._primary),
-            self.scores(changed).column(self._primary),
-            np.random.default_rng(self._seed),
-            self.settings.evaluate.resamples,
-            self.settings.decide.alpha / max(1, tried),
-        )
+        before = self.scores(base).column(self._primary)
+        after = self.scores(changed).column(self._primary)
+        rng = np.random.default_rng(self._seed)
+        resamples = self.settings.evaluate.resamples
+        alpha = self.settings.decide.alpha / max(1, tried)
+        return compare(before, after, rng, resamples, alpha)
 
     def moved(self, base: Pipeline, changed: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Queries repaired and broken: a relevant document enters the first k, or the last one leaves."""
-        before, after = self._answered(base), self._answered(changed)
-        return tuple(sorted(after - before)), tuple(sorted(before - after))
+        before = self._answered(base)
+        after = self._answered(changed)
+        repaired = sorted(after - before)
+        broken = sorted(before - after)
+        return tuple(repaired), tuple(broken)
 
     def _answered(self, pipeline: Pipeline) -> set[str]:
         """Queries with a relevant document among the first k."""
         run = self.run(pipeline)
-        return {
-            query_id
-            for query_id, relevant in self._relevant.items()
-            if relevant.intersection(run.top(query_id, self._k))
-        }
+        answered: set[str] = set()
+        for query_id, relevant in self._relevant.items():
+            top = run.top(query_id, self._k)
+            if not relevant.isdisjoint(top):
+                answered.add(query_id)
+        return answered
 
     def failures_repaired(self, pipeline: Pipeline) -> dict[str, list[int]]:
         """Cause → [diagnosed failures whose document is among the first k now, all of them], on dev."""
@@ -131,7 +141,8 @@ class Bench:
         repaired: dict[str, list[int]] = {}
         for line in self.failures:
             counts = repaired.setdefault(line["cause"], [0, 0])
-            counts[0] += line["doc_id"] in run.top(line["query_id"], self._k)
+            top = run.top(line["query_id"], self._k)
+            counts[0] += line["doc_id"] in top
             counts[1] += 1
         return repaired
 
@@ -154,7 +165,8 @@ class Bench:
     def cost(self, pipeline: Pipeline) -> dict[str, Any]:
         """Latency in ms, size in bytes, seconds to build; and the share of the corpus a filter leaves."""
         timed = _TIMED_RERANK if pipeline.rerank else _TIMED
-        latency = self.systems.latency(pipeline, self.dev.queries[:timed])
+        queries = self.dev.queries[:timed]
+        latency = self.systems.latency(pipeline, queries)
         cost: dict[str, Any] = {"p50_ms": None, "p95_ms": None}
         if latency is not None:
             cost.update(latency.as_dict())
@@ -187,4 +199,6 @@ class Bench:
             return 1.0
         masks = [eligible(query) for query in self.dev.queries]
         shares = [mask.mean() for mask in masks if mask is not None]
-        return round(float(np.mean(shares)), 4) if shares else 1.0
+        if not shares:
+            return 1.0
+        return round(float(np.mean(shares)), 4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
+from nearer.diagnosis.values import Failure
 from nearer.fixes.base import Absence, Fix
 from nearer.search.late import allows_late
 from nearer.search.pipeline import Pipeline
@@ -34,7 +34,7 @@ class Chunking(Fix):
         step = "nearer fix --set 'fix.chunkers=[tokens:128:32]'"
         return Absence(self.name, "no other chunks are named (fix.chunkers)", step)
 
-    def suggested(self, failures: Sequence[Mapping[str, Any]]) -> list[Absence]:
+    def suggested(self, failures: Sequence[Failure]) -> list[Absence]:
         """Finer pieces that the diagnosis found to repair failures, and `fix.chunkers` does not name."""
         counts: Counter[str] = Counter()
         for line in failures:

@@ -14,14 +14,14 @@ from nearer import config
 from nearer.data.missing import missing_documents
 from nearer.diagnosis.causes import causes
 from nearer.diagnosis.evidence import diagnosed
+from nearer.diagnosis.story import failure_line, label
 from nearer.diagnosis.totals import freshness, waterfall
-from nearer.diagnosis.values import Diagnosis, Pair, Probe
-from nearer.errors import DataError
+from nearer.diagnosis.values import ByName, Failure, Probe
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
 from nearer.project import Project
 from nearer.results import Block, Line, Result, Row, Table
 from nearer.search.systems import Systems
-from nearer.types import Query, Run, Split, typed_query
+from nearer.types import Query, Run, Split
 
 #: What `step.json` repeats of the summary.
 _BRIEF = (
@@ -32,16 +32,13 @@ _BRIEF = (
     "fine_tuning_ceiling",
     "label_suspects",
 )
-_AROUND = 5  # results shown on each side in the story of a pair
-_AROUND = 5  # first results shown in the story of a pair
-_BESIDE = 2  # results shown on each side of the document
 
 
 @dataclass(frozen=True)
 class Diagnoses(Result):
     """Lines of `failures.jsonl` and `summary.json`."""
 
-    failures: Sequence[Mapping[str, Any]]
+    failures: Sequence[Failure]
     summary: Mapping[str, Any]
 
     def save(self, folder: Path) -> None:
@@ -112,11 +109,13 @@ def diagnose(
     queries = tuple(query for query in looked_at.queries if query.id in wanted)
     failing = Split("failing", queries, looked_at.judgments)
     probes, diagnoses = diagnosed(systems, failing, wanted, settings)
-    failures = []
-    for pair, of_pair in probes.items():
-        line = _line(pair, diagnoses[pair], of_pair, settings.diagnose.k)
-        failures.append(line | {"query_fails": pair[0] in failed})
-    run = systems.run(systems.base(systems.today), looked_at, settings.diagnose.depth)
+    failures: list[dict[str, Any]] = []
+    for pair, diagnosis in diagnoses.items():
+        line = failure_line(pair, diagnosis, probes[pair], settings.diagnose.k)
+        line["query_fails"] = pair[0] in failed
+        failures.append(line)
+    baseline = systems.base(systems.today)
+    run = systems.run(baseline, looked_at, settings.diagnose.depth)
     summary = {
         "n_failures": len(failures),
         "n_failing_queries": len(failed),
@@ -143,23 +142,27 @@ def _looked_at(
     rng: np.random.Generator,
 ) -> tuple[Split, set[str]]:
     """The queries that are looked at, and the ids of those that fail."""
-    baseline, grade = systems.base(systems.today), settings.data.min_grade
+    k, depth, limit = settings.diagnose.k, settings.diagnose.depth, settings.diagnose.limit
+    baseline = systems.base(systems.today)
     queries: list[Query] = []
     judgments: dict[str, Mapping[str, int]] = {}
     failed: set[str] = set()
     for split in splits:
-        run = systems.run(baseline, split, settings.diagnose.depth)
+        run = systems.run(baseline, split, depth)
         for query in split.queries:
-            relevant = split.relevant(query.id, grade)
-            if not relevant or (systems.today == "run" and query.id not in run.results):
+            relevant = split.relevant(query.id, settings.data.min_grade)
+            if not relevant:
+                continue
+            if systems.today == "run" and query.id not in run.results:
                 continue
             queries.append(query)
             judgments[query.id] = split.judgments[query.id]
-            if relevant.keys().isdisjoint(run.top(query.id, settings.diagnose.k)):
+            top = run.top(query.id, k)
+            if relevant.keys().isdisjoint(top):
                 failed.add(query.id)
-    if len(failed) > settings.diagnose.limit:
-        queries = _sample(queries, failed, settings.diagnose.limit, rng)
-        failed &= {query.id for query in queries}
+    if len(failed) > limit:
+        queries = _sample(queries, failed, limit, rng)
+        failed.intersection_update([query.id for query in queries])
     return Split("diagnosed", tuple(queries), judgments), failed
 
 
@@ -191,53 +194,49 @@ def _wanted(
     return wanted
 
 
-def _line(pair: Pair, diagnosis: Diagnosis, probes: Mapping[str, Probe], k: int) -> dict[str, Any]:
-    return {
-        "query_id": pair[0],
-        "doc_id": pair[1],
-        "cause": diagnosis.cause,
-        "kind": diagnosis.kind,
-        "probes": {name: probe.as_dict(k) for name, probe in probes.items()},
-        "evidence": diagnosis.evidence,
-        "also": list(diagnosis.also),
-    }
+def _is_label_suspect(line: Failure) -> bool:
+    named = (line["cause"], *line["also"])
+    return "label_suspect" in named
 
 
-def _is_label_suspect(line: Mapping[str, Any]) -> bool:
-    return line["cause"] == "label_suspect" or "label_suspect" in line["also"]
-
-
-def _counts(failures: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def _counts(failures: Iterable[Failure]) -> dict[str, int]:
     """Failures per cause, in the order of the cost of their repair."""
     counts = Counter(line["cause"] for line in failures)
-    return {cause.name: counts[cause.name] for cause in causes() if counts[cause.name]}
+    names = [cause.name for cause in causes()]
+    return {name: counts[name] for name in names if counts[name]}
 
 
-def _kinds(failures: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def _kinds(failures: Iterable[Failure]) -> dict[str, dict[str, int]]:
     """Failures per cause and kind, the most frequent kind first."""
     counts: dict[str, Counter[str]] = {}
     for line in failures:
         if line["kind"]:
-            counts.setdefault(line["cause"], Counter())[line["kind"]] += 1
+            of_cause = counts.setdefault(line["cause"], Counter())
+            of_cause[line["kind"]] += 1
     return {cause: dict(kinds.most_common()) for cause, kinds in counts.items()}
 
 
-def _skipped(results: Iterable[Mapping[str, Probe]]) -> list[tuple[str, Probe]]:
+def _skipped(results: Iterable[ByName]) -> list[tuple[str, Probe]]:
     """Every probe that was not tried, or not in every way, with its name."""
-    skipped = []
+    skipped: list[tuple[str, Probe]] = []
     for probes in results:
         skipped += [(name, probe) for name, probe in probes.items() if probe.skipped]
     return skipped
 
 
-def _not_run(results: Iterable[Mapping[str, Probe]]) -> dict[str, int]:
+def _not_run(results: Iterable[ByName]) -> dict[str, int]:
     """How many failures each probe left out, by name and reason."""
-    return dict(Counter(f"{name}: {probe.skipped}" for name, probe in _skipped(results)))
+    counts: Counter[str] = Counter()
+    for name, probe in _skipped(results):
+        counts[f"{name}: {probe.skipped}"] += 1
+    return dict(counts)
 
 
-def _not_tried(results: Iterable[Mapping[str, Probe]]) -> list[dict[str, Any]]:
+def _not_tried(results: Iterable[ByName]) -> list[dict[str, Any]]:
     """Probes that could have settled a failure and did not run: why, for how many, and what would run them."""
-    counts = Counter((name, probe.skipped, probe.next_step) for name, probe in _skipped(results))
+    counts: Counter[tuple[str, str | None, str]] = Counter()
+    for name, probe in _skipped(results):
+        counts[name, probe.skipped, probe.next_step] += 1
     return [
         {"probe": name, "why": why, "next": next_step, "failures": count}
         for (name, why, next_step), count in counts.most_common()
@@ -258,13 +257,14 @@ def _freshness(
         side = missed if query.id in failed else fine
         for doc_id in split.relevant(query.id, grade):
             if doc_id in systems.corpus:
-                side.append(float(dates[systems.corpus.position(doc_id)]))
+                position = systems.corpus.position(doc_id)
+                side.append(float(dates[position]))
     return freshness(name, missed, fine)
 
 
 def _examples(
     systems: Systems,
-    failures: Iterable[Mapping[str, Any]],
+    failures: Iterable[Failure],
     queries: Iterable[Query],
     run: Run,
     limit: int,
@@ -278,109 +278,20 @@ def _examples(
         named = {example["query_id"] for example in of_cause}
         if len(of_cause) >= limit or query_id in named:
             continue
-        above = run.top(query_id, 1)
+        first = ""
+        for doc_id in run.top(query_id, 1):
+            first = label(systems, doc_id)
         of_cause.append(
             {
                 "query_id": query_id,
                 "query": texts[query_id][:200],
                 "doc_id": line["doc_id"],
                 "document": label(systems, line["doc_id"]),
-                "first": label(systems, above[0]) if above else "",
+                "first": first,
                 "evidence": line["evidence"],
             }
         )
     return examples
-
-
-def label(systems: Systems, doc_id: str, length: int = 120) -> str:
-    """Title or beginning of a document."""
-    document = systems.corpus.get(doc_id)
-    if document is None:
-        return ""
-    text = document.title or " ".join(document.text.split())
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-# -- the story of one pair ----------------------------------------------------------------------------
-
-
-def why(
-    systems: Systems,
-    splits: Sequence[Split],
-    query: str,
-    documents: Sequence[str],
-    settings: config.Config,
-) -> list[dict[str, Any]]:
-    """The story of a query and each document: probes, cause, and the baseline's list around the document.
-
-    `query` is the id of a train or dev query, or any text; without `documents` its relevant ones are
-    meant.  Raises DataError for unknown ids.
-    """
-    known, judged = _query_of(splits, query)
-    if known is None and (not documents or " " not in query.strip()):
-        step = "give the id of a train or dev query, or a text of several words with a document id"
-        raise DataError(f"no train or dev query called {query!r}", where="query", next_step=step)
-    for doc_id in documents:
-        if doc_id not in systems.corpus and doc_id not in judged:
-            raise DataError(
-                f"no document called {doc_id!r}",
-                where="document",
-                next_step="check the id in the corpus file",
-            )
-    asked = known or typed_query(query)
-    grade = settings.data.min_grade
-    chosen = list(documents) or [doc_id for doc_id, value in judged.items() if value >= grade]
-    judgments = {asked.id: {**judged, **dict.fromkeys(chosen, 1)}}
-    split = Split(f"why {asked.id}", (asked,), judgments)
-    probes, diagnoses = diagnosed(systems, split, {asked.id: chosen}, settings)
-    run = systems.run(systems.base(systems.today), split, settings.diagnose.depth)
-    stories = []
-    for doc_id in chosen:
-        pair = (asked.id, doc_id)
-        line = _line(pair, diagnoses[pair], probes[pair], settings.diagnose.k)
-        line["query_id"] = asked.id if known else "your query"
-        rank = run.rank(*pair)
-        stories.append(
-            line
-            | {
-                "query": asked.text,
-                "document": label(systems, doc_id),
-                "rank": rank,
-                "fails": rank is None or rank > settings.diagnose.k,
-                "around": _around(systems, split, run, rank),
-            }
-        )
-    return stories
-
-
-def _query_of(splits: Iterable[Split], query_id: str) -> tuple[Query | None, dict[str, int]]:
-    """The query of a split that has this id, with its judgments; None where no split has it."""
-    for split in splits:
-        for query in split.queries:
-            if query.id == query_id:
-                return query, dict(split.judgments.get(query_id, {}))
-    return None, {}
-
-
-def _around(systems: Systems, split: Split, run: Run, rank: int | None) -> list[dict[str, Any]]:
-    """The first results of the one query of a split, and those around a rank."""
-    query_id = split.queries[0].id
-    shown = set(range(1, _AROUND + 1))
-    if rank is not None:
-        shown.update(range(rank - _BESIDE, rank + _BESIDE + 1))
-    rows = []
-    for position, (doc_id, score) in enumerate(run.results.get(query_id, ()), start=1):
-        if position in shown:
-            rows.append(
-                {
-                    "rank": position,
-                    "id": doc_id,
-                    "score": score,
-                    "title": label(systems, doc_id),
-                    "relevant": split.judgments[query_id].get(doc_id, 0) > 0,
-                }
-            )
-    return rows
 
 
 def run(project: Project) -> Diagnoses:

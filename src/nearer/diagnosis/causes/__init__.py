@@ -22,7 +22,7 @@ from functools import cache
 from nearer import plugins
 from nearer.diagnosis.causes import label_suspect
 from nearer.diagnosis.causes.base import Case, Cause, Explanation, Rule
-from nearer.diagnosis.values import Diagnosis, Facts, Probe
+from nearer.diagnosis.values import ByName, Diagnosis, Facts
 from nearer.errors import ConfigError
 
 __all__ = ["causes", "classify", "remedies", "rules"]
@@ -39,7 +39,8 @@ def causes() -> tuple[Cause, ...]:
     """
     names = plugins.names("cause")
     ordered = [name for name in names if name not in _WITHOUT_REPAIR]
-    return tuple(_load(name) for name in (*ordered, *_WITHOUT_REPAIR))
+    ordered.extend(_WITHOUT_REPAIR)
+    return tuple(map(_load, ordered))
 
 
 def _load(name: str) -> Cause:
@@ -56,8 +57,11 @@ def _load(name: str) -> Cause:
 @cache
 def rules() -> tuple[tuple[str, Rule], ...]:
     """(cause, rule) in the order in which they decide."""
-    named = [(cause.name, rule) for cause in causes() for rule in cause.rules]
-    return tuple(sorted(named, key=lambda pair: pair[1].turn))
+    named: list[tuple[str, Rule]] = []
+    for cause in causes():
+        named += [(cause.name, rule) for rule in cause.rules]
+    named.sort(key=lambda pair: pair[1].turn)
+    return tuple(named)
 
 
 def remedies() -> Mapping[str, str]:
@@ -65,7 +69,7 @@ def remedies() -> Mapping[str, str]:
     return {cause.name: cause.remedy for cause in causes()}
 
 
-def classify(probes: Mapping[str, Probe], facts: Facts, k: int) -> Diagnosis:
+def classify(probes: ByName, facts: Facts, k: int) -> Diagnosis:
     """The cause of one failure.  `probes` go by name; `today` is the baseline's rank.
 
     `exact` is exact search with the baseline's model, chunks and filters; where the baseline is
@@ -73,14 +77,15 @@ def classify(probes: Mapping[str, Probe], facts: Facts, k: int) -> Diagnosis:
     """
     case = Case(probes, facts, k)
     cause, explanation = next(_explanations(case))  # `semantic` explains every case
+    kind, evidence = explanation.kind, explanation.evidence
     duplicate = label_suspect.duplicate(facts)
+    preferred = label_suspect.preferred(facts)
     if duplicate and cause in ("semantic", "unknown"):
         return Diagnosis("label_suspect", "near-duplicate", duplicate)
-    doubts = [doubt for doubt in (duplicate, label_suspect.preferred(facts)) if doubt]
-    if not doubts or cause == "missing_document":
-        return Diagnosis(cause, explanation.kind, explanation.evidence)
-    evidence = [text for text in (explanation.evidence, *doubts) if text]
-    return Diagnosis(cause, explanation.kind, "; ".join(evidence), also=("label_suspect",))
+    if cause == "missing_document" or not (duplicate or preferred):
+        return Diagnosis(cause, kind, evidence)
+    texts = filter(None, (evidence, duplicate, preferred))
+    return Diagnosis(cause, kind, "; ".join(texts), also=("label_suspect",))
 
 
 def _explanations(case: Case) -> Iterator[tuple[str, Explanation]]:
@@ -89,10 +94,10 @@ def _explanations(case: Case) -> Iterator[tuple[str, Explanation]]:
         explanation = rule.explain(case)
         if explanation is None:
             continue
+        cause = name
         if explanation.of_strongest:
-            yield _strongest(case) or name, explanation
-        else:
-            yield name, explanation
+            cause = _strongest(case) or name
+        yield cause, explanation
 
 
 def _strongest(case: Case) -> str | None:
@@ -102,4 +107,4 @@ def _strongest(case: Case) -> str | None:
         rank = cause.rank_in_part(case)
         if rank is not None:
             ranks[cause.name] = rank
-    return min(ranks, key=lambda name: ranks[name], default=None)
+    return min(ranks, key=ranks.__getitem__, default=None)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from nearer.diagnosis.values import Facts, Probe
+from nearer.diagnosis.values import ByName, Facts, Probe
 
 
 class Turn(IntEnum):
@@ -25,7 +25,7 @@ class Turn(IntEnum):
 class Case:
     """One failure: its probes by name, what is known about the texts, and how many results count."""
 
-    probes: Mapping[str, Probe]
+    probes: ByName
     facts: Facts
     k: int
 

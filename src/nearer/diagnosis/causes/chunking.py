@@ -27,7 +27,9 @@ def _cut(case: Case) -> Explanation | None:
 def _cut_finer(case: Case) -> Explanation | None:
     """Only pieces that are finer than those find it."""
     unread = case.facts.unread
-    if not case.works("finer", sure=bool(unread)) or not _must_be_cut(case, case.probe("finer")):
+    if not case.works("finer", sure=bool(unread)):
+        return None
+    if not _must_be_cut(case, case.probe("finer")):
         return None
     evidence = f"only finer pieces find it: {case.route_among('finer')}"
     if not unread:
@@ -39,11 +41,14 @@ def _must_be_cut(case: Case, probe: Probe) -> bool:
     """Is there evidence that cutting is the repair: text that is not read, or ways that agree?"""
     if case.facts.unread:
         return True
+    if case.facts.overlap == 0:
+        return False
     agreed = 0
     for rank in probe.variants.values():
         variant = Probe(rank)
-        agreed += variant.comes_near(case.exact) or variant.repairs(case.exact, case.k)
-    return agreed > max(1, len(probe.variants) / 2) and case.facts.overlap > 0
+        if variant.comes_near(case.exact) or variant.repairs(case.exact, case.k):
+            agreed += 1
+    return agreed > max(1, len(probe.variants) / 2)
 
 
 def _in_part(case: Case) -> int | None:

@@ -11,16 +11,22 @@ PROBE = "ranking"
 def is_found_by_reranker(case: Case) -> bool:
     """Is the document among the candidates, and within k after reranking?"""
     rank = case.baseline.rank
-    return rank is not None and rank <= CANDIDATES and case.works(PROBE, sure=True)
+    if rank is None or rank > CANDIDATES:
+        return False
+    return case.works(PROBE, sure=True)
 
 
 def _lifted_though_lost(case: Case) -> Explanation | None:
     """Exact search would find it too: of the two repairs reranking needs no new index."""
-    return _lift(case) if case.lost and is_found_by_reranker(case) else None
+    if case.lost and is_found_by_reranker(case):
+        return _lift(case)
+    return None
 
 
 def _lifted(case: Case) -> Explanation | None:
-    return _lift(case) if case.works(PROBE) else None
+    if case.works(PROBE):
+        return _lift(case)
+    return None
 
 
 def _lift(case: Case) -> Explanation:

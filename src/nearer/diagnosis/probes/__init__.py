@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 
 from nearer import progress
 from nearer.diagnosis.probes import cuts, filters, reranker, vectors, words
-from nearer.diagnosis.probes.base import Misses, Results
+from nearer.diagnosis.probes.base import Misses, Named, Results
 from nearer.diagnosis.values import Pair, Probe
 
 #: Name → what gives one or more probes, from the pairs and the probes so far.
-_PROBES: Mapping[str, Callable[[Misses, Results], Mapping[str, Mapping[Pair, Probe]]]] = {
+_PROBES: Mapping[str, Callable[[Misses, Results], Named]] = {
     "ineligible": filters.mended,
     "needs_metadata": filters.narrowed,
     "chunking": vectors.chunked,
@@ -34,14 +34,13 @@ def run_probes(misses: Misses) -> dict[Pair, dict[str, Probe]]:
     `today` is the baseline's rank, `exact` that of exact search with the same model, chunks and
     filters.
     """
-    corpus = misses.systems.corpus
     results = _today_and_exact(misses)
     with progress.task("probes", len(_PROBES), "probes") as bar:
         for step, execute in _PROBES.items():
             bar.note(step)
             for name, probes in execute(misses, results).items():
                 for pair, probe in probes.items():
-                    if pair[1] in corpus:
+                    if pair[1] in misses.corpus:
                         results[pair][name] = probe
             bar.advance()
     return results
@@ -49,11 +48,14 @@ def run_probes(misses: Misses) -> dict[Pair, dict[str, Probe]]:
 
 def _today_and_exact(misses: Misses) -> dict[Pair, dict[str, Probe]]:
     """The ranks that the baseline gives, and exact search over the same model."""
-    if not misses.own_system:
-        probes = misses.simple(misses.baseline)
-        return {pair: {"today": probe, "exact": probe} for pair, probe in probes.items()}
-    exact = misses.simple(misses.plain if misses.over_model else misses.baseline)
-    return {
-        pair: {"today": Probe(misses.baseline_run.rank(*pair)), "exact": probe}
-        for pair, probe in exact.items()
-    }
+    exact_search = misses.baseline
+    if misses.own_system and misses.over_model:
+        exact_search = misses.plain
+    results: dict[Pair, dict[str, Probe]] = {}
+    for pair, exact in misses.simple(exact_search).items():
+        today = exact
+        if misses.own_system:
+            rank = misses.baseline_run.rank(*pair)
+            today = Probe(rank)
+        results[pair] = {"today": today, "exact": exact}
+    return results

@@ -6,49 +6,65 @@ from dataclasses import replace
 
 import numpy as np
 
-from nearer.diagnosis.pieces import Filters
-from nearer.diagnosis.probes.base import Misses, Results, Tried
-from nearer.diagnosis.values import Pair, Probe
+from nearer.diagnosis.pieces import Filters, Mask
+from nearer.diagnosis.probes.base import Misses, Named, Results, Tried
+from nearer.diagnosis.values import Pair, Probes
 from nearer.search import ranking
 from nearer.search.filters import mismatch
 from nearer.search.pipeline import HYBRIDS, OWN
 from nearer.types import Metadata, Query
 
 
-def mended(misses: Misses, results: Results) -> dict[str, dict[Pair, Probe]]:
+def mended(misses: Misses, results: Results) -> Named:
     """Ranks under the declared filter as if the document satisfied it, where it does not."""
-    systems = misses.systems
-    filters: dict[Pair, list[tuple[str, np.ndarray]]] = {}
+    filters: dict[Pair, list[Mask]] = {}
+    fields = misses.fields
     for query_id, doc_id in misses.pairs:
-        declared, document = misses.queries[query_id].filter, systems.corpus.get(doc_id)
+        declared = misses.queries[query_id].filter
+        document = misses.corpus.get(doc_id)
         if not declared or document is None:
             continue
-        if mismatch(declared, systems.fields.read(document.metadata)):
-            mask = systems.fields.eligible(declared).copy()
-            mask[systems.corpus.position(doc_id)] = True
+        metadata = fields.read(document.metadata)
+        if mismatch(declared, metadata):
+            position = misses.corpus.position(doc_id)
+            mask = fields.eligible(declared).copy()
+            mask[position] = True
             filters[query_id, doc_id] = [("metadata mended", mask)]
     return {"ineligible": _ranks_within(misses, filters)}
 
 
-def narrowed(misses: Misses, results: Results) -> dict[str, dict[Pair, Probe]]:
+def narrowed(misses: Misses, results: Results) -> Named:
     """Ranks under the declared filter where the baseline ignores it, and those that the query names."""
-    return {"needs_metadata": _ranks_within(misses, satisfied(misses))}
+    filters = satisfied(misses)
+    return {"needs_metadata": _ranks_within(misses, filters)}
 
 
 def satisfied(misses: Misses) -> Filters:
     """Filters that the document satisfies and the baseline does not apply."""
-    fields, corpus = misses.systems.fields, misses.systems.corpus
-    filters: dict[Pair, list[tuple[str, np.ndarray]]] = {}
+    filters: dict[Pair, list[Mask]] = {}
     for query in misses.queries.values():
-        masks = [(label, fields.eligible(filter)) for label, filter in _named(misses, query)]
-        if query.filter and misses.filters_apply:
-            applied = fields.eligible(query.filter)
-            masks = [(label, mask & applied) for label, mask in masks]
+        masks = _masks(misses, query)
         for position in misses.positions[query.id]:
-            satisfying = [(label, mask) for label, mask in masks if mask[position]]
+            doc_id = misses.corpus.ids[position]
+            satisfying = [named for named in masks if named[1][position]]
             if satisfying:
-                filters[query.id, corpus.ids[position]] = satisfying
+                filters[query.id, doc_id] = satisfying
     return filters
+
+
+def _masks(misses: Misses, query: Query) -> list[Mask]:
+    """The filters that a query names, within the one that the baseline applies."""
+    fields = misses.fields
+    applied = None
+    if query.filter and misses.filters_apply:
+        applied = fields.eligible(query.filter)
+    masks: list[Mask] = []
+    for label, named in _named(misses, query):
+        mask = fields.eligible(named)
+        if applied is not None:
+            mask = mask & applied
+        masks.append((label, mask))
+    return masks
 
 
 def _named(misses: Misses, query: Query) -> list[tuple[str, Metadata]]:
@@ -56,13 +72,13 @@ def _named(misses: Misses, query: Query) -> list[tuple[str, Metadata]]:
     filters: list[tuple[str, Metadata]] = []
     if query.filter and not misses.filters_apply:
         filters.append(("declared", query.filter))
-    for filter in misses.systems.fields.infer(query.text):
-        label = ", ".join(f"{field}={value}" for field, value in filter.items())
-        filters.append((label, filter))
+    for named in misses.fields.infer(query.text):
+        values = [f"{field}={value}" for field, value in named.items()]
+        filters.append((", ".join(values), named))
     return filters
 
 
-def _ranks_within(misses: Misses, filters: Filters) -> dict[Pair, Probe]:
+def _ranks_within(misses: Misses, filters: Filters) -> Probes:
     """Rank of each pair among the documents of each of its filters.
 
     Within the baseline's list where the document is there, else exactly, where the baseline ranks
@@ -72,31 +88,50 @@ def _ranks_within(misses: Misses, filters: Filters) -> dict[Pair, Probe]:
     queries = [query for query in misses.split.queries if query.id in asking]
     if not queries:
         return {}
-    corpus = misses.systems.corpus
     system = misses.baseline.system
-    by_list = system in HYBRIDS or system in OWN
-    by_score = not by_list or misses.over_model
-    scored = replace(misses.plain if by_list else misses.baseline, filters="ignore")
-    scorer = misses.systems.scorer(scored)
+    has_list = system in HYBRIDS or system in OWN
+    by_score = not has_list or misses.over_model
+    scorer = _scorer(misses, has_list)
     tried = Tried()
     for query, scores in ranking.blocks(scorer, queries):
-        hits = _unfiltered_hits(misses, query) if by_list else []
+        hits: list[str] = []
+        if has_list:
+            hits = _unfiltered_hits(misses, query)
         for position in misses.positions[query.id]:
-            doc_id = corpus.ids[position]
-            for label, mask in filters.get((query.id, doc_id), ()):
+            doc_id = misses.corpus.ids[position]
+            pair = (query.id, doc_id)
+            for label, mask in filters.get(pair, ()):
                 rank = None
                 if doc_id in hits:
-                    allowed = [hit for hit in hits if mask[corpus.position(hit)]]
-                    rank = 1 + allowed.index(doc_id)
+                    rank = _rank_in_list(misses, hits, doc_id, mask)
                 elif by_score:
-                    rank = scorer.order.rank(np.where(mask, scores, -np.inf), position)
-                tried.add((query.id, doc_id), label, rank)
+                    inside = np.where(mask, scores, -np.inf)
+                    rank = scorer.order.rank(inside, position)
+                tried.add(pair, label, rank)
     return tried.probes()
+
+
+def _scorer(misses: Misses, has_list: bool) -> ranking.Scorer:
+    """What scores every document as the baseline does, without its filters."""
+    pipeline = misses.baseline
+    if has_list:
+        pipeline = misses.plain
+    unfiltered = replace(pipeline, filters="ignore")
+    scorer: ranking.Scorer = misses.systems.scorer(unfiltered)
+    return scorer
+
+
+def _rank_in_list(misses: Misses, hits: list[str], doc_id: str, mask: np.ndarray) -> int:
+    """The rank of a document among the hits that a mask lets through."""
+    allowed = [hit for hit in hits if mask[misses.corpus.position(hit)]]
+    return 1 + allowed.index(doc_id)
 
 
 def _unfiltered_hits(misses: Misses, query: Query) -> list[str]:
     """The baseline's list without its filters, where we can have it."""
     run = misses.baseline_run
     if not misses.own_system:
-        run = misses.run(replace(misses.baseline, filters="ignore"))
-    return [doc_id for doc_id, _ in run.results.get(query.id, ())]
+        unfiltered = replace(misses.baseline, filters="ignore")
+        run = misses.run(unfiltered)
+    hits = run.results.get(query.id, ())
+    return [doc_id for doc_id, _ in hits]

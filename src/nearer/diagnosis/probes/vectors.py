@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nearer.diagnosis.probes.base import Misses, Results
-from nearer.diagnosis.values import Pair, Probe
+from nearer.diagnosis.probes.base import Misses, Named, Results
+from nearer.diagnosis.values import Probes
 from nearer.search.pipeline import Pipeline
 
 
-def chunked(misses: Misses, results: Results) -> dict[str, dict[Pair, Probe]]:
+def chunked(misses: Misses, results: Results) -> Named:
     """Ranks with the other chunks that the settings name."""
-    if misses.baseline.system == "bm25":
+    if misses.over_words:
         return {}
     base = misses.changeable
-    others = [spec for spec in misses.settings.chunkers if spec != base.chunker]
+    others: dict[str, Pipeline] = {}
+    for spec in misses.settings.chunkers:
+        if spec != base.chunker:
+            others[spec] = replace(base, chunker=spec)
     if not others:
         why = "no other chunks are named (diagnose.chunkers)"
         step = "nearer diagnose --set 'diagnose.chunkers=[tokens:128:32]'"
         return {"chunking": misses.untried(why, step)}
-    return {"chunking": misses.variants({spec: replace(base, chunker=spec) for spec in others})}
+    return {"chunking": misses.variants(others)}
 
 
-def by_another_model(misses: Misses, results: Results) -> dict[str, dict[Pair, Probe]]:
+def by_another_model(misses: Misses, results: Results) -> Named:
     """Ranks by the other models that the settings name, and by the configured one where it is another."""
     others: dict[str, Pipeline] = {}
-    over_words = misses.baseline.system == "bm25"
-    if over_words or (misses.own_system and not misses.over_model):
+    if not misses.over_model:
         others["the configured model"] = misses.plain
     models = misses.systems.config.fix.models
     for model in models:
@@ -37,7 +39,7 @@ def by_another_model(misses: Misses, results: Results) -> dict[str, dict[Pair, P
     return {"base_model": probes}
 
 
-def _without_models(misses: Misses, tried: dict[Pair, Probe]) -> dict[Pair, Probe]:
+def _without_models(misses: Misses, tried: Probes) -> Probes:
     """What was tried, and that no other model was."""
     why = "no other embedding model is named (fix.models)"
     step = "nearer diagnose --set 'fix.models=[FOLDER]'"

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nearer.diagnosis.probes.base import Misses, Results, Tried
-from nearer.diagnosis.values import Pair, Probe
+from nearer.diagnosis.probes.base import Misses, Named, Results, Tried
+from nearer.search.pipeline import Pipeline
 from nearer.types import Query, Split
 
 #: Baseline → what searches words beside it; of any other baseline, BM25 and a hybrid.
 _BESIDE = {"bm25": (), "rrf": ("bm25",), "convex": ("bm25",)}
 
 
-def matched(misses: Misses, results: Results) -> dict[str, dict[Pair, Probe]]:
+def matched(misses: Misses, results: Results) -> Named:
     """Ranks under BM25 and a hybrid, with the baseline's filters."""
     names = _BESIDE.get(misses.baseline.system, ("bm25", "rrf"))
     filters = misses.plain.filters
-    pipelines = {name: replace(misses.systems.base(name), filters=filters) for name in names}
+    pipelines: dict[str, Pipeline] = {}
+    for name in names:
+        base = misses.systems.base(name)
+        pipelines[name] = replace(base, filters=filters)
     return {"exact_match": misses.variants(pipelines)}
 
 
-def rewritten(misses: Misses, results: Results) -> dict[str, dict[Pair, Probe]]:
+def rewritten(misses: Misses, results: Results) -> Named:
     """Ranks for rewritten queries; absent where no rewriter changes the query."""
     if misses.baseline.system == "run":
         return {}
@@ -34,17 +37,23 @@ def rewritten(misses: Misses, results: Results) -> dict[str, dict[Pair, Probe]]:
         changed = _changed_by(spec, misses)
         if not changed:
             continue
-        part = Split(f"{misses.split.name} rewritten by {spec}", changed, misses.split.judgments)
-        run = misses.run(replace(misses.changeable, rewrite=spec), part)
+        name = f"{misses.split.name} rewritten by {spec}"
+        part = Split(name, changed, misses.split.judgments)
+        pipeline = replace(misses.changeable, rewrite=spec)
+        run = misses.run(pipeline, part)
         for query in changed:
             for doc_id in misses.wanted[query.id]:
-                tried.add((query.id, doc_id), spec, run.rank(query.id, doc_id))
+                pair = (query.id, doc_id)
+                tried.add(pair, spec, run.rank(*pair))
     return {"rewriting": tried.probes()}
 
 
 def _changed_by(spec: str, misses: Misses) -> tuple[Query, ...]:
     """The queries whose text a rewriter changes, as they were."""
     queries = misses.split.queries
-    rewritten = misses.systems.rewriter(spec)(queries)
-    pairs = zip(queries, rewritten, strict=True)
-    return tuple(before for before, after in pairs if before.text != after.text)
+    rewrite = misses.systems.rewriter(spec)
+    changed = []
+    for before, after in zip(queries, rewrite(queries), strict=True):
+        if before.text != after.text:
+            changed.append(before)
+    return tuple(changed)

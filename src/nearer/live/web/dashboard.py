@@ -122,7 +122,10 @@ def dashboard_page(generations: Generations, tried: Mapping[str, Any]) -> tuple[
 @cache
 def _environment() -> Environment:
     env = Environment(
-        loader=PackageLoader("nearer.live", "web"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("nearer.live", "web"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     env.filters["figure"] = lambda value: (
         f"{value:.3f}" if isinstance(value, float) else "–" if value is None else f"{value:,}"

@@ -46,7 +46,7 @@ bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/serve.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/diagnose.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/quality.py $(or $(DATA),examples/cwe)
-	OMP_NUM_THREADS=1 $(BIN)/python bench/statistics.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/error_rates.py
 
 # What a user without a clone gets: everything anew from the registries, so it takes minutes.
 wheel: setup

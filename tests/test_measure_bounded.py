@@ -102,7 +102,7 @@ def _dense(n: int, rng: np.random.Generator) -> np.ndarray:
 def test_the_true_mean_lies_within_as_often_as_promised_where_most_differences_are_0(
     draw: object, n: int
 ) -> None:
-    """The full simulation is bench/statistics.py; here 200 samples of each, another seed."""
+    """The full simulation is bench/error_rates.py; here 200 samples of each, another seed."""
     rng = np.random.default_rng([20, n])
     assert callable(draw)
     too_high = too_low = 0

@@ -1,4 +1,4 @@
-"""How often are intervals, claims and guardrails wrong?  `python bench/statistics.py [--seed N]`
+"""How often are intervals, claims and guardrails wrong?  `python bench/error_rates.py [--seed N]`
 
 Draws samples of queries from populations whose true mean is known and counts: how often the
 interval covers that mean, how often a gain is claimed where there is none, how often a guardrail

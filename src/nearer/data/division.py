@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from nearer import config
 from nearer.data import near, splits
 from nearer.data.corpus import Corpus
-from nearer.data.fitting import Found, Splits
+from nearer.data.fitting import Findings, Splits
 from nearer.data.heldout import HeldOut
 from nearer.types import SPLITS, Judgments, Query
 
@@ -17,7 +18,7 @@ def report_duplicates(
     pairs: Sequence[near.Pair],
     ids: Sequence[str],
     text: Callable[[int], str],
-    found: Found,
+    findings: Findings,
 ) -> None:
     kinds = {
         "duplicate": "repeat another but for case, spacing and punctuation",
@@ -28,9 +29,9 @@ def report_duplicates(
             members = len({position for pair in alike for position in pair[:2]})
             shown = [
                 f"{ids[p.a]} {'=' if p.exact else '≈'} {ids[p.b]} ({p.similarity:.2f}): {text(p.a)}"
-                for p in alike[: found.examples]
+                for p in alike[: findings.examples]
             ]
-            found.add(
+            findings.add(
                 f"{code}_{what}",
                 f"{members} {what} {kind}.",
                 shown,
@@ -39,63 +40,74 @@ def report_duplicates(
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a split is made where the data brings none."""
+
+    data: config.Data
+    seed: int
+    near_duplicate: float  # similarity from which texts stay together
+
+    def apply(
+        self, queries: Mapping[str, Query], judged: Judgments, **shares: float
+    ) -> tuple[Splits, tuple[str, ...]]:
+        """Judgments by split, and notes on how they came about; `shares` replace those of the settings."""
+        settings = self.data.split.model_copy(update=shares)
+        timestamp = self.data.columns.timestamp
+        ids, notes = splits.make_splits(
+            queries, judged, settings, self.seed, self.near_duplicate, timestamp
+        )
+        divided: Splits = {}
+        for name in SPLITS:
+            divided[name] = {query_id: judged[query_id] for query_id in ids[name]}
+        return divided, notes
+
+
 def divide(
-    queries: Mapping[str, Query],
-    usable: Mapping[str, Judgments],
-    data: config.Data,
-    seed: int,
-    near_duplicate: float,
-    found: Found,
+    queries: Mapping[str, Query], usable: Mapping[str, Judgments], rules: Rules, findings: Findings
 ) -> tuple[Splits, list[str]]:
     """Judgments by train, dev and test, and how they came about."""
-
-    def make(judged: Judgments, **shares: float) -> tuple[Splits, tuple[str, ...]]:
-        settings = data.split.model_copy(update=shares)
-        ids, notes = splits.make_splits(
-            queries, judged, settings, seed, near_duplicate, data.columns.timestamp
-        )
-        return {
-            name: {query_id: judged[query_id] for query_id in ids[name]} for name in SPLITS
-        }, notes
-
     given = {name: dict(graded) for name, graded in usable.items() if graded}
     if len(given) == 1:
         ((name, judged),) = given.items()
-        divided, made = make(judged)
-        if not divided["test"]:
-            found.add(
-                "no_test",
-                "data.split leaves no test queries: nothing can be decided.",
-                next_step="raise data.split.test",
-            )
-        only = (
-            []
-            if name == "all"
-            else [
-                f"The data has judgments of {name} only: train, dev and test were made from them."
-            ]
-        )
-        return divided, [*only, *made]
-    notes = [
-        f"Split as the data brings it: {', '.join(f'{name} {len(given[name])}' for name in SPLITS if name in given)} queries."
-    ]
-    divided = {name: given.get(name, {}) for name in SPLITS}
+        return _divide_one(queries, name, judged, rules, findings)
+    sizes = ", ".join(f"{name} {len(given[name])}" for name in SPLITS if name in given)
+    notes = [f"Split as the data brings it: {sizes} queries."]
+    divided: Splits = {name: given.get(name, {}) for name in SPLITS}
     for name in ("dev", "test"):
         if divided[name] or not divided["train"]:
             continue
-        parts, made = make(
-            divided["train"], **({"dev": 0.0, "test": 0.0} | {name: getattr(data.split, name)})
-        )
+        shares = {"dev": 0.0, "test": 0.0, name: getattr(rules.data.split, name)}
+        parts, how = rules.apply(queries, divided["train"], **shares)
         divided |= {"train": parts["train"], name: parts[name]}
-        message = (
-            f"The data has no {name} split: {len(divided[name])} queries were taken from train."
-        )
-        found.add(f"made_{name}", message, count=len(divided[name]))
-        notes += [message, *made]
+        taken = len(divided[name])
+        message = f"The data has no {name} split: {taken} queries were taken from train."
+        findings.add(f"made_{name}", message, count=taken)
+        notes += [message, *how]
     return divided, notes
 
 
-def report_shared_documents(corpus: Corpus, divided: Mapping[str, Judgments], found: Found) -> None:
+def _divide_one(
+    queries: Mapping[str, Query], name: str, judged: Judgments, rules: Rules, findings: Findings
+) -> tuple[Splits, list[str]]:
+    """All three splits out of one."""
+    divided, how = rules.apply(queries, judged)
+    if not divided["test"]:
+        findings.add(
+            "no_test",
+            "data.split leaves no test queries: nothing can be decided.",
+            next_step="raise data.split.test",
+        )
+    notes = list(how)
+    if name != "all":
+        only = f"The data has judgments of {name} only: train, dev and test were made from them."
+        notes.insert(0, only)
+    return divided, notes
+
+
+def report_shared_documents(
+    corpus: Corpus, divided: Mapping[str, Judgments], findings: Findings
+) -> None:
     """Relevant documents of the corpus that stand in two splits."""
     relevant = {
         name: {
@@ -113,11 +125,11 @@ def report_shared_documents(corpus: Corpus, divided: Mapping[str, Judgments], fo
         for docs in asked.values()
     )
     parts = "; ".join(f"{len(docs)} in both {a} and {b}" for (a, b), docs in shared.items() if docs)
-    found.add(
+    findings.add(
         "shared_documents",
         f"Relevant documents that stand in two splits: {parts}. {familiar} of {len(asked)} test queries ask only for documents that "
         "training queries ask for too. Normal where users keep asking for the same documents (read the slices of seen and unseen "
-        "documents apart); a leak where new documents are to be found.",
+        "documents apart); a leak where new documents are to be findings.",
         [f"{d} ({a} and {b})" for (a, b), docs in shared.items() for d in docs],
         count=len(set().union(*shared.values())),
         figures={f"{a}/{b}": len(docs) for (a, b), docs in shared.items()}
@@ -132,7 +144,7 @@ def without_repeats(
     divided: Splits,
     groups: Sequence[Sequence[str]],
     near_duplicate: float,
-    found: Found,
+    findings: Findings,
 ) -> dict[str, Mapping[str, int]]:
     """A split without the queries that repeat one of a later split, in text or id."""
     split_of = {q: later for later in SPLITS[SPLITS.index(name) + 1 :] for q in divided[later]}
@@ -152,7 +164,7 @@ def without_repeats(
         }
         twins = {q: partners.get(q, q) for q in sorted(exact + nearly)}
         later = sorted(set(split_of.values()))
-        found.add(
+        findings.add(
             f"repeated_queries_{name}",
             f"{len(twins)} {name} queries repeat a query of {' or '.join(later)} ({len(exact)} but for case and punctuation, "
             f"{len(nearly)} nearly) and were dropped from {name}.",

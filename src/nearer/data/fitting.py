@@ -64,10 +64,6 @@ class Findings:
             )
 
 
-#: The name that `nearer.stages.check` uses.
-Found = Findings
-
-
 def _short_line(text: str) -> str:
     line = " ".join(text.split())
     if len(line) <= _LONGEST:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nearer import progress
 from nearer.data.corpus import Corpus
-from nearer.data.fitting import Found
+from nearer.data.fitting import Findings
 from nearer.text import count_words
 from nearer.types import Query, is_blank
 
@@ -28,63 +28,83 @@ class Tokens(Protocol):
 
 
 def measure_texts(
-    corpus: Corpus, queries: Mapping[str, Query], tokens: Tokens | None, found: Found
+    corpus: Corpus, queries: Mapping[str, Query], tokens: Tokens | None, findings: Findings
 ) -> dict[str, Any]:
     """Lengths in words and tokens, what the model cuts off, and empty documents, in one pass."""
+    words, counts = _count(corpus, tokens)
+    _report_empty(corpus, words, findings)
+    of_queries = [count_words(query.text) for query in queries.values()]
+    lengths = {"document_words": _spread(words), "query_words": _spread(of_queries)}
+    return {**lengths, **_truncation(len(corpus), tokens, counts, findings)}
+
+
+def _count(corpus: Corpus, tokens: Tokens | None) -> tuple[list[int], list[int]]:
+    """Words of every document, and tokens of evenly spaced ones (none where no tokenizer is known)."""
     stride = max(1, math.ceil(len(corpus) / _TOKENISED))
     words: list[int] = []
-    counted: list[int] = []
+    counts: list[int] = []
     batch: list[str] = []
     with progress.task("measuring documents", len(corpus), "documents") as task:
         for position, text in enumerate(corpus.contents()):
             words.append(0 if is_blank(text) else count_words(text))
             if tokens and position % stride == 0:
                 batch.append(text)
-            if tokens and (len(batch) == _BATCH or position == len(corpus) - 1):
-                counted.extend(tokens.count(batch) if batch else ())
+            if tokens and len(batch) == _BATCH:
+                counts.extend(tokens.count(batch))
                 batch.clear()
             if position % _BATCH == 0:
                 task.reach(position)
-    if empty := [doc_id for doc_id, n in zip(corpus.ids, words, strict=True) if not n]:
-        if len(empty) == len(corpus):
-            found.add(
-                "empty_documents",
-                "Every document is empty.",
-                empty,
-                fatal=True,
-                next_step="check data.columns.text",
-            )
-        else:
-            found.add(
-                "empty_documents",
-                f"{len(empty)} documents are empty; nothing can find them.",
-                empty,
-            )
-    asked = [count_words(query.text) for query in queries.values()]
-    lengths: dict[str, Any] = {"document_words": _spread(words), "query_words": _spread(asked)}
-    if tokens is None or not counted:
-        found.add(
+    if tokens and batch:
+        counts.extend(tokens.count(batch))
+    return words, counts
+
+
+def _report_empty(corpus: Corpus, words: Sequence[int], findings: Findings) -> None:
+    empty = [doc_id for doc_id, count in zip(corpus.ids, words, strict=True) if not count]
+    if not empty:
+        return
+    if len(empty) < len(corpus):
+        message = f"{len(empty)} documents are empty; nothing can find them."
+        findings.add("empty_documents", message, empty)
+        return
+    findings.add(
+        "empty_documents",
+        "Every document is empty.",
+        empty,
+        fatal=True,
+        next_step="check data.columns.text",
+    )
+
+
+def _truncation(
+    n_documents: int, tokens: Tokens | None, counts: Sequence[int], findings: Findings
+) -> dict[str, Any]:
+    """What the model reads, and the share of documents and of their text that it cuts off."""
+    if tokens is None or not counts:
+        findings.add(
             "truncation_unknown",
             "The model's tokenizer or its maximum length is not known: what it cuts off is unknown.",
         )
-        return lengths | {"max_seq_length": None, "truncated_share": None}
-    lost = [1 - tokens.limit / n for n in counted if n > tokens.limit]
-    share, loss = len(lost) / len(counted), float(np.mean(lost or [0.0]))
+        return {"max_seq_length": None, "truncated_share": None}
+    lost = [1 - tokens.limit / count for count in counts if count > tokens.limit]
+    share = len(lost) / len(counts)
+    loss = float(np.mean(lost or [0.0]))
     if lost:
-        message = f"The model reads {tokens.limit} tokens: {share:.1%} of the documents are longer, and lose {loss:.0%} of their text on average."
-        mend = (
-            "raise model.max_seq_length where the model allows it, or split documents into chunks"
+        findings.add(
+            "truncation",
+            f"The model reads {tokens.limit} tokens: {share:.1%} of the documents are longer, and "
+            f"lose {loss:.0%} of their text on average.",
+            count=round(share * n_documents),
+            figures={"share": round(share, 4), "lost": round(loss, 4)},
+            next_step="raise model.max_seq_length where the model allows it, or split documents into chunks",
         )
-        figures = {"share": round(share, 4), "lost": round(loss, 4)}
-        found.add(
-            "truncation", message, count=round(share * len(corpus)), figures=figures, next_step=mend
-        )
-    lengths |= {
+    return {
         "max_seq_length": tokens.limit,
-        "document_tokens": _spread(counted),
-        "tokenised_documents": len(counted),
+        "document_tokens": _spread(counts),
+        "tokenised_documents": len(counts),
+        "truncated_share": round(share, 4),
+        "truncated_loss": round(loss, 4),
     }
-    return lengths | {"truncated_share": round(share, 4), "truncated_loss": round(loss, 4)}
 
 
 def _spread(values: Sequence[int]) -> dict[str, float]:

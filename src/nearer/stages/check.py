@@ -20,9 +20,15 @@ from typing import Any
 from nearer import config, files
 from nearer.data import load, near, splits
 from nearer.data.corpus import Corpus
-from nearer.data.division import divide, report_duplicates, report_shared_documents, without_repeats
+from nearer.data.division import (
+    Rules,
+    divide,
+    report_duplicates,
+    report_shared_documents,
+    without_repeats,
+)
 from nearer.data.fitting import (
-    Found,
+    Findings,
     fitting_judgments,
     notice_item_to_item,
     usable_queries,
@@ -140,54 +146,69 @@ def check(
     Raises DataError, with a line for each fatal problem.
     """
     data, settings = data or config.Data(), settings or config.Check()
-    found, threshold = Found(settings.examples), settings.near_duplicate
-    item_to_item = notice_item_to_item(corpus, queries, judgments, data.item_to_item, found)
-    usable = fitting_judgments(corpus, queries, judgments, item_to_item, found)
-    lengths = measure_texts(corpus, queries, tokens, found)
-    if not any(item.fatal for item in found.items):
-        usable = usable_queries(corpus, queries, usable, found)
-    found.stop_if_fatal()
-    documents = near.near_duplicates(corpus.contents(), threshold, reread=corpus.contents)
-    report_duplicates("documents", documents.pairs, corpus.ids, lambda i: corpus[i].content, found)
-    divided, notes = divide(queries, usable, data, seed, threshold, found)
-    judged = sorted({query_id for graded in divided.values() for query_id in graded})
-    alike = near.near_duplicates(
-        [queries[query_id].text for query_id in judged], threshold, what="queries"
-    )
-    report_duplicates("queries", alike.pairs, judged, lambda i: queries[judged[i]].text, found)
-    report_shared_documents(corpus, divided, found)
-    groups = [[judged[i] for i in group] for group in alike.groups]
-    kept = divided | {
-        name: without_repeats(name, queries, divided, groups, threshold, found)
-        for name in ("dev", "train")
-    }
-    frozen = {
-        name: Split(name, tuple(queries[q] for q in sorted(kept[name])), kept[name])
-        for name in SPLITS
-    }
+    findings, threshold = Findings(settings.examples), settings.near_duplicate
+    item_to_item = notice_item_to_item(corpus, queries, judgments, data.item_to_item, findings)
+    usable = fitting_judgments(corpus, queries, judgments, item_to_item, findings)
+    lengths = measure_texts(corpus, queries, tokens, findings)
+    if not any(finding.fatal for finding in findings.items):
+        usable = usable_queries(corpus, queries, usable, findings)
+    findings.stop_if_fatal()
+    documents = _duplicate_documents(corpus, threshold, findings)
+    divided, notes = divide(queries, usable, Rules(data, seed, threshold), findings)
+    groups = _duplicate_queries(queries, divided, threshold, findings)
+    report_shared_documents(corpus, divided, findings)
+    kept = dict(divided)
+    for name in ("dev", "train"):
+        kept[name] = without_repeats(name, queries, divided, groups, threshold, findings)
+    frozen = {}
+    for name in SPLITS:
+        asked = tuple(queries[query_id] for query_id in sorted(kept[name]))
+        frozen[name] = Split(name, asked, kept[name])
     if not len(frozen["train"]):
-        found.add(
+        findings.add(
             "no_train",
             "There are no training queries: the data can be evaluated, but no model can be trained on it.",
         )
-    train_groups = (tuple(q for q in group if q in kept["train"]) for group in groups)
+    in_train = (tuple(q for q in group if q in kept["train"]) for group in groups)
+    held_out = (queries[q].text for name in ("dev", "test") for q in divided[name])
     return CheckResult(
         counts=_counts(corpus, queries, judgments, frozen),
         lengths=lengths,
-        power=_power(len(frozen["test"]), found),
-        findings=tuple(found.items),
+        power=_power(len(frozen["test"]), findings),
+        findings=tuple(findings.items),
         split_notes=tuple(notes),
         splits=frozen,
-        held_out=HeldOut.of(
-            (queries[q].text for name in ("dev", "test") for q in divided[name]), threshold
-        ),
-        duplicate_documents=tuple(
-            tuple(corpus.ids[i] for i in group) for group in documents.groups
-        ),
-        duplicate_train_queries=tuple(group for group in train_groups if len(group) > 1),
+        held_out=HeldOut.of(held_out, threshold),
+        duplicate_documents=documents,
+        duplicate_train_queries=tuple(group for group in in_train if len(group) > 1),
         item_to_item=item_to_item,
         dropped={name: len(divided[name]) - len(kept[name]) for name in ("dev", "train")},
     )
+
+
+def _duplicate_documents(
+    corpus: Corpus, threshold: float, findings: Findings
+) -> tuple[tuple[str, ...], ...]:
+    """Groups of ids of documents that are near-duplicates of each other."""
+    alike = near.near_duplicates(corpus.contents(), threshold, reread=corpus.contents)
+    report_duplicates(
+        "documents", alike.pairs, corpus.ids, lambda row: corpus[row].content, findings
+    )
+    return tuple(tuple(corpus.ids[row] for row in group) for group in alike.groups)
+
+
+def _duplicate_queries(
+    queries: Mapping[str, Query],
+    divided: Mapping[str, Judgments],
+    threshold: float,
+    findings: Findings,
+) -> list[list[str]]:
+    """Groups of ids of judged queries that are near-duplicates of each other, whatever their split."""
+    judged = sorted({query_id for graded in divided.values() for query_id in graded})
+    texts = [queries[query_id].text for query_id in judged]
+    alike = near.near_duplicates(texts, threshold, what="queries")
+    report_duplicates("queries", alike.pairs, judged, lambda row: texts[row], findings)
+    return [[judged[row] for row in group] for group in alike.groups]
 
 
 def _queries(difference: float) -> str:
@@ -195,12 +216,12 @@ def _queries(difference: float) -> str:
     return f"{round(queries_needed(ASSUMED_SD, difference) or 0, -1):,}"
 
 
-def _power(n_queries: int, found: Found) -> dict[str, Any]:
+def _power(n_queries: int, findings: Findings) -> dict[str, Any]:
     """The smallest difference that the test set can show; None without test queries."""
     smallest = smallest_difference(n_queries, ASSUMED_SD)
     if 0.05 < smallest < math.inf:
         message = f"{n_queries} test queries can show differences of nDCG@10 from {smallest:.3f} on; smaller gains will come out inconclusive."
-        found.add(
+        findings.add(
             "low_power",
             message,
             count=n_queries,

@@ -122,7 +122,10 @@ def dashboard_page(generations: Generations, tried: Mapping[str, Any]) -> tuple[
 @cache
 def _environment() -> Environment:
     env = Environment(
-        loader=PackageLoader("nearer", "web"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("nearer", "live/web"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     env.filters["figure"] = lambda value: (
         f"{value:.3f}" if isinstance(value, float) else "–" if value is None else f"{value:,}"
@@ -136,7 +139,7 @@ def _environment() -> Environment:
 def _style() -> str:
     return "".join(
         files(package).joinpath(name).read_text("utf-8")
-        for package, name in (("nearer.report", "style.css"), ("nearer.web", "dashboard.css"))
+        for package, name in (("nearer.report", "style.css"), ("nearer.live.web", "dashboard.css"))
     )
 
 

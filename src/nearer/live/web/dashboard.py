@@ -139,7 +139,7 @@ def _environment() -> Environment:
 def _style() -> str:
     return "".join(
         files(package).joinpath(name).read_text("utf-8")
-        for package, name in (("nearer.report", "style.css"), ("nearer.web", "dashboard.css"))
+        for package, name in (("nearer.report", "style.css"), ("nearer.live.web", "dashboard.css"))
     )
 
 

@@ -30,7 +30,7 @@ BEGUN: list[Step] = [("build", 1, None), ("verify", 1, None), ("cutover", 1, Non
 
 @given(steps=st.lists(STEP, min_size=3, max_size=7))
 @settings(
-    max_examples=15,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     database=None,

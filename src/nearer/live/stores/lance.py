@@ -43,10 +43,16 @@ from nearer.types import Hit, Metadata
 _PREFIX = "gen_"
 _POINTER = "nearer_active"
 _TIDY = 64  # commits after which small fragments are merged and added to the indices
-_TRAINED, _LEAST_SAMPLE = (
-    65_536,
-    40,
-)  # vectors that partitions are trained on, all in memory; and at least a partition
+_TRAINED = 65_536  # vectors that partitions are trained on, all in memory
+_LEAST_SAMPLE = 40  # of them per partition, at least
+_WRITING_CACHE = 32 * 2**20  # bytes of index and of metadata that a writer keeps in memory
+#: Read while lancedb is imported.  Lance scans 8,192 rows per batch and reads 2 GiB ahead: merging
+#: fragments and training an index would take memory in proportion to the table.
+_DEFAULTS = {
+    "LANCEDB_LOG": "off",
+    "LANCE_DEFAULT_BATCH_SIZE": "1024",  # rows
+    "LANCE_IO_BUFFER_SIZE": str(32 * 2**20),  # bytes
+}
 _KEPT = timedelta(hours=1)  # how long versions stay for readers that began on them
 
 
@@ -78,6 +84,14 @@ class LanceStore(IndexedStore):
         lancedb = _library()
         # interval 0: every read looks for what other processes have written
         return lancedb.connect(self.address, read_consistency_interval=timedelta(0))
+
+    @cached_property
+    def _writing(self) -> Any:
+        """A connection that caches little: a writer reads hardly anything twice."""
+        lancedb = _library()
+        session = lancedb.Session(_WRITING_CACHE, _WRITING_CACHE)
+        now = timedelta(0)
+        return lancedb.connect(self.address, read_consistency_interval=now, session=session)
 
     def _tables(self) -> list[str]:
         return list(self._db.list_tables().tables)
@@ -133,7 +147,7 @@ class LanceStore(IndexedStore):
         batch = pa.table({**columns, **lists}, schema=schema)
         same = _among(set(columns["doc_id"]))
         with self._lock(space.generation):
-            table = self._table(space.generation)
+            table = self._writing.open_table(_PREFIX + space.generation)
             if table.count_rows(same):
                 merge = (
                     table.merge_insert("chunk_id")
@@ -182,7 +196,7 @@ class LanceStore(IndexedStore):
         from lancedb.index import IvfFlat, IvfSq
 
         with self._lock(space.generation):
-            table = self._table(space.generation)
+            table = self._writing.open_table(_PREFIX + space.generation)
             _index_columns(table)
             table.optimize(cleanup_older_than=_KEPT)
             rows = table.count_rows()
@@ -306,12 +320,13 @@ class LanceStore(IndexedStore):
 
 
 def _library() -> Any:
-    """lancedb, without the warnings that its native part writes to stderr past Python's logging.
+    """lancedb, with our defaults where its own variables are not set.
 
-    It reads its log level once, when it is imported.  What goes wrong is raised anyway; who wants
-    its log sets LANCEDB_LOG, for example to `warn`.
+    It reads them once, when it is imported.  Without LANCEDB_LOG its native part writes warnings to
+    stderr past Python's logging; what goes wrong is raised anyway.
     """
-    os.environ.setdefault("LANCEDB_LOG", "off")
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
     import lancedb
 
     return lancedb

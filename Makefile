@@ -26,8 +26,8 @@ demo: setup
 	@HF_HUB_OFFLINE=1 $(BIN)/nearer demo
 
 lint: setup
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench examples/plugin
+	$(BIN)/ruff format --check src tests bench examples/plugin
 	$(BIN)/mypy
 
 # The dashboard is tested in a real browser: Debian's is installed where there is none and we may.

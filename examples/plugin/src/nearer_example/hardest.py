@@ -22,6 +22,8 @@ class HardestNegativeLoss(Loss):
         positive = similarities[rows, labels["target"]]
         # Neither what may be relevant to the query nor its own positive is a negative.
         others = similarities.masked_fill(labels["blocked"], -1.0)
-        others = others.index_put((rows, labels["target"]), torch.tensor(-1.0, device=others.device))
+        others = others.index_put(
+            (rows, labels["target"]), torch.tensor(-1.0, device=others.device)
+        )
         hardest = others.max(dim=1).values
         return torch.relu(MARGIN - positive + hardest).mean()

@@ -129,7 +129,7 @@ def report_shared_documents(
         "shared_documents",
         f"Relevant documents that stand in two splits: {parts}. {familiar} of {len(asked)} test queries ask only for documents that "
         "training queries ask for too. Normal where users keep asking for the same documents (read the slices of seen and unseen "
-        "documents apart); a leak where new documents are to be findings.",
+        "documents apart); a leak where new documents are to be found.",
         [f"{d} ({a} and {b})" for (a, b), docs in shared.items() for d in docs],
         count=len(set().union(*shared.values())),
         figures={f"{a}/{b}": len(docs) for (a, b), docs in shared.items()}

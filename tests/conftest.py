@@ -86,11 +86,21 @@ def cwe() -> Path:
 
 @pytest.fixture(scope="session")
 def small_data(cwe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BEIR folder cut from the example: every relevant document of its queries is inside.
+    """A BEIR folder cut from the example, its texts cut after 500 characters.
 
-    Texts are cut after 500 characters: the tiny model reads no more, and their chunks are few.
+    The tiny model reads no more, and their chunks are few.
     """
-    folder = tmp_path_factory.mktemp("data") / "small"
+    return _small(cwe, tmp_path_factory.mktemp("data") / "small", 500)
+
+
+@pytest.fixture(scope="session")
+def small_data_with_whole_texts(cwe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with whole texts, for tests that rest on how systems compare."""
+    return _small(cwe, tmp_path_factory.mktemp("data") / "small", None)
+
+
+def _small(cwe: Path, folder: Path, most: int | None) -> Path:
+    """A BEIR folder cut from the example: every relevant document of its queries is inside."""
     folder.mkdir()
     qrels = {name: _pairs(cwe / "qrels" / f"{name}.tsv") for name in SMALL}
     # Documents in the order in which training asks for them most: the queries of all splits fit them.
@@ -113,7 +123,7 @@ def small_data(cwe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept.update(
         others[:: len(others) // (SMALL_DOCUMENTS - len(kept))][: SMALL_DOCUMENTS - len(kept)]
     )
-    documents = [line | {"text": line["text"][:500]} for line in corpus if line["_id"] in kept]
+    documents = [line | {"text": line["text"][:most]} for line in corpus if line["_id"] in kept]
     _write(folder / "corpus.jsonl", documents)
     wanted = {query_id for ids in chosen.values() for query_id in ids}
     _write(

@@ -90,7 +90,7 @@ def test_train_save_load_decide_index_serve(
         tmp_path,
         data={"folder": str(very_small_data)},
         model={"precision": precision, "device": device},
-        train={"precision": precision, "epochs": 2, "batch_size": 4, "learning_rate": 2e-4},
+        train={"precision": precision, "epochs": 1, "batch_size": 4, "learning_rate": 2e-4},
         diagnose={"splits": ["dev"], "chunkers": []},
         fix={"fixes": []},
         mine={"negatives": 0},

@@ -29,13 +29,15 @@ def told(*words: str | Path) -> Any:
 
 
 def test_run_build_shadow_cutover_drift_alert_rollback(
-    tmp_path: Path, write_project: Any, small_data: Path
+    tmp_path: Path, write_project: Any, small_data_with_whole_texts: Path
 ) -> None:
     here = tmp_path / "weaknesses"
     data = here / "data"
-    for file in (path for path in small_data.rglob("*") if path.is_file()):
-        (data / file.relative_to(small_data)).parent.mkdir(parents=True, exist_ok=True)
-        (data / file.relative_to(small_data)).write_bytes(file.read_bytes())
+    for file in (path for path in small_data_with_whole_texts.rglob("*") if path.is_file()):
+        (data / file.relative_to(small_data_with_whole_texts)).parent.mkdir(
+            parents=True, exist_ok=True
+        )
+        (data / file.relative_to(small_data_with_whole_texts)).write_bytes(file.read_bytes())
     path = write_project(
         here,
         data={"folder": "data"},

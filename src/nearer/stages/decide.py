@@ -258,6 +258,9 @@ def run(
     """
     settings = project.settings
     project.uses("guard")
+    project.uses("guardrails")
+    # A guardrail that cannot be found is refused before test is opened: a look is not spent on it.
+    load_guardrails(settings.decide.guardrails.more, project.root)
     test, looks = _opened_test(project)
     ladder = fixes.ladder if fixes else project.saved_summary("fix")
     best = (ladder or {}).get("best")

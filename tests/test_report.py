@@ -1019,6 +1019,15 @@ def test_slices_are_about_the_fine_tuned_system_whatever_is_recommended() -> Non
     assert sections.slices(value)["candidate"] == "fine-tuned"
 
 
+def test_where_nothing_is_semantic_no_repair_is_said_to_have_been_tried_on_it(
+    data: ReportData,
+) -> None:
+    steps = [step for step in data.diagnosis["steps"] if step["cause"] != "semantic"]
+    sentence = content.failures_sentence({**data.diagnosis, "steps": steps})
+    assert "None of these failures was shown to be semantic" in sentence
+    assert "every cheaper repair was tried" not in sentence
+
+
 def test_the_lead_of_why_queries_fail_tells_the_ceiling_of_fine_tuning(data: ReportData) -> None:
     told = content.failures_sentence(data.diagnosis)
     assert told.startswith(

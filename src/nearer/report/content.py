@@ -192,9 +192,12 @@ def failures_sentence(diagnosis: Json) -> str:
 def _semantic_share(rows: list[Json]) -> str:
     failures = whole(sum(row["failures"] for row in rows))
     semantic = sum(row["share"] for row in rows if row["cause"] == "semantic")
+    left = f", which leaves {failures} relevant documents unfound. "
+    if not semantic:
+        return f"{left}None of these failures was shown to be semantic"
     return (
-        f", which leaves {failures} relevant documents unfound. {semantic:.0%} of these failures "
-        "are semantic: every cheaper repair was tried on them, and none comes near"
+        f"{left}{semantic:.0%} of these failures are semantic: every cheaper repair was tried on "
+        "them, and none comes near"
     )
 
 

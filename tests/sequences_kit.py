@@ -174,14 +174,14 @@ class Player:
         if kind == 3:
             self._damage_part(number)
             return
-        name = ("ACTIVE", "history.jsonl", "PROJECT")[kind]
+        name = ("ACTIVE", "history.jsonl", ".project")[kind]
         path = self.world.root / "generations" / name
         before = self.world.generations.pointer()
         whole = path.read_bytes()
         path.write_bytes(whole + b"{lost\n" if name == "history.jsonl" else b"[]")
         if name == "ACTIVE":
             _refused(lambda: open_active(self.world.root).search("pump"))
-        if name == "PROJECT":
+        if name == ".project":
             _refused(self.world.generations.gc)
         repair(self.world.generations)
         after = self.world.generations.pointer()

@@ -192,7 +192,7 @@ def test_a_copy_with_its_own_tables_just_goes_on(tmp_path: Path, models: tuple[P
 
 def aged(world: World) -> None:
     """Make it what older versions left: no project, no owner in manifests and tables."""
-    (world.root / "generations" / "PROJECT").unlink()
+    (world.root / "generations" / ".project").unlink()
     names = ("owner", "namespace", "parts", "served")
     files = [*world.root.glob("generations/*/manifest.json"), world.root / "generations" / "ACTIVE"]
     for path in files:
@@ -241,14 +241,28 @@ def test_a_lost_identity_is_refused_and_restored_from_the_manifests(
     one = tenant(tmp_path, "one", models[0], 0, {"location": str(tmp_path / "shared")})
     live(one)
     identity = one.generations.identity()
-    path = one.root / "generations" / "PROJECT"
+    path = one.root / "generations" / ".project"
     for damage in ("gone", "[]", "{"):
         path.unlink()
         if damage != "gone":
             path.write_text(damage)
-        with pytest.raises(StoreError, match="PROJECT") as refused:
+        with pytest.raises(StoreError, match=r"\.project") as refused:
             sync(one.generations, one.corpus)
         assert "nearer index repair" in str(refused.value)
-        assert [done.file for done in repair(one.generations)] == ["PROJECT"]
+        assert [done.file for done in repair(one.generations)] == [".project"]
         assert one.generations.identity() == identity
     sync(one.generations, one.corpus)
+
+
+def test_an_identity_under_its_former_name_is_kept_and_renamed(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    one = tenant(tmp_path, "one", models[0], 0, {"location": str(tmp_path / "shared")})
+    live(one)
+    folder = one.root / "generations"
+    identity = one.generations.identity()
+    (folder / ".project").rename(folder / "PROJECT")
+    assert one.generations.identity() == identity
+    assert sorted(
+        path.name for path in folder.iterdir() if not path.name.startswith(".")
+    ) == sorted(["ACTIVE", "history.jsonl", str(one.generations.pointer().id)])

@@ -344,7 +344,7 @@ def repair(
         typer.Option(metavar="ID", help="The generation that answers, where history is not clear."),
     ] = None,
 ) -> Told:
-    """Restore damaged state files (ACTIVE, ROLLOUT, PROJECT, history.jsonl) from what history proves.
+    """Restore damaged state files (ACTIVE, ROLLOUT, .project, history.jsonl) from what history proves.
 
     Nothing is deleted: what a file held stays beside it as NAME.damaged-N.
 

@@ -6,7 +6,7 @@
       ID/parts/          embedded documents (see build.py)
       ACTIVE             the generation that answers, the one to roll back to, and why
       ROLLOUT            the generation that is tried on live traffic, if any
-      PROJECT            the identity of this project, which its tables carry (ownership.py)
+      .project            the identity of this project, which its tables carry (ownership.py)
       history.jsonl      every change of state: who, when, why
       .readers/          which generations are being read, each note for some minutes (leases.py)
 

@@ -1,4 +1,4 @@
-"""Which project owns a table: an identity made once and kept in `generations/PROJECT`.
+"""Which project owns a table: an identity made once and kept in `generations/.project`.
 
 Projects may share a location (one database, one bucket).  Each keeps its tables in a namespace of
 its own, every table carries the identity of its project, and a project refuses tables of another.
@@ -8,6 +8,7 @@ is refused before it writes them, until its owner says what it is (`nearer index
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Callable
@@ -18,14 +19,16 @@ from nearer.errors import StoreError
 from nearer.files import write_json
 from nearer.live.index.state import read_state
 
-_NAME = "PROJECT"
+#: Hidden, so that what stands openly beside ACTIVE and history.jsonl are generations.
+IDENTITY_FILE = ".project"
+_FORMER = "PROJECT"  # what it was called at first
 _ID = re.compile(r"[0-9a-f]{12}")
 _REPAIR = "nearer index repair, which takes it from the manifests"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The contents of PROJECT.  `home` and `inode` say which folder it was made for."""
+    """The contents of `.project`.  `home` and `inode` say which folder it was made for."""
 
     id: str
     home: str
@@ -41,6 +44,18 @@ class Identity:
         return self.home == str(folder.resolve()) or self.inode == folder.stat().st_ino
 
 
+def identity_path(folder: Path) -> Path:
+    """The file of the identity, which need not exist; one under its former name is renamed."""
+    path, former = folder / IDENTITY_FILE, folder / _FORMER
+    if path.exists() or not former.is_file():
+        return path
+    try:
+        os.replace(former, path)
+    except OSError:  # a folder that may only be read
+        return former
+    return path
+
+
 def new_identity(folder: Path) -> Identity:
     return Identity(secrets.token_hex(6), str(folder.resolve()), folder.stat().st_ino)
 
@@ -52,7 +67,7 @@ def known_identity(folder: Path, project: str) -> Identity:
 
 def read_identity_file(folder: Path) -> Identity | None:
     """The identity of the project, None before its first generation.  Raises StoreError when damaged."""
-    path = folder / _NAME
+    path = identity_path(folder)
     values = read_state(path, {"id": str, "home": str, "inode": int}, _REPAIR)
     if values is None:
         return None
@@ -64,7 +79,7 @@ def read_identity_file(folder: Path) -> Identity | None:
 
 
 def write_identity(folder: Path, identity: Identity) -> Identity:
-    write_json(folder / _NAME, asdict(identity))
+    write_json(identity_path(folder), asdict(identity))
     return identity
 
 
@@ -82,8 +97,8 @@ def settle_identity(folder: Path, owners: Callable[[], set[str]], private: bool)
     identity = read_identity_file(folder)
     if identity is None:
         if named := owners():
-            what = f"{_NAME} is gone, but manifests name project {min(named)}"
-            raise StoreError(what, where=str(folder / _NAME), next_step=_REPAIR)
+            what = f"{IDENTITY_FILE} is gone, but manifests name project {min(named)}"
+            raise StoreError(what, where=str(identity_path(folder)), next_step=_REPAIR)
         return write_identity(folder, new_identity(folder))
     if identity.fits(folder):
         here = replace(identity, home=str(folder.resolve()), inode=folder.stat().st_ino)
@@ -93,7 +108,7 @@ def settle_identity(folder: Path, owners: Callable[[], set[str]], private: bool)
         return write_identity(folder, new_identity(folder))
     raise StoreError(
         f"this project was copied or moved from {identity.home}, whose tables it would write",
-        where=str(folder / _NAME),
+        where=str(identity_path(folder)),
         next_step="nearer index claim --copied, for tables of its own; "
         "or nearer index claim --moved, where the original is gone",
     )

@@ -17,6 +17,7 @@ from nearer.files import atomic, write_json
 from nearer.live.index.generations import Generations
 from nearer.live.index.manifest import ID, Manifest, Pointer
 from nearer.live.index.ownership import (
+    identity_path,
     is_owner,
     known_identity,
     read_identity_file,
@@ -189,7 +190,8 @@ def _rollout(folder: Path, history: History) -> Callable[[], Repair] | None:
 def _project(generations: Generations) -> Callable[[], Repair] | None:
     folder = generations.folder
     owners = Counter(one.owner for one in _manifests(folder) if is_owner(one.owner))
-    missing = not (folder / "PROJECT").exists()
+    path = identity_path(folder)
+    missing = not path.exists()
     if missing and not owners:
         return None
     if not missing and not _broken(lambda: read_identity_file(folder)):
@@ -198,14 +200,14 @@ def _project(generations: Generations) -> Callable[[], Repair] | None:
         what = f"the manifests name {len(owners)} projects: {', '.join(sorted(owners)) or 'none'}"
         raise StoreError(
             what,
-            where=str(folder / "PROJECT"),
-            next_step="restore PROJECT from a backup",
+            where=str(path),
+            next_step=f"restore {path.name} from a backup",
         )
     (owner,) = owners
 
     def write() -> Repair:
-        kept = _aside(folder / "PROJECT")
+        kept = _aside(path)
         write_identity(folder, known_identity(folder, owner))
-        return Repair("PROJECT", f"this is project {owner}, by the manifests", kept)
+        return Repair(path.name, f"this is project {owner}, by the manifests", kept)
 
     return write

@@ -1,4 +1,4 @@
-"""The state files of generations, each read in one place: ACTIVE, ROLLOUT, PROJECT, history.jsonl.
+"""The state files of generations, each read in one place: ACTIVE, ROLLOUT, .project, history.jsonl.
 
 A damaged file is refused with its name and line, and with the command that repairs it.  A damaged
 line of history is reported and left out: what the other lines say stays usable.

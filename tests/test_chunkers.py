@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
@@ -24,6 +23,7 @@ from nearer.search.chunkers.structure import sentence_ends
 from nearer.search.late import allows_late, late_vectors
 from nearer.text import token_spans
 from nearer.types import Document
+from test_contract_chunkers import MARKDOWN, odd, texts
 
 #: Whole sentences of chonkie may be longer than the size: it says so.
 SIZED = (
@@ -35,31 +35,6 @@ SIZED = (
     "semchunk:6",
     "chonkie:TokenChunker:6",
 )
-
-MARKDOWN = (
-    "# Guide\r\n\r\nDr. Smith paid 3.14 dollars, e.g. for tea. Was it good? It was.\r\n\r\n## Setup\r\n\r\n"
-    "1. Unpack the box.\r\n2. Read this page to the end, please, before you begin.\r\nIt is short."
-)
-ODD = (
-    "",
-    "   \n ",
-    "x" * 10_000,
-    "東京は日本の首都です。人口は多い。" * 9,
-    "👩‍👩‍👧🎉 " * 20,
-    MARKDOWN,
-    "\x00\u200b a",
-    "ab\n\n\n" * 30,
-    "e\u0301 " * 40,
-)
-texts = st.text(
-    st.sampled_from("aB3 .\n\r\t#!?。、東é🎉\u200b\u2029-\"'()"), max_size=200
-) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "ignore").decode())
-
-
-def odd(function: Callable[..., None]) -> Callable[..., None]:
-    for text in ODD:
-        function = example(title="A title", text=text)(function)
-    return function
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from nearer.training.batches import Collator, DocumentBatches
 from nearer.training.examples import TrainingSet
 from nearer.training.losses import DEFAULT, SCORED_PAIRS, ChosenLoss, choose_loss
 from nearer.types import Example
+from test_training import WORDS
 
 #: A loss of somebody's own: the cosine of each pair is pulled to its score, or to 1 where it has none.
 OWN = """
@@ -56,19 +57,6 @@ class Unmakeable(CosineLoss):
 def function(model, settings):
     return None
 """
-WORDS = [
-    "buffer",
-    "overflow",
-    "path",
-    "traversal",
-    "script",
-    "injection",
-    "memory",
-    "leak",
-    "race",
-    "weak",
-    "password",
-]
 
 
 @pytest.fixture

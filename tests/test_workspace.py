@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from nearer import config, files, progress, workspace
 from nearer.errors import BusyError, MissingStepError, UndeclaredReadError
 from nearer.lifecycle import Stage
 from nearer.project import Project
+from nearer.results import Line
 from nearer.workspace import Workspace
 
 FIRST = Stage("first", "?", reads=("corpus",), settings=("mine",))
@@ -41,6 +43,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return SimpleNamespace(
             save=lambda folder: (folder / "out.txt").write_text(text),
             brief=lambda: {"by": name},
+            blocks=lambda: [Line(text)],
         )
 
     monkeypatch.setattr(workspace, "STAGES", STAGES)
@@ -267,3 +270,20 @@ def test_only_what_a_stage_rests_on_is_hashed(
     (alone,) = space(root).run((SECOND,))
     assert hashed == ["first", "second"]
     assert alone.stale_inputs == ()  # `other` never ran, and nothing here rests on it
+
+
+def test_what_was_computed_just_now_is_shown_without_its_files(
+    root: Path, calls: list[str]
+) -> None:
+    first = space(root).run((FIRST,))[0]
+    shutil.rmtree(first.path)
+    assert [block.text for block in first.blocks()] == ['{"_ID": "D1", "TEXT": "ONE"}\n']
+
+
+def test_stages_share_the_corpus_and_no_stage_keeps_the_systems_of_another(root: Path) -> None:
+    run = space(root)
+    evaluate, mine = run.project_for("evaluate"), run.project_for("mine")
+    assert evaluate.corpus is mine.corpus
+    assert evaluate.systems is evaluate.systems
+    assert evaluate.systems is not mine.systems
+    assert all("systems" not in str(name) for name in run.project.parts)

@@ -51,11 +51,12 @@ class Project:
     stage: Stage | None = None  # whose declared reads are enforced
     out: Path | None = None  # folder of the unfinished step: its checkpoints
     inputs: Mapping[str, Any] = field(default_factory=dict, repr=False)  # content hashes
-    parts: dict[Any, Any] = field(default_factory=dict, repr=False)
+    parts: dict[Any, Any] = field(default_factory=dict, repr=False)  # shared by all stages
+    own: dict[str, Any] = field(default_factory=dict, repr=False)  # gone when the stage ends
 
     def during(self, stage: Stage, out: Path, inputs: Mapping[str, Any]) -> Project:
         """The same project for one stage; parts made of the same content are shared."""
-        return replace(self, stage=stage, out=out, inputs=inputs)
+        return replace(self, stage=stage, out=out, inputs=inputs, own={})
 
     # -- what a stage may read -----------------------------------------------------------------
 
@@ -162,9 +163,14 @@ class Project:
 
     @property
     def systems(self) -> Systems:
-        """Search systems over the configured model: one object per stage, one in a notebook."""
-        key = self.stage.name if self.stage else ""
-        return self._part(("systems", key), ("corpus", "model"), lambda: self.systems_over(None))
+        """Search systems over the configured model: one object per stage, one in a notebook.
+
+        They hold vectors and results, and rest on what `check` found: no stage keeps another's.
+        """
+        if "systems" not in self.own:
+            self.own["systems"] = self.systems_over(None)
+        systems: Systems = self.own["systems"]
+        return systems
 
     def systems_over(self, encoder: SentenceEncoder | None, **shared: Any) -> Systems:
         """Systems over an encoder (None: the configured one); `shared` are parts of others (bm25=)."""
@@ -230,7 +236,7 @@ class Project:
         summary: Mapping[str, Any] = files.read_json(self.earlier(f"{stage}/summary.json"))
         return summary
 
-    def _part(self, name: Any, inputs: tuple[str, ...], make: Callable[[], T]) -> T:
+    def _part(self, name: str, inputs: tuple[str, ...], make: Callable[[], T]) -> T:
         """A part, made once for the same content of the inputs that it rests on."""
         content = [self.inputs.get(key) for key in inputs]
         key = (name, files.value_hash(content) if any(content) else "")

@@ -46,9 +46,15 @@ class StepResult:
     path: Path
     summary: Mapping[str, Any]
     stale_inputs: tuple[str, ...] = ()  # earlier stages whose result is out of date
+    computed: tuple[Block, ...] | None = None  # what to show, where it was computed just now
 
     def blocks(self) -> list[Block]:
-        """The result as people read it, from its files.  Raises DataError for damaged ones."""
+        """The result as people read it: as computed, else from its files.
+
+        Raises DataError for damaged files.
+        """
+        if self.computed is not None:
+            return list(self.computed)
         kind: type[Result] = importlib.import_module(BY_NAME[self.stage].module).RESULT
         try:
             return kind.load(self.path).blocks()
@@ -144,11 +150,13 @@ class Workspace:
         record = self._record(stage)
         basis = self._basis(stage)
         state = "stale" if force else self._state(basis, record)
+        computed = None
         if state in ("fresh", "kept"):
             summary = _summary(record)
         else:
             state = "done"
-            summary = self._compute(basis, force, started)
+            result = self._compute(basis, force, started)
+            summary, computed = result.brief(), tuple(result.blocks())
         if state == "kept":
             progress.warn(
                 f"{stage.name}: using {target} as it is (not what nearer wrote); --force replaces it"
@@ -159,10 +167,11 @@ class Workspace:
             time.monotonic() - started,
             target,
             summary,
+            computed=computed,
         )
 
-    def _compute(self, basis: _Basis, force: bool, started: float) -> Mapping[str, Any]:
-        """Run a stage in its work folder, put the result in place, and return its summary.
+    def _compute(self, basis: _Basis, force: bool, started: float) -> Result:
+        """Run a stage in its work folder, put the result in place, and return it.
 
         An unfinished work folder of the same fingerprint is continued, unless with `force`.
         """
@@ -176,7 +185,6 @@ class Workspace:
         project = self.project.during(stage, out, basis.inputs)
         result: Result = importlib.import_module(stage.module).run(project)
         result.save(out)
-        summary = result.brief()
         record = {
             "stage": stage.name,
             "version": stage.version,
@@ -184,7 +192,7 @@ class Workspace:
             "settings": basis.settings,
             "inputs": basis.inputs,
             "outputs": _hash_outputs(out),
-            "summary": summary,
+            "summary": result.brief(),
             "seconds": round(time.monotonic() - started, 3),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -192,7 +200,7 @@ class Workspace:
         files.swap_folder(out, self.run_dir / stage.name, self._aside(stage))
         for unfinished in work.glob(f"{stage.name}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
-        return summary
+        return result
 
     def project_for(self, stage: str) -> Project:
         """The project as a stage reads it; nothing may be written."""

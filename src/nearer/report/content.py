@@ -212,9 +212,15 @@ def _ceiling(diagnosis: Json) -> str:
     measure = as_text(ceiling.get("measure"), 40)
     gain = f"{signed(reached - today)} of {measure}"
     change = f"{fixed(today)} → {fixed(reached)}"
-    sentence = f". Finding them first adds {gain} ({change}), the ceiling of fine-tuning"
+    semantic = reached > today
+    sentence = ""
+    if semantic:
+        sentence = f". Finding them first adds {gain} ({change}), the ceiling of fine-tuning"
     if possible is not None and possible > reached:
-        sentence += f"; {signed(possible - today)} if the unknown ones were semantic too"
+        added = signed(possible - today)
+        if semantic:
+            return f"{sentence}; {added} if the unknown ones were semantic too"
+        return f". Fine-tuning could add at most {added} of {measure} if all unknown ones were semantic"
     return sentence
 
 

@@ -272,8 +272,9 @@ def run(
     encoder: SentenceEncoder | None
     if settings.decide.bridge and project.run_dir is not None:
         project.uses("bridge")
-        bridge = _bridge_of(project)
-        encoder = _bridged_encoder(project, bridge)
+        generations = Generations(project.root, settings)
+        bridge = generations.manifest(str(settings.decide.bridge))
+        encoder = _bridged_encoder(generations, bridge)
     else:
         encoder = _tuned_encoder(project, trained)
     tuned = None
@@ -361,16 +362,9 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Sent
     )
 
 
-def _bridge_of(project: Project) -> Manifest:
-    """The generation that decide.bridge names."""
-    generations = Generations(project.root, project.settings)
-    return generations.manifest(str(project.settings.decide.bridge))
-
-
-def _bridged_encoder(project: Project, manifest: Manifest) -> SentenceEncoder:
+def _bridged_encoder(generations: Generations, manifest: Manifest) -> SentenceEncoder:
     """The encoder of a bridge; it has every member of a SentenceEncoder that systems use."""
-    encoder = Generations(project.root, project.settings).encoder(manifest)
-    return cast("SentenceEncoder", for_chunks(encoder, None))
+    return cast("SentenceEncoder", for_chunks(generations.encoder(manifest), None))
 
 
 def _note_bridge(record: dict[str, Any], manifest: Manifest) -> None:

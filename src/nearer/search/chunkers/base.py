@@ -16,6 +16,7 @@ where to cut.  The tests in `tests/test_contract_chunkers.py` run over every chu
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, runtime_checkable
@@ -80,7 +81,7 @@ class Spec:
         return int(self.arguments[0])
 
 
-class Cutter:
+class Cutter(ABC):
     """A chunker that says only where it cuts; titles and the space around chunks are seen to here.
 
     `forms` are the specs that it knows, as messages show them.
@@ -98,9 +99,9 @@ class Cutter:
         """The chunker of a spec.  Raises UnknownSpecError for arguments that it does not have."""
         return cls(spec)
 
+    @abstractmethod
     def split(self, text: str) -> Iterable[Span]:
         """Spans that tile a text, or overlap; with `+title` the text is the body alone."""
-        raise NotImplementedError
 
     def chunk(self, document: Document) -> list[Chunk]:
         """Chunks in order, at least one."""

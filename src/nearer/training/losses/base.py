@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
@@ -37,7 +38,7 @@ class BatchVectors(NamedTuple):
     documents: torch.Tensor  # (n_documents, dimension)
 
 
-class Loss(torch.nn.Module):
+class Loss(torch.nn.Module, ABC):
     """Derive from this class, say which examples it `takes`, and write `forward`.
 
     It is made as `Class(model, settings)`: the SentenceTransformer that is trained, and the section
@@ -53,13 +54,13 @@ class Loss(torch.nn.Module):
         self.model = model
         self.settings = settings or Train()
 
+    @abstractmethod
     def forward(self, features: Sequence[Mapping[str, Any]], labels: Labels) -> torch.Tensor:
         """The loss of one batch: a scalar tensor with gradient, its mean per row.
 
         `features` are the model's inputs, one mapping per sub-batch.  What `labels.blocked` names
         must not be pushed away from the row's query.
         """
-        raise NotImplementedError
 
     def vectors(self, features: Sequence[Mapping[str, Any]], labels: Labels) -> BatchVectors:
         """Encode the sub-batches and put the vectors in the order that `labels` refer to."""

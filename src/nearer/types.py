@@ -160,6 +160,7 @@ class Example:
 
     With `query_id`, `positive` and `negatives` are document ids; with `query` (plain training
     files) they are texts.  `source` names where each part came from, e.g. `judged`, `dense#4`.
+    `weight` (0 to 1) is how much the example counts beside the others.
     """
 
     positive: str
@@ -168,6 +169,7 @@ class Example:
     negatives: tuple[str, ...] = ()
     score: float | None = None
     source: tuple[str, ...] = ()
+    weight: float = 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """The line of `mine/examples.jsonl`."""
@@ -180,6 +182,8 @@ class Example:
         line["negatives"] = list(self.negatives)
         if self.score is not None:
             line["score"] = self.score
+        if self.weight != 1.0:
+            line["weight"] = self.weight
         line["source"] = list(self.source)
         return line
 

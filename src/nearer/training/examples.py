@@ -227,13 +227,21 @@ def _parse(value: dict[str, Any], where: str) -> Example:
         raise DataError(
             "`negatives` and `source` are lists", where=where, next_step="mend the line"
         )
+    weight = _number(value, "weight", where)
+    if weight is not None and not 0 < weight <= 1:
+        raise DataError(
+            f"the weight {weight!r} is not above 0 and at most 1",
+            where=where,
+            next_step="mend the line",
+        )
     return Example(
         positive=str(value["positive"]),
         query_id=_text(value, "query_id"),
         query=_text(value, "query"),
         negatives=tuple(map(str, negatives)),
-        score=_score(value, where),
+        score=_number(value, "score", where),
         source=tuple(map(str, source)),
+        weight=1.0 if weight is None else weight,
     )
 
 
@@ -241,13 +249,13 @@ def _text(value: Mapping[str, Any], key: str) -> str | None:
     return str(value[key]) if key in value else None
 
 
-def _score(value: Mapping[str, Any], where: str) -> float | None:
-    score = value.get("score")
-    if score is None:
+def _number(value: Mapping[str, Any], key: str, where: str) -> float | None:
+    number = value.get(key)
+    if number is None:
         return None
-    number = isinstance(score, int | float) and not isinstance(score, bool)
-    if not number or not math.isfinite(score):
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    if not is_number or not math.isfinite(number):
         raise DataError(
-            f"the score {score!r} is not a finite number", where=where, next_step="mend the line"
+            f"the {key} {number!r} is not a finite number", where=where, next_step="mend the line"
         )
-    return score  # type: ignore[no-any-return]  # checked above
+    return float(number)

@@ -171,7 +171,7 @@ STAGES: tuple[Stage, ...] = (
             "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=2,
+        version=3,  # the general-ability set has 1,040 questions
     ),
     Stage(
         "report",

@@ -23,6 +23,7 @@ from nearer.results import Block, Line, Result
 from nearer.search.dense import Dense
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.forgetting import general_judge
 from nearer.training.losses import choose_loss
 from nearer.training.recipe import DevScore, Recipe
 from nearer.training.trainer import train
@@ -184,7 +185,7 @@ def fine_tune(
     encoder = load_encoder(in_training, root)
     base = encoder.fingerprint.id
     recipe = Recipe.of(settings.train, checkpoints, measure=measure, root=root)
-    trained = train(encoder, rows, judge, recipe)
+    trained = train(encoder, rows, judge, recipe, general_judge(settings, root))
     summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
     summary["dev"]["documents"] = documents
     return FineTuned(encoder, trained.history, summary, settings.model, root)

@@ -67,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
-        version=2,  # which data is item to item, and which texts are blank
+        version=3,  # which data is item to item, which texts are blank, what clicks weigh
     ),
     Stage(
         "evaluate",
@@ -192,7 +192,7 @@ STAGES: tuple[Stage, ...] = (
             "decide",
         ),
         settings=(),
-        version=2,
+        version=3,
     ),
 )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nearer import progress
 from nearer.config import Mine
+from nearer.data.clicks import CLICK_WEIGHTS
 from nearer.training.material import TrainingMaterial, UsableDocuments
 from nearer.training.mining.negatives import (
     NOT_BELOW,
@@ -27,8 +28,6 @@ from nearer.types import Example, Passage, Query
 
 #: The smallest weight that an example gets by its grade or by how it was clicked.
 _LEAST = 0.05
-#: Key of a query's metadata: document id → how much its clicks say, above 0 to 1.
-CLICK_WEIGHTS = "click_weights"
 
 
 def mine(

@@ -133,7 +133,7 @@ def _doubts(
     systems = material.systems
     of_judged = Doubtful((), {"not_tried": "no judged pairs"})
     if judged:
-        space = space_of_judged(systems, material.train, material.duplicates)
+        space = space_of_judged(systems, material.train, material.duplicates, judged)
         of_judged = _announced(judged, space, material.rng)
     unscored = [example for example in from_file if example.score is None]
     of_file = Doubtful((), {"not_tried": "no training file with pairs that have no scores"})

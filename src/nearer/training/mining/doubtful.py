@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nearer.text import folded_line, folded_words
-from nearer.training.mining.noise import FEWEST_PAIRS, SUSPICIOUS, doubts
+from nearer.training.mining.noise import FEWEST_PAIRS, doubts
 from nearer.training.mining.signals import JudgedPairs, Signals, Words, signals_of
 from nearer.training.mining.suspects import Suspect
 from nearer.types import Example
@@ -25,6 +25,8 @@ _IN_COMMON = 0.25
 _COPIES = 3
 #: Score of a suspect that only its text or its many queries speak against.
 _BY_TEXT = 0.5
+#: A signal speaks against a pair when this share of random documents fits better.
+_AGAINST = 0.2
 #: What a signal is called in a reason.
 _NAMES = {
     "model": "the base model",
@@ -101,7 +103,7 @@ class _Finder:
         found = doubts(signals, table[:, 0])
         self.noise["share"] = round(found.share, 4)
         self.noise["signals"] = list(signals.names)
-        for row in np.flatnonzero(found.probability >= SUSPICIOUS).tolist():
+        for row in np.flatnonzero(found.accused).tolist():
             self._scores[row] = float(found.probability[row])
             self._reasons[row] += _against(signals, row)
 
@@ -176,13 +178,14 @@ class _Finder:
 
 
 def _against(signals: Signals, row: int) -> list[str]:
-    """What each signal says against a pair, the worst first."""
+    """What the signals say against a pair, the worst first."""
     shares = []
     for column, name in enumerate(signals.names):
         better = float((signals.random[:, column] >= signals.judged[row, column]).mean())
         shares.append((better, name))
     shares.sort(reverse=True)
-    return [f"{_NAMES[name]}: {share:.0%} of random documents fit better" for share, name in shares]
+    spoken = [entry for entry in shares if entry[0] >= _AGAINST] or shares[:1]
+    return [f"{_NAMES[name]}: {share:.0%} of random documents fit better" for share, name in spoken]
 
 
 def _kind(reason: str) -> str:

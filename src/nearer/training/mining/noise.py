@@ -18,8 +18,10 @@ import numpy as np
 
 from nearer.training.mining.signals import Signals
 
-#: A pair is a suspect from this probability on.
-SUSPICIOUS = 0.5
+#: No pair is a suspect below this probability.
+SUSPICIOUS = 0.3
+#: Share of the right pairs that may be suspects, as far as the probabilities say.
+FALSE_ALARMS = 0.075
 #: With fewer judged pairs no distribution can be told from another.
 FEWEST_PAIRS = 60
 _FOLDS = 5
@@ -37,12 +39,13 @@ class Doubts:
 
     `share` is the estimated share of wrong ones; `probability` float64 (n_pairs,) that each is
     wrong; `surer` float64 (n_pairs,) is the share of random pairs that look more like a judged one
-    (0.5: as good as drawn at random).
+    (0.5: as good as drawn at random); `accused` bool (n_pairs,) are the suspects.
     """
 
     share: float
     probability: np.ndarray
     surer: np.ndarray
+    accused: np.ndarray
 
 
 def doubts(signals: Signals, groups: np.ndarray) -> Doubts:
@@ -68,7 +71,17 @@ def doubts(signals: Signals, groups: np.ndarray) -> Doubts:
     probability = np.clip(share / np.maximum(ratio, 1e-9), 0.0, 1.0)
     ordered = np.sort(scores[n_judged:])
     surer = 1.0 - np.searchsorted(ordered, scores[:n_judged]) / n_random
-    return Doubts(share, probability, surer)
+    return Doubts(share, probability, surer, _accused(probability, surer))
+
+
+def _accused(probability: np.ndarray, surer: np.ndarray) -> np.ndarray:
+    """The most probable ones, while few right pairs are expected among them."""
+    order = np.lexsort((-surer, -probability))
+    right = 1.0 - probability[order]
+    alarms = np.cumsum(right) / max(float(right.sum()), 1e-9)
+    accused = np.zeros(len(probability), bool)
+    accused[order] = (alarms <= FALSE_ALARMS) | (right <= 0.0)
+    return accused & (probability >= SUSPICIOUS)
 
 
 def _features(signals: np.ndarray) -> np.ndarray:

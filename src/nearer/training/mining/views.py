@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -64,37 +63,45 @@ def similarity_of(systems: Systems, train: Split, model: str | None = None) -> S
     return similarity
 
 
-def space_of_judged(systems: Systems, train: Split, duplicates: Duplicates) -> Space:
-    """Training queries and the documents of the corpus, by their ids."""
+def space_of_judged(
+    systems: Systems, train: Split, duplicates: Duplicates, examples: Sequence[Example]
+) -> Space:
+    """Training queries and the positives of examples, by their ids."""
     corpus = systems.corpus
     queries = {query.id: query for query in train.queries}
-    texts = {query.id: query.text for query in train.queries}
+    texts = {query.id: query.text for query in queries.values()}
     ordered = list(queries.values())
+    doc_ids = list(dict.fromkeys(example.positive for example in examples))
+    rows_of = {doc_id: row for row, doc_id in enumerate(doc_ids)}
+    positions = [corpus.position(doc_id) for doc_id in doc_ids]
 
     def words(rows: np.ndarray) -> np.ndarray:
-        return systems.bm25.score([ordered[row] for row in rows])
+        scores = systems.bm25.score([ordered[row] for row in rows])
+        return scores[:, positions]
 
     return Space(
         texts,
         systems.encoder.encode(list(texts.values()), "query"),
-        _document_vectors(systems),
-        corpus.position,
+        _document_vectors(systems, positions),
+        rows_of.__getitem__,
         lambda doc_id: corpus[corpus.position(doc_id)].content,
         words,
         duplicates.documents,
     )
 
 
-def _document_vectors(systems: Systems) -> np.ndarray:
-    """float32 (n_documents, dimension): of whole documents, or the mean of their chunks."""
+def _document_vectors(systems: Systems, positions: Sequence[int]) -> np.ndarray:
+    """float32 (n_positions, dimension): of whole documents, or the mean of their chunks."""
     chunker = systems.config.search.chunker
     chunked = systems.chunked(chunker)
     if chunked is None:
-        return systems.document_vectors
+        return systems.encoder.encode(list(systems.corpus.contents(positions)), "document")
     vectors = systems.vectors_of(chunker)
-    sums: Any = np.add.reduceat(vectors, chunked.starts, axis=0)
-    counts = np.bincount(chunked.owners, minlength=len(chunked.starts))
-    means: np.ndarray = (sums / counts[:, None]).astype(np.float32)
+    means = np.empty((len(positions), vectors.shape[1]), np.float32)
+    firsts = np.searchsorted(chunked.owners, positions, "left").tolist()
+    stops = np.searchsorted(chunked.owners, positions, "right").tolist()
+    for row, (first, stop) in enumerate(zip(firsts, stops, strict=True)):
+        means[row] = vectors[first:stop].mean(axis=0)
     return means
 
 

@@ -38,6 +38,7 @@ FILES = {
     "history": "train/history.jsonl",
     "training": "train/summary.json",
     "mining": "mine/summary.json",
+    "mined": "mine/sample.jsonl",
     "check": "check/findings.json",
     "evaluation": "evaluate/summary.json",
     "diagnosis": "diagnose/summary.json",
@@ -57,6 +58,7 @@ class ReportData:
     history: Sequence[Json] = ()  # loss and dev measure, by training step
     training: Json = field(default_factory=dict)
     mining: Json = field(default_factory=dict)
+    mined: Sequence[Json] = ()  # some training examples with their texts
     check: Json = field(default_factory=dict)
     evaluation: Json = field(default_factory=dict)
     diagnosis: Json = field(default_factory=dict)

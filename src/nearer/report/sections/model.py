@@ -10,6 +10,7 @@ from markupsafe import Markup
 from nearer.report import charts, content, values
 from nearer.report.data import ReportData
 from nearer.report.sections.drawn import in_both_widths
+from nearer.report.sections.mining import SHOWN_HERE
 from nearer.report.values import Json, as_number, as_numbers, as_object, fixed, signed
 
 # What the training section leaves out: it stands elsewhere, or is of no use to readers.
@@ -74,7 +75,7 @@ def training(data: ReportData) -> Json | None:
         "pool": as_number(as_object(summary.get("dev")).get("documents")),
         "table": on_dev[:60],
         "facts": values.facts(_training_facts(summary, measure)),
-        "mining": values.facts({key: mining[key] for key in mining if key != "dropped"}),
+        "mining": values.facts({key: mining[key] for key in mining if key not in SHOWN_HERE}),
         "dropped": values.facts({key: dropped[key] for key in dropped if as_number(dropped[key])}),
     }
 

@@ -144,7 +144,7 @@ STAGES: tuple[Stage, ...] = (
             "loss",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "train"),
-        version=2,
+        version=3,  # candidates beside the trained model
         resumable=True,
     ),
     Stage(
@@ -183,6 +183,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose/summary.json",
             "fix",
             "mine/summary.json",
+            "train/candidates.json",
             "train/history.jsonl",
             "train/summary.json",
             "decide",

@@ -37,6 +37,7 @@ FILES = {
     "margins": "decide/margins.json",
     "history": "train/history.jsonl",
     "training": "train/summary.json",
+    "candidates": "train/candidates.json",
     "mining": "mine/summary.json",
     "check": "check/findings.json",
     "evaluation": "evaluate/summary.json",
@@ -56,6 +57,7 @@ class ReportData:
     margins: Json = field(default_factory=dict)  # histograms of similarity, before and after
     history: Sequence[Json] = ()  # loss and dev measure, by training step
     training: Json = field(default_factory=dict)
+    candidates: Json = field(default_factory=dict)  # what else was tried in place of that training
     mining: Json = field(default_factory=dict)
     check: Json = field(default_factory=dict)
     evaluation: Json = field(default_factory=dict)

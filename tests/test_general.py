@@ -1,4 +1,4 @@
-"""The general-ability guard set: whole, unambiguous, and hard enough to notice a loss."""
+"""The built-in sets of everyday language: whole, unambiguous, and hard enough to notice a loss."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import json
 import re
 from collections import Counter
 from importlib.resources import files
+from itertools import chain
 
-from nearer.data.general import FILE, load_general
+import pytest
+
+from nearer.data.general import FILES, GeneralSet, load_general
+from nearer.data.near import near_duplicates
 
 SMALL_WORDS = frozenset(
     re.findall(
@@ -17,16 +21,28 @@ SMALL_WORDS = frozenset(
         "where which why with you",
     )
 )
+SIZES: dict[GeneralSet, int] = {"guard": 280, "calibration": 332}
+
+every_set = pytest.mark.parametrize("which", list(FILES))
 
 
 def words(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", text.lower())) - SMALL_WORDS
 
 
-def test_every_query_has_its_passage_and_every_passage_its_query() -> None:
-    corpus, split = load_general()
-    assert split.name == "general"
-    assert len(split) == len(corpus.ids) == 280
+def texts_of(which: GeneralSet) -> list[str]:
+    corpus, split = load_general(which)
+    return [document.text for document in corpus] + [query.text for query in split.queries]
+
+
+def topics_of(which: GeneralSet) -> Counter[str]:
+    return Counter(query.tags[0] for query in load_general(which)[1].queries)
+
+
+@every_set
+def test_every_query_has_its_passage_and_every_passage_its_query(which: GeneralSet) -> None:
+    corpus, split = load_general(which)
+    assert len(split) == len(corpus.ids) == SIZES[which]
     known = set(corpus.ids)
     for query in split.queries:
         relevant = split.relevant(query.id)
@@ -34,22 +50,32 @@ def test_every_query_has_its_passage_and_every_passage_its_query() -> None:
         assert set(relevant) <= known
 
 
-def test_topics_are_many_and_each_holds_passages_that_compete() -> None:
-    _, split = load_general()
-    topics = Counter(query.tags[0] for query in split.queries)
-    assert len(topics) == 70
+def test_each_set_names_its_split() -> None:
+    assert load_general()[1].name == "general"
+    assert load_general("calibration")[1].name == "general-calibration"
+
+
+@every_set
+def test_topics_are_many_and_each_holds_passages_that_compete(which: GeneralSet) -> None:
+    topics = topics_of(which)
+    assert len(topics) == SIZES[which] // 4
     assert set(topics.values()) == {4}
 
 
-def test_no_text_stands_twice() -> None:
-    corpus, split = load_general()
-    texts = [document.text for document in corpus]
-    assert len(set(texts)) == len(texts)
-    assert len({query.text for query in split.queries}) == len(split)
+def test_no_topic_stands_in_two_sets() -> None:
+    times = Counter(chain.from_iterable(topics_of(which) for which in FILES))
+    assert set(times.values()) == {1}
 
 
-def test_queries_share_few_words_with_their_passages() -> None:
-    corpus, split = load_general()
+def test_no_text_stands_twice_nor_nearly_in_any_of_the_sets() -> None:
+    texts = list(chain.from_iterable(texts_of(which) for which in FILES))
+    assert min(map(len, texts)) > 0
+    assert near_duplicates(texts, 0.5).groups == ()
+
+
+@every_set
+def test_queries_share_few_words_with_their_passages(which: GeneralSet) -> None:
+    corpus, split = load_general(which)
     texts = {document.id: words(document.text) for document in corpus}
     shares = [
         len(words(query.text) & texts[query.id.removeprefix("q-")]) / len(words(query.text))
@@ -59,8 +85,9 @@ def test_queries_share_few_words_with_their_passages() -> None:
     assert max(shares) <= 0.7
 
 
-def test_the_file_is_the_same_bytes_wherever_it_is_packed() -> None:
-    packed = files("nearer.data").joinpath(FILE).read_bytes()
+@pytest.mark.parametrize("file", list(FILES.values()))
+def test_the_file_is_the_same_bytes_wherever_it_is_packed(file: str) -> None:
+    packed = files("nearer.data").joinpath(file).read_bytes()
     assert packed[4:8] == b"\0\0\0\0"  # no time of packing (RFC 1952, MTIME)
     lines = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
     assert all({"_id", "topic", "text", "query"} <= set(line) for line in lines)

@@ -344,7 +344,7 @@ def test_lora_is_merged_into_a_plain_model(tiny_model: Path, tmp_path: Path) -> 
 def test_a_query_tower_trains_against_documents_that_stay(tiny_model: Path, tmp_path: Path) -> None:
     base, encoder = encoder_of(tiny_model), encoder_of(tiny_model)
     rows = examples()
-    with fixed_documents(encoder, base, rows.documents):
+    with fixed_documents(encoder, base):
         train(encoder, rows, None, Recipe.of(quick(), tmp_path / "checkpoints"))
         fixed = encoder.without_cache().encode(rows.documents, "document")
     assert np.array_equal(fixed, base.encode(rows.documents, "document"))

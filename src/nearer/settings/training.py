@@ -81,7 +81,18 @@ class Train(Section):
         2000, description="documents in the dev evaluation: judged, hard and random ones"
     )
     merge_tolerance: Fraction = Field(
-        0.01, description="go back towards the base model while dev loses at most this; 0: do not"
+        0.01,
+        description="without a general set: go back towards the base model while dev loses at most this; 0: do not, with or without one",
+    )
+    general: str | None = Field(
+        "builtin",
+        description="set on which going back is chosen, not the guardrail's: `builtin`, a BEIR folder, or null for none",
+    )
+    forget: Fraction = Field(
+        0.01, description="go back towards the base model until the general set loses at most this"
+    )
+    keep: Fraction = Field(
+        0.85, description="but keep this share of the gain on dev, whatever is forgotten"
     )
     patience: Positive = Field(2, description="evaluations without gain before stopping")
     seed: Count = 7

@@ -21,6 +21,7 @@ from nearer.project import Project
 from nearer.results import Block, Line, Result
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.forgetting import general_judge
 from nearer.training.losses import choose_loss
 from nearer.training.methods.candidates import Job, run_candidates
 from nearer.training.methods.dev import DevTask
@@ -170,7 +171,7 @@ def fine_tune(
     if dev.queries:
         pool = _dev_pool_of(systems, dev, rng)
         task = DevTask(pool, dev, settings.evaluate.primary, systems.item_to_item)
-    outcome = run_candidates(Job(systems, rows, task, task, checkpoints))
+    outcome = run_candidates(Job(systems, rows, task, checkpoints, general_judge(settings, root)))
     chosen, table = outcome.candidate, outcome.table
     chosen.summary["dev"]["documents"] = 0 if task is None else len(task.pool)
     return FineTuned(chosen.encoder, chosen.history, chosen.summary, settings.model, root, table)

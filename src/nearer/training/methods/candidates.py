@@ -31,13 +31,16 @@ from nearer.training.trainer import train
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained on what, and how it is judged; `judge` is None without dev."""
+    """What is trained on what, and how it is judged: on dev, and on ordinary language (`general`).
+
+    Either may be None: there are no dev queries, or there is no such set.
+    """
 
     systems: Systems
     rows: TrainingSet
     dev: DevTask | None
-    judge: DevScore | None
     checkpoints: Path
+    general: DevScore | None = None
 
     @property
     def settings(self) -> config.Train:
@@ -85,8 +88,13 @@ def run_candidates(job: Job) -> Outcome:
     entries = [reference.entry for reference in references]
     chosen = choose(trained, entries, job.settings.seed)
     if chosen.entry.reference:
+        reference = references[entries.index(chosen.entry)]
+        objection = _objection(job, reference)
+        if objection:
+            chosen = replace(choose(trained, [], job.settings.seed), reason=objection)
+        else:
+            best = _taken(job, reference, bench)
         progress.info(chosen.reason)
-        best = _taken(job, references[entries.index(chosen.entry)], bench)
     table = Table(
         measure=job.systems.config.evaluate.primary,
         base=None if bench is None or job.dev is None else bench.base_scores,
@@ -97,6 +105,18 @@ def run_candidates(job: Job) -> Outcome:
         seed=job.settings.seed,
     )
     return Outcome(best, table.as_dict())
+
+
+def _objection(job: Job, reference: Reference) -> str:
+    """Why a reference that is better on dev is not taken: it forgets too much; empty where it may."""
+    if job.general is None or reference.make is None:
+        return ""
+    before = job.general(job.systems.encoder)
+    lost = before - job.general(reference.make())
+    if lost <= job.settings.forget:
+        return ""
+    name = reference.entry.name
+    return f"{name} is better on dev, and loses {lost:.3f} on the general set of training"
 
 
 def _workbench(job: Job) -> tuple[Workbench | None, list[dict[str, str]]]:
@@ -250,7 +270,7 @@ def _train_once(job: Job, method: Method, number: int) -> Candidate:
         root=systems.root,
     )
     with _part(job, method, encoder) as finish:
-        trained = train(encoder, job.rows, job.judge, recipe)
+        trained = train(encoder, job.rows, job.dev, recipe, job.general)
         final = finish()
     summary = {
         "base_model": systems.config.model.name,
@@ -267,6 +287,7 @@ def _train_once(job: Job, method: Method, number: int) -> Candidate:
         method.reindex,
         _size(final.model),
         scores,
+        more={"general": summary.get("forgetting")},
     )
     return Candidate(entry, final, trained.history, summary)
 
@@ -303,8 +324,7 @@ def _part(
             yield finish
     elif method.kind == "query":
         base = job.systems.encoder
-        texts = [*job.rows.documents, *(job.dev.texts if job.dev is not None else [])]
-        with fixed_documents(encoder, base, texts):
+        with fixed_documents(encoder, base):
             yield lambda: with_query_tower(base, encoder.model)
     else:
         yield finish

@@ -18,20 +18,15 @@ _VECTOR = "sentence_embedding"
 
 
 @contextmanager
-def fixed_documents(
-    encoder: SentenceEncoder, base: SentenceEncoder, texts: Sequence[str]
-) -> Iterator[None]:
-    """While it lasts, the encoder gives `base`'s vectors for these documents, without computing.
+def fixed_documents(encoder: SentenceEncoder, base: SentenceEncoder) -> Iterator[None]:
+    """While it lasts, the encoder gives `base`'s vectors for documents and computes queries itself.
 
-    Queries, and documents that are not among `texts`, are computed by the encoder's own model.
+    Each document is embedded once, when it is first asked for.
     """
-    distinct = list(dict.fromkeys(texts))
-    rows = {text: row for row, text in enumerate(distinct)}
-    vectors = base.encode(distinct, "document")
     model = encoder.model
     own = vars(model).get("forward")
     model.forward = _passing_on(model.forward)
-    encoder.prepare = _Vectors(rows, vectors).features
+    encoder.prepare = _Vectors(base).features
     try:
         yield
     finally:
@@ -43,21 +38,26 @@ def fixed_documents(
 
 
 class _Vectors:
-    """Vectors of documents, found by their text."""
+    """The base model's vectors of documents, by their text."""
 
-    def __init__(self, rows: dict[str, int], vectors: np.ndarray) -> None:
-        self._rows, self._vectors = rows, vectors
+    def __init__(self, base: SentenceEncoder) -> None:
+        self._base = base
+        self._known: dict[str, np.ndarray] = {}
 
     def features(
         self, texts: Sequence[str], kind: Any, inputs: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """The vectors themselves, where all texts are documents that have one."""
+        """The vectors themselves in place of inputs, where the texts are documents."""
         import torch
 
-        if kind != "document" or not all(text in self._rows for text in texts):
+        if kind != "document":
             return inputs()
-        rows = [self._rows[text] for text in texts]
-        return {_VECTOR: torch.from_numpy(np.array(self._vectors[rows]))}
+        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if missing:
+            vectors = self._base.encode(missing, "document")
+            self._known.update(zip(missing, vectors, strict=True))
+        rows = np.stack([self._known[text] for text in texts])
+        return {_VECTOR: torch.from_numpy(rows)}
 
 
 def _passing_on(compute: Callable[..., Any]) -> Callable[..., Any]:

@@ -147,7 +147,7 @@ STAGES: tuple[Stage, ...] = (
             "loss",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "train"),
-        version=2,
+        version=3,  # candidates beside the trained model
         resumable=True,
     ),
     Stage(
@@ -187,6 +187,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             "mine/summary.json",
             "mine/sample.jsonl",
+            "train/candidates.json",
             "train/history.jsonl",
             "train/summary.json",
             "decide",

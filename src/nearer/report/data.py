@@ -37,6 +37,7 @@ FILES = {
     "margins": "decide/margins.json",
     "history": "train/history.jsonl",
     "training": "train/summary.json",
+    "candidates": "train/candidates.json",
     "mining": "mine/summary.json",
     "mined": "mine/sample.jsonl",
     "check": "check/findings.json",
@@ -57,6 +58,7 @@ class ReportData:
     margins: Json = field(default_factory=dict)  # histograms of similarity, before and after
     history: Sequence[Json] = ()  # loss and dev measure, by training step
     training: Json = field(default_factory=dict)
+    candidates: Json = field(default_factory=dict)  # what else was tried in place of that training
     mining: Json = field(default_factory=dict)
     mined: Sequence[Json] = ()  # some training examples with their texts
     check: Json = field(default_factory=dict)

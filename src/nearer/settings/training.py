@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nearer.settings.base import Count, Fraction, Positive, Section, named
 
 LossName = Annotated[str, named("loss", "auto")]
+
+_METHOD = re.compile(r"full|query|linear|lora(:[1-9]\d{0,3})?|top:[1-9]\d{0,3}")
+
+
+def _known_method(name: str) -> str:
+    if not _METHOD.fullmatch(name):
+        raise ValueError("use full, top:3 (its number of layers), lora, query or linear")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_known_method)]
 
 
 class Mine(Section):
@@ -121,3 +133,15 @@ class Train(Section):
     )
     patience: Positive = Field(2, description="evaluations without gain before stopping")
     seed: Count = 7
+    method: MethodName = Field(
+        "full",
+        description="what is trained: full, top:3 (upper layers), lora:16, query (a second model, for queries), linear (an adapter of queries)",
+    )
+    candidates: tuple[MethodName, ...] = Field(
+        (),
+        description="methods to train one after the other; dev decides (empty: train.method alone)",
+    )
+    seeds: Positive = Field(
+        1,
+        description="trainings per method, each with a seed of its own; their average is tried too",
+    )

@@ -21,7 +21,7 @@ from nearer.training.checkpoints import remembered
 from nearer.training.examples import TrainingSet
 from nearer.training.merging import Merged, MergeRule, merge
 from nearer.training.modes import training_mode
-from nearer.training.movement import Movement, sample_texts
+from nearer.training.movement import Movement, sampled_vectors
 from nearer.training.optimise import Fitted, fit
 from nearer.training.recipe import DevScore, Judging, Recipe
 
@@ -55,14 +55,13 @@ def train(
     transformers.set_seed(settings.seed)
     length = settings.max_seq_length or _needed_length(encoder, rows)
     base = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    sample = sample_texts(rows)
-    vectors_before = encoder.without_cache().encode(sample, "document")
+    vectors_before = sampled_vectors(encoder.without_cache(), rows)
     merged = Merged()
     with training_mode(model, settings, length):
         judging = _judging(encoder, dev_score, general_score, recipe)
         fitted = fit(encoder, rows, recipe, judging)
         _require_finite(fitted, encoder.name)
-        vectors_after = encoder.without_cache().encode(sample, "document")
+        vectors_after = sampled_vectors(encoder.without_cache(), rows)
         movement = Movement.between(vectors_before, vectors_after)
         if judging is not None and movement.moved:
             rule = MergeRule(settings.merge_tolerance, settings.keep, settings.forget)

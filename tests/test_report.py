@@ -867,6 +867,7 @@ def test_every_other_file_may_hold_nonsense() -> None:
             "examples",
             "margins",
             "training",
+            "candidates",
             "mining",
             "check",
             "evaluation",
@@ -891,6 +892,38 @@ def test_every_other_file_may_hold_nonsense() -> None:
         {"step": 5, "nDCG@10": float("nan")},
     ]
     assert "</html>" in page.render(ReportData(history=history))
+
+
+def _tried_in_place_of_the_training() -> dict[str, Any]:
+    change = {"n": 200, "before": 0.3, "after": 0.525, "gain": 0.225}
+    full = {
+        "name": "full",
+        "chosen": True,
+        "seconds": 278.0,
+        "dev": change,
+        "seen": change,
+        "unseen": None,
+        "reindex": "all documents",
+        "size_bytes": 90_000_000,
+        "seeds": {"scores": [0.51, 0.525]},
+    }
+    nudge = {**full, "name": "nudge", "chosen": False, "reference": True, "documents_moved": 480}
+    return {
+        "measure": "nDCG@10",
+        "queries": {"all": 200, "seen": 194, "unseen": 6},
+        "reason": "the only trained candidate",
+        "candidates": [full, nudge | {"reindex": "moved documents"}],
+        "not_tried": [{"name": "linear", "reason": "for want of queries"}],
+    }
+
+
+def test_what_was_tried_in_place_of_the_training_stands_in_one_table() -> None:
+    data = ReportData(decision=decision(), candidates=_tried_in_place_of_the_training())
+    text = Outline(page.render(data)).text
+    for words in ("2 seeds: 0.510 to 0.525", "moved documents (480)", "90.0 MB", "0.525", "+0.225"):
+        assert words in text
+    assert "linear was not tried: for want of queries" in text
+    assert "tried in its place" not in page.render(ReportData(decision=decision()))
 
 
 HOSTILE = (
@@ -928,6 +961,7 @@ def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None
             "margins",
             "history",
             "training",
+            "candidates",
             "mining",
             "check",
             "evaluation",

@@ -200,7 +200,7 @@ class Project:
         settings = self.settings
         if settings.rerank.model is None:
             return None
-        self.uses("other models")
+        self.uses("other models", "reranker")
         train = self.split("train")
         if settings.rerank.model == "train" and not train.queries:
             progress.warn(
@@ -213,6 +213,7 @@ class Project:
             self.duplicates,
             self.held_out.collides,
             settings.data.min_grade,
+            systems.item_to_item,
         )
         return reranker_of(
             settings,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nearer.config import Data
 from nearer.data import clicks, fields, pairs, sources, trec
 from nearer.data.corpus import Corpus
-from nearer.types import Example, Judgments, Query
+from nearer.types import Example, Judgments, Query, Split
 
 
 class Loaded(NamedTuple):
@@ -39,8 +39,23 @@ def load(data: Data, root: Path) -> Loaded:
             if not query.text and queries[query_id] is query:
                 what = f"the click log names query {query_id!r} without its text"
                 raise sources.bad(what, data.clicks, "log the query's text, or set data.queries")
+        for query_id, query in log.queries.items():
+            weights = query.metadata.get(clicks.CLICK_WEIGHTS)
+            queries[query_id] = clicks.weighted(queries[query_id], weights)
         return Loaded(corpus, queries, {"all": log.judgments}, log.dropped)
     return Loaded(corpus, queries, _judgments(data, paths, queries), {})
+
+
+def load_general_folder(folder: str, root: Path) -> tuple[Corpus, Split]:
+    """A general-ability set of the user's own: a folder with documents, queries and judgments.
+
+    Its test judgments are taken, else those of dev, else the first there are.  Raises DataError.
+    """
+    loaded = load(Data(folder=folder), root)
+    first = next(iter(loaded.judgments.values()))
+    judgments = loaded.judgments.get("test") or loaded.judgments.get("dev") or first
+    queries = [loaded.queries[query_id] for query_id in judgments if query_id in loaded.queries]
+    return loaded.corpus, Split("general", tuple(queries), judgments)
 
 
 def load_corpus(data: Data, root: Path) -> Corpus:

@@ -20,6 +20,8 @@ from nearer.errors import ModelError
 from nearer.text import token_spans
 
 Kind = Literal["query", "document"]
+#: Texts, their kind, and what makes the model's inputs of them → the inputs to compute with.
+Prepare = Callable[[Sequence[str], Kind, Callable[[], dict[str, Any]]], dict[str, Any]]
 
 _FIDELITY_SAMPLE = 32
 _BLOCK = 1024  # texts sorted by length, encoded and saved together: what a kill can cost
@@ -60,6 +62,7 @@ class SentenceEncoder:
     ) -> None:
         self.model = model.eval()
         self.name = name
+        self.prepare: Prepare | None = None  # set while a model trains on inputs computed before
         if query_prompt is None:
             query_prompt = own_prompt(model, "query")
         if document_prompt is None:
@@ -167,10 +170,14 @@ class SentenceEncoder:
 
     def features(self, texts: list[str], kind: Kind) -> dict[str, Any]:
         """Model inputs of texts, the prompt of their kind applied: what training feeds the model."""
-        features: dict[str, Any] = self.model.preprocess(
-            texts, prompt=self._prompts[kind] or None, task=kind
-        )
-        return features
+
+        def inputs() -> dict[str, Any]:
+            features: dict[str, Any] = self.model.preprocess(
+                texts, prompt=self._prompts[kind] or None, task=kind
+            )
+            return features
+
+        return inputs() if self.prepare is None else self.prepare(texts, kind, inputs)
 
     def _forward(self, texts: list[str], kind: Kind, precision: str | None = None) -> np.ndarray:
         import torch
@@ -281,6 +288,8 @@ def load_encoder(
 def _tokens_per_text(model: Any) -> Any:
     """A function list of texts → int64 token counts; None for models without a transformer."""
     if type(model[0]).__name__ not in ("Transformer", "MLMTransformer", "Router"):
+        return None
+    if model.transformers_model is None:  # a router over static models
         return None
     tokenizer = model.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -37,7 +37,9 @@ FILES = {
     "margins": "decide/margins.json",
     "history": "train/history.jsonl",
     "training": "train/summary.json",
+    "candidates": "train/candidates.json",
     "mining": "mine/summary.json",
+    "mined": "mine/sample.jsonl",
     "check": "check/findings.json",
     "evaluation": "evaluate/summary.json",
     "diagnosis": "diagnose/summary.json",
@@ -56,7 +58,9 @@ class ReportData:
     margins: Json = field(default_factory=dict)  # histograms of similarity, before and after
     history: Sequence[Json] = ()  # loss and dev measure, by training step
     training: Json = field(default_factory=dict)
+    candidates: Json = field(default_factory=dict)  # what else was tried in place of that training
     mining: Json = field(default_factory=dict)
+    mined: Sequence[Json] = ()  # some training examples with their texts
     check: Json = field(default_factory=dict)
     evaluation: Json = field(default_factory=dict)
     diagnosis: Json = field(default_factory=dict)

@@ -85,6 +85,7 @@ def render(data: ReportData) -> str:
         "fixes": sections.fixes(data),
         "margins": sections.margins(data.margins),
         "training": sections.training(data),
+        "mining": sections.mining(data),
         "examples": sections.examples(data.examples, data.decision),
         **_check(data.check),
         **_repeat(data),

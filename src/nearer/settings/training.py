@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nearer.settings.base import Count, Fraction, Positive, Section, named
 
 LossName = Annotated[str, named("loss", "auto")]
+
+_METHOD = re.compile(r"full|query|linear|lora(:[1-9]\d{0,3})?|top:[1-9]\d{0,3}")
+
+
+def _known_method(name: str) -> str:
+    if not _METHOD.fullmatch(name):
+        raise ValueError("use full, top:3 (its number of layers), lora, query or linear")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_known_method)]
 
 
 class Mine(Section):
@@ -28,6 +40,43 @@ class Mine(Section):
     min_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None,
         description="scored pairs of data.training are positives from this score on (must be set where there are scores)",
+    )
+    absolute_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="a negative also scores at least this much below the positive"
+    )
+    first_rank: Positive = Field(
+        1, description="results before this rank give no negatives (the window ends at candidates)"
+    )
+    quota: dict[Literal["dense", "bm25", "model"], Count] = Field(
+        {}, description="most mined negatives of an example from one source, such as {bm25: 1}"
+    )
+    model: str | None = Field(
+        None, description="second round: a tuned model whose results give negatives as well"
+    )
+    vet: bool = Field(
+        True, description="where rerank.model is set, it reads the negatives before they are used"
+    )
+    grades: Literal["weight", "equal"] = Field(
+        "weight", description="weight: a positive counts by its grade over the highest grade"
+    )
+    passages: Positive = Field(
+        3, description="chunks that share the weight of a positive where no single one stands out"
+    )
+    noise: Literal["downweight", "drop", "keep"] = Field(
+        "downweight", description="positives that are probably wrong (mine/suspects.jsonl)"
+    )
+    review: Count = Field(
+        50, description="suspects that go to review/queue.jsonl, the most probable ones first"
+    )
+    weak: tuple[Literal["titles", "headings", "faq", "docstrings"], ...] = Field(
+        (), description="pairs out of the documents' own text: titles, headings, faq, docstrings"
+    )
+    weak_limit: Positive = Field(1000, description="weak pairs, at most")
+    weak_weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="how much a weak pair counts beside a judged one"
+    )
+    strict: bool = Field(
+        False, description="refuse to mine when training data collides with dev or test queries"
     )
 
 
@@ -69,7 +118,30 @@ class Train(Section):
         2000, description="documents in the dev evaluation: judged, hard and random ones"
     )
     merge_tolerance: Fraction = Field(
-        0.01, description="go back towards the base model while dev loses at most this; 0: do not"
+        0.01,
+        description="without a general set: go back towards the base model while dev loses at most this; 0: do not, with or without one",
+    )
+    general: str | None = Field(
+        "builtin",
+        description="set on which going back is chosen, not the guardrail's: `builtin`, a BEIR folder, or null for none",
+    )
+    forget: Fraction = Field(
+        0.01, description="go back towards the base model until the general set loses at most this"
+    )
+    keep: Fraction = Field(
+        0.85, description="but keep this share of the gain on dev, whatever is forgotten"
     )
     patience: Positive = Field(2, description="evaluations without gain before stopping")
     seed: Count = 7
+    method: MethodName = Field(
+        "full",
+        description="what is trained: full, top:3 (upper layers), lora:16, query (a second model, for queries), linear (an adapter of queries)",
+    )
+    candidates: tuple[MethodName, ...] = Field(
+        (),
+        description="methods to train one after the other; dev decides (empty: train.method alone)",
+    )
+    seeds: Positive = Field(
+        1,
+        description="trainings per method, each with a seed of its own; their average is tried too",
+    )

@@ -17,7 +17,7 @@ from nearer import config
 from nearer.data.corpus import Corpus
 from nearer.data.general import load_general
 from nearer.data.heldout import open_test
-from nearer.data.load import load
+from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
 from nearer.decision.candidates import (
     Finalists,
@@ -235,11 +235,7 @@ def general_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] 
         return None
     if general == "builtin":
         return load_general()
-    loaded = load(config.Data(folder=general), root)
-    first = next(iter(loaded.judgments.values()))
-    judgments = loaded.judgments.get("test") or loaded.judgments.get("dev") or first
-    queries = [loaded.queries[query_id] for query_id in judgments if query_id in loaded.queries]
-    return loaded.corpus, Split("general", tuple(queries), judgments)
+    return load_general_folder(general, root)
 
 
 def run(

@@ -17,15 +17,15 @@ from nearer.data.corpus import Corpus
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ModelError
 from nearer.files import disk_errors, read_json, read_jsonl, write_json, write_jsonl
-from nearer.measure.metrics import drop_self, score
 from nearer.project import Project
 from nearer.results import Block, Line, Result
-from nearer.search.dense import Dense
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.forgetting import general_judge
 from nearer.training.losses import choose_loss
-from nearer.training.recipe import DevScore, Recipe
-from nearer.training.trainer import train
+from nearer.training.methods.candidates import Job, run_candidates
+from nearer.training.methods.dev import DevTask
+from nearer.training.methods.shown import candidate_blocks
 from nearer.types import Example, Run, Split
 
 #: What `step.json` repeats of the summary.
@@ -40,6 +40,7 @@ _BRIEF = (
     "precision",
     "fingerprint",
 )
+_CANDIDATES = "candidates.json"
 _HARD = 10  # results of each first-stage system that join the dev pool
 
 
@@ -48,6 +49,7 @@ class FineTuned(Result):
     """A fine-tuned model with how it got there; `encoder` is None where nothing was trained.
 
     `summary` is `train/summary.json`; `save` adds the fingerprint of the saved model to it.
+    `candidates` is `train/candidates.json`: this model beside the others that were tried.
     """
 
     encoder: SentenceEncoder | None
@@ -55,6 +57,7 @@ class FineTuned(Result):
     summary: dict[str, Any]
     settings: config.Model = field(repr=False)
     root: Path = field(repr=False)
+    candidates: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def model(self) -> Any:
@@ -67,12 +70,14 @@ class FineTuned(Result):
         return str(self.summary.get("skipped", ""))
 
     def save(self, folder: Path) -> None:
-        """`model/`, `history.jsonl` and `summary.json`; checkpoints are removed."""
+        """`model/`, `history.jsonl`, `summary.json` and `candidates.json`; checkpoints are removed."""
         if self.encoder is not None:
             saved = save_model(self.encoder, folder / "model", self.settings, self.root)
             self.summary["fingerprint"] = saved
         write_jsonl(folder / "history.jsonl", self.history)
         write_json(folder / "summary.json", self.summary)
+        if self.candidates:
+            write_json(folder / _CANDIDATES, self.candidates)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     @classmethod
@@ -80,7 +85,10 @@ class FineTuned(Result):
         """Read the figures.  The model is a folder of its own: `SentenceTransformer(folder / "model")`."""
         history = list(read_jsonl(folder / "history.jsonl"))
         summary = read_json(folder / "summary.json")
-        return cls(None, history, summary, config.Model(name=str(folder / "model")), folder)
+        candidates = folder / _CANDIDATES
+        table = read_json(candidates) if candidates.is_file() else {}
+        model = config.Model(name=str(folder / "model"))
+        return cls(None, history, summary, model, folder, table)
 
     def brief(self) -> dict[str, Any]:
         return {key: self.summary[key] for key in _BRIEF if key in self.summary}
@@ -98,7 +106,7 @@ class FineTuned(Result):
             change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}"
         best = f"(best at step {summary['best_step']} of {summary['steps']})"
         speed = f"{summary['pairs_per_second']} pairs per second, {summary['precision']}"
-        return [Line(f"{change} {best}"), Line(speed, "dim")]
+        return [Line(f"{change} {best}"), Line(speed, "dim"), *candidate_blocks(self.candidates)]
 
 
 def dev_pool(
@@ -132,20 +140,6 @@ def _by_rank(runs: Sequence[Run], dev: Split) -> Iterator[str]:
                     yield hits[rank][0]
 
 
-def dev_judge(pool: Corpus, dev: Split, measure: str, item_to_item: bool) -> DevScore:
-    """Scores a model on dev over the pool, under the primary measure."""
-    depth = int(measure.split("@")[1]) if "@" in measure else 100
-    depth += int(item_to_item)
-
-    def judge(encoder: SentenceEncoder) -> float:
-        run = Dense(encoder.without_cache(), pool).search(dev.queries, depth)
-        if item_to_item:
-            run = drop_self(run)
-        return score(run, dev, [measure]).mean(measure)
-
-    return judge
-
-
 def training_rows(
     systems: Systems, examples: Sequence[Example], training: Split, duplicates: Duplicates
 ) -> TrainingSet:
@@ -168,26 +162,19 @@ def fine_tune(
     checkpoints: Path,
     rng: np.random.Generator,
 ) -> FineTuned:
-    """Fine-tune a fresh copy of the configured model, judged on dev.
+    """Fine-tune what the settings name, beside the references; dev chooses.
 
     `systems` are those of the baseline; they name the settings and the project's folder.
     """
     settings, root = systems.config, systems.root
-    measure = settings.evaluate.primary
-    judge: DevScore | None = None
-    documents = 0
+    task: DevTask | None = None
     if dev.queries:
         pool = _dev_pool_of(systems, dev, rng)
-        judge = dev_judge(pool, dev, measure, systems.item_to_item)
-        documents = len(pool)
-    in_training = settings.model.model_copy(update={"precision": settings.train.precision})
-    encoder = load_encoder(in_training, root)
-    base = encoder.fingerprint.id
-    recipe = Recipe.of(settings.train, checkpoints, measure=measure, root=root)
-    trained = train(encoder, rows, judge, recipe)
-    summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
-    summary["dev"]["documents"] = documents
-    return FineTuned(encoder, trained.history, summary, settings.model, root)
+        task = DevTask(pool, dev, settings.evaluate.primary, systems.item_to_item)
+    outcome = run_candidates(Job(systems, rows, task, checkpoints, general_judge(settings, root)))
+    chosen, table = outcome.candidate, outcome.table
+    chosen.summary["dev"]["documents"] = 0 if task is None else len(task.pool)
+    return FineTuned(chosen.encoder, chosen.history, chosen.summary, settings.model, root, table)
 
 
 def _dev_pool_of(systems: Systems, dev: Split, rng: np.random.Generator) -> Corpus:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from nearer.embed.encoder import Encoder
 from nearer.training.examples import TrainingSet
 
 #: A model whose vectors are this near to its base's (1 - mean cosine) has not moved: rounding to
@@ -34,10 +36,13 @@ class Movement:
         return 1.0 - self.mean_cosine > _SAME_VECTORS
 
 
-def sample_texts(rows: TrainingSet) -> list[str]:
-    """Some of the training texts, spread evenly over queries and documents."""
-    chosen: list[str] = []
-    for texts in (rows.queries, rows.documents):
-        step = max(1, len(texts) // _SAMPLED_TEXTS)
-        chosen += texts[::step][:_SAMPLED_TEXTS]
-    return chosen
+def sampled_vectors(encoder: Encoder, rows: TrainingSet) -> np.ndarray:
+    """float32 (n, dimension): some training queries and documents, each as its kind, evenly spread."""
+    queries = encoder.encode(_spread(rows.queries), "query")
+    documents = encoder.encode(_spread(rows.documents), "document")
+    return np.concatenate([queries, documents])
+
+
+def _spread(texts: Sequence[str]) -> list[str]:
+    step = max(1, len(texts) // _SAMPLED_TEXTS)
+    return list(texts[::step][:_SAMPLED_TEXTS])

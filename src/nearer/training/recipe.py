@@ -9,6 +9,7 @@ from pathlib import Path
 from nearer.config import Train
 from nearer.embed.encoder import SentenceEncoder
 from nearer.training.losses import ChosenLoss, choose_loss
+from nearer.training.merging import Scores
 
 #: A model in training → its score on dev under the primary measure.
 DevScore = Callable[[SentenceEncoder], float]
@@ -41,7 +42,21 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """How checkpoints are judged on dev while a model trains."""
+    """How a model is judged while it trains: on dev, and on ordinary language where there is a set."""
 
-    score: Callable[[], float]  # of the model as it is at that moment
+    score: Callable[[], float]  # on dev, of the model as it is at that moment
     before: float  # the base model's
+    general: Callable[[], float] | None = None  # on the general set of training
+    general_before: float | None = None
+
+    @property
+    def scores_before(self) -> Scores:
+        """The base model's."""
+        return Scores(self.before, self.general_before)
+
+    def scores(self) -> Scores:
+        """Of the model as it is at that moment."""
+        general = None
+        if self.general is not None:
+            general = self.general()
+        return Scores(self.score(), general)

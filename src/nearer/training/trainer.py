@@ -19,9 +19,9 @@ from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ModelError
 from nearer.training.checkpoints import remembered
 from nearer.training.examples import TrainingSet
-from nearer.training.merging import Merged, merge
+from nearer.training.merging import Merged, MergeRule, merge
 from nearer.training.modes import training_mode
-from nearer.training.movement import Movement, sample_texts
+from nearer.training.movement import Movement, sampled_vectors
 from nearer.training.optimise import Fitted, fit
 from nearer.training.recipe import DevScore, Judging, Recipe
 
@@ -36,13 +36,18 @@ class Trained:
 
 
 def train(
-    encoder: SentenceEncoder, rows: TrainingSet, dev_score: DevScore | None, recipe: Recipe
+    encoder: SentenceEncoder,
+    rows: TrainingSet,
+    dev_score: DevScore | None,
+    recipe: Recipe,
+    general_score: DevScore | None = None,
 ) -> Trained:
     """Fine-tune the encoder's model in place and leave the best checkpoint in it.
 
-    `dev_score` judges checkpoints (None: the last one is kept).  Goes on from the newest whole
-    checkpoint of the recipe.  Raises ModelError when the loss is not finite or when the best
-    checkpoint cannot be restored whole.
+    `dev_score` judges checkpoints (None: the last one is kept); `general_score` says how well a
+    model still searches ordinary language (None: unknown), and takes part in choosing how far to
+    go back towards the base.  Goes on from the newest whole checkpoint of the recipe.  Raises
+    ModelError when the loss is not finite or when the best checkpoint cannot be restored whole.
     """
     import transformers
 
@@ -50,25 +55,29 @@ def train(
     transformers.set_seed(settings.seed)
     length = settings.max_seq_length or _needed_length(encoder, rows)
     base = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    sample = sample_texts(rows)
-    vectors_before = encoder.without_cache().encode(sample, "document")
+    vectors_before = sampled_vectors(encoder.without_cache(), rows)
     merged = Merged()
     with training_mode(model, settings, length):
-        judging = _judging(encoder, dev_score, recipe)
+        judging = _judging(encoder, dev_score, general_score, recipe)
         fitted = fit(encoder, rows, recipe, judging)
         _require_finite(fitted, encoder.name)
-        vectors_after = encoder.without_cache().encode(sample, "document")
+        vectors_after = sampled_vectors(encoder.without_cache(), rows)
         movement = Movement.between(vectors_before, vectors_after)
         if judging is not None and movement.moved:
-            merged = merge(model, base, judging.score, settings.merge_tolerance)
+            rule = MergeRule(settings.merge_tolerance, settings.keep, settings.forget)
+            merged = merge(model, base, judging.scores_before, judging.scores, rule)
     if not movement.moved:
         progress.warn(
             "training did not move the model "
             f"(mean cosine to its base {movement.mean_cosine:.5f}): "
             f"raise train.learning_rate, {fitted.learning_rate:g} now"
         )
-    before = None if judging is None else judging.before
-    course = _Course(recipe, before, fitted, movement, merged)
+    if merged.weight == 0.0:
+        progress.warn(
+            "training made dev worse at every weight: the model that is kept is its base "
+            "(nearer diagnose says what may help instead)"
+        )
+    course = _Course(recipe, judging, fitted, movement, merged)
     history = tuple(course.history())
     summary = course.summary(history, rows)
     summary |= {
@@ -82,7 +91,10 @@ def train(
 
 
 def _judging(
-    encoder: SentenceEncoder, dev_score: DevScore | None, recipe: Recipe
+    encoder: SentenceEncoder,
+    dev_score: DevScore | None,
+    general_score: DevScore | None,
+    recipe: Recipe,
 ) -> Judging | None:
     if dev_score is None:
         return None
@@ -90,7 +102,16 @@ def _judging(
     def score() -> float:
         return _judge(encoder, dev_score)
 
-    return Judging(score, before=remembered(recipe.checkpoints / "before.json", score))
+    before = remembered(recipe.checkpoints / "before.json", score)
+    if general_score is None:
+        return Judging(score, before)
+
+    def general() -> float:
+        return _judge(encoder, general_score)
+
+    return Judging(
+        score, before, general, remembered(recipe.checkpoints / "general_before.json", general)
+    )
 
 
 def _judge(encoder: SentenceEncoder, dev_score: DevScore) -> float:
@@ -103,7 +124,7 @@ class _Course:
     """What happened to the model, from its base to what is saved."""
 
     recipe: Recipe
-    before: float | None  # the base model's dev score
+    judging: Judging | None
     fitted: Fitted
     movement: Movement
     merged: Merged
@@ -111,8 +132,8 @@ class _Course:
     def history(self) -> Iterator[dict[str, Any]]:
         """Lines of `train/history.jsonl`: losses, and dev scores from the base model's on."""
         measure = self.recipe.measure
-        if self.before is not None:
-            yield {"step": 0, "epoch": 0.0, measure: self.before}
+        if self.judging is not None:
+            yield {"step": 0, "epoch": 0.0, measure: self.judging.before}
         for line in self.fitted.log:
             if "loss" in line:
                 yield {
@@ -127,26 +148,52 @@ class _Course:
 
     def summary(self, history: tuple[dict[str, Any], ...], rows: TrainingSet) -> dict[str, Any]:
         """Keys of `train/summary.json`."""
-        measure, movement, merged = self.recipe.measure, self.movement, self.merged
-        evaluations = [line[measure] for line in history if measure in line and line["step"]]
-        best = max(evaluations, default=None)
+        measure, movement = self.recipe.measure, self.movement
         return {
             "seed": self.recipe.settings.seed,
             "seeds": 1,
             **self.fitted.summary(),
             "dev": {
                 "measure": measure,
-                "before": self.before,
-                "after": dict(merged.curve).get(merged.weight, best),
+                "before": self._dev_before(),
+                "after": self._dev_after(history),
             },
             "moved": {"moved": movement.moved, "mean_cosine": round(movement.mean_cosine, 6)},
-            "merge": {
-                "weight": merged.weight,
-                "curve": [{"weight": weight, measure: score} for weight, score in merged.curve],
-            },
+            "merge": {"weight": self.merged.weight, "curve": list(self._merge_curve())},
+            "forgetting": self._forgetting(),
             "examples": len(rows),
             "distinct_queries": len(rows.queries),
             "distinct_documents": len(rows.documents),
+        }
+
+    def _dev_before(self) -> float | None:
+        if self.judging is None:
+            return None
+        return self.judging.before
+
+    def _dev_after(self, history: tuple[dict[str, Any], ...]) -> float | None:
+        if self.merged.scores is not None:
+            return self.merged.scores.dev
+        measure = self.recipe.measure
+        evaluations = [line[measure] for line in history if measure in line and line["step"]]
+        return max(evaluations, default=None)
+
+    def _merge_curve(self) -> Iterator[dict[str, Any]]:
+        for weight, scores in self.merged.curve:
+            point: dict[str, Any] = {"weight": weight, self.recipe.measure: scores.dev}
+            if scores.general is not None:
+                point["general"] = scores.general
+            yield point
+
+    def _forgetting(self) -> dict[str, Any] | None:
+        """The general set's score before and after; None where there is none or nothing was merged."""
+        if self.judging is None or self.judging.general_before is None:
+            return None
+        after = self.merged.scores
+        return {
+            "measure": "nDCG@10",
+            "before": self.judging.general_before,
+            "after": after.general if after is not None else None,
         }
 
 

@@ -10,7 +10,19 @@ from markupsafe import Markup
 from nearer.report import charts, content, values
 from nearer.report.data import ReportData
 from nearer.report.sections.drawn import in_both_widths
-from nearer.report.values import Json, as_number, as_numbers, as_object, fixed, signed
+from nearer.report.sections.mining import SHOWN_HERE
+from nearer.report.values import (
+    Json,
+    as_number,
+    as_numbers,
+    as_object,
+    as_objects,
+    as_text,
+    fixed,
+    signed,
+)
+
+_MOST_CANDIDATES = 40
 
 # What the training section leaves out: it stands elsewhere, or is of no use to readers.
 _LEFT_OUT = (
@@ -60,7 +72,8 @@ def training(data: ReportData) -> Json | None:
     """Curves of the loss and the dev measure, the figures, and where the examples came from."""
     summary = data.training
     mining = data.mining
-    if not (data.history or summary or mining):
+    candidates = tried(data.candidates)
+    if not (data.history or summary or mining or candidates):
         return None
     measure = _dev_measure(data)
     on_dev = _points(data, measure)
@@ -74,9 +87,56 @@ def training(data: ReportData) -> Json | None:
         "pool": as_number(as_object(summary.get("dev")).get("documents")),
         "table": on_dev[:60],
         "facts": values.facts(_training_facts(summary, measure)),
-        "mining": values.facts({key: mining[key] for key in mining if key != "dropped"}),
+        "candidates": candidates,
+        "mining": values.facts({key: mining[key] for key in mining if key not in SHOWN_HERE}),
         "dropped": values.facts({key: dropped[key] for key in dropped if as_number(dropped[key])}),
     }
+
+
+def tried(table: Json) -> Json | None:
+    """The candidates of the training side by side, or None where there is no row."""
+    rows = [_tried_row(row) for row in as_objects(table.get("candidates"))]
+    if not rows:
+        return None
+    queries = as_object(table.get("queries"))
+    left_out = []
+    for line in as_objects(table.get("not_tried")):
+        left_out.append((as_text(line.get("name"), 80), as_text(line.get("reason"))))
+    return {
+        "measure": as_text(table.get("measure"), 40),
+        "reason": as_text(table.get("reason")),
+        "seen": as_number(queries.get("seen")),
+        "unseen": as_number(queries.get("unseen")),
+        "rows": rows[:_MOST_CANDIDATES],
+        "not_tried": left_out[:_MOST_CANDIDATES],
+    }
+
+
+def _tried_row(row: Json) -> Json:
+    """One candidate, every figure written out."""
+    seeds = as_object(row.get("seeds"))
+    scores = as_numbers(seeds.get("scores"))
+    spread = ""
+    if scores:
+        spread = f"{len(scores)} seeds: {fixed(min(scores))} to {fixed(max(scores))}"
+    moved = as_number(row.get("documents_moved"))
+    again = as_text(row.get("reindex"), 40)
+    return {
+        "name": as_text(row.get("name"), 80),
+        "reference": row.get("reference") is True,
+        "chosen": row.get("chosen") is True,
+        "seconds": values.duration(row.get("seconds")),
+        "changes": [_tried_change(row.get(part)) for part in ("dev", "seen", "unseen")],
+        "reindex": again if moved is None else f"{again} ({values.whole(moved)})",
+        "size": values.size(row.get("size_bytes")),
+        "seeds": spread,
+    }
+
+
+def _tried_change(change: Any) -> tuple[str, str, str]:
+    """Before, after and gain of a measure on some dev queries."""
+    found = as_object(change)
+    return fixed(found.get("before")), fixed(found.get("after")), signed(found.get("gain"))
 
 
 def _dev_measure(data: ReportData) -> str:

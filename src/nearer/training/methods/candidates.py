@@ -1,0 +1,336 @@
+"""Trains what the settings name, one after the other, beside the references; dev decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer import config, progress
+from nearer.embed.encoder import SentenceEncoder, load_encoder
+from nearer.errors import ConfigError
+from nearer.search.systems import Systems
+from nearer.training.examples import TrainingSet
+from nearer.training.methods import lora
+from nearer.training.methods.contest import Entry, Table, choose
+from nearer.training.methods.dev import DevTask
+from nearer.training.methods.frozen import upper_layers
+from nearer.training.methods.naming import Method, parse
+from nearer.training.methods.query_side import fixed_documents
+from nearer.training.methods.references import LINEAR, NUDGE, Reference, Workbench
+from nearer.training.methods.seeds import WeightAverage, spread
+from nearer.training.methods.towers import with_query_tower
+from nearer.training.recipe import DevScore, Recipe
+from nearer.training.trainer import train
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what, and how it is judged: on dev, and on ordinary language (`general`).
+
+    Either may be None: there are no dev queries, or there is no such set.
+    """
+
+    systems: Systems
+    rows: TrainingSet
+    dev: DevTask | None
+    checkpoints: Path
+    general: DevScore | None = None
+
+    @property
+    def settings(self) -> config.Train:
+        return self.systems.config.train
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """In the order of the settings, each once."""
+        names = self.settings.candidates or (self.settings.method,)
+        return tuple(parse(name) for name in dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model with how it came to be."""
+
+    entry: Entry
+    encoder: SentenceEncoder
+    history: Sequence[Mapping[str, Any]]
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The candidate that dev chose, and the table of all (`train/candidates.json`)."""
+
+    candidate: Candidate
+    table: dict[str, Any]
+
+
+def run_candidates(job: Job) -> Outcome:
+    """Run the references and train every method of the settings; raises what `train` raises."""
+    bench, not_tried = _workbench(job)
+    references = _references(job, bench)
+    for line in not_tried:
+        progress.info(f"{line['name']} was not tried: {line['reason']}")
+    best: Candidate | None = None
+    trained: list[Entry] = []
+    for method in job.methods:
+        candidate = _linear(job, bench) if method.kind == LINEAR else _trained(job, method)
+        trained.append(candidate.entry)
+        if best is None or candidate.entry.mean > best.entry.mean:
+            best = candidate
+    assert best is not None  # noqa: S101 - there is at least one method
+    entries = [reference.entry for reference in references]
+    chosen = choose(trained, entries, job.settings.seed)
+    if chosen.entry.reference:
+        reference = references[entries.index(chosen.entry)]
+        objection = _objection(job, reference)
+        if objection:
+            chosen = replace(choose(trained, [], job.settings.seed), reason=objection)
+        else:
+            best = _taken(job, reference, bench)
+        progress.info(chosen.reason)
+    table = Table(
+        measure=job.systems.config.evaluate.primary,
+        base=None if bench is None or job.dev is None else bench.base_scores,
+        seen=_seen(job),
+        entries=[*trained, *entries],
+        chosen=chosen,
+        not_tried=not_tried,
+        seed=job.settings.seed,
+    )
+    return Outcome(best, table.as_dict())
+
+
+def _objection(job: Job, reference: Reference) -> str:
+    """Why a reference that is better on dev is not taken: it forgets too much; empty where it may."""
+    if job.general is None or reference.make is None:
+        return ""
+    before = job.general(job.systems.encoder)
+    lost = before - job.general(reference.make())
+    if lost <= job.settings.forget:
+        return ""
+    name = reference.entry.name
+    return f"{name} is better on dev, and loses {lost:.3f} on the general set of training"
+
+
+def _workbench(job: Job) -> tuple[Workbench | None, list[dict[str, str]]]:
+    """The vectors for what takes seconds; None with the reason where nothing of it is wanted."""
+    wants_linear = any(method.kind == LINEAR for method in job.methods)
+    not_tried = []
+    if job.dev is None:
+        reason = "there are no dev queries to judge it on"
+        not_tried = [{"name": name, "reason": reason} for name in (LINEAR, NUDGE)]
+        if not wants_linear:
+            return None, not_tried
+        not_tried = not_tried[1:]
+    systems = job.systems
+    bench = Workbench.of(systems.encoder, job.rows, systems.corpus, job.dev, job.settings)
+    return bench, not_tried
+
+
+def _references(job: Job, bench: Workbench | None) -> list[Reference]:
+    if bench is None or job.dev is None:
+        return []
+    references = [bench.nudge()]
+    if all(method.kind != LINEAR for method in job.methods):
+        references.insert(0, bench.linear())
+    return references
+
+
+def _seen(job: Job) -> np.ndarray:
+    """bool (n_dev_queries,): those with a relevant document that has training queries."""
+    if job.dev is None:
+        return np.zeros(0, bool)
+    positives = {job.rows.documents[positive] for _, positive, _ in job.rows.rows}
+    return job.dev.seen(positives)
+
+
+# -- methods over fixed vectors -------------------------------------------------------------------
+
+
+def _linear(job: Job, bench: Workbench | None) -> Candidate:
+    """The adapter as what was asked for."""
+    assert bench is not None  # noqa: S101 - it is made whenever the method is asked for
+    reference = bench.linear()
+    if not reference.entry.model:
+        raise ConfigError(
+            "an adapter over a model behind an API is fitted from Python, not by `nearer train`",
+            where="train.method",
+            next_step="see docs/candidates.md, or set train.method to full and model.name to a model",
+        )
+    return _taken(job, replace(reference, entry=replace(reference.entry, reference=False)), bench)
+
+
+def _taken(job: Job, reference: Reference, bench: Workbench | None) -> Candidate:
+    """A reference as the model of the stage, with the figures that a training reports."""
+    assert reference.make is not None  # noqa: S101 - only entries with a model are chosen
+    assert bench is not None  # noqa: S101 - references come from it
+    encoder, entry = reference.make(), reference.entry
+    measure = job.systems.config.evaluate.primary
+    before = after = None
+    history: list[dict[str, Any]] = []
+    if job.dev is not None and entry.scores is not None:
+        before, after = float(bench.base_scores.mean()), entry.mean
+        history = [
+            {"step": 0, "epoch": 0.0, measure: before},
+            {"step": reference.epochs, "epoch": float(reference.epochs), measure: after},
+        ]
+    pairs = reference.epochs * reference.pairs
+    summary = {
+        **_base_of(job),
+        "method": entry.name,
+        "seed": job.settings.seed,
+        "seeds": 1,
+        "steps": reference.epochs,
+        "best_step": reference.epochs,
+        "seconds": round(entry.seconds, 1),
+        "pairs_per_second": round(pairs / max(entry.seconds, 1e-9), 2),
+        "precision": "fp32",
+        "dev": {"measure": measure, "before": before, "after": after},
+        "examples": len(job.rows),
+        "distinct_queries": len(job.rows.queries),
+        "distinct_documents": len(job.rows.documents),
+        "settings": job.settings.model_dump(mode="json"),
+    }
+    return Candidate(entry, encoder, history, summary)
+
+
+def _base_of(job: Job) -> dict[str, Any]:
+    return {
+        "base_model": job.systems.config.model.name,
+        "base_fingerprint": job.systems.encoder.fingerprint.id,
+    }
+
+
+# -- methods that train weights -------------------------------------------------------------------
+
+
+def _trained(job: Job, method: Method) -> Candidate:
+    """The best of the seeds' models and of their average, on dev."""
+    count = job.settings.seeds
+    average = WeightAverage()
+    best: Candidate | None = None
+    scores: list[float] = []
+    seconds = 0.0
+    for number in range(count):
+        candidate = _train_once(job, method, number)
+        seconds += candidate.entry.seconds
+        scores.append(candidate.entry.mean)
+        if count > 1:
+            average.add(candidate.encoder.model)
+        if best is None or candidate.entry.mean > best.entry.mean:
+            best = candidate
+    assert best is not None  # noqa: S101 - there is at least one seed
+    if count == 1:
+        return best
+    best.summary["seeds"] = count
+    if job.dev is None:
+        return best
+    return _with_average(job, best, average, scores, seconds)
+
+
+def _with_average(
+    job: Job, best: Candidate, average: WeightAverage, scores: Sequence[float], seconds: float
+) -> Candidate:
+    """The average of the seeds where dev likes it at least as well as the best of them."""
+    assert job.dev is not None  # noqa: S101 - it was asked before
+    averaged = average.applied_to(best.encoder)
+    column = job.dev.column(averaged)
+    figures = {**spread(scores), "average": float(column.mean())}
+    taken = "one seed"
+    encoder, kept = best.encoder, best.entry.scores
+    if float(column.mean()) >= best.entry.mean:
+        taken, encoder, kept = "average", averaged, column
+        best.summary["dev"]["after"] = float(column.mean())
+    figures["taken"] = taken
+    best.summary["seed_scores"] = figures
+    more = {**best.entry.more, "seeds": figures}
+    entry = replace(best.entry, seconds=seconds, scores=kept, more=more)
+    return replace(best, entry=entry, encoder=encoder)
+
+
+def _train_once(job: Job, method: Method, number: int) -> Candidate:
+    """One training, with the seed of that number."""
+    started = time.monotonic()
+    systems = job.systems
+    settings = _settings_of(job, method, number)
+    in_training = systems.config.model.model_copy(update={"precision": settings.precision})
+    encoder = load_encoder(in_training, systems.root)
+    base = encoder.fingerprint.id
+    recipe = Recipe.of(
+        settings,
+        _checkpoints(job, method, number),
+        measure=systems.config.evaluate.primary,
+        root=systems.root,
+    )
+    with _part(job, method, encoder) as finish:
+        trained = train(encoder, job.rows, job.dev, recipe, job.general)
+        final = finish()
+    summary = {
+        "base_model": systems.config.model.name,
+        "base_fingerprint": base,
+        "method": method.name,
+        **trained.summary,
+    }
+    scores = None
+    if job.dev is not None:
+        scores = job.dev.column(final, summary["dev"]["after"])
+    entry = Entry(
+        method.name,
+        max(time.monotonic() - started, summary["seconds"]),
+        method.reindex,
+        _size(final.model),
+        scores,
+        more={"general": summary.get("forgetting")},
+    )
+    return Candidate(entry, final, trained.history, summary)
+
+
+def _settings_of(job: Job, method: Method, number: int) -> config.Train:
+    """The settings of one training: its seed, and the learning rate where its method has its own."""
+    changes: dict[str, Any] = {"seed": job.settings.seed + number}
+    if method.kind == "lora" and job.settings.learning_rate is None:
+        changes["learning_rate"] = lora.LEARNING_RATE
+    return job.settings.model_copy(update=changes)
+
+
+def _checkpoints(job: Job, method: Method, number: int) -> Path:
+    """A folder of its own for each training; the first of `full` has the outer one."""
+    if method.kind == "full" and number == 0:
+        return job.checkpoints
+    return job.checkpoints / f"{method.name.replace(':', '-')}-{number}"
+
+
+@contextmanager
+def _part(
+    job: Job, method: Method, encoder: SentenceEncoder
+) -> Iterator[Callable[[], SentenceEncoder]]:
+    """While it lasts, only the part that the method names trains; gives what makes the result."""
+
+    def finish() -> SentenceEncoder:
+        return encoder
+
+    if method.kind == "top":
+        with upper_layers(encoder, method.size):
+            yield finish
+    elif method.kind == "lora":
+        with lora.low_rank_changes(encoder.model, method.size):
+            yield finish
+    elif method.kind == "query":
+        base = job.systems.encoder
+        with fixed_documents(encoder, base):
+            yield lambda: with_query_tower(base, encoder.model)
+    else:
+        yield finish
+
+
+def _size(model: Any) -> int:
+    """Bytes of the weights, those that routes share counted once."""
+    weights = {id(tensor): tensor for tensor in model.parameters()}
+    return sum(tensor.numel() * tensor.element_size() for tensor in weights.values())

@@ -1,0 +1,87 @@
+"""Moves the vectors of documents towards the training queries that they answer.
+
+NUDGE (Zeighami, Wellmer, Parameswaran: "Lightweight Non-Parametric Fine-Tuning of Embeddings for
+Retrieval", arXiv 2409.02343).  The sum of the similarities of training queries to their documents
+is largest, under a bound on how far each vector moves, at a point that has a closed form:
+
+- vectors compared by cosine stay on the sphere (NUDGE-N): each turns towards the sum of its
+  queries until the distance moved is the bound, or until it is there;
+- vectors compared by dot product (NUDGE-M): each goes the bound's length in that direction.
+
+The bound is the one that ranks best for training queries that were kept from the sums; the vectors
+then move by it with all training queries.  Documents without training queries do not move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nearer.training.methods.vectors import VectorTask, mean_reciprocal_rank, of_length_one
+
+#: Bounds tried: the distance that a vector may move.  Two unit vectors are at most 2 apart.
+_BOUNDS = tuple(round(float(bound), 3) for bound in np.linspace(0.0, 1.4, 29))
+
+
+@dataclass(frozen=True, slots=True)
+class Nudged:
+    """Documents' vectors after the move, float32 (n_documents, dimension).
+
+    `bound` is the distance allowed (0: nothing pays), `moved` how many vectors changed, and
+    `curve` the mean reciprocal rank of the kept-out training queries at each bound.
+    """
+
+    documents: np.ndarray
+    bound: float
+    moved: int
+    curve: tuple[tuple[float, float], ...]
+
+
+def nudge(task: VectorTask, rng: np.random.Generator) -> Nudged:
+    """Move the documents of `task`.  Nothing moves where too few queries are there to choose a bound."""
+    fitting, kept = task.divided(rng)
+    curve: list[tuple[float, float]] = []
+    if len(kept):
+        scale = 1.0 if task.cosine else float(np.mean(np.linalg.norm(task.documents, axis=1)))
+        directions = _directions(task, fitting)
+        for bound in _BOUNDS:
+            documents = _moved(task, directions, bound * scale)
+            curve.append((bound * scale, mean_reciprocal_rank(task, kept, task.queries, documents)))
+    # The smallest of equally good bounds: max keeps the first.
+    bound, _ = max(curve, key=lambda point: point[1], default=(0.0, 0.0))
+    documents = _moved(task, _directions(task, task.pairs), bound)
+    changed = np.any(documents != task.documents, axis=1)
+    return Nudged(documents, bound, int(changed.sum()), tuple(curve))
+
+
+def _directions(task: VectorTask, pairs: np.ndarray) -> np.ndarray:
+    """float32 (n_documents, dimension): per document the unit sum of its queries, or zeros."""
+    sums = np.zeros_like(task.documents)
+    np.add.at(sums, pairs[:, 1], task.queries[pairs[:, 0]])
+    return of_length_one(sums)
+
+
+def _moved(task: VectorTask, directions: np.ndarray, bound: float) -> np.ndarray:
+    """Documents moved by at most `bound` in their directions."""
+    if bound == 0.0:
+        return task.documents
+    has_queries = np.any(directions, axis=1)
+    documents = task.documents.copy()
+    if task.cosine:
+        documents[has_queries] = _turned(
+            task.documents[has_queries], directions[has_queries], bound
+        )
+    else:
+        documents[has_queries] += np.float32(bound) * directions[has_queries]
+    return documents
+
+
+def _turned(documents: np.ndarray, directions: np.ndarray, bound: float) -> np.ndarray:
+    """Unit vectors turned towards unit directions by a chord of `bound`, at most until they are there."""
+    cosines = np.clip(np.sum(documents * directions, axis=1, keepdims=True), -1.0, 1.0)
+    wanted = np.arccos(cosines)
+    allowed = 2.0 * np.arcsin(min(1.0, bound / 2.0))
+    angle = np.minimum(wanted, allowed)
+    across = of_length_one(directions - cosines * documents)
+    return of_length_one(np.cos(angle) * documents + np.sin(angle) * across)

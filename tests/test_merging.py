@@ -1,0 +1,80 @@
+"""How far a fine-tuned model goes back towards its base: on dev, and on ordinary language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from nearer.training.merging import MERGE_WEIGHTS, Merged, MergeRule, Scores, merge
+
+RULE = MergeRule(tolerance=0.01, keep=0.85, forget=0.01)
+Curve = Callable[[float], Scores]
+
+
+def merged_along(curve: Curve, before: Scores, rule: MergeRule = RULE) -> tuple[Merged, float]:
+    """Merge a model of one weight: 0 is its base, 1 the tuned one.  The weight itself comes with it."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    base = {"weight": torch.zeros(1, 1)}
+    torch.nn.init.ones_(model.weight)
+
+    def judge() -> Scores:
+        return curve(model.weight.item())
+
+    merged = merge(model, base, before, judge, rule)
+    return merged, model.weight.item()
+
+
+def test_without_a_general_set_dev_alone_decides() -> None:
+    merged, weight = merged_along(lambda w: Scores(0.3 + 0.05 * w), Scores(0.3))
+    assert merged.weight == pytest.approx(0.8)  # .340 is within .01 of .350; .335 is not
+    assert weight == pytest.approx(0.8)
+    assert [point[0] for point in merged.curve] == [1.0, 0.9, 0.8, 0.7]
+
+
+def test_going_back_ends_where_little_enough_is_forgotten() -> None:
+    before = Scores(0.3, general=0.8)
+
+    def curve(w: float) -> Scores:
+        return Scores(0.5 - 0.2 * (1 - w) ** 2, 0.8 - 0.012 * w)
+
+    merged, weight = merged_along(curve, before)
+    assert merged.weight == pytest.approx(0.8)  # .0096 is lost there, .0108 at .9
+    assert weight == pytest.approx(0.8)
+
+
+def test_a_model_that_forgets_nothing_goes_all_the_way() -> None:
+    before = Scores(0.3, general=0.8)
+    merged, weight = merged_along(lambda w: Scores(0.3 + 0.2 * w, 0.8), before)
+    assert (merged.weight, weight) == (1.0, 1.0)
+    assert len(merged.curve) == 1
+
+
+def test_most_of_the_gain_is_kept_whatever_is_forgotten() -> None:
+    before = Scores(0.3, general=0.8)
+    merged, _ = merged_along(lambda w: Scores(0.3 + 0.2 * w, 0.8 - 0.1 * w), before)
+    assert merged.weight == pytest.approx(0.9)  # .8 would keep 80% of the gain only
+    assert merged.scores == Scores(pytest.approx(0.48), pytest.approx(0.71))
+
+
+def test_no_model_comes_out_worse_on_dev_than_its_base() -> None:
+    before = Scores(0.5, general=0.8)
+    merged, weight = merged_along(lambda w: Scores(0.5 - 0.2 * w, 0.8 - 0.1 * w), before)
+    assert merged.weight == 0.0
+    assert weight == 0.0
+
+
+def test_part_of_the_way_can_help_where_all_of_it_hurts() -> None:
+    merged, weight = merged_along(lambda w: Scores(0.5 + 0.1 * w * (0.7 - w)), Scores(0.5))
+    assert merged.weight in MERGE_WEIGHTS
+    assert merged.scores is not None
+    assert merged.scores.dev >= 0.5
+    assert weight == pytest.approx(merged.weight)
+
+
+def test_a_tolerance_of_0_merges_nothing() -> None:
+    rule = MergeRule(tolerance=0, keep=0.85, forget=0.01)
+    merged, weight = merged_along(lambda w: Scores(0.9 - w, 0.1), Scores(0.5, 0.9), rule)
+    assert merged == Merged()
+    assert weight == 1.0

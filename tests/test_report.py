@@ -1305,3 +1305,9 @@ def test_long_histories_are_thinned_but_keep_their_end() -> None:
 )
 def test_figures_are_readable(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_a_fix_with_several_gaps_is_named_once(data: ReportData) -> None:
+    gaps = [{"fix": "chunking", "why": why, "next": "nearer fix"} for why in ("a", "b")]
+    sentence = content.fixes_sentence({**data.fixes, "not_tried": gaps}, 95)
+    assert sentence.endswith(" Not tried: chunking (a; nearer fix | b; nearer fix).")

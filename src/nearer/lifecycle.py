@@ -171,7 +171,7 @@ STAGES: tuple[Stage, ...] = (
             "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=2,
+        version=3,  # a fix that was not tried is named once in the reasons
     ),
     Stage(
         "report",
@@ -188,7 +188,7 @@ STAGES: tuple[Stage, ...] = (
             "decide",
         ),
         settings=(),
-        version=2,
+        version=3,
     ),
 )
 

@@ -164,7 +164,7 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
         case "training":
             return _training(config.data, root)
         case "model":
-            return {"model": model_source(config.model.name, root)}
+            return {"model": _model(config.model.name, root)}
         case "other models":
             return _other_models(config, root)
         case "reranker":
@@ -210,7 +210,7 @@ def _other_models(config: Config, root: Path) -> Inputs:
     names -= {"train", "acronyms"}
     inputs = dict(_own_modules(config.fix.fixes, root))
     for name in sorted(names):
-        inputs[name] = model_source(name, root)
+        inputs[name] = _model(name, root)
     return inputs
 
 
@@ -233,6 +233,14 @@ def _guard(config: Config, root: Path) -> Inputs:
         return {"guard": folder or "none"}
     path = named(root, folder, "decide.guardrails.general")
     return _data(Data(folder=str(path)), root)
+
+
+def _model(name: str, root: Path) -> Path | str:
+    """What the vectors of a model depend on, as far as it is here: its folder, or the file of a class."""
+    source = model_source(name, root)
+    if isinstance(source, str) and ":" in name:
+        return _own_module(name, root)
+    return source
 
 
 def model_source(name: str, root: Path) -> Path | str:

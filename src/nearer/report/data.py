@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nearer import files
+from nearer.decision.record import DecisionRecord
 from nearer.errors import DataError
 from nearer.lifecycle import STAGES, STEP
 from nearer.report.values import Json
@@ -68,6 +69,11 @@ class ReportData:
     trials: Sequence[Json] = ()  # each fix at each setting, alone
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json
     versions: Mapping[str, str] = field(default_factory=dict)  # package → version
+
+    @property
+    def decided(self) -> DecisionRecord:
+        """The decision as typed values; what is missing or nonsense is a gap."""
+        return DecisionRecord.of(self.decision)
 
 
 def load(run: str, file: Callable[[str], Path]) -> ReportData:

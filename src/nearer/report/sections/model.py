@@ -146,7 +146,7 @@ def _dev_measure(data: ReportData) -> str:
         for key in line:
             if "@" in key or key in ("AP", "RR"):
                 recorded[key] = None
-    wanted = content.primary(data.decision)
+    wanted = content.primary(data.decided)
     if wanted in recorded:
         return wanted
     return next(iter(recorded), "")

@@ -8,7 +8,8 @@ that somebody else wrote in the same format.
 `data` (the files named in the config's data section), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `system` (the user's own run files), `guard`
 (the general-ability set), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
-(the modules of the user's own that train.loss and decide.guardrails.more name), or a path below
+(the modules of the user's own that train.loss and decide.guardrails.more name; `loss` also the
+model that train.teacher names), or a path below
 `runs/NAME/`.
 A path may go on with `#KEY`: of that JSON file the key alone counts.
 `settings` names the config sections that matter to it.  Raise `version` when a change of code
@@ -127,7 +128,7 @@ STAGES: tuple[Stage, ...] = (
             "model",
         ),
         settings=("seed", "data", "model", "search", "check", "mine"),
-        version=2,
+        version=3,  # scored pairs stay without mine.min_score
     ),
     Stage(
         "train",
@@ -143,8 +144,8 @@ STAGES: tuple[Stage, ...] = (
             "model",
             "loss",
         ),
-        settings=("seed", "data", "model", "search", "evaluate", "train"),
-        version=2,
+        settings=("seed", "data", "model", "search", "evaluate", "mine", "train"),
+        version=3,  # the data decides the loss; mine.min_score says whether scores are learned from
         resumable=True,
     ),
     Stage(

@@ -160,7 +160,9 @@ class Example:
 
     With `query_id`, `positive` and `negatives` are document ids; with `query` (plain training
     files) they are texts.  `source` names where each part came from, e.g. `judged`, `dense#4`.
-    `weight` (0 to 1) is how much the example counts beside the others.
+    `weight` (0 to 1) is how much the example counts beside the others.  `symmetric` pairs of texts
+    have no query: both are encoded as documents.  `teacher_scores` are those that a reranker gave
+    to the positive and to each negative, in this order.
     """
 
     positive: str
@@ -170,6 +172,8 @@ class Example:
     score: float | None = None
     source: tuple[str, ...] = ()
     weight: float = 1.0
+    symmetric: bool = False
+    teacher_scores: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The line of `mine/examples.jsonl`."""
@@ -184,6 +188,10 @@ class Example:
             line["score"] = self.score
         if self.weight != 1.0:
             line["weight"] = self.weight
+        if self.symmetric:
+            line["symmetric"] = True
+        if self.teacher_scores:
+            line["teacher_scores"] = list(self.teacher_scores)
         line["source"] = list(self.source)
         return line
 

@@ -27,14 +27,17 @@ class Mine(Section):
     sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
     min_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None,
-        description="scored pairs of data.training are positives from this score on (must be set where there are scores)",
+        description="scored pairs of data.training are positives from this score on (null: they are no positives, training learns from the scores)",
     )
 
 
 class Train(Section):
     """Fine-tuning."""
 
-    loss: LossName = Field("auto", description="auto, ranking, or your own: my_module:MyLoss")
+    loss: LossName = Field(
+        "auto",
+        description="auto: the examples decide; or ranking, triplet, cosent, angle, cosine, listwise, margin_mse, distill_kl, mse, my_module:MyLoss",
+    )
     epochs: Annotated[float, Field(gt=0)] = Field(
         3, description="passes over the examples, at most"
     )
@@ -73,3 +76,23 @@ class Train(Section):
     )
     patience: Positive = Field(2, description="evaluations without gain before stopping")
     seed: Count = 7
+    symmetric: bool = Field(
+        False, description="ranking loss: from documents to queries as well as from queries"
+    )
+    guide_margin: Annotated[float, Field(ge=-2, le=2)] | None = Field(
+        None,
+        description="documents that the base model scores above a positive by more than this cosine are not its negatives (null: they are)",
+    )
+    margin: Annotated[float, Field(gt=0, le=2)] = Field(
+        0.2, description="triplet loss: cosine by which a positive is to be nearer than a negative"
+    )
+    mini_batch: Count = Field(
+        0,
+        description="texts encoded at a time, for large batches in little memory (0: the whole batch)",
+    )
+    matryoshka: tuple[Positive, ...] = Field(
+        (), description="train the first dimensions as vectors of their own too: [256, 128]"
+    )
+    teacher: str | None = Field(
+        None, description="a larger model whose vectors are imitated: folder or name"
+    )

@@ -87,7 +87,7 @@ def mine_examples(
         )
         mined = _mine_judgments(systems, material, rng)
     min_score = settings.mine.min_score
-    training_file = load_training(settings.data, systems.root, min_score)
+    training_file = load_training(settings.data, systems.root)
     examples, dropped, leakage = mine_training_files(training_file, held_out, min_score)
     return Mined(
         (*mined.examples, *examples),

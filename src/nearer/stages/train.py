@@ -23,8 +23,9 @@ from nearer.results import Block, Line, Result
 from nearer.search.dense import Dense
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
-from nearer.training.losses import choose_loss
+from nearer.training.parts import planned
 from nearer.training.recipe import DevScore, Recipe
+from nearer.training.teacher import with_vectors
 from nearer.training.trainer import train
 from nearer.types import Example, Run, Split
 
@@ -98,7 +99,10 @@ class FineTuned(Result):
             change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}"
         best = f"(best at step {summary['best_step']} of {summary['steps']})"
         speed = f"{summary['pairs_per_second']} pairs per second, {summary['precision']}"
-        return [Line(f"{change} {best}"), Line(speed, "dim")]
+        lines = [Line(f"{change} {best}"), Line(speed, "dim")]
+        if summary.get("loss_reason"):
+            lines.append(Line(summary["loss_reason"], "dim"))
+        return [*lines]
 
 
 def dev_pool(
@@ -155,10 +159,9 @@ def training_rows(
     whose ids are unknown.
     """
     settings = systems.config
-    loss = choose_loss(settings.train.loss, systems.root)
-    loss.refuse_unusable(examples, settings.mine.min_score)
     queries = {query.id: query for query in training.queries}
-    return build_training_set(examples, systems.corpus, queries, training.judgments, duplicates)
+    rows = build_training_set(examples, systems.corpus, queries, training.judgments, duplicates)
+    return planned(rows, settings.train, settings.mine.min_score, systems.root)
 
 
 def fine_tune(
@@ -183,7 +186,8 @@ def fine_tune(
     in_training = settings.model.model_copy(update={"precision": settings.train.precision})
     encoder = load_encoder(in_training, root)
     base = encoder.fingerprint.id
-    recipe = Recipe.of(settings.train, checkpoints, measure=measure, root=root)
+    rows = with_vectors(rows, systems, encoder.dimension)
+    recipe = Recipe.of(settings.train, checkpoints, measure=measure, root=root, rows=rows)
     trained = train(encoder, rows, judge, recipe)
     summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
     summary["dev"]["documents"] = documents

@@ -11,18 +11,22 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MatryoshkaLoss,
+    MultipleNegativesRankingLoss,
+)
 
 import nearer
 from nearer import config, plugins
 from nearer.config import Train
 from nearer.data.sources import external_inputs
 from nearer.embed.encoder import SentenceEncoder
-from nearer.errors import ConfigError, DataError, ModelError, SearchSystemError
+from nearer.errors import ConfigError, ModelError, SearchSystemError
 from nearer.lifecycle import BY_NAME
 from nearer.training.batches import Collator, DocumentBatches
-from nearer.training.examples import TrainingSet
-from nearer.training.losses import DEFAULT, SCORED_PAIRS, ChosenLoss, choose_loss
+from nearer.training.examples import TextVectors, TrainingSet
+from nearer.training.losses import DEFAULT, ChosenLoss, choose_loss
 from nearer.types import Example
 from test_training import WORDS
 
@@ -45,8 +49,13 @@ class Pairs(CosineLoss):
     takes = "pairs"
 
 
+class Vectors(Loss):
+    def of_vectors(self, vectors, labels):
+        return (1 - vectors.cosines(labels)).mean()
+
+
 class Astray(CosineLoss):
-    takes = "triplets"
+    takes = "sonnets"
 
 
 class Unmakeable(CosineLoss):
@@ -70,31 +79,44 @@ def own(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def every_loss(own: str, tmp_path: Path) -> dict[str, ChosenLoss]:
-    """All of the registry, and the user's own."""
-    names = [*plugins.names("loss"), f"{own}:CosineLoss"]
+    """All of the registry, and the user's own, with and without `forward`."""
+    names = [*plugins.names("loss"), f"{own}:CosineLoss", f"{own}:Vectors"]
     return {name: choose_loss(name, tmp_path) for name in names}
 
 
 def random_rows(rng: np.random.Generator, n: int = 18) -> TrainingSet:
-    """Pairs of random words, several queries per document, with negatives, scores and blocked documents."""
+    """Pairs of random words, several queries per document, with all that any loss takes."""
 
     def text(kind: str, number: int) -> str:
         return f"{kind} {number} {' '.join(rng.choice(WORDS, rng.integers(1, 12)))}"
 
     n_documents = n // 2
-    rows, blocked = [], []
+    rows, blocked, grades = [], [], []
     for query in range(n):
         positive = int(rng.integers(n_documents))
         negative = (positive + 1 + int(rng.integers(n_documents - 1))) % n_documents
         rows.append((query, positive, (negative,)))
         blocked.append(frozenset({positive, int(rng.integers(n_documents))} - {negative}))
+        grades.append({positive: 2.0, negative: 1.0})
     return TrainingSet(
         tuple(text("query", number) for number in range(n)),
         tuple(text("document", number) for number in range(n_documents)),
         tuple(rows),
         tuple(blocked),
         tuple(float(score) for score in rng.uniform(0, 1, n)),
+        weights=tuple(float(weight) for weight in rng.uniform(0.2, 1, n)),
+        grades=tuple(grades),
+        teacher_scores=tuple(
+            (float(scores[0]), float(scores[1])) for scores in rng.normal(size=(n, 2))
+        ),
+        teacher=TextVectors(unit(rng, n), unit(rng, n_documents)),
     )
+
+
+def unit(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Random vectors of a teacher, as wide as the model."""
+    vectors = rng.normal(size=(n, 384)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def batch_of(model: Any, rows: TrainingSet, positions: Sequence[int]) -> tuple[list[Any], Any]:
@@ -215,26 +237,59 @@ def test_what_is_no_loss_is_refused(own: str, tmp_path: Path) -> None:
         choose_loss("rankin", tmp_path)
     with pytest.raises(ConfigError, match=r"not a class of torch\.nn\.Module"):
         choose_loss(f"{own}:function", tmp_path)
-    with pytest.raises(ConfigError, match="takes is 'triplets'"):
+    with pytest.raises(ConfigError, match="takes is 'sonnets', not one of 'pairs', 'triplets'"):
         choose_loss(f"{own}:Astray", tmp_path)
     with pytest.raises(SearchSystemError, match="no such module"):
         choose_loss("nowhere_at_all:Loss", tmp_path)
 
 
-def test_a_loss_that_learns_from_scores_takes_every_score_and_no_missing_one(
-    own: str, tmp_path: Path
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_gradient_caching_and_widths_change_what_is_computed_at_once_and_nothing_else(
+    tiny_model: Path, symmetric: bool
 ) -> None:
-    scored = [Example("sea", query="tide", score=0.0), Example("sun", query="tide", score=1.0)]
-    plain = [Example("sea", query="tide")]
-    loss = choose_loss(f"{own}:CosineLoss", tmp_path)
-    assert loss.takes == SCORED_PAIRS
-    loss.refuse_unusable(scored, 0.5)
-    with pytest.raises(DataError, match=r"examples\.jsonl:1: the loss .* learns from scores"):
-        loss.refuse_unusable(plain, None)
-    ranking = choose_loss(DEFAULT)
-    ranking.refuse_unusable(plain, None)
-    with pytest.raises(DataError, match=r"below mine\.min_score"):
-        ranking.refuse_unusable(scored, 0.5)
+    """Against sentence-transformers' cached loss, in two widths: values and gradients."""
+    texts = random_rows(np.random.default_rng(12))
+    n = len(texts.documents)
+    rows = TrainingSet(
+        texts.queries[:n],
+        texts.documents,
+        tuple((position, position, ()) for position in range(n)),
+        tuple(frozenset({position}) for position in range(n)),
+    )
+    settings = Train(symmetric=symmetric, mini_batch=4, matryoshka=(64,))
+    ours, theirs, plain = (open_model(tiny_model) for _ in range(3))
+    value = choose_loss("ranking").make(ours, settings)(*batch_of(ours, rows, range(n)))
+    value.backward()
+    directions = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    inner = CachedMultipleNegativesRankingLoss(
+        theirs, mini_batch_size=4, **(directions if symmetric else {})
+    )
+    other = MatryoshkaLoss(theirs, inner, [384, 64])(
+        [theirs.preprocess(list(rows.queries)), theirs.preprocess(list(rows.documents))], None
+    )
+    other.backward()
+    uncached = settings.model_copy(update={"mini_batch": 0})
+    whole = choose_loss("ranking").make(plain, uncached)(*batch_of(plain, rows, range(n)))
+    whole.backward()
+    assert value.item() == pytest.approx(other.item(), abs=1e-4)
+    assert value.item() == pytest.approx(whole.item(), abs=1e-4)
+    for mine, cached, once in zip(
+        gradients(ours), gradients(theirs), gradients(plain), strict=True
+    ):
+        assert torch.allclose(mine, cached, atol=1e-4)
+        assert torch.allclose(mine, once, atol=1e-4)
+
+
+def test_settings_that_do_not_fit_a_loss_or_a_model_are_refused(
+    own: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = open_model(tiny_model)
+    with pytest.raises(ConfigError, match=r"train\.matryoshka: 384 dimensions are not fewer"):
+        choose_loss("ranking").make(model, Train(matryoshka=(384,)))
+    with pytest.raises(
+        ConfigError, match=r"train\.mini_batch: CosineLoss has a forward of its own"
+    ):
+        choose_loss(f"{own}:CosineLoss", tmp_path).make(model, Train(mini_batch=8))
 
 
 @pytest.fixture
@@ -285,6 +340,6 @@ def test_a_loss_that_cannot_be_made_is_said_to_be_the_reason(
     own: str, project_with: Callable[[str], nearer.Project]
 ) -> None:
     project = project_with(f"{own}:Unmakeable")
-    scored = [Example(f"text {word}", query=word, score=1.0) for word in WORDS]
+    scored = [Example(f"text {word}", query=word, score=len(word)) for word in WORDS]
     with pytest.raises(ModelError, match=r"train\.loss: .*RuntimeError: no weights here"):
         nearer.train(project, scored)

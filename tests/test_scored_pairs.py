@@ -13,21 +13,23 @@ from typer.testing import CliRunner
 
 import nearer
 from nearer.cli import app
-from nearer.config import Data, Mine
+from nearer.config import Data, Mine, Train
 from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut
-from nearer.data.load import load_training
+from nearer.data.load import load_training, refuse_undeclared_scores
 from nearer.errors import ConfigError, DataError
 from nearer.stages.mine import mine_training_files
 from nearer.training.examples import (
     Duplicates,
+    Part,
+    TrainingSet,
     build_training_set,
     known_positives,
     read_examples,
-    refuse_low_scores,
 )
 from nearer.training.material import TrainingMaterial
 from nearer.training.mining import Evidence, mine
+from nearer.training.parts import planned
 from nearer.types import Document, Example, Query, Run, Split
 
 PAIRS = [("tide", "sea level", 0.0), ("yeast", "dough", 0.5), ("lava", "magma", 1.0)]
@@ -57,20 +59,32 @@ def beir(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("column", ["score", "similarity", "label"])
-def test_scores_without_a_declared_threshold_are_refused(tmp_path: Path, column: str) -> None:
+def test_scores_without_a_declared_threshold_are_refused_where_positives_are_needed(
+    tmp_path: Path, column: str
+) -> None:
     scored(tmp_path, column)
     with pytest.raises(DataError) as caught:
-        load_training(Data(training="pairs.jsonl"), tmp_path)
+        refuse_undeclared_scores(Data(training="pairs.jsonl"), tmp_path)
     message = str(caught.value)
     assert "pairs.jsonl: the pairs have scores from 0 to 1" in message
     assert "nearer run --set mine.min_score=0.5" in message
+    assert len(load_training(Data(training="pairs.jsonl"), tmp_path)) == 3
 
 
 def test_pairs_without_scores_need_no_threshold(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("query,positive\ntide,sea\n")
     (example,) = load_training(Data(training="pairs.csv"), tmp_path)
     assert example.score is None
-    refuse_low_scores([example], None)
+    refuse_undeclared_scores(Data(training="pairs.csv"), tmp_path)
+    assert plan([example]).parts == (Part("ranking"),)
+
+
+def plan(
+    examples: list[Example], min_score: float | None = None, loss: str = "auto"
+) -> TrainingSet:
+    """The training set of examples that carry texts, with its losses."""
+    rows = build_training_set(examples, None, {}, {}, Duplicates())
+    return planned(rows, Train(loss=loss), min_score, Path())
 
 
 def test_the_first_stage_refuses_them_and_the_threshold_is_said_on_the_command_line(
@@ -82,6 +96,7 @@ def test_the_first_stage_refuses_them_and_the_threshold_is_said_on_the_command_l
         "data": {"folder": "data", "training": "pairs.jsonl"},
         "model": {"name": str(tiny_model)},
         "mine": {"negatives": 0},
+        "train": {"loss": "ranking"},
     }
     path = tmp_path / "nearer.yaml"
     path.write_text(json.dumps(settings))
@@ -105,7 +120,7 @@ def test_the_first_stage_refuses_them_and_the_threshold_is_said_on_the_command_l
 
 def test_pairs_below_the_threshold_are_left_out_and_counted(tmp_path: Path) -> None:
     scored(tmp_path)
-    examples = load_training(Data(training="pairs.jsonl"), tmp_path, 0.5)
+    examples = load_training(Data(training="pairs.jsonl"), tmp_path)
     kept, dropped, _ = mine_training_files([*examples, examples[-1]], HeldOut(0.9, {}), 0.5)
     assert [example.query for example in kept] == ["yeast", "lava"]
     assert dropped == {"score below mine.min_score": 1, "the same pair again": 1}
@@ -121,14 +136,15 @@ def test_a_pair_that_scores_too_low_does_not_hide_its_better_twin() -> None:
 def test_training_refuses_examples_of_others_that_score_too_low() -> None:
     examples = [Example("sea", query="tide", score=1.0), Example("sun", query="tide", score=0.2)]
     with pytest.raises(DataError, match=r"examples.jsonl:2: the example has the score 0.2, below"):
-        refuse_low_scores(examples, 0.5)
+        plan(examples, 0.5)
     with pytest.raises(DataError, match=r"examples.jsonl:1: .* mine.min_score is not set"):
-        refuse_low_scores(examples, None)
-    refuse_low_scores(examples, 0.2)
+        plan(examples, None, "ranking")
+    assert plan(examples, 0.2).parts == (Part("ranking"),)
+    assert plan(examples).parts == (Part("cosent"),)
 
 
 def test_the_notebook_refuses_them_too(tmp_path: Path, tiny_model: Path) -> None:
-    project = nearer.load(beir(tmp_path), model=str(tiny_model))
+    project = nearer.load(beir(tmp_path), model=str(tiny_model), train={"loss": "ranking"})
     with pytest.raises(DataError, match=r"mine\.min_score is not set"):
         nearer.train(project, [Example("sea", query="tide", score=0.0)])
 

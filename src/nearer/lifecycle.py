@@ -9,7 +9,8 @@ that somebody else wrote in the same format.
 (those that `fix` tries, the reranker, dictionaries), `reranker` (that one alone), `second model`
 (mine.model), `system` (the user's own run files), `guard`
 (the general-ability set), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
-(the modules of the user's own that train.loss and decide.guardrails.more name), or a path below
+(the modules of the user's own that train.loss and decide.guardrails.more name; `loss` also the
+model that train.teacher names), or a path below
 `runs/NAME/`.
 A path may go on with `#KEY`: of that JSON file the key alone counts.
 `settings` names the config sections that matter to it.  Raise `version` when a change of code
@@ -130,7 +131,7 @@ STAGES: tuple[Stage, ...] = (
             "second model",
         ),
         settings=("seed", "data", "model", "search", "rerank", "check", "mine"),
-        version=3,  # suspects, passages, weights, weak pairs
+        version=4,  # scored pairs stay without mine.min_score; suspects, passages, weak pairs
     ),
     Stage(
         "train",
@@ -146,8 +147,8 @@ STAGES: tuple[Stage, ...] = (
             "model",
             "loss",
         ),
-        settings=("seed", "data", "model", "search", "evaluate", "train"),
-        version=3,  # candidates beside the trained model
+        settings=("seed", "data", "model", "search", "evaluate", "mine", "train"),
+        version=4,  # the data decides the loss; candidates beside the trained model
         resumable=True,
     ),
     Stage(

@@ -87,7 +87,17 @@ SEAMS: Mapping[str, Seam] = {
             "loss",
             contract="nearer.training.losses.base:Loss",
             setting="train.loss",
-            ours={"ranking": "nearer.training.losses.ranking:RankingLoss"},
+            ours={
+                "ranking": "nearer.training.losses.ranking:RankingLoss",
+                "triplet": "nearer.training.losses.triplet:TripletLoss",
+                "cosent": "nearer.training.losses.cosent:CoSentLoss",
+                "angle": "nearer.training.losses.angle:AngleLoss",
+                "cosine": "nearer.training.losses.cosine:CosineLoss",
+                "listwise": "nearer.training.losses.listwise:ListwiseLoss",
+                "margin_mse": "nearer.training.losses.margin_mse:MarginMseLoss",
+                "distill_kl": "nearer.training.losses.distill_kl:DistillKlLoss",
+                "mse": "nearer.training.losses.mse:MseLoss",
+            },
         ),
         Seam(
             "guardrail",

@@ -178,6 +178,8 @@ class Example:
     which part of each document is meant; without them it is the whole document.
     `document` is the id of the document that a positive given as a text was taken from: no part of
     it is ever a negative of the query.
+    `symmetric` pairs of texts have no query: both are encoded as documents.  `teacher_scores` are
+    those that a reranker gave to the positive and to each negative, in this order.
     """
 
     positive: str
@@ -190,6 +192,8 @@ class Example:
     positive_passage: Passage | None = None
     negative_passages: tuple[Passage | None, ...] = ()
     document: str | None = None
+    symmetric: bool = False
+    teacher_scores: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The line of `mine/examples.jsonl`."""
@@ -215,6 +219,10 @@ class Example:
                 line["negative_texts"] = texts
         if self.document is not None:
             line["document"] = self.document
+        if self.symmetric:
+            line["symmetric"] = True
+        if self.teacher_scores:
+            line["teacher_scores"] = list(self.teacher_scores)
         line["source"] = list(self.source)
         return line
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nearer.config import Data
 from nearer.data import clicks, fields, pairs, sources, trec
 from nearer.data.corpus import Corpus
-from nearer.types import Example, Judgments, Query, Split
+from nearer.types import Document, Example, Judgments, Query, Split
 
 
 class Loaded(NamedTuple):
@@ -26,8 +26,13 @@ class Loaded(NamedTuple):
 
 
 def load(data: Data, root: Path) -> Loaded:
-    """Documents, queries and judgments in one go.  Raises DataError."""
+    """Documents, queries and judgments in one go.  Raises DataError.
+
+    Where training files are all there is, no query is judged.
+    """
     corpus = load_corpus(data, root)
+    if sources.is_only_training(data):
+        return Loaded(corpus, {}, {"train": {}}, {})
     paths = sources.judgment_files(data, root)
     path = sources.queries_file(data, root)
     queries = fields.read_queries(path, data.columns) if path else {}
@@ -59,31 +64,55 @@ def load_general_folder(folder: str, root: Path) -> tuple[Corpus, Split]:
 
 
 def load_corpus(data: Data, root: Path) -> Corpus:
-    """The documents.  Raises DataError; close to no memory is used for texts (see `Corpus`)."""
+    """The documents.  Raises DataError; close to no memory is used for texts (see `Corpus`).
+
+    Where training files are all there is, their distinct texts are the documents.
+    """
+    if sources.is_only_training(data):
+        return _corpus_of_training(data, root)
     return Corpus.open(sources.corpus_file(data, root), data.columns)
 
 
-def load_training(data: Data, root: Path, min_score: float | None = None) -> list[Example]:
-    """Examples of the plain training file, of every score; empty when none is named.
+def _corpus_of_training(data: Data, root: Path) -> Corpus:
+    texts: dict[str, None] = {}
+    for example in load_training(data, root):
+        texts.update(dict.fromkeys((example.positive, *example.negatives)))
+        if example.symmetric:
+            texts.setdefault(str(example.query))
+    documents = (Document(f"text-{number}", text) for number, text in enumerate(texts, start=1))
+    return Corpus.from_documents(documents)
 
-    Raises DataError, also where pairs have scores and no `min_score` says which are positives.
+
+def load_training(data: Data, root: Path) -> list[Example]:
+    """Examples of the plain training files, of every score; empty when none is named.
+
+    Raises DataError.
     """
-    if not data.training:
-        return []
-    path = sources.named(root, data.training, "data.training")
-    examples = pairs.read_training(path)
-    scores = [example.score for example in examples if example.score is not None]
-    if scores and min_score is None:
+    examples: list[Example] = []
+    for path in sources.training_files(data, root):
+        examples.extend(pairs.read_training(path))
+    return examples
+
+
+def refuse_undeclared_scores(data: Data, root: Path) -> None:
+    """Raises DataError for a training file with scores, where nothing says which are positives.
+
+    For a training whose loss does not learn from scores and has no `mine.min_score`.
+    """
+    for path in sources.training_files(data, root):
+        examples = pairs.read_training(path)
+        scores = [example.score for example in examples if example.score is not None]
+        if not scores:
+            continue
         lowest, highest = min(scores), max(scores)
         middle = (lowest + highest) / 2
         raise sources.bad(
-            f"the pairs have scores from {lowest:g} to {highest:g}, and nothing says from "
-            "which score on a pair is a positive (mine.min_score)",
+            f"the pairs have scores from {lowest:g} to {highest:g}, train.loss does not learn from "
+            "scores, and nothing says from which score on a pair is a positive (mine.min_score)",
             path,
-            f"nearer run --set mine.min_score={middle:g}, or set "
-            "mine.min_score in nearer.yaml; rename the column if it holds no score",
+            f"nearer run --set mine.min_score={middle:g}, or learn from the scores themselves "
+            "(train.loss: auto); rename the column if it holds no score",
         )
-    return examples
 
 
 def _judgments(

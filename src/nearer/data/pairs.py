@@ -1,4 +1,4 @@
-"""Plain training files: pairs, triplets and scored pairs of texts.
+"""Plain training files: pairs, triplets, scored pairs of texts, and a reranker's scores of them.
 
 Columns are found by name, never by order, so that query and document cannot change places:
 
@@ -6,10 +6,15 @@ Columns are found by name, never by order, so that query and document cannot cha
     positive    positive, pos, answer, response, document, passage, sentence2, text2
     negatives   negative, negatives, neg, negative_1, negative_2, …   (text, or a list of texts)
     score       score, similarity, label
+    teacher     teacher_scores, teacher: a list, of the positive and of each negative in their order
+    weight      weight: above 0 and at most 1
+
+With a score, sentence1 and sentence2 (or text1 and text2) are symmetric: neither is a query.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -26,6 +31,10 @@ from nearer.types import Example
 QUERY = ("anchor", "query", "question", "sentence1", "text1")
 POSITIVE = ("positive", "pos", "answer", "response", "document", "passage", "sentence2", "text2")
 SCORE = ("score", "similarity", "label")
+TEACHER = ("teacher_scores", "teacher")
+WEIGHT = ("weight",)
+#: Names of two columns that have the same part in a scored pair.
+SYMMETRIC = (("sentence1", "sentence2"), ("text1", "text2"))
 _NEGATIVE = re.compile(r"(neg|negative|negatives|hard_negatives|(neg|negative)_?\d+)")
 _ASYMMETRIC = ("query", "question")  # names that promise a short text against a longer one
 _SAMPLE = 2000
@@ -38,6 +47,13 @@ class Layout(NamedTuple):
     positive: str
     negatives: tuple[str, ...]
     score: str | None
+    teacher: str | None = None
+    weight: str | None = None
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the file holds scored pairs in which neither text is a query."""
+        return self.score is not None and (self.query.lower(), self.positive.lower()) in SYMMETRIC
 
 
 def layout(row: Row) -> Layout:
@@ -60,8 +76,21 @@ def layout(row: Row) -> Layout:
     if len(scores) > 1 or (scores and negatives):  # a score beside negatives has no meaning
         both = " and ".join([*scores, *negatives])
         raise row.bad(f"triplets or scored pairs? {both} are both here", "drop one of them")
+    teachers = _named(row, TEACHER)
+    if teachers and not negatives:
+        raise row.bad(
+            f"{teachers[0]} is here and no negatives: a teacher scores a positive and its negatives",
+            "add the negatives, or call the column score",
+        )
     (query,), (positive,) = parts.values()
-    return Layout(query, positive, negatives, next(iter(scores), None))
+    return Layout(
+        query,
+        positive,
+        negatives,
+        next(iter(scores), None),
+        next(iter(teachers), None),
+        next(iter(_named(row, WEIGHT)), None),
+    )
 
 
 def _named(row: Row, names: Collection[str]) -> list[str]:
@@ -107,29 +136,65 @@ def _examples(row: Row, columns: Layout) -> Iterator[Example]:
     for column in columns.negatives:
         if row.values.get(column):
             negatives.extend(_texts(row, column))
+    positives = _texts(row, columns.positive)
     score = None
     if columns.score:
-        score = _score(row, columns.score)
-    for text in _texts(row, columns.positive):
+        score = _number(row, columns.score, row.values.get(columns.score))
+    teacher_scores: tuple[float, ...] = ()
+    if columns.teacher:
+        teacher_scores = _teacher_scores(row, columns.teacher, len(positives), len(negatives))
+    for text in positives:
         yield Example(
             text,
             query=query,
             negatives=tuple(negatives),
             score=score,
             source=(f"{row.path.name}:{row.number}",),
+            weight=_weight(row, columns.weight),
+            symmetric=columns.symmetric,
+            teacher_scores=teacher_scores,
         )
 
 
-def _score(row: Row, column: str) -> float:
-    value = row.values.get(column)
+def _number(row: Row, column: str, value: Any) -> float:
     try:
-        score = float(row.values.get(column, ""))
+        number = float("" if value is None else value)
     except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
+        number = math.nan
+    if not math.isfinite(number):
         what = f"{column} {value!r} is not a finite number"
         raise row.bad(what, "mend that line, or rename the column if it is no score")
-    return score
+    return number
+
+
+def _weight(row: Row, column: str | None) -> float:
+    """How much the example counts; 1 where the file or the row says nothing."""
+    if column is None or row.values.get(column) in (None, ""):
+        return 1.0
+    weight = _number(row, column, row.values[column])
+    if not 0 < weight <= 1:
+        what = f"{column} {weight:g} is not above 0 and at most 1"
+        raise row.bad(what, "mend that line, or rename the column if it is no weight")
+    return weight
+
+
+def _teacher_scores(row: Row, column: str, n_positives: int, n_negatives: int) -> tuple[float, ...]:
+    """A teacher's scores of a row's positive and negatives; empty where the row has none.
+
+    Text files hold the list as JSON.
+    """
+    value = row.values.get(column)
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, list) or n_positives != 1 or len(value) != 1 + n_negatives:
+        what = f"{column} is not a list of {1 + n_negatives} numbers, one per text"
+        raise row.bad(what, "give one score to the positive, then one to each negative")
+    return tuple(_number(row, column, score) for score in value)
 
 
 def _texts(row: Row, column: str) -> list[str]:

@@ -153,14 +153,15 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
     `corpus`: the documents alone; `training`: the plain training file; `model`, `other models`,
     `reranker`, `second model`, `system`, `guard`: the model, what `fix` and `rerank` name, what
     `rerank` and what `mine.model` name, the user's own search system and the
-    general-ability set; `loss`, `guardrails`: modules of the user's own.  A value is a path (its
-    content counts) or a string.  Raises DataError for a named file that is missing.
+    general-ability set; `loss`: the user's own loss and the teacher; `guardrails`: modules of the
+    user's own.  A value is a path (its content counts) or a string.  Raises DataError for a named
+    file that is missing.
     """
     match name:
         case "data":
             return _data(config.data, root)
         case "corpus":
-            return {"corpus": corpus_file(config.data, root)}
+            return _corpus(config.data, root)
         case "training":
             return _training(config.data, root)
         case "model":
@@ -176,7 +177,7 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
         case "bridge":
             return _bridge(config, root)
         case "loss":
-            return _own_modules([config.train.loss], root)
+            return _loss(config, root)
         case "guardrails":
             return _own_modules(config.decide.guardrails.more, root)
         case "guard":
@@ -184,7 +185,15 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
     return None
 
 
+def _corpus(data: Data, root: Path) -> dict[str, Path]:
+    if is_only_training(data):
+        return _training(data, root)
+    return {"corpus": corpus_file(data, root)}
+
+
 def _data(data: Data, root: Path) -> dict[str, Path]:
+    if is_only_training(data):
+        return _training(data, root)
     paths = {"corpus": corpus_file(data, root)}
     queries = queries_file(data, root)
     if queries:
@@ -196,10 +205,27 @@ def _data(data: Data, root: Path) -> dict[str, Path]:
     return paths | _training(data, root)
 
 
+def is_only_training(data: Data) -> bool:
+    """Whether plain training files are all the data: nothing to search, and no judgments."""
+    others = (data.folder, data.corpus, data.queries, data.judgments, data.clicks)
+    return bool(data.training) and not any(others)
+
+
+def training_files(data: Data, root: Path) -> list[Path]:
+    """The plain training files, in the order in which they are named.  Raises DataError."""
+    names = data.training or ()
+    if isinstance(names, str):
+        names = (names,)
+    return [named(root, name, "data.training") for name in names]
+
+
 def _training(data: Data, root: Path) -> dict[str, Path]:
-    if not data.training:
-        return {}
-    return {"training": named(root, data.training, "data.training")}
+    """`training`, and `training.2` and so on where there are several files."""
+    inputs: dict[str, Path] = {}
+    for number, path in enumerate(training_files(data, root), start=1):
+        key = "training" if number == 1 else f"training.{number}"
+        inputs[key] = path
+    return inputs
 
 
 def _other_models(config: Config, root: Path) -> Inputs:
@@ -224,6 +250,14 @@ def _reranker(config: Config, root: Path) -> Inputs:
 def _second_model(config: Config, root: Path) -> Inputs:
     name = config.mine.model
     return {} if name is None else {name: model_source(name, root)}
+
+
+def _loss(config: Config, root: Path) -> Inputs:
+    """What training learns with besides its examples: the user's own loss, the teacher."""
+    inputs = dict(_own_modules([config.train.loss], root))
+    if config.train.teacher is not None:
+        inputs["teacher"] = model_source(config.train.teacher, root)
+    return inputs
 
 
 def _guard(config: Config, root: Path) -> Inputs:

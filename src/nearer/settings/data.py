@@ -60,8 +60,9 @@ class Data(Section):
     clicks: str | None = Field(
         None, description="click log (JSONL), used when there are no judgments"
     )
-    training: str | None = Field(
-        None, description="plain training file of pairs, triplets or scored pairs"
+    training: str | tuple[str, ...] | None = Field(
+        None,
+        description="plain training files of pairs, triplets or scored pairs: one, or a list; each kind trains with its own loss",
     )
     columns: Columns = Columns()
     split: SplitSettings = SplitSettings()

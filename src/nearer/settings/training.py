@@ -39,7 +39,7 @@ class Mine(Section):
     sources: tuple[Literal["dense", "bm25"], ...] = ("dense", "bm25")
     min_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None,
-        description="scored pairs of data.training are positives from this score on (must be set where there are scores)",
+        description="scored pairs of data.training are positives from this score on (null: they are no positives, training learns from the scores)",
     )
     absolute_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="a negative also scores at least this much below the positive"
@@ -83,7 +83,10 @@ class Mine(Section):
 class Train(Section):
     """Fine-tuning."""
 
-    loss: LossName = Field("auto", description="auto, ranking, or your own: my_module:MyLoss")
+    loss: LossName = Field(
+        "auto",
+        description="auto: the examples decide; or ranking, triplet, cosent, angle, cosine, listwise, margin_mse, distill_kl, mse, my_module:MyLoss",
+    )
     epochs: Annotated[float, Field(gt=0)] = Field(
         3, description="passes over the examples, at most"
     )
@@ -144,4 +147,24 @@ class Train(Section):
     seeds: Positive = Field(
         1,
         description="trainings per method, each with a seed of its own; their average is tried too",
+    )
+    symmetric: bool = Field(
+        False, description="ranking loss: from documents to queries as well as from queries"
+    )
+    guide_margin: Annotated[float, Field(ge=-2, le=2)] | None = Field(
+        None,
+        description="documents that the base model scores above a positive by more than this cosine are not its negatives (null: they are)",
+    )
+    margin: Annotated[float, Field(gt=0, le=2)] = Field(
+        0.2, description="triplet loss: cosine by which a positive is to be nearer than a negative"
+    )
+    mini_batch: Count = Field(
+        0,
+        description="texts encoded at a time, for large batches in little memory (0: the whole batch)",
+    )
+    matryoshka: tuple[Positive, ...] = Field(
+        (), description="train the first dimensions as vectors of their own too: [256, 128]"
+    )
+    teacher: str | None = Field(
+        None, description="a larger model whose vectors are imitated: folder or name"
     )

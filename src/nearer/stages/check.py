@@ -35,10 +35,12 @@ from nearer.data.fitting import (
 )
 from nearer.data.heldout import HeldOut
 from nearer.data.lengths import measure_texts
+from nearer.data.sources import is_only_training
 from nearer.embed.tokens import Tokens, load_tokens
 from nearer.measure.significance import queries_needed, smallest_difference
 from nearer.project import Project
 from nearer.results import Block, Lazy, Line, Result
+from nearer.training.losses import learns_from_scores
 from nearer.types import SPLITS, Finding, Judgments, Query, Split
 
 ASSUMED_SD = 0.25  # paired differences of nDCG@10 (FIELD: seen in practice), until scores exist
@@ -131,6 +133,16 @@ class CheckResult(Result):
         }
 
 
+_ONLY_TRAINING = (
+    "There are training files only: a model can be trained on them (nearer mine, nearer train), "
+    "but no search is evaluated and nothing can be decided."
+)
+_NO_TRAIN = (
+    "There are no training queries: the data can be evaluated, but no model can be trained on it."
+)
+_JUDGE = "add documents, queries and judgments (data.folder) to judge what was trained"
+
+
 def check(
     corpus: Corpus,
     queries: Mapping[str, Query],
@@ -148,9 +160,14 @@ def check(
     data, settings = data or config.Data(), settings or config.Check()
     findings, threshold = Findings(settings.examples), settings.near_duplicate
     item_to_item = notice_item_to_item(corpus, queries, judgments, data.item_to_item, findings)
-    usable = fitting_judgments(corpus, queries, judgments, item_to_item, findings)
+    only_training = is_only_training(data)
+    usable: Mapping[str, Judgments] = {"train": {}}
+    if only_training:
+        findings.add("only_training", _ONLY_TRAINING, next_step=_JUDGE)
+    else:
+        usable = fitting_judgments(corpus, queries, judgments, item_to_item, findings)
     lengths = measure_texts(corpus, queries, tokens, findings)
-    if not any(finding.fatal for finding in findings.items):
+    if not only_training and not any(finding.fatal for finding in findings.items):
         usable = usable_queries(corpus, queries, usable, findings)
     findings.stop_if_fatal()
     documents = _duplicate_documents(corpus, threshold, findings)
@@ -160,15 +177,9 @@ def check(
     kept = dict(divided)
     for name in ("dev", "train"):
         kept[name] = without_repeats(name, queries, divided, groups, threshold, findings)
-    frozen = {}
-    for name in SPLITS:
-        asked = tuple(queries[query_id] for query_id in sorted(kept[name]))
-        frozen[name] = Split(name, asked, kept[name])
-    if not len(frozen["train"]):
-        findings.add(
-            "no_train",
-            "There are no training queries: the data can be evaluated, but no model can be trained on it.",
-        )
+    frozen = {name: _frozen(name, queries, kept[name]) for name in SPLITS}
+    if not len(frozen["train"]) and not only_training:
+        findings.add("no_train", _NO_TRAIN)
     in_train = (tuple(q for q in group if q in kept["train"]) for group in groups)
     held_out = (queries[q].text for name in ("dev", "test") for q in divided[name])
     return CheckResult(
@@ -184,6 +195,10 @@ def check(
         item_to_item=item_to_item,
         dropped={name: len(divided[name]) - len(kept[name]) for name in ("dev", "train")},
     )
+
+
+def _frozen(name: str, queries: Mapping[str, Query], judged: Judgments) -> Split:
+    return Split(name, tuple(queries[query_id] for query_id in sorted(judged)), judged)
 
 
 def _duplicate_documents(
@@ -270,7 +285,12 @@ def run(project: Project) -> CheckResult:
     settings = project.settings
     loaded = project.loaded
     # Refused here, before hours of work, where the file cannot be trained on.
-    load.load_training(settings.data, project.root, settings.mine.min_score)
+    load.load_training(settings.data, project.root)
+    if (
+        not learns_from_scores(settings.train.loss, project.root)
+        and settings.mine.min_score is None
+    ):
+        load.refuse_undeclared_scores(settings.data, project.root)
     result = check(
         loaded.corpus,
         loaded.queries,

@@ -75,7 +75,7 @@ def mine_examples(material: _Material) -> Mined:
     if material.train.queries:
         judged = _judged(material)
     min_score = settings.mine.min_score
-    training_file = load_training(settings.data, material.systems.root, min_score)
+    training_file = load_training(settings.data, material.systems.root)
     from_file, dropped, leakage = usable_examples(
         training_file, material.held_out.collides, min_score
     )

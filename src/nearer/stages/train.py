@@ -22,10 +22,10 @@ from nearer.results import Block, Line, Result
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
 from nearer.training.forgetting import general_judge
-from nearer.training.losses import choose_loss
 from nearer.training.methods.candidates import Job, run_candidates
 from nearer.training.methods.dev import DevTask
 from nearer.training.methods.shown import candidate_blocks
+from nearer.training.parts import planned
 from nearer.types import Example, Run, Split
 
 #: What `step.json` repeats of the summary.
@@ -106,7 +106,10 @@ class FineTuned(Result):
             change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}"
         best = f"(best at step {summary['best_step']} of {summary['steps']})"
         speed = f"{summary['pairs_per_second']} pairs per second, {summary['precision']}"
-        return [Line(f"{change} {best}"), Line(speed, "dim"), *candidate_blocks(self.candidates)]
+        lines: list[Block] = [Line(f"{change} {best}"), Line(speed, "dim")]
+        if summary.get("loss_reason"):
+            lines.append(Line(summary["loss_reason"], "dim"))
+        return [*lines, *candidate_blocks(self.candidates)]
 
 
 def dev_pool(
@@ -149,10 +152,9 @@ def training_rows(
     whose ids are unknown.
     """
     settings = systems.config
-    loss = choose_loss(settings.train.loss, systems.root)
-    loss.refuse_unusable(examples, settings.mine.min_score)
     queries = {query.id: query for query in training.queries}
-    return build_training_set(examples, systems.corpus, queries, training.judgments, duplicates)
+    rows = build_training_set(examples, systems.corpus, queries, training.judgments, duplicates)
+    return planned(rows, settings.train, settings.mine.min_score, systems.root)
 
 
 def fine_tune(

@@ -10,14 +10,15 @@ not be negatives of a query are masked.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from nearer.training.examples import TrainingRow, TrainingSet
+from nearer.config import Train
+from nearer.training.examples import Guide, TextVectors, TrainingRow, TrainingSet
 
 #: A sub-batch ends where the next text is under this share of its longest, once it has some texts.
 _SAME_LENGTH = 0.7
@@ -34,11 +35,18 @@ Group = list[int]
 class DocumentBatches:
     """Batch sampler: lists of row positions, with `batch_size` distinct positives per batch.
 
-    Deterministic in (`seed`, epoch); the same number of batches in every epoch.
+    Deterministic in (`seed`, epoch); the same number of batches in every epoch.  `only` are the
+    rows that are sampled (None: all).
     """
 
     def __init__(
-        self, rows: TrainingSet, batch_size: int, queries_per_document: int, seed: int
+        self,
+        rows: TrainingSet,
+        batch_size: int,
+        queries_per_document: int,
+        seed: int,
+        *,
+        only: Sequence[int] | None = None,
     ) -> None:
         self._rows = rows
         self._seed = seed
@@ -47,7 +55,8 @@ class DocumentBatches:
         self.drop_last = False
         self.epoch = 0
         self._by_document: dict[int, Group] = {}
-        for row, (_, positive, _) in enumerate(rows.rows):
+        for row in range(len(rows)) if only is None else only:
+            _, positive, _ = rows.rows[row]
             self._by_document.setdefault(positive, []).append(row)
         self._n_groups = 0
         for group in self._by_document.values():
@@ -88,6 +97,53 @@ class DocumentBatches:
         return len(self._rows.documents[positive])
 
 
+class PartBatches:
+    """Batch sampler over the parts of a training set: batches hold one part each, mixed by share.
+
+    Within a part they are those of `DocumentBatches`.  Each part gets as many of an epoch's batches
+    as it fills, in an order that is random and deterministic in (`seed`, epoch).
+    """
+
+    def __init__(self, samplers: Sequence[DocumentBatches], seed: int) -> None:
+        self._samplers = samplers
+        self._seed = seed
+        self.batch_size = samplers[0].batch_size
+        self.drop_last = False
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        for sampler in self._samplers:
+            sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._samplers))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        lengths = list(map(len, self._samplers))
+        turns = np.repeat(np.arange(len(lengths)), lengths)
+        # A stream of its own: the first part's order is that of (seed, epoch).
+        rng = np.random.default_rng([self._seed, self.epoch, len(lengths)])
+        batches = list(map(iter, self._samplers))
+        for turn in rng.permutation(turns):
+            yield next(batches[turn])
+
+
+def batches_of(rows: TrainingSet, settings: Train) -> DocumentBatches | PartBatches:
+    """The batch sampler of a training set: of one part, or of several mixed by their share."""
+    size, share = settings.batch_size, settings.queries_per_document
+    if len(rows.parts) < 2:
+        return DocumentBatches(rows, size, share, settings.seed)
+    members: dict[int, list[int]] = {}
+    for row in range(len(rows)):
+        members.setdefault(rows.part(row), []).append(row)
+    samplers = [
+        DocumentBatches(rows, size, share, settings.seed, only=members[part])
+        for part in sorted(members)
+    ]
+    return PartBatches(samplers, settings.seed)
+
+
 def _slices(items: list[_T], size: int) -> Iterator[list[_T]]:
     """Consecutive pieces of at most `size` items."""
     for start in range(0, len(items), size):
@@ -114,25 +170,52 @@ class Collator:
         """`items` are the rows of the batch, each as `{"row": position in the training set}`."""
         rows = self._rows
         positions = [item["row"] for item in items]
+        part = rows.part(positions[0])
         pairs = _Pairs([rows.rows[position] for position in positions])
-        queries = [rows.queries[query] for query in pairs.queries]
-        documents = [rows.documents[document] for document in pairs.documents]
-        sides = (
-            self._encoded("query", queries),
-            self._encoded("document", documents),
-        )
-
-        batch: dict[str, Any] = {}
         label = pairs.label(rows.blocked)
         label["score"] = torch.tensor([rows.score(position) for position in positions])
-        for side in sides:
-            batch.update(side.features)
-            label[f"{side.kind}_order"] = side.order
-            label[f"{side.kind}_parts"] = torch.tensor(side.n_parts)
-        tokens = sum(side.tokens for side in sides)
-        label["tokens"] = torch.tensor(tokens)
-        batch["label"] = label
-        return batch
+        label["weight"] = torch.tensor([rows.weight(position) for position in positions])
+        label["grade"] = pairs.values([rows.grade(position) for position in positions])
+        known = [rows.teacher_score(position) for position in positions]
+        label["teacher_score"] = pairs.values(known)
+        label["part"] = torch.tensor(part)
+        if rows.guide is not None:
+            label["blocked"] |= pairs.guided(rows.guide, label)
+        if rows.teacher is not None:
+            label |= pairs.taught(rows.teacher)
+        queries = [rows.queries[query] for query in pairs.queries]
+        documents = [rows.documents[document] for document in pairs.documents]
+        texts = self._texts(queries, documents)
+        if rows.is_symmetric(part):
+            texts = self._symmetric_texts(queries, documents)
+        return {**texts.pop("features"), "label": label | texts}
+
+    def _texts(self, queries: Sequence[str], documents: Sequence[str]) -> dict[str, Any]:
+        """Features of the sub-batches, and what the labels say of them."""
+        query, document = self._encoded("query", queries), self._encoded("document", documents)
+        return {
+            "features": query.features | document.features,
+            "query_order": query.order,
+            "query_parts": torch.tensor(query.n_parts),
+            "document_order": document.order,
+            "document_parts": torch.tensor(document.n_parts),
+            "tokens": torch.tensor(query.tokens + document.tokens),
+        }
+
+    def _symmetric_texts(self, queries: Sequence[str], documents: Sequence[str]) -> dict[str, Any]:
+        """The same where no text is a query: all are documents, each distinct one encoded once."""
+        place: dict[str, int] = {}
+        for text in (*documents, *queries):
+            place.setdefault(text, len(place))
+        side = self._encoded("document", list(place))
+        return {
+            "features": side.features,
+            "query_order": side.order[[place[text] for text in queries]],
+            "query_parts": torch.tensor(0),
+            "document_order": side.order[[place[text] for text in documents]],
+            "document_parts": torch.tensor(side.n_parts),
+            "tokens": torch.tensor(side.tokens),
+        }
 
     def _encoded(self, kind: str, texts: Sequence[str]) -> _Side:
         lengths = [len(text) for text in texts]
@@ -200,6 +283,35 @@ class _Pairs:
             "target": torch.tensor(targets),
             "negatives": mined & ~blocked,
             "blocked": blocked,
+        }
+
+    def values(self, by_row: Sequence[Mapping[int, float]]) -> torch.Tensor:
+        """(n_rows, n_documents) float32: one value per row and document, NaN where none is known."""
+        table = torch.full((len(self._rows), len(self._column)), math.nan)
+        for row, values in enumerate(by_row):
+            for document, value in values.items():
+                if document in self._column:
+                    table[row, self._column[document]] = value
+        return table
+
+    def guided(self, guide: Guide, label: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(n_rows, n_documents) bool: documents that the base model finds better than the positive.
+
+        By more than the guide's margin.  Neither the positive nor the row's own negatives are among
+        them: those were chosen, or judged.  (Solatorio 2024, GISTEmbed, arXiv 2402.16829.)
+        """
+        queries = torch.from_numpy(guide.vectors.queries[self.queries])
+        documents = torch.from_numpy(guide.vectors.documents[self.documents])
+        similarities = (queries @ documents.T)[label["query"]]
+        target = label["target"][:, None]
+        better = similarities > similarities.gather(1, target) + guide.margin
+        return (better & ~label["negatives"]).scatter(1, target, False)
+
+    def taught(self, teacher: TextVectors) -> dict[str, torch.Tensor]:
+        """The teacher's vectors of the batch's texts."""
+        return {
+            "query_teacher": torch.from_numpy(teacher.queries[self.queries]),
+            "document_teacher": torch.from_numpy(teacher.documents[self.documents]),
         }
 
     def _mask(self, documents: Iterable[int], positive: int) -> torch.Tensor:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nearer import progress
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl
 from nearer.training.passages import negative_passages, positive_passage
@@ -69,11 +72,40 @@ TrainingRow = tuple[int, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a training set that train with one loss; a batch holds rows of one part."""
+
+    loss: str  # its name in the registry, or "module:Class"
+    symmetric: bool = False  # no text is a query: both are encoded as documents
+
+
+@dataclass(frozen=True, slots=True)
+class TextVectors:
+    """One vector of unit length per distinct text, NaN where none is known."""
+
+    queries: np.ndarray  # (n_queries, dimension) float32
+    documents: np.ndarray  # (n_documents, dimension) float32
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """The base model's opinion on what may be a negative: vectors, and how much may be above."""
+
+    vectors: TextVectors
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSet:
     """Examples as positions into two lists of distinct texts: what sampler, collator and loss need.
 
     `rows` are (query, positive, negatives); `blocked[q]` are the documents that are never a
-    negative of query q; `scores` are those of the rows, where the examples have scores.
+    negative of query q.  What else is known of the rows goes by row, or is empty where nothing is
+    known of any: `scores` of the pairs, `weights` (1 where empty), `grades` of judged documents by
+    position, `teacher_scores` of the positive and of each negative, whether a pair is `symmetric`.
+
+    `parts` are the losses that the rows train with, `part_of` the part of each row, and `reason`
+    says in a sentence why; where `parts` is empty, there is one loss for all.
     """
 
     queries: tuple[str, ...]
@@ -81,6 +113,15 @@ class TrainingSet:
     rows: tuple[TrainingRow, ...]
     blocked: tuple[frozenset[int], ...]
     scores: tuple[float | None, ...] = ()
+    weights: tuple[float, ...] = ()
+    grades: tuple[Mapping[int, float], ...] = ()
+    teacher_scores: tuple[tuple[float, ...], ...] = ()
+    symmetric: tuple[bool, ...] = ()
+    parts: tuple[Part, ...] = ()
+    part_of: tuple[int, ...] = ()
+    reason: str = ""
+    teacher: TextVectors | None = field(default=None, compare=False)
+    guide: Guide | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,6 +130,32 @@ class TrainingSet:
         """The score of a row; NaN where none is known."""
         score = self.scores[row] if self.scores else None
         return math.nan if score is None else score
+
+    def weight(self, row: int) -> float:
+        """How much a row counts beside the others, above 0."""
+        return self.weights[row] if self.weights else 1.0
+
+    def grade(self, row: int) -> Mapping[int, float]:
+        """The gains of judged documents of a row, by position."""
+        return self.grades[row] if self.grades else {}
+
+    def teacher_score(self, row: int) -> Mapping[int, float]:
+        """The teacher's scores of a row's positive and negatives, by position."""
+        scores = self.teacher_scores[row] if self.teacher_scores else ()
+        _, positive, negatives = self.rows[row]
+        return dict(zip((positive, *negatives), scores, strict=False))
+
+    def pair_is_symmetric(self, row: int) -> bool:
+        """Whether neither text of a row is a query."""
+        return bool(self.symmetric) and self.symmetric[row]
+
+    def part(self, row: int) -> int:
+        """The part that a row belongs to."""
+        return self.part_of[row] if self.part_of else 0
+
+    def is_symmetric(self, part: int) -> bool:
+        """Whether the texts of a part are encoded as documents, both of a pair."""
+        return bool(self.parts) and self.parts[part].symmetric
 
 
 def build_training_set(
@@ -105,7 +172,13 @@ def build_training_set(
     """
     builder = _Builder(corpus, queries)
     for line, example in enumerate(examples, start=1):
-        builder.add(example, f"examples.jsonl:{line}")
+        grade = judgments.get(example.query_id or "", {}).get(example.positive)
+        builder.add(example, f"examples.jsonl:{line}", grade)
+    if builder.contradictions:
+        progress.warn(
+            f"left out {builder.contradictions:,} negatives that are the positive of their own "
+            "example"
+        )
     return builder.build(known_positives(judgments, duplicates))
 
 
@@ -121,26 +194,39 @@ class _Builder:
         self._document_ids: dict[str, dict[Passage | str | None, int]] = {}
         #: Per position of a query: the ids of documents that texts were taken from as its positives.
         self._origins: dict[int, set[str]] = {}
+        self._examples: list[Example] = []
         self._rows: list[TrainingRow] = []
-        self._scores: list[float | None] = []
+        self._grades: list[dict[int, float]] = []
+        self._teacher_scores: list[tuple[float, ...]] = []
+        self.contradictions = 0  # negatives that are their example's positive
         #: Per position of a query: the ids that its text has, and the positives of its examples.
         self._query_ids: dict[int, set[str]] = {}
         self._positives: dict[int, set[int]] = {}
 
-    def add(self, example: Example, where: str) -> None:
+    def add(self, example: Example, where: str, grade: int | None) -> None:
+        """`grade` is what the positive is judged with, where it is judged."""
         query = self._query(example, where)
         by_id = example.query_id is not None
         positive = self._document(example.positive, example.positive_passage, by_id, where)
         if example.document is not None:
             self._origins.setdefault(query, set()).add(example.document)
             self._document_ids.setdefault(example.document, {})[example.positive] = positive
-        negatives = []
+        negatives, teacher_scores = [], list(example.teacher_scores[:1])
         passages = example.negative_passages or (None,) * len(example.negatives)
-        for name, passage in zip(example.negatives, passages, strict=True):
-            negatives.append(self._document(name, passage, by_id, where))
+        for number, (name, passage) in enumerate(
+            zip(example.negatives, passages, strict=True), start=1
+        ):
+            negative = self._document(name, passage, by_id, where)
+            if negative == positive:
+                self.contradictions += 1
+                continue
+            negatives.append(negative)
+            teacher_scores += example.teacher_scores[number : number + 1]
         self._positives.setdefault(query, set()).add(positive)
+        self._examples.append(example)
         self._rows.append((query, positive, tuple(negatives)))
-        self._scores.append(example.score)
+        self._teacher_scores.append(tuple(teacher_scores))
+        self._grades.append({} if grade is None else {positive: float(grade)})
 
     def build(self, known: Mapping[str, frozenset[str]]) -> TrainingSet:
         """`known` are the documents that must never be a negative, by query id."""
@@ -150,7 +236,11 @@ class _Builder:
             tuple(self._document_texts),
             tuple(self._rows),
             tuple(blocked),
-            tuple(self._scores),
+            scores=tuple(example.score for example in self._examples),
+            weights=tuple(example.weight for example in self._examples),
+            grades=tuple(self._grades),
+            teacher_scores=tuple(self._teacher_scores),
+            symmetric=tuple(example.symmetric for example in self._examples),
         )
 
     def _query(self, example: Example, where: str) -> int:
@@ -208,34 +298,6 @@ class _Builder:
         return frozenset(never)
 
 
-def refuse_low_scores(examples: Iterable[Example], min_score: float | None) -> None:
-    """Raises DataError for an example that training would take as a positive against its score."""
-    for line, example in enumerate(examples, start=1):
-        if example.score is None or (min_score is not None and example.score >= min_score):
-            continue
-        reason = "and mine.min_score is not set"
-        if min_score is not None:
-            reason = f"below mine.min_score {min_score:g}"
-        raise DataError(
-            f"the example has the score {example.score:g}, {reason}: "
-            "training would pull its texts together",
-            where=f"examples.jsonl:{line}",
-            next_step="remove the line, or declare which scores make a positive: "
-            "nearer run --set mine.min_score=0.5",
-        )
-
-
-def refuse_missing_scores(examples: Iterable[Example], loss: str) -> None:
-    """Raises DataError for an example without a score; `loss` is the one that needs scores."""
-    for line, example in enumerate(examples, start=1):
-        if example.score is None:
-            raise DataError(
-                f"the loss {loss} learns from scores, and the example has none",
-                where=f"examples.jsonl:{line}",
-                next_step="give it a `score`, or set train.loss=auto",
-            )
-
-
 def read_examples(path: Path) -> list[Example]:
     """`mine/examples.jsonl`, ours or somebody else's.  Raises DataError with the line."""
     return [_parse(value, f"{path}:{line}") for line, value in enumerate(read_jsonl(path), start=1)]
@@ -260,6 +322,7 @@ def _parse(value: dict[str, Any], where: str) -> Example:
             where=where,
             next_step="mend the line",
         )
+    teacher_scores = _teacher_scores(value, len(negatives), where)
     return Example(
         positive=str(value["positive"]),
         query_id=_text(value, "query_id"),
@@ -271,7 +334,28 @@ def _parse(value: dict[str, Any], where: str) -> Example:
         positive_passage=positive_passage(value, where),
         negative_passages=negative_passages(value, len(negatives), where),
         document=_text(value, "document"),
+        symmetric=value.get("symmetric") is True,
+        teacher_scores=teacher_scores,
     )
+
+
+def _teacher_scores(value: Mapping[str, Any], n_negatives: int, where: str) -> tuple[float, ...]:
+    """The teacher's scores of an example: of the positive, then of each negative; or none."""
+    scores = value.get("teacher_scores", [])
+    mend = "give one score to the positive and one to each negative, or drop teacher_scores"
+    if not isinstance(scores, list):
+        raise DataError("`teacher_scores` is a list of numbers", where=where, next_step=mend)
+    if scores and len(scores) != 1 + n_negatives:
+        raise DataError(
+            f"{len(scores)} teacher scores for a positive and {n_negatives} negatives",
+            where=where,
+            next_step=mend,
+        )
+    numbers = [_number({"teacher score": score}, "teacher score", where) for score in scores]
+    known = tuple(number for number in numbers if number is not None)
+    if len(known) != len(scores):
+        raise DataError("a teacher score is missing", where=where, next_step=mend)
+    return known
 
 
 def _text(value: Mapping[str, Any], key: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from nearer import progress
 from nearer.config import Train
 from nearer.embed.encoder import SentenceEncoder
-from nearer.errors import ModelError
+from nearer.errors import ModelError, NearerError
 from nearer.training.borrowed import borrowed
 from nearer.training.callbacks import silence, watcher_of
 from nearer.training.checkpoints import (
@@ -135,12 +135,10 @@ def fit(
 def _job(
     encoder: SentenceEncoder, rows: TrainingSet, recipe: Recipe, judging: Judging | None
 ) -> _Job:
-    from nearer.training.batches import DocumentBatches
+    from nearer.training.batches import batches_of
 
     settings = recipe.settings
-    sampler = DocumentBatches(
-        rows, settings.batch_size, settings.queries_per_document, settings.seed
-    )
+    sampler = batches_of(rows, settings)
     schedule = _Schedule(
         steps=max(1, math.ceil(len(sampler) * settings.epochs)),
         steps_per_epoch=len(sampler),
@@ -188,6 +186,8 @@ def _trainer(job: _Job, clock: WorkClock, bar: progress.Task) -> Any:
 def _loss(chosen: ChosenLoss, model: Any, settings: Train) -> Any:
     try:
         return chosen.make(model, settings)
+    except NearerError:
+        raise
     except Exception as error:
         raise ModelError(
             f"the loss {chosen.name} cannot be made: {type(error).__name__}: {error}",

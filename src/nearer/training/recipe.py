@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nearer.config import Train
 from nearer.embed.encoder import SentenceEncoder
-from nearer.training.losses import ChosenLoss, choose_loss
+from nearer.training.examples import TrainingSet
+from nearer.training.losses import ChosenLoss, choose_loss, losses_of
 from nearer.training.merging import Scores
 
 #: A model in training → its score on dev under the primary measure.
@@ -32,12 +33,18 @@ class Recipe:
         *,
         measure: str = "nDCG@10",
         root: Path | None = None,
+        rows: TrainingSet | None = None,
     ) -> Recipe:
         """With the loss that `settings.loss` names; the user's own is looked for in `root`.
 
+        With planned `rows` (`nearer.training.parts`) the losses are those of their parts.
+
         Raises ConfigError and SearchSystemError, as `choose_loss` does.
         """
-        return cls(settings, choose_loss(settings.loss, root), checkpoints, measure)
+        loss = choose_loss(settings.loss, root)
+        if rows is not None:
+            loss = losses_of(rows, settings.loss, root)
+        return cls(settings, loss, checkpoints, measure)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ def train(
         "precision": encoder.precision.name,
         "precision_reason": encoder.precision.reason,
         "loss": recipe.loss.name,
+        "loss_reason": recipe.loss.reason,
         "settings": settings.model_dump(mode="json"),
     }
     return Trained(model, history, summary)

@@ -26,6 +26,7 @@ from nearer.training.methods.references import LINEAR, NUDGE, Reference, Workben
 from nearer.training.methods.seeds import WeightAverage, spread
 from nearer.training.methods.towers import with_query_tower
 from nearer.training.recipe import DevScore, Recipe
+from nearer.training.teacher import with_vectors
 from nearer.training.trainer import train
 
 
@@ -268,9 +269,11 @@ def _train_once(job: Job, method: Method, number: int) -> Candidate:
         _checkpoints(job, method, number),
         measure=systems.config.evaluate.primary,
         root=systems.root,
+        rows=job.rows,
     )
+    rows = with_vectors(job.rows, systems, encoder.dimension)
     with _part(job, method, encoder) as finish:
-        trained = train(encoder, job.rows, job.dev, recipe, job.general)
+        trained = train(encoder, rows, job.dev, recipe, job.general)
         final = finish()
     summary = {
         "base_model": systems.config.model.name,

@@ -132,7 +132,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "train",
         "Can the model learn them without forgetting the rest?",
-        writes="runs/NAME/train/: the model, its history, checkpoints while it trains",
+        writes="runs/NAME/train/: the model with its card, its history, checkpoints while it trains",
         reads=(
             "corpus",
             "check/split/train",
@@ -144,7 +144,7 @@ STAGES: tuple[Stage, ...] = (
             "loss",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "train"),
-        version=2,
+        version=3,  # dev is looked at by a sample
         resumable=True,
     ),
     Stage(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,20 +12,22 @@ from typing import Any
 import numpy as np
 
 from nearer import config, progress
-from nearer.data.corpus import Corpus
 from nearer.embed.encoder import SentenceEncoder, load_encoder
-from nearer.errors import ModelError
-from nearer.files import disk_errors, read_json, read_jsonl, write_json, write_jsonl
-from nearer.measure.metrics import drop_self, score
+from nearer.errors import ConfigError
+from nearer.files import read_json, read_jsonl, write_json, write_jsonl
 from nearer.project import Project
 from nearer.results import Block, Line, Result
-from nearer.search.dense import Dense
 from nearer.search.systems import Systems
+from nearer.training.card import CardFacts, write_card
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.learning_curve import draw, worth_drawing
+from nearer.training.looks import DevJudge, dev_judge
 from nearer.training.losses import choose_loss
-from nearer.training.recipe import DevScore, Recipe
+from nearer.training.recipe import Recipe
+from nearer.training.saving import save_model
+from nearer.training.schedule import Budget
 from nearer.training.trainer import train
-from nearer.types import Example, Run, Split
+from nearer.types import Example, Split
 
 #: What `step.json` repeats of the summary.
 _BRIEF = (
@@ -40,7 +41,6 @@ _BRIEF = (
     "precision",
     "fingerprint",
 )
-_HARD = 10  # results of each first-stage system that join the dev pool
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class FineTuned(Result):
     summary: dict[str, Any]
     settings: config.Model = field(repr=False)
     root: Path = field(repr=False)
+    card: CardFacts | None = field(default=None, repr=False)
 
     @property
     def model(self) -> Any:
@@ -67,10 +68,15 @@ class FineTuned(Result):
         return str(self.summary.get("skipped", ""))
 
     def save(self, folder: Path) -> None:
-        """`model/`, `history.jsonl` and `summary.json`; checkpoints are removed."""
+        """`model/` with its card, `history.jsonl`, `summary.json`; checkpoints are removed."""
         if self.encoder is not None:
             saved = save_model(self.encoder, folder / "model", self.settings, self.root)
             self.summary["fingerprint"] = saved
+            if self.card is not None:
+                write_card(folder / "model", self.card, self.encoder)
+        curve = self.summary.get("learning_curve")
+        if curve is not None:
+            write_json(folder / "learning_curve.json", curve)
         write_jsonl(folder / "history.jsonl", self.history)
         write_json(folder / "summary.json", self.summary)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -98,52 +104,15 @@ class FineTuned(Result):
             change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}"
         best = f"(best at step {summary['best_step']} of {summary['steps']})"
         speed = f"{summary['pairs_per_second']} pairs per second, {summary['precision']}"
-        return [Line(f"{change} {best}"), Line(speed, "dim")]
-
-
-def dev_pool(
-    corpus: Corpus, dev: Split, runs: Sequence[Run], size: int, rng: np.random.Generator
-) -> Corpus:
-    """The documents that checkpoints are judged on: judged, hard and random ones, `size` in all.
-
-    Judged documents are always in; hard ones join by rank, so that the best distractors come first.
-    """
-    if len(corpus) <= size:
-        return corpus
-    chosen: dict[str, None] = {}
-    for judged in dev.judgments.values():
-        chosen.update(dict.fromkeys(doc_id for doc_id in judged if doc_id in corpus))
-    random = (corpus.ids[position] for position in rng.permutation(len(corpus)))
-    for doc_id in chain(_by_rank(runs, dev), random):
-        if len(chosen) >= size:
-            break
-        chosen.setdefault(doc_id)
-    positions = sorted(corpus.position(doc_id) for doc_id in chosen)
-    return Corpus.from_documents(corpus[position] for position in positions)
-
-
-def _by_rank(runs: Sequence[Run], dev: Split) -> Iterator[str]:
-    """The first results of all runs and queries, then the second ones, and so on."""
-    for rank in range(_HARD):
-        for run in runs:
-            for query in dev.queries:
-                hits = run.results.get(query.id, ())
-                if rank < len(hits):
-                    yield hits[rank][0]
-
-
-def dev_judge(pool: Corpus, dev: Split, measure: str, item_to_item: bool) -> DevScore:
-    """Scores a model on dev over the pool, under the primary measure."""
-    depth = int(measure.split("@")[1]) if "@" in measure else 100
-    depth += int(item_to_item)
-
-    def judge(encoder: SentenceEncoder) -> float:
-        run = Dense(encoder.without_cache(), pool).search(dev.queries, depth)
-        if item_to_item:
-            run = drop_self(run)
-        return score(run, dev, [measure]).mean(measure)
-
-    return judge
+        lines: list[Block] = [Line(f"{change} {best}"), Line(speed, "dim")]
+        gap = summary.get("gap")
+        if gap:
+            known = f"{gap['train']:.3f} on {gap['queries']} training queries"
+            lines.append(Line(f"{known}: {gap['gap']:+.3f} against dev", "dim"))
+        curve = summary.get("learning_curve")
+        if curve:
+            lines.append(Line(curve["sentence"]))
+        return lines
 
 
 def training_rows(
@@ -173,29 +142,56 @@ def fine_tune(
     `systems` are those of the baseline; they name the settings and the project's folder.
     """
     settings, root = systems.config, systems.root
+    if settings.train.learning_curve and settings.train.budget is not None:
+        raise ConfigError(
+            "a learning curve takes more trainings than a budget holds",
+            where="train.learning_curve, train.budget",
+            next_step="set one of them",
+        )
     measure = settings.evaluate.primary
-    judge: DevScore | None = None
-    documents = 0
-    if dev.queries:
-        pool = _dev_pool_of(systems, dev, rng)
-        judge = dev_judge(pool, dev, measure, systems.item_to_item)
-        documents = len(pool)
-    in_training = settings.model.model_copy(update={"precision": settings.train.precision})
-    encoder = load_encoder(in_training, root)
+    judge = dev_judge(systems, dev, rows, rng) if dev.queries else None
+    encoder = load_encoder(in_training(settings), root)
     base = encoder.fingerprint.id
     recipe = Recipe.of(settings.train, checkpoints, measure=measure, root=root)
     trained = train(encoder, rows, judge, recipe)
     summary = {"base_model": settings.model.name, "base_fingerprint": base, **trained.summary}
-    summary["dev"]["documents"] = documents
-    return FineTuned(encoder, trained.history, summary, settings.model, root)
+    summary["dev"] |= {"documents": 0} if judge is None else judge.facts()
+    if settings.train.learning_curve and judge is not None:
+        whole = judge.whole.values(encoder)
+        summary["learning_curve"] = _learning_curve(systems, rows, judge, recipe, whole)
+    facts = CardFacts(settings, root, summary)
+    return FineTuned(encoder, trained.history, summary, settings.model, root, facts)
 
 
-def _dev_pool_of(systems: Systems, dev: Split, rng: np.random.Generator) -> Corpus:
-    size = systems.config.train.dev_documents
-    runs: list[Run] = []
-    if len(systems.corpus) > size:
-        runs = [systems.search(name, dev) for name in ("bm25", "dense")]
-    return dev_pool(systems.corpus, dev, runs, size, rng)
+def _learning_curve(
+    systems: Systems,
+    rows: TrainingSet,
+    judge: DevJudge,
+    recipe: Recipe,
+    whole: np.ndarray,
+) -> dict[str, Any] | None:
+    """Train on less and less data as `recipe` says; None, with a warning, where there is too little.
+
+    `whole` is dev per query after the training on all of `rows`.
+    """
+    if not worth_drawing(rows):
+        progress.warn("no learning curve: there are too few training queries")
+        return None
+
+    def train_on(fewer: TrainingSet, name: str) -> np.ndarray:
+        own = replace(recipe, checkpoints=recipe.checkpoints / name, budget=Budget())
+        fresh = load_encoder(in_training(systems.config), systems.root)
+        train(fresh, fewer, judge, own)
+        return judge.whole.values(fresh)
+
+    curve = draw(rows, recipe.settings.seed, train_on, whole, recipe.measure)
+    progress.info(curve.sentence)
+    return curve.as_dict()
+
+
+def in_training(settings: config.Config) -> config.Model:
+    """The configured model in the precision that it trains in."""
+    return settings.model.model_copy(update={"precision": settings.train.precision})
 
 
 def run(
@@ -230,39 +226,3 @@ def run(
 
 
 RESULT = FineTuned
-
-
-def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, root: Path) -> str:
-    """Save so that `SentenceTransformer(folder)` gives the same vectors, and prove it.
-
-    Returns the fingerprint of the saved model.  Raises ModelError when anything got lost on the way
-    (weights, tokenizer, pooling, normalisation, prompts, maximum length).
-    """
-    model = encoder.model
-    if settings.query_prompt is not None or settings.document_prompt is not None:
-        prompts = {"query": encoder.prompt("query"), "document": encoder.prompt("document")}
-        model.prompts = {**(model.prompts or {}), **prompts}
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    with disk_errors(temporary):
-        model.save(str(temporary), create_model_card=False, safe_serialization=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
-    now = SentenceEncoder(
-        model,
-        query_prompt=encoder.prompt("query"),
-        document_prompt=encoder.prompt("document"),
-        precision="fp32",
-        name="the model in memory",
-    )
-    saved = load_encoder(
-        config.Model(name=str(folder), precision="fp32", device=settings.device), root, path=folder
-    )
-    differences = now.fingerprint.differences(saved.fingerprint)
-    if differences:
-        raise ModelError(
-            f"the saved model is not the trained one: {'; '.join(differences)}",
-            where=str(folder),
-            next_step="please report this",
-        )
-    return replace(saved.fingerprint, precision=encoder.precision.name).id

@@ -21,14 +21,18 @@ class Merged:
 
 
 def merge(
-    model: Any, base: Mapping[str, Any], dev_score: Callable[[], float], tolerance: float
+    model: Any,
+    base: Mapping[str, Any],
+    dev_score: Callable[[], float],
+    tolerance: float,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Merged:
     """Move the model back towards its base as far as dev allows.
 
     Weights are base + w · (tuned - base) (LM-Cocktail, arXiv 2311.13534).  The smallest w within
     `tolerance` of the tuned model's dev score is kept; it is chosen on dev alone, so that the
     general-ability set can still judge it.  `base` is the state before training, `dev_score` the
-    score of the model as it is at that moment.
+    score of the model as it is at that moment, `go_on` whether there is time for another one.
     """
     if tolerance <= 0:
         return Merged()
@@ -43,6 +47,8 @@ def merge(
             if scores[weight] < scores[1.0] - tolerance:
                 break
             chosen = weight
+            if not go_on():
+                break
     _load(model, base, tuned, chosen)
     return Merged(chosen, tuple(scores.items()))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nearer.config import Train
 from nearer.embed.encoder import SentenceEncoder
+from nearer.training import processes
 from nearer.training.losses import ChosenLoss, choose_loss
+from nearer.training.schedule import Budget
 
 #: A model in training → its score on dev under the primary measure.
 DevScore = Callable[[SentenceEncoder], float]
@@ -22,6 +25,8 @@ class Recipe:
     loss: ChosenLoss
     checkpoints: Path  # of this training alone; it goes on from the newest whole one
     measure: str = "nDCG@10"  # of the dev score
+    root: Path | None = None  # where modules of the user's own are looked for
+    budget: Budget = field(default_factory=Budget)  # runs from the moment it is made
 
     @classmethod
     def of(
@@ -36,12 +41,30 @@ class Recipe:
 
         Raises ConfigError and SearchSystemError, as `choose_loss` does.
         """
-        return cls(settings, choose_loss(settings.loss, root), checkpoints, measure)
+        budget = Budget(settings.budget or math.inf)
+        loss = choose_loss(settings.loss, root)
+        return cls(settings, loss, checkpoints, measure, root, budget)
 
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """How checkpoints are judged on dev while a model trains."""
+    """How checkpoints are judged on dev while a model trains.
+
+    `look` is the cheap score that checkpoints are compared by, and `score` the one on all of dev
+    that decides; where looks need no sample they are the same function.
+    """
 
     score: Callable[[], float]  # of the model as it is at that moment
     before: float  # the base model's
+    look: Callable[[], float]
+    look_before: float
+    seconds: float = 0.0  # that one score took
+    look_seconds: float = 0.0
+
+    def agreed_score(self) -> float:
+        """The same score in every process: the first one's."""
+        return processes.agreed(self.score)
+
+    @property
+    def sampled(self) -> bool:
+        return self.look is not self.score

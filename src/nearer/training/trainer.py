@@ -17,12 +17,15 @@ from nearer import progress
 from nearer.embed.declared import max_length
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ModelError
-from nearer.training.checkpoints import remembered
+from nearer.training import processes
+from nearer.training.checkpoints import timed
 from nearer.training.examples import TrainingSet
+from nearer.training.looks import DevJudge
 from nearer.training.merging import Merged, merge
 from nearer.training.modes import training_mode
 from nearer.training.movement import Movement, sample_texts
 from nearer.training.optimise import Fitted, fit
+from nearer.training.overfit import Final, final_look
 from nearer.training.recipe import DevScore, Judging, Recipe
 
 
@@ -59,18 +62,23 @@ def train(
         _require_finite(fitted, encoder.name)
         vectors_after = encoder.without_cache().encode(sample, "document")
         movement = Movement.between(vectors_before, vectors_after)
-        if judging is not None and movement.moved:
-            merged = merge(model, base, judging.score, settings.merge_tolerance)
+        go_on = fitted.time_for_another_score
+        if judging is not None and movement.moved and go_on():
+            tolerance = settings.merge_tolerance
+            merged = merge(model, base, judging.agreed_score, tolerance, go_on)
+        final = _final_look(encoder, dev_score, rows, fitted)
     if not movement.moved:
         progress.warn(
             "training did not move the model "
             f"(mean cosine to its base {movement.mean_cosine:.5f}): "
             f"raise train.learning_rate, {fitted.learning_rate:g} now"
         )
-    before = None if judging is None else judging.before
-    course = _Course(recipe, before, fitted, movement, merged)
+    course = _Course(recipe, judging, fitted, movement, merged)
     history = tuple(course.history())
-    summary = course.summary(history, rows)
+    summary = course.summary(rows)
+    if final is not None:
+        summary["dev"]["interval"] = list(final.interval)
+        summary["gap"] = final.gap()
     summary |= {
         "max_seq_length": length,
         "precision": encoder.precision.name,
@@ -86,11 +94,31 @@ def _judging(
 ) -> Judging | None:
     if dev_score is None:
         return None
+    sample = dev_score.sample if isinstance(dev_score, DevJudge) else None
 
     def score() -> float:
         return _judge(encoder, dev_score)
 
-    return Judging(score, before=remembered(recipe.checkpoints / "before.json", score))
+    before, seconds = timed(recipe.checkpoints / "before.json", score)
+    if sample is None:
+        return Judging(score, before, score, before, seconds, seconds)
+
+    def look() -> float:
+        return _judge(encoder, sample)
+
+    look_before, look_seconds = timed(recipe.checkpoints / "look_before.json", look)
+    return Judging(score, before, look, look_before, seconds, look_seconds)
+
+
+def _final_look(
+    encoder: SentenceEncoder, dev_score: DevScore | None, rows: TrainingSet, fitted: Fitted
+) -> Final | None:
+    """The final model on dev and on training queries, where there is time for it."""
+    if not isinstance(dev_score, DevJudge) or not fitted.time_for_another_score():
+        return None
+    encoder.model.eval()
+    rng = np.random.default_rng(0)
+    return processes.agreed(lambda: final_look(encoder, dev_score.whole, rows, rng))
 
 
 def _judge(encoder: SentenceEncoder, dev_score: DevScore) -> float:
@@ -103,7 +131,7 @@ class _Course:
     """What happened to the model, from its base to what is saved."""
 
     recipe: Recipe
-    before: float | None  # the base model's dev score
+    judging: Judging | None
     fitted: Fitted
     movement: Movement
     merged: Merged
@@ -111,8 +139,8 @@ class _Course:
     def history(self) -> Iterator[dict[str, Any]]:
         """Lines of `train/history.jsonl`: losses, and dev scores from the base model's on."""
         measure = self.recipe.measure
-        if self.before is not None:
-            yield {"step": 0, "epoch": 0.0, measure: self.before}
+        if self.judging is not None:
+            yield {"step": 0, "epoch": 0.0, measure: self.judging.look_before}
         for line in self.fitted.log:
             if "loss" in line:
                 yield {
@@ -125,19 +153,18 @@ class _Course:
                 score = line[f"eval_{measure}"]
                 yield {"step": line["step"], "epoch": line["epoch"], measure: score}
 
-    def summary(self, history: tuple[dict[str, Any], ...], rows: TrainingSet) -> dict[str, Any]:
+    def summary(self, rows: TrainingSet) -> dict[str, Any]:
         """Keys of `train/summary.json`."""
         measure, movement, merged = self.recipe.measure, self.movement, self.merged
-        evaluations = [line[measure] for line in history if measure in line and line["step"]]
-        best = max(evaluations, default=None)
+        before = None if self.judging is None else self.judging.before
         return {
             "seed": self.recipe.settings.seed,
             "seeds": 1,
             **self.fitted.summary(),
             "dev": {
                 "measure": measure,
-                "before": self.before,
-                "after": dict(merged.curve).get(merged.weight, best),
+                "before": before,
+                "after": dict(merged.curve).get(merged.weight, self.fitted.dev),
             },
             "moved": {"moved": movement.moved, "mean_cosine": round(movement.mean_cosine, 6)},
             "merge": {

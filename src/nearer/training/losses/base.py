@@ -42,8 +42,8 @@ class Loss(torch.nn.Module, ABC):
     """Derive from this class, say which examples it `takes`, and write `forward`.
 
     It is made as `Class(model, settings)`: the SentenceTransformer that is trained, and the section
-    `train` of nearer.yaml.  Weights of its own are trained with the model's, but are not kept in
-    checkpoints: a training that is resumed begins with new ones.
+    `train` of nearer.yaml.  Weights of its own are trained with the model's and kept in checkpoints,
+    so that a resumed training goes on with them.
     """
 
     #: "pairs": a query and its positive; "scored pairs": every example has a score besides.

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,11 @@ from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ConfigError
 from nearer.settings.durations import read_duration
 from nearer.tables import sparkline
+from nearer.training import callbacks, checkpoints, engine
+from nearer.training import schedule as schedule_module
+from nearer.training import work as work_module
 from nearer.training.looks import FEWEST_QUERIES, DevJudge, Judge, dev_judge
+from nearer.training.losses.ranking import RankingLoss
 from nearer.training.recipe import Recipe
 from nearer.training.reporting import logging_to
 from nearer.training.schedule import Budget, Planner, Schedule
@@ -100,18 +105,39 @@ def test_no_more_than_half_of_a_budget_is_kept_back() -> None:
     assert planner.reserve == 5.0
 
 
+class Clock:
+    """A clock on which each training step takes two seconds, and nothing else takes any."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        real = RankingLoss.forward
+
+        def forward(loss: RankingLoss, *arguments: Any) -> Any:
+            self.now += 2.0
+            return real(loss, *arguments)
+
+        monkeypatch.setattr(RankingLoss, "forward", forward)
+        for module in (callbacks, checkpoints, engine, schedule_module, work_module):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
 def test_a_training_keeps_to_its_budget_with_a_model_of_its_best(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = Clock(monkeypatch)
     encoder, rows = toy_encoder(tiny_model), toy()
-    settings = quick(epochs=5000, budget="6s", patience=1000, merge_tolerance=0.01)
-    trained = train(encoder, rows, toy_judge(), Recipe.of(settings, tmp_path))
+    settings = quick(epochs=500, budget="54s", patience=1000, merge_tolerance=0.01)
+    recipe = Recipe.of(settings, tmp_path)
+    budget = replace(recipe.budget, started=clock.now)
+    trained = train(encoder, rows, toy_judge(), replace(recipe, budget=budget))
     summary = trained.summary
     assert summary["stopped"] == "at the end of the budget"
-    assert 0 < summary["steps"] <= summary["planned_steps"] < summary["budget"]["steps_without"]
-    assert summary["dev"]["after"] is not None
+    assert summary["steps"] == summary["planned_steps"] == 25  # less the reserve of 4 seconds
+    assert summary["budget"]["steps_without"] == 3000
+    assert clock.now - budget.started <= 54
+    assert summary["dev"]["after"] > summary["dev"]["before"]
     rates = [line["learning_rate"] for line in trained.history if "learning_rate" in line]
-    assert rates[-1] < 0.5 * max(rates)  # the schedule was fitted to the time
+    assert rates[-1] < 0.1 * max(rates)  # the schedule was fitted to the time
 
 
 def toy_encoder(tiny_model: Path) -> SentenceEncoder:

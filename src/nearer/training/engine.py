@@ -55,9 +55,10 @@ def make_trainer(job: Job, clock: WorkClock, planner: Planner | None, bar: progr
     encoder, recipe, judging = job.encoder, job.recipe, job.judging
     settings = recipe.settings
     callbacks = [
+        # The time of a step is counted before the plan looks at it, and the plan may ask to save.
+        watcher_of(bar, recipe.measure, clock.work),
         planner_of(job.schedule, planner, clock.work, bar),
         checkpointer_of(settings.checkpoint_steps),
-        watcher_of(bar, recipe.measure, clock.work),
     ]
     evaluator = None
     if judging is not None:

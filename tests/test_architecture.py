@@ -138,6 +138,8 @@ def test_exported_names_exist() -> None:
         "run",
         "status",
         "demo",
+        "export",
+        "push",
     ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:

@@ -28,7 +28,7 @@ _SETTING = re.compile(
 )
 #: Files that are called like settings.
 _FILES = re.compile(
-    r"\.(?:tsv|jsonl|json|npz|parquet|csv|html|md|py|bin|yaml|gz|safetensors|css|trec|prom|db|pt|pth)$"
+    r"\.(?:tsv|jsonl|json|npz|parquet|csv|html|md|py|bin|yaml|gz|safetensors|css|trec|prom|db|pt|pth|onnx|xml)$"
 )
 _DOTTED = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 _SET = re.compile(r"(?:^|\s)(?:--)?set ([a-z_]+(?:\.[a-z_]+)+)")

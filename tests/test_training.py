@@ -19,13 +19,14 @@ from nearer import config, progress
 from nearer.data.corpus import Corpus
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import DataError
-from nearer.stages.train import dev_pool, save_model
 from nearer.training import merging, optimise
 from nearer.training import trainer as module
 from nearer.training.batches import Collator, DocumentBatches, by_length
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.looks import dev_pool
 from nearer.training.losses.ranking import RankingLoss
 from nearer.training.recipe import Recipe
+from nearer.training.saving import save_model
 from nearer.training.trainer import Trained, train
 from nearer.types import Document, Example, Query, Run, Split
 
@@ -194,6 +195,12 @@ def quick(**changes: Any) -> config.Train:
     )
 
 
+def toy_score(current: SentenceEncoder, rows: TrainingSet) -> float:
+    """How well the toy's own queries find their documents."""
+    scores = current.encode(rows.queries, "query") @ current.encode(rows.documents, "document").T
+    return float(np.mean(np.log(np.exp(5 * np.diag(scores)) / np.exp(5 * scores).sum(axis=1))))
+
+
 def train_toy(
     folder: Path, tiny_model: Path, settings: config.Train, judged: list[float] | None = None
 ) -> tuple[SentenceEncoder, Trained]:
@@ -204,10 +211,7 @@ def train_toy(
     )
 
     def dev(current: SentenceEncoder) -> float:
-        scores = (
-            current.encode(rows.queries, "query") @ current.encode(rows.documents, "document").T
-        )
-        value = float(np.mean(np.log(np.exp(5 * np.diag(scores)) / np.exp(5 * scores).sum(axis=1))))
+        value = toy_score(current, rows)
         if judged is not None:
             judged.append(value)
         return value

@@ -136,7 +136,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "train",
         "Can the model learn them without forgetting the rest?",
-        writes="runs/NAME/train/: the model, its history, checkpoints while it trains",
+        writes="runs/NAME/train/: the model with its card, its history, checkpoints while it trains",
         reads=(
             "corpus",
             "check/split/train",
@@ -148,7 +148,7 @@ STAGES: tuple[Stage, ...] = (
             "loss",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "mine", "train"),
-        version=4,  # the data decides the loss; candidates beside the trained model
+        version=5,  # the data decides the loss; candidates; dev is looked at by a sample
         resumable=True,
     ),
     Stage(

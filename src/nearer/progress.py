@@ -6,7 +6,7 @@ nobody.  The command line installs a listener that draws bars on stderr.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -20,8 +20,11 @@ class Task(Protocol):
     def reach(self, done: float) -> None:
         """Work up to `done` units is finished, however it was counted before."""
 
-    def note(self, text: str) -> None:
-        """A short word beside the bar, e.g. `nDCG@10 .512`."""
+    def expect(self, total: float) -> None:
+        """The whole is `total` units after all."""
+
+    def note(self, text: str, curve: Sequence[float] = ()) -> None:
+        """A short word beside the bar, e.g. `nDCG@10 .512`, and values that may be drawn after it."""
 
 
 class Listener(Protocol):
@@ -48,7 +51,9 @@ class Silent:
 
     def reach(self, done: float) -> None: ...
 
-    def note(self, text: str) -> None: ...
+    def expect(self, total: float) -> None: ...
+
+    def note(self, text: str, curve: Sequence[float] = ()) -> None: ...
 
 
 #: Ignores everything; also the task to pass to work that is too short to announce.

@@ -18,8 +18,19 @@ from rich.text import Text
 _PIPED = 100_000  # columns where output is piped
 _PROSE = 24  # columns that wrapped text has at least, or all that it needs
 _GAP = 2
+_HEIGHTS = "▁▂▃▄▅▆▇█"
 
 Cell = str | Text
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """`▁▃▅█`: one character per value, from the smallest to the largest; empty below two values."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    steps = len(_HEIGHTS) - 1
+    heights = [round(steps * (value - low) / ((high - low) or 1.0)) for value in values]
+    return "".join(_HEIGHTS[height] for height in heights)
 
 
 class Verbatim(str):

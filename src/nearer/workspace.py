@@ -24,10 +24,11 @@ from typing import Any
 from nearer import files, progress
 from nearer.config import Config
 from nearer.data import sources
-from nearer.errors import BusyError, DataError, MissingStepError, NearerError
+from nearer.errors import BusyError, ConfigError, DataError, MissingStepError, NearerError
 from nearer.lifecycle import BY_NAME, STAGES, STEP, Stage
 from nearer.project import Project
 from nearer.results import Block, Result
+from nearer.training import processes
 
 _OUT_OF_DATE = ("stale", "missing", "waiting")
 
@@ -110,8 +111,13 @@ class Workspace:
         """Run stages in order, skipping what is fresh.
 
         `before` and `after` are called once per stage.  `force` recomputes the named stages.
-        Raises BusyError when another process is working on the run.
+        Raises BusyError when another process is working on the run.  Under torchrun only `train`
+        runs: the first process as ever, the others beside it.
         """
+        if processes.count() > 1:
+            _require_train(stages)
+        if not processes.first():
+            return self._train_beside(stages[0])
         results = []
         with self.locked():
             stale = self._stale_inputs(stages)
@@ -152,6 +158,7 @@ class Workspace:
         state = "stale" if force else self._state(basis, record)
         computed = None
         if state in ("fresh", "kept"):
+            processes.agreed(lambda: None)  # the others need not train either
             summary = _summary(record)
         else:
             state = "done"
@@ -182,6 +189,7 @@ class Workspace:
         if force or not stage.resumable:
             shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
+        processes.agreed(lambda: (out, basis.inputs))
         project = self.project.during(stage, out, basis.inputs)
         result: Result = importlib.import_module(stage.module).run(project)
         result.save(out)
@@ -201,6 +209,14 @@ class Workspace:
         for unfinished in work.glob(f"{stage.name}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         return result
+
+    def _train_beside(self, stage: Stage) -> list[StepResult]:
+        """What the other processes of torchrun do: they train with the first and write nothing."""
+        work: tuple[Path, Mapping[str, Any]] | None = processes.agreed(lambda: None)
+        if work is not None:
+            project = self.project.during(stage, *work)
+            importlib.import_module(stage.module).run(project)
+        return []
 
     def project_for(self, stage: str) -> Project:
         """The project as a stage reads it; nothing may be written."""
@@ -320,6 +336,15 @@ class Workspace:
             for stage in BY_NAME.values():
                 files.recover_folder(self.run_dir / stage.name, self._aside(stage))
             yield
+
+
+def _require_train(stages: tuple[Stage, ...]) -> None:
+    names = [stage.name for stage in stages]
+    if names != ["train"]:
+        raise ConfigError(
+            f"torchrun is for nearer train alone, not for {', '.join(names)}",
+            next_step=f"nearer run --from {names[0]} --to {names[-1]}",
+        )
 
 
 def _rests_on(stages: tuple[Stage, ...]) -> set[str]:

@@ -17,6 +17,7 @@ import typer
 from nearer.cli import index as cli_index
 from nearer.cli import monitor as cli_monitor
 from nearer.cli import serve as cli_serve
+from nearer.cli import share as cli_share
 from nearer.cli.shared import Options, emit, with_options
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ def _run_stages(
     """
     from nearer import lifecycle
     from nearer.cli import show
+    from nearer.training import processes
 
     stages = lifecycle.between(first, last)
+    if not processes.first():  # of torchrun: the first process speaks for all
+        return options.workspace().run(stages, force=options.force)
     if options.as_json:
         results = options.workspace().run(stages, force=options.force)
         values = [_as_json(result) for result in results]
@@ -155,11 +159,27 @@ def _strictly(options: Options, strict: bool) -> Options:
     return replace(options, overrides=[*(options.overrides or ()), "mine.strict=true"])
 
 
-_stage_command(
-    "train",
-    "Can the model learn them without forgetting the rest?\n\nFine-tunes on clean batches, stops early on dev, goes on after a kill."
-    "\n\nExample: nearer train --set train.epochs=1 --run quick",
-)
+@app.command("train", rich_help_panel=_STAGES)
+@with_options()
+def train(
+    options: Options,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve", help="Also train on less data, to tell what more would add."
+        ),
+    ] = False,
+) -> None:
+    """Can the model learn them without forgetting the rest?
+
+    Fine-tunes on clean batches, stops early on dev, goes on after a kill.
+
+    Example: nearer train --set train.budget=10m --run quick
+    """
+    if learning_curve:
+        more = [*(options.overrides or ()), "train.learning_curve=true"]
+        options = replace(options, overrides=more)
+    _run_stages("train", "train", options)
 
 
 @app.command("why")
@@ -331,3 +351,5 @@ app.command(rich_help_panel=_LIVE)(cli_serve.serve)
 app.add_typer(cli_serve.shadow, name="shadow", rich_help_panel=_LIVE)
 app.command(rich_help_panel=_LIVE)(cli_monitor.monitor)
 app.add_typer(cli_serve.log, name="log", rich_help_panel=_LIVE)
+app.command(rich_help_panel=_LIVE)(cli_share.export)
+app.command(rich_help_panel=_LIVE)(cli_share.push)

@@ -48,7 +48,9 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
     from nearer.cli.show import Terminal
     from nearer.errors import NearerError
     from nearer.files import disk_error
+    from nearer.training import processes
 
+    quiet = quiet or not processes.first()  # under torchrun the first process speaks for all
     if not verbose:
         _hush()
     try:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from nearer.errors import NearerError
 from nearer.results import draw, short_path
-from nearer.tables import Grid, PlainConsole, Verbatim
+from nearer.tables import Grid, PlainConsole, Verbatim, sparkline
 
 if TYPE_CHECKING:
     from nearer.lifecycle import Stage
@@ -131,10 +131,16 @@ class _Bar:
         line = f"  {self._what}: {count}, about {left} left {self._note}"
         err.print(line.rstrip())
 
-    def note(self, text: str) -> None:
+    def expect(self, total: float) -> None:
+        self._total = total
+        if self._progress is not None:
+            self._progress.update(self._id, total=total)
+
+    def note(self, text: str, curve: Sequence[float] = ()) -> None:
         self._note = text
         if self._progress is not None:
-            self._progress.update(self._id, note=text)
+            drawn = sparkline(curve) if err.encoding.startswith("utf") else ""
+            self._progress.update(self._id, note=f"{text} {drawn}".rstrip())
 
     def finish(self) -> None:
         if self._progress is None:

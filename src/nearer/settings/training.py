@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from nearer.settings.base import Count, Fraction, Positive, Section, named
+from nearer.settings.durations import Duration
 
 LossName = Annotated[str, named("loss", "auto")]
 
@@ -167,4 +168,26 @@ class Train(Section):
     )
     teacher: str | None = Field(
         None, description="a larger model whose vectors are imitated: folder or name"
+    )
+    look_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.1,
+        description="share of the training time for dev evaluations, which look at a sample of dev (1: at all of it)",
+    )
+    checkpoint_steps: Positive | None = Field(
+        None,
+        description="steps between checkpoints (null: at each dev evaluation, and after ten minutes)",
+    )
+    budget: Duration | None = Field(
+        None,
+        description="time that training may take, merging and saving included: 10m, 1h30m, or seconds (null: as long as it takes)",
+    )
+    report_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        (), description="where losses and dev scores are logged besides; each needs its package"
+    )
+    callbacks: tuple[str, ...] = Field(
+        (), description="your own callbacks of the Trainer: my_module:MyCallback"
+    )
+    learning_curve: bool = Field(
+        False,
+        description="also train on 25, 50 and 75% of the data, to tell what more would add (takes one and a half trainings more)",
     )

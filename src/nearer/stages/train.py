@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,20 +12,22 @@ from typing import Any
 import numpy as np
 
 from nearer import config, progress
-from nearer.data.corpus import Corpus
-from nearer.embed.encoder import SentenceEncoder, load_encoder
-from nearer.errors import ModelError
-from nearer.files import disk_errors, read_json, read_jsonl, write_json, write_jsonl
+from nearer.embed.encoder import SentenceEncoder
+from nearer.errors import ConfigError
+from nearer.files import read_json, read_jsonl, write_json, write_jsonl
 from nearer.project import Project
 from nearer.results import Block, Line, Result
 from nearer.search.systems import Systems
+from nearer.training.card import CardFacts, write_card
 from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
 from nearer.training.forgetting import general_judge
-from nearer.training.methods.candidates import Job, run_candidates
-from nearer.training.methods.dev import DevTask
+from nearer.training.learning_curve import draw, worth_drawing
+from nearer.training.looks import dev_judge
+from nearer.training.methods.candidates import Job, run_candidates, train_method
 from nearer.training.methods.shown import candidate_blocks
 from nearer.training.parts import planned
-from nearer.types import Example, Run, Split
+from nearer.training.saving import save_model
+from nearer.types import Example, Split
 
 #: What `step.json` repeats of the summary.
 _BRIEF = (
@@ -41,7 +42,6 @@ _BRIEF = (
     "fingerprint",
 )
 _CANDIDATES = "candidates.json"
-_HARD = 10  # results of each first-stage system that join the dev pool
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class FineTuned(Result):
     settings: config.Model = field(repr=False)
     root: Path = field(repr=False)
     candidates: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    card: CardFacts | None = field(default=None, repr=False)
 
     @property
     def model(self) -> Any:
@@ -70,10 +71,18 @@ class FineTuned(Result):
         return str(self.summary.get("skipped", ""))
 
     def save(self, folder: Path) -> None:
-        """`model/`, `history.jsonl`, `summary.json` and `candidates.json`; checkpoints are removed."""
+        """`model/` with its card, `history.jsonl`, `summary.json` and `candidates.json`.
+
+        Checkpoints are removed.
+        """
         if self.encoder is not None:
             saved = save_model(self.encoder, folder / "model", self.settings, self.root)
             self.summary["fingerprint"] = saved
+            if self.card is not None:
+                write_card(folder / "model", self.card, self.encoder)
+        curve = self.summary.get("learning_curve")
+        if curve is not None:
+            write_json(folder / "learning_curve.json", curve)
         write_jsonl(folder / "history.jsonl", self.history)
         write_json(folder / "summary.json", self.summary)
         if self.candidates:
@@ -109,38 +118,14 @@ class FineTuned(Result):
         lines: list[Block] = [Line(f"{change} {best}"), Line(speed, "dim")]
         if summary.get("loss_reason"):
             lines.append(Line(summary["loss_reason"], "dim"))
+        gap = summary.get("gap")
+        if gap:
+            known = f"{gap['train']:.3f} on {gap['queries']} training queries"
+            lines.append(Line(f"{known}: {gap['gap']:+.3f} against dev", "dim"))
+        curve = summary.get("learning_curve")
+        if curve:
+            lines.append(Line(curve["sentence"]))
         return [*lines, *candidate_blocks(self.candidates)]
-
-
-def dev_pool(
-    corpus: Corpus, dev: Split, runs: Sequence[Run], size: int, rng: np.random.Generator
-) -> Corpus:
-    """The documents that checkpoints are judged on: judged, hard and random ones, `size` in all.
-
-    Judged documents are always in; hard ones join by rank, so that the best distractors come first.
-    """
-    if len(corpus) <= size:
-        return corpus
-    chosen: dict[str, None] = {}
-    for judged in dev.judgments.values():
-        chosen.update(dict.fromkeys(doc_id for doc_id in judged if doc_id in corpus))
-    random = (corpus.ids[position] for position in rng.permutation(len(corpus)))
-    for doc_id in chain(_by_rank(runs, dev), random):
-        if len(chosen) >= size:
-            break
-        chosen.setdefault(doc_id)
-    positions = sorted(corpus.position(doc_id) for doc_id in chosen)
-    return Corpus.from_documents(corpus[position] for position in positions)
-
-
-def _by_rank(runs: Sequence[Run], dev: Split) -> Iterator[str]:
-    """The first results of all runs and queries, then the second ones, and so on."""
-    for rank in range(_HARD):
-        for run in runs:
-            for query in dev.queries:
-                hits = run.results.get(query.id, ())
-                if rank < len(hits):
-                    yield hits[rank][0]
 
 
 def training_rows(
@@ -169,22 +154,42 @@ def fine_tune(
     `systems` are those of the baseline; they name the settings and the project's folder.
     """
     settings, root = systems.config, systems.root
-    task: DevTask | None = None
-    if dev.queries:
-        pool = _dev_pool_of(systems, dev, rng)
-        task = DevTask(pool, dev, settings.evaluate.primary, systems.item_to_item)
-    outcome = run_candidates(Job(systems, rows, task, checkpoints, general_judge(settings, root)))
+    if settings.train.learning_curve and settings.train.budget is not None:
+        raise ConfigError(
+            "a learning curve takes more trainings than a budget holds",
+            where="train.learning_curve, train.budget",
+            next_step="set one of them",
+        )
+    judge = dev_judge(systems, dev, rows, rng) if dev.queries else None
+    job = Job(systems, rows, judge, checkpoints, general_judge(settings, root))
+    outcome = run_candidates(job)
     chosen, table = outcome.candidate, outcome.table
-    chosen.summary["dev"]["documents"] = 0 if task is None else len(task.pool)
-    return FineTuned(chosen.encoder, chosen.history, chosen.summary, settings.model, root, table)
+    summary = chosen.summary
+    summary["dev"] |= {"documents": 0} if judge is None else judge.facts()
+    if settings.train.learning_curve and judge is not None:
+        summary["learning_curve"] = _learning_curve(job, judge.whole.values(chosen.encoder))
+    facts = CardFacts(settings, root, summary)
+    return FineTuned(chosen.encoder, chosen.history, summary, settings.model, root, table, facts)
 
 
-def _dev_pool_of(systems: Systems, dev: Split, rng: np.random.Generator) -> Corpus:
-    size = systems.config.train.dev_documents
-    runs: list[Run] = []
-    if len(systems.corpus) > size:
-        runs = [systems.search(name, dev) for name in ("bm25", "dense")]
-    return dev_pool(systems.corpus, dev, runs, size, rng)
+def _learning_curve(job: Job, whole: np.ndarray) -> dict[str, Any] | None:
+    """Train on less and less data; None, with a warning, where there is too little.
+
+    `whole` is dev per query after the training on all of the rows.
+    """
+    if not worth_drawing(job.rows):
+        progress.warn("no learning curve: there are too few training queries")
+        return None
+    assert job.dev is not None  # noqa: S101 - it was asked before
+    judge = job.dev.whole
+
+    def train_on(fewer: TrainingSet, name: str) -> np.ndarray:
+        part = replace(job, rows=fewer, checkpoints=job.checkpoints / name)
+        return judge.values(train_method(part, job.methods[0]).encoder)
+
+    curve = draw(job.rows, job.settings.seed, train_on, whole, judge.measure)
+    progress.info(curve.sentence)
+    return curve.as_dict()
 
 
 def run(
@@ -229,39 +234,3 @@ def _without_weights(project: Project) -> FineTuned:
     reason = f"the weights of {name} are not here (adapters work on vectors: train.method=linear)"
     progress.warn(f"nothing was trained: {reason}")
     return FineTuned(None, (), {"skipped": reason}, project.settings.model, project.root)
-
-
-def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, root: Path) -> str:
-    """Save so that `SentenceTransformer(folder)` gives the same vectors, and prove it.
-
-    Returns the fingerprint of the saved model.  Raises ModelError when anything got lost on the way
-    (weights, tokenizer, pooling, normalisation, prompts, maximum length).
-    """
-    model = encoder.model
-    if settings.query_prompt is not None or settings.document_prompt is not None:
-        prompts = {"query": encoder.prompt("query"), "document": encoder.prompt("document")}
-        model.prompts = {**(model.prompts or {}), **prompts}
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    with disk_errors(temporary):
-        model.save(str(temporary), create_model_card=False, safe_serialization=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
-    now = SentenceEncoder(
-        model,
-        query_prompt=encoder.prompt("query"),
-        document_prompt=encoder.prompt("document"),
-        precision="fp32",
-        name="the model in memory",
-    )
-    saved = load_encoder(
-        config.Model(name=str(folder), precision="fp32", device=settings.device), root, path=folder
-    )
-    differences = now.fingerprint.differences(saved.fingerprint)
-    if differences:
-        raise ModelError(
-            f"the saved model is not the trained one: {'; '.join(differences)}",
-            where=str(folder),
-            next_step="please report this",
-        )
-    return replace(saved.fingerprint, precision=encoder.precision.name).id

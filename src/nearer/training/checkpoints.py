@@ -4,34 +4,47 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nearer.errors import ModelError
 from nearer.files import write_json
+from nearer.training import processes
 
 #: The file that holds the work done so far (`nearer.training.work`).
 WORK_FILE = "work.json"
 _STATE_FILE = "trainer_state.json"
 
-#: What a checkpoint holds when it was written to its end.
+#: The weights that a loss has of its own, where it has some.
+LOSS_FILE = "loss.pt"
+
+#: What a checkpoint holds when it was written to its end; the random state besides.
 _CHECKPOINT_FILES = (
     _STATE_FILE,
     "optimizer.pt",
     "scheduler.pt",
-    "rng_state.pth",
     "modules.json",
     WORK_FILE,
 )
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    """The newest checkpoint that was written to its end; half-written ones are removed.
+
+    One that another number of processes wrote is as good, but for the random state of those that
+    wrote none: dropout then goes on otherwise.
+    """
+    return processes.agreed(lambda: _newest(folder))
+
+
+def _newest(folder: Path) -> Path | None:
     whole = []
     for path in folder.glob("checkpoint-*"):
         present = all((path / name).is_file() for name in _CHECKPOINT_FILES)
-        if present and _readable_json(path / _STATE_FILE):
+        random_state = any(path.glob("rng_state*.pth"))
+        if present and random_state and _readable_json(path / _STATE_FILE):
             whole.append(path)
         else:
             shutil.rmtree(path, ignore_errors=True)
@@ -55,22 +68,36 @@ def read_state(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def remembered(path: Path, compute: Callable[[], float]) -> float:
-    """A number computed once for this step, also across a resume."""
-    if path.is_file() and _readable_json(path):
-        return float(read_state(path))
-    value = compute()
-    write_json(path, value)
-    return value
+def timed(path: Path, compute: Callable[[], float]) -> tuple[float, float]:
+    """A score and the seconds that it took, computed once for this step, also across a resume."""
+
+    def value() -> tuple[float, float]:
+        if path.is_file() and _readable_json(path):
+            record = read_state(path)
+            return float(record["score"]), float(record["seconds"])
+        started = time.monotonic()
+        score = compute()
+        seconds = time.monotonic() - started
+        write_json(path, {"score": score, "seconds": seconds})
+        return score, seconds
+
+    return processes.agreed(value)
 
 
-def finished_state(checkpoint: Path | None) -> Any:
-    """The state of a training that had come to its end when `checkpoint` was written, else None."""
+def checkpoint_state(checkpoint: Path | None) -> Any:
+    """The Trainer's state in a checkpoint, None where there is none."""
     if checkpoint is None:
         return None
     from transformers import TrainerState
 
-    state = TrainerState.load_from_json(str(checkpoint / _STATE_FILE))
+    return TrainerState.load_from_json(str(checkpoint / _STATE_FILE))
+
+
+def finished_state(checkpoint: Path | None) -> Any:
+    """The state of a training that had come to its end when `checkpoint` was written, else None."""
+    state = checkpoint_state(checkpoint)
+    if state is None:
+        return None
     control = (state.stateful_callbacks or {}).get("TrainerControl", {})
     stopped_early = bool(control.get("args", {}).get("should_training_stop"))
     return state if stopped_early or state.global_step >= state.max_steps else None

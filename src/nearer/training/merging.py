@@ -71,14 +71,16 @@ def merge(
     before: Scores,
     judge: Callable[[], Scores],
     rule: MergeRule,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Merged:
     """Move the model back towards its base as far as the rule allows.
 
     `base` is the state before training and `before` its scores; `judge` scores the model as it is
-    at that moment.  Without a general set, the smallest weight that dev allows is kept.  With one,
-    going back ends at the first weight that forgets little enough; where none does, the smallest
-    weight that dev allows is kept.  Where every weight is worse on dev than the base model, the
-    way back is followed to its end: no model that comes out is worse on dev than its base.
+    at that moment, and `go_on` says whether there is time for another weight.  Without a general
+    set, the smallest weight that dev allows is kept.  With one, going back ends at the first weight
+    that forgets little enough; where none does, the smallest weight that dev allows is kept.  Where
+    every weight is worse on dev than the base model, the way back is followed to its end: no model
+    that comes out is worse on dev than its base.
     """
     if rule.tolerance <= 0:
         return Merged()
@@ -89,7 +91,7 @@ def merge(
             _load(model, base, tuned, weight)
             curve[weight] = judge()
             bar.advance()
-            if _is_end(before, curve, rule):
+            if _is_end(before, curve, rule) or not go_on():
                 break
         chosen = _smallest_allowed(before, curve, rule)
         if max(scores.dev for scores in curve.values()) < before.dev:

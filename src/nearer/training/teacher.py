@@ -37,7 +37,8 @@ def with_vectors(rows: TrainingSet, systems: Systems, width: int) -> TrainingSet
 
 def vectors_of(rows: TrainingSet, encoder: Encoder) -> TextVectors:
     """A vector per distinct text, as the kind of text that it is in training."""
-    asked, symmetric = set(), set()
+    asked: set[int] = set()
+    symmetric: set[int] = set()
     for row, (query, _, _) in enumerate(rows.rows):
         own = symmetric if rows.is_symmetric(rows.part(row)) else asked
         own.add(query)

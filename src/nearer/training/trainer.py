@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,15 @@ from nearer import progress
 from nearer.embed.declared import max_length
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ModelError
-from nearer.training.checkpoints import remembered
+from nearer.training import processes
+from nearer.training.checkpoints import timed
 from nearer.training.examples import TrainingSet
+from nearer.training.looks import DevJudge
 from nearer.training.merging import Merged, MergeRule, merge
 from nearer.training.modes import training_mode
 from nearer.training.movement import Movement, sampled_vectors
 from nearer.training.optimise import Fitted, fit
+from nearer.training.overfit import Final, final_look
 from nearer.training.recipe import DevScore, Judging, Recipe
 
 
@@ -33,6 +36,7 @@ class Trained:
     model: Any
     history: tuple[dict[str, Any], ...]
     summary: dict[str, Any] = field(default_factory=dict)
+    dev_scores: np.ndarray | None = None  # per dev query, float64 (n_queries,); None: not measured
 
 
 def train(
@@ -63,9 +67,12 @@ def train(
         _require_finite(fitted, encoder.name)
         vectors_after = sampled_vectors(encoder.without_cache(), rows)
         movement = Movement.between(vectors_before, vectors_after)
-        if judging is not None and movement.moved:
+        go_on = fitted.time_for_another_score
+        if judging is not None and movement.moved and go_on():
             rule = MergeRule(settings.merge_tolerance, settings.keep, settings.forget)
-            merged = merge(model, base, judging.scores_before, judging.scores, rule)
+            before = judging.scores_before
+            merged = merge(model, base, before, judging.agreed_scores, rule, go_on)
+        final = _final_look(encoder, dev_score, rows, fitted)
     if not movement.moved:
         progress.warn(
             "training did not move the model "
@@ -79,7 +86,10 @@ def train(
         )
     course = _Course(recipe, judging, fitted, movement, merged)
     history = tuple(course.history())
-    summary = course.summary(history, rows)
+    summary = course.summary(rows)
+    if final is not None:
+        summary["dev"]["interval"] = list(final.interval)
+        summary["gap"] = final.gap()
     summary |= {
         "max_seq_length": length,
         "precision": encoder.precision.name,
@@ -88,7 +98,7 @@ def train(
         "loss_reason": recipe.loss.reason,
         "settings": settings.model_dump(mode="json"),
     }
-    return Trained(model, history, summary)
+    return Trained(model, history, summary, None if final is None else final.per_query)
 
 
 def _judging(
@@ -99,20 +109,44 @@ def _judging(
 ) -> Judging | None:
     if dev_score is None:
         return None
+    sample = dev_score.sample if isinstance(dev_score, DevJudge) else None
 
     def score() -> float:
         return _judge(encoder, dev_score)
 
-    before = remembered(recipe.checkpoints / "before.json", score)
+    before, seconds = timed(recipe.checkpoints / "before.json", score)
+    look, look_before, look_seconds = score, before, seconds
+    if sample is not None:
+
+        def look() -> float:
+            return _judge(encoder, sample)
+
+        look_before, look_seconds = timed(recipe.checkpoints / "look_before.json", look)
+    judging = Judging(score, before, look, look_before, seconds, look_seconds)
     if general_score is None:
-        return Judging(score, before)
+        return judging
 
     def general() -> float:
         return _judge(encoder, general_score)
 
-    return Judging(
-        score, before, general, remembered(recipe.checkpoints / "general_before.json", general)
+    general_before, general_seconds = timed(recipe.checkpoints / "general_before.json", general)
+    return replace(
+        judging,
+        general=general,
+        general_before=general_before,
+        seconds=seconds + general_seconds,
     )
+
+
+def _final_look(
+    encoder: SentenceEncoder, dev_score: DevScore | None, rows: TrainingSet, fitted: Fitted
+) -> Final | None:
+    """The final model on dev and on training queries, where there is time for it."""
+    if not isinstance(dev_score, DevJudge) or not fitted.time_for_another_score():
+        return None
+    encoder.model.eval()
+    rng = np.random.default_rng(0)
+    return processes.agreed(lambda: final_look(encoder, dev_score.whole, rows, rng))
 
 
 def _judge(encoder: SentenceEncoder, dev_score: DevScore) -> float:
@@ -134,7 +168,7 @@ class _Course:
         """Lines of `train/history.jsonl`: losses, and dev scores from the base model's on."""
         measure = self.recipe.measure
         if self.judging is not None:
-            yield {"step": 0, "epoch": 0.0, measure: self.judging.before}
+            yield {"step": 0, "epoch": 0.0, measure: self.judging.look_before}
         for line in self.fitted.log:
             if "loss" in line:
                 yield {
@@ -147,7 +181,7 @@ class _Course:
                 score = line[f"eval_{measure}"]
                 yield {"step": line["step"], "epoch": line["epoch"], measure: score}
 
-    def summary(self, history: tuple[dict[str, Any], ...], rows: TrainingSet) -> dict[str, Any]:
+    def summary(self, rows: TrainingSet) -> dict[str, Any]:
         """Keys of `train/summary.json`."""
         measure, movement = self.recipe.measure, self.movement
         return {
@@ -157,7 +191,7 @@ class _Course:
             "dev": {
                 "measure": measure,
                 "before": self._dev_before(),
-                "after": self._dev_after(history),
+                "after": self._dev_after(),
             },
             "moved": {"moved": movement.moved, "mean_cosine": round(movement.mean_cosine, 6)},
             "merge": {"weight": self.merged.weight, "curve": list(self._merge_curve())},
@@ -172,12 +206,10 @@ class _Course:
             return None
         return self.judging.before
 
-    def _dev_after(self, history: tuple[dict[str, Any], ...]) -> float | None:
+    def _dev_after(self) -> float | None:
         if self.merged.scores is not None:
             return self.merged.scores.dev
-        measure = self.recipe.measure
-        evaluations = [line[measure] for line in history if measure in line and line["step"]]
-        return max(evaluations, default=None)
+        return self.fitted.dev
 
     def _merge_curve(self) -> Iterator[dict[str, Any]]:
         for weight, scores in self.merged.curve:

@@ -30,18 +30,21 @@ class Work:
 
 
 class WorkClock:
-    """The work of a training, going on from a checkpoint, with the seconds that pass meanwhile."""
+    """The work of a training, going on from a checkpoint, with the seconds that pass meanwhile.
 
-    def __init__(self, checkpoint: Path | None) -> None:
+    `started` is when this process began with the training (time.monotonic); None: now.
+    """
+
+    def __init__(self, checkpoint: Path | None, started: float | None = None) -> None:
         self.work = Work()
         if checkpoint is not None:
             self.work = Work(**read_state(checkpoint / WORK_FILE))
-        self._earlier = self.work.seconds
-        self._started = time.monotonic()
+        self.earlier = self.work.seconds  # of other processes
+        self._started = time.monotonic() if started is None else started
 
     def now(self) -> Work:
         """The work up to this moment."""
-        self.work.seconds = self._earlier + time.monotonic() - self._started
+        self.work.seconds = self.earlier + time.monotonic() - self._started
         return self.work
 
     def save(self, checkpoint: Path) -> None:

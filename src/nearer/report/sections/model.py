@@ -33,6 +33,7 @@ _LEFT_OUT = (
     "planned_steps",
     "fingerprint",
     "base_fingerprint",
+    "learning_curve",
 )
 
 
@@ -171,6 +172,9 @@ def _training_facts(summary: Json, measure: str) -> Json:
     if before is not None and after is not None:
         label = f"{measure or 'measure'} on dev"
         facts[label] = f"{fixed(before)} → {fixed(after)}"
+    curve = as_object(summary.get("learning_curve"))
+    if curve:
+        facts["more data"] = curve.get("sentence")
     for key, value in summary.items():
         if key not in _LEFT_OUT:
             facts[key] = value

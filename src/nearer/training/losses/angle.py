@@ -17,4 +17,5 @@ class AngleLoss(CoSentLoss):
 
     def similarities_of_pairs(self, vectors: BatchVectors, labels: Labels) -> torch.Tensor:
         left, right = vectors.pairs(labels)
-        return pairwise_angle_sim(left, right)
+        similarities: torch.Tensor = pairwise_angle_sim(left, right)
+        return similarities

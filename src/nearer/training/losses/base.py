@@ -70,8 +70,8 @@ class Loss(torch.nn.Module, ABC):
     """Derive from this class, say which examples it `takes`, and write `of_vectors`.
 
     It is made as `Class(model, settings)`: the SentenceTransformer that is trained, and the section
-    `train` of nearer.yaml.  Weights of its own are trained with the model's, but are not kept in
-    checkpoints: a training that is resumed begins with new ones.
+    `train` of nearer.yaml.  Weights of its own are trained with the model's and kept in checkpoints,
+    so that a resumed training goes on with them.
 
     A loss that needs more than the vectors of a batch overrides `forward`; `train.mini_batch`
     cannot be used with it.

@@ -39,8 +39,8 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):  # type: ignore[misc,unused-
         self.mini_batch_size = loss.settings.mini_batch
 
     def forward(self, features: Sequence[Mapping[str, Any]], labels: Labels) -> torch.Tensor:
-        value = self.forward_cached(cast(Any, features), cast(Any, labels))
-        return cast(torch.Tensor, value)
+        value: torch.Tensor = cast(Any, self).forward_cached(features, labels)
+        return value
 
     def calculate_loss(
         self, reps: list[list[torch.Tensor]], labels: Any = None, *, with_backward: bool = False
@@ -49,6 +49,6 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):  # type: ignore[misc,unused-
         encoded = [torch.cat(pieces) for pieces in reps]
         value = self.loss.of_vectors(arranged(encoded, labels), labels)
         if with_backward:
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             value = value.detach()
         return value

@@ -58,4 +58,5 @@ def _matryoshka(loss: torch.nn.Module, model: Any, widths: Sequence[int]) -> tor
                 where="train.matryoshka",
                 next_step=f"name widths below {whole}; the whole one is always trained",
             )
-    return MatryoshkaLoss(model, loss, [whole, *widths])
+    composed: torch.nn.Module = MatryoshkaLoss(model, loss, [whole, *widths])
+    return composed

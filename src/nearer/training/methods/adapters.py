@@ -179,7 +179,7 @@ class _Fit:
         scores = scores.masked_fill(torch.from_numpy(blocked), -torch.inf)
         loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(targets))
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
     def _columns(self, pairs: np.ndarray) -> np.ndarray:

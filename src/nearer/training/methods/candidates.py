@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ConfigError
 from nearer.search.systems import Systems
 from nearer.training.examples import TrainingSet
+from nearer.training.looks import DevJudge, Judge
 from nearer.training.methods import lora
 from nearer.training.methods.contest import Entry, Table, choose
-from nearer.training.methods.dev import DevTask
 from nearer.training.methods.frozen import upper_layers
 from nearer.training.methods.naming import Method, parse
 from nearer.training.methods.query_side import fixed_documents
@@ -26,8 +27,24 @@ from nearer.training.methods.references import LINEAR, NUDGE, Reference, Workben
 from nearer.training.methods.seeds import WeightAverage, spread
 from nearer.training.methods.towers import with_query_tower
 from nearer.training.recipe import DevScore, Recipe
+from nearer.training.schedule import Budget
 from nearer.training.teacher import with_vectors
 from nearer.training.trainer import train
+
+
+class SharedTime:
+    """The time of `train.budget`, divided among the trainings that are still to come."""
+
+    def __init__(self, seconds: float = math.inf, trainings: int = 1) -> None:
+        self._budget = Budget(seconds)
+        self._trainings = trainings
+
+    def share(self) -> Budget:
+        """That of the next training: what the ones before left over goes to the others."""
+        left = max(1.0, self._budget.left())
+        share = Budget(left / max(1, self._trainings))
+        self._trainings -= 1
+        return share
 
 
 @dataclass(frozen=True)
@@ -39,13 +56,26 @@ class Job:
 
     systems: Systems
     rows: TrainingSet
-    dev: DevTask | None
+    dev: DevJudge | None
     checkpoints: Path
     general: DevScore | None = None
+    time: SharedTime = field(default_factory=SharedTime)
 
     @property
     def settings(self) -> config.Train:
         return self.systems.config.train
+
+    @property
+    def base(self) -> SentenceEncoder:
+        """The base model, whose weights are here: nothing is trained otherwise."""
+        encoder = self.systems.encoder
+        assert isinstance(encoder, SentenceEncoder)  # noqa: S101 - the stage asked before
+        return encoder
+
+    @property
+    def judge(self) -> Judge | None:
+        """Judges on all of dev."""
+        return None if self.dev is None else self.dev.whole
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -74,6 +104,7 @@ class Outcome:
 
 def run_candidates(job: Job) -> Outcome:
     """Run the references and train every method of the settings; raises what `train` raises."""
+    job = replace(job, time=_shared_time(job))
     bench, not_tried = _workbench(job)
     references = _references(job, bench)
     for line in not_tried:
@@ -108,11 +139,23 @@ def run_candidates(job: Job) -> Outcome:
     return Outcome(best, table.as_dict())
 
 
+def train_method(job: Job, method: Method) -> Candidate:
+    """Train one method alone, whatever the budget; raises what `train` raises."""
+    if method.kind == LINEAR:
+        return _linear(job, _workbench(job)[0])
+    return _trained(job, method)
+
+
+def _shared_time(job: Job) -> SharedTime:
+    trainings = [method for method in job.methods if method.kind != LINEAR]
+    return SharedTime(job.settings.budget or math.inf, len(trainings) * job.settings.seeds)
+
+
 def _objection(job: Job, reference: Reference) -> str:
     """Why a reference that is better on dev is not taken: it forgets too much; empty where it may."""
     if job.general is None or reference.make is None:
         return ""
-    before = job.general(job.systems.encoder)
+    before = job.general(job.base)
     lost = before - job.general(reference.make())
     if lost <= job.settings.forget:
         return ""
@@ -131,7 +174,7 @@ def _workbench(job: Job) -> tuple[Workbench | None, list[dict[str, str]]]:
             return None, not_tried
         not_tried = not_tried[1:]
     systems = job.systems
-    bench = Workbench.of(systems.encoder, job.rows, systems.corpus, job.dev, job.settings)
+    bench = Workbench.of(systems.encoder, job.rows, systems.corpus, job.judge, job.settings)
     return bench, not_tried
 
 
@@ -146,10 +189,11 @@ def _references(job: Job, bench: Workbench | None) -> list[Reference]:
 
 def _seen(job: Job) -> np.ndarray:
     """bool (n_dev_queries,): those with a relevant document that has training queries."""
-    if job.dev is None:
+    judge = job.judge
+    if judge is None:
         return np.zeros(0, bool)
     positives = {job.rows.documents[positive] for _, positive, _ in job.rows.rows}
-    return job.dev.seen(positives)
+    return judge.seen(positives)
 
 
 # -- methods over fixed vectors -------------------------------------------------------------------
@@ -242,7 +286,7 @@ def _with_average(
     """The average of the seeds where dev likes it at least as well as the best of them."""
     assert job.dev is not None  # noqa: S101 - it was asked before
     averaged = average.applied_to(best.encoder)
-    column = job.dev.column(averaged)
+    column = job.dev.whole.values(averaged)
     figures = {**spread(scores), "average": float(column.mean())}
     taken = "one seed"
     encoder, kept = best.encoder, best.entry.scores
@@ -271,6 +315,7 @@ def _train_once(job: Job, method: Method, number: int) -> Candidate:
         root=systems.root,
         rows=job.rows,
     )
+    recipe = replace(recipe, budget=job.time.share())
     rows = with_vectors(job.rows, systems, encoder.dimension)
     with _part(job, method, encoder) as finish:
         trained = train(encoder, rows, job.dev, recipe, job.general)
@@ -283,7 +328,9 @@ def _train_once(job: Job, method: Method, number: int) -> Candidate:
     }
     scores = None
     if job.dev is not None:
-        scores = job.dev.column(final, summary["dev"]["after"])
+        scores = trained.dev_scores
+        if scores is None:
+            scores = job.dev.whole.values(final)
     entry = Entry(
         method.name,
         max(time.monotonic() - started, summary["seconds"]),
@@ -326,7 +373,7 @@ def _part(
         with lora.low_rank_changes(encoder.model, method.size):
             yield finish
     elif method.kind == "query":
-        base = job.systems.encoder
+        base = job.base
         with fixed_documents(encoder, base):
             yield lambda: with_query_tower(base, encoder.model)
     else:

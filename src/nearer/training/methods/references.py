@@ -14,10 +14,10 @@ from nearer.data.corpus import Corpus
 from nearer.embed.encoder import Encoder, SentenceEncoder
 from nearer.search.dense import Contents
 from nearer.training.examples import TrainingSet
+from nearer.training.looks import Judge
 from nearer.training.methods.adapted import AdaptedEncoder
 from nearer.training.methods.adapters import fit_adapter
 from nearer.training.methods.contest import MOVED, NONE, Entry
-from nearer.training.methods.dev import DevTask
 from nearer.training.methods.nudge import nudge
 from nearer.training.methods.towers import with_query_adapter
 from nearer.training.methods.vectors import VectorTask
@@ -44,7 +44,7 @@ class Workbench:
 
     encoder: Encoder
     task: VectorTask
-    dev: DevTask | None
+    dev: Judge | None
     pool: np.ndarray  # float32 (n_pool, dimension)
     rows: dict[str, int]  # text of a document of the task → its row
     scale: float
@@ -56,7 +56,7 @@ class Workbench:
         encoder: Encoder,
         examples: TrainingSet,
         corpus: Corpus,
-        dev: DevTask | None,
+        dev: Judge | None,
         settings: Train,
     ) -> Workbench:
         """Encode what is missing; the encoder's cache has most of it where `evaluate` has run."""

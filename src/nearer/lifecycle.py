@@ -93,7 +93,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
         ),
-        version=2,
+        version=3,
     ),
     Stage(
         "fix",
@@ -112,7 +112,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             "decide",
         ),
-        version=2,
+        version=3,
     ),
     Stage(
         "mine",
@@ -174,7 +174,7 @@ STAGES: tuple[Stage, ...] = (
             "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=2,
+        version=3,
     ),
     Stage(
         "report",

@@ -94,7 +94,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
         ),
-        version=2,
+        version=3,
     ),
     Stage(
         "fix",
@@ -113,7 +113,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             "decide",
         ),
-        version=2,
+        version=3,
     ),
     Stage(
         "mine",

@@ -32,6 +32,7 @@ _NAMES = {
     "model": "the base model",
     "neighbours": "what the nearest training queries are answered by",
     "learned": "what the other pairs teach",
+    "others": "the other positives of the query",
     "words": "BM25",
 }
 

@@ -21,7 +21,7 @@ from nearer.training.mining.signals import Signals
 #: No pair is a suspect below this probability.
 SUSPICIOUS = 0.3
 #: Share of the right pairs that may be suspects, as far as the probabilities say.
-FALSE_ALARMS = 0.075
+FALSE_ALARMS = 0.06
 #: With fewer judged pairs no distribution can be told from another.
 FEWEST_PAIRS = 60
 _FOLDS = 5
@@ -145,7 +145,7 @@ def _share(judged: np.ndarray, random: np.ndarray) -> float:
     judged ones; the score at which this bound is lowest gives the share.
     """
     lowest = 1.0
-    for level in np.linspace(0.1, 0.95, 18):
+    for level in np.linspace(0.25, 0.95, 15):
         threshold = np.quantile(random, level)
         below = int((judged <= threshold).sum())
         cautious = below + _CAUTION * np.sqrt(below + 1)

@@ -59,10 +59,14 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Pairs to score, judged ones first: positions of queries and documents, each int64 (n,)."""
+    """Pairs to score, judged ones first: positions of queries and documents, each int64 (n,).
+
+    `judged` int64 (n,) is the judged pair itself, or the one that a random pair is drawn for.
+    """
 
     queries: np.ndarray
     documents: np.ndarray
+    judged: np.ndarray
     reference: np.ndarray  # positions of the documents to standardise over
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -86,6 +90,9 @@ def signals_of(pairs: JudgedPairs, rng: np.random.Generator) -> Signals:
         "neighbours": _by_vectors(_votes(queries, targets, rng), documents, asked),
         "learned": _by_vectors(_mapped(queries, documents, pairs.rows, rng), documents, asked),
     }
+    counts = np.bincount(pairs.rows[:, 0])
+    if counts.max() > 1:
+        columns["others"] = _by_others(documents, pairs.rows, asked)
     if pairs.words is not None:
         columns["words"] = _by_words(pairs.words, asked)
     table = np.stack(list(columns.values()), axis=1).astype(np.float32)
@@ -101,7 +108,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def _asked(rows: np.ndarray, rng: np.random.Generator) -> tuple[_Asked, int]:
     """The judged pairs, then random ones: the same queries with documents of other pairs."""
     queries, documents = rows.T
-    drawn_for = np.repeat(queries, _DRAWS)
+    pair = np.repeat(np.arange(len(rows)), _DRAWS)
+    drawn_for = queries[pair]
     drawn = documents[rng.integers(len(rows), size=len(drawn_for))]
     width = int(documents.max()) + 1
     judged = np.unique(queries * width + documents)
@@ -110,6 +118,7 @@ def _asked(rows: np.ndarray, rng: np.random.Generator) -> tuple[_Asked, int]:
     asked = _Asked(
         np.concatenate([queries, drawn_for[unjudged]]),
         np.concatenate([documents, drawn[unjudged]]),
+        np.concatenate([np.arange(len(rows)), pair[unjudged]]),
         reference,
     )
     return asked, len(rows)
@@ -181,6 +190,21 @@ def _by_vectors(queries: np.ndarray, documents: np.ndarray, asked: _Asked) -> np
         own = np.einsum("ij,ij->i", queries[block][row], documents[asked.documents[pairs]])
         scores[pairs] = _standardised(own, queries[block] @ reference, row)
     return scores
+
+
+def _by_others(documents: np.ndarray, rows: np.ndarray, asked: _Asked) -> np.ndarray:
+    """The same for the other positives of the query; 0 where the judged pair is its only one.
+
+    A random pair is compared with the same others as the judged pair that it is drawn for.
+    """
+    sums = np.zeros((int(rows[:, 0].max()) + 1, documents.shape[1]), np.float32)
+    np.add.at(sums, rows[:, 0], documents[rows[:, 1]])
+    others = sums[rows[:, 0]] - documents[rows[:, 1]]
+    others[np.bincount(rows[:, 0])[rows[:, 0]] < 2] = 0.0  # not a rest of rounding
+    others = _unit(others)
+    reference = others @ documents[asked.reference].T
+    own = np.einsum("ij,ij->i", others[asked.judged], documents[asked.documents])
+    return _standardised(own, reference, asked.judged)
 
 
 def _by_words(words: Words, asked: _Asked) -> np.ndarray:

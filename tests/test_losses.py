@@ -15,9 +15,7 @@ from sentence_transformers.util import pairwise_cos_sim
 from nearer import plugins
 from nearer.config import Train
 from nearer.training.losses import choose_loss
-from nearer.training.losses.auxiliary import WithImitation
 from nearer.training.losses.base import BatchVectors, Labels
-from nearer.training.losses.mse import imitation
 from nearer.training.losses.ranking import blocked_queries
 
 SCALE = 10.0
@@ -257,10 +255,6 @@ def test_mse_is_the_reference_and_a_term_beside_another_loss(seed: int) -> None:
         loss_of("mse").of_vectors(vectors, labels),
         other.compute_loss_from_embeddings(list(batch.vectors), list(batch.taught[:, : batch.n])),
     )
-    ranking = loss_of("ranking")
-    both = WithImitation(ranking, share=0.5).of_vectors(vectors, labels)
-    parts = ranking.of_vectors(vectors, labels) + 0.5 * imitation(vectors, labels)
-    assert both.item() == pytest.approx(parts.item(), abs=1e-6)
 
 
 def test_weights_of_one_give_the_very_gradients_of_a_plain_mean() -> None:

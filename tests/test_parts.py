@@ -31,7 +31,7 @@ from nearer.training.examples import (
     read_examples,
 )
 from nearer.training.losses import losses_of
-from nearer.training.parts import MOST_GRADED, planned, with_texts
+from nearer.training.parts import MOST_GRADED, planned
 from nearer.training.teacher import fitted
 from nearer.types import Document, Example, Query
 from test_contract_losses import batch_of, open_model
@@ -357,19 +357,6 @@ def test_a_teacher_of_another_width_keeps_its_similarities() -> None:
         assert vectors.queries.shape == (5, 8)
         similar = vectors.queries @ vectors.documents.T
         assert np.allclose(similar, teacher.queries @ teacher.documents.T, atol=1e-4)
-
-
-def test_general_texts_are_a_part_of_their_own_that_holds_the_model(tiny_model: Path) -> None:
-    model = open_model(tiny_model)
-    texts = ["the weather is fine", "a train to the coast", "bread and butter"]
-    vectors = model.encode(texts, normalize_embeddings=True)
-    rows = with_texts(plan(PAIRS), texts, vectors)
-    assert rows.parts == (Part("ranking"), Part("mse", symmetric=True))
-    loss = losses_of(rows, "auto").make(model, Train())
-    members = [row for row in range(len(rows)) if rows.part(row) == 1]
-    value = loss(*batch_of(model, rows, members))
-    assert value.item() == pytest.approx(0.0, abs=1e-9)  # the model has not moved yet
-    assert loss(*batch_of(model, rows, [0, 1, 2])).item() > 0.01
 
 
 def test_a_teacher_is_among_what_training_reads(tmp_path: Path) -> None:

@@ -125,6 +125,13 @@ class Train(Section):
         0.01,
         description="without a general set: go back towards the base model while dev loses at most this; 0: do not, with or without one",
     )
+    anchor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        3.0,
+        description="how strongly general texts are held where the base model puts them (0: not at all)",
+    )
+    anchor_texts: Annotated[int, Field(ge=2)] = Field(
+        24, description="general texts per batch that are held"
+    )
     general: str | None = Field(
         "builtin",
         description="set on which going back is chosen, not the guardrail's: `builtin`, a BEIR folder, or null for none",

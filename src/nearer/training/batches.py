@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from nearer.config import Train
+from nearer.training.anchor import Anchor
 from nearer.training.examples import Guide, TextVectors, TrainingRow, TrainingSet
 
 #: A sub-batch ends where the next text is under this share of its longest, once it has some texts.
@@ -188,7 +189,28 @@ class Collator:
         texts = self._texts(queries, documents)
         if rows.is_symmetric(part):
             texts = self._symmetric_texts(queries, documents)
-        return {**texts.pop("features"), "label": label | texts}
+        features = texts.pop("features")
+        if rows.anchor is not None:
+            anchored = self._anchored(rows.anchor, positions)
+            features |= anchored.pop("features")
+            texts |= anchored
+        return {**features, "label": label | texts}
+
+    def _anchored(self, anchor: Anchor, positions: Sequence[int]) -> dict[str, Any]:
+        """Sub-batches of general texts, and the base model's vectors in the same order."""
+        features: dict[str, Any] = {}
+        vectors: list[torch.Tensor] = []
+        n_parts = 0
+        for texts in anchor.of_batch(positions):
+            side = self._encoded(texts.kind, texts.texts, prefix="anchor")
+            features |= side.features
+            n_parts += side.n_parts
+            vectors.append(torch.from_numpy(texts.vectors)[torch.argsort(side.order)])
+        return {
+            "features": features,
+            "anchor_parts": torch.tensor(n_parts),
+            "anchor_vectors": torch.cat(vectors),
+        }
 
     def _texts(self, queries: Sequence[str], documents: Sequence[str]) -> dict[str, Any]:
         """Features of the sub-batches, and what the labels say of them."""
@@ -217,7 +239,7 @@ class Collator:
             "tokens": torch.tensor(side.tokens),
         }
 
-    def _encoded(self, kind: str, texts: Sequence[str]) -> _Side:
+    def _encoded(self, kind: str, texts: Sequence[str], prefix: str = "") -> _Side:
         lengths = [len(text) for text in texts]
         parts = by_length(lengths)
         order = np.argsort(np.concatenate(parts))
@@ -226,7 +248,7 @@ class Collator:
             selected = [texts[position] for position in part]
             features = self._tokenize(selected, kind)
             for name, value in features.items():
-                side.features[f"{kind}{number}_{name}"] = value
+                side.features[f"{prefix}{kind}{number}_{name}"] = value
             if "attention_mask" in features:
                 side.tokens += int(features["attention_mask"].sum())
         return side

@@ -13,6 +13,7 @@ import numpy as np
 from nearer import progress
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl
+from nearer.training.anchor import Anchor
 from nearer.training.passages import negative_passages, positive_passage
 from nearer.types import Example, Judgments, Passage, Query
 
@@ -122,6 +123,7 @@ class TrainingSet:
     reason: str = ""
     teacher: TextVectors | None = field(default=None, compare=False)
     guide: Guide | None = field(default=None, compare=False)
+    anchor: Anchor | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)

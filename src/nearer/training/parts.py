@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from nearer.config import Train
-from nearer.training.examples import Guide, Part, TextVectors, TrainingRow, TrainingSet
+from nearer.training.examples import Part, TrainingRow, TrainingSet
 from nearer.training.kinds import (
     GRADED,
     PAIRS,
@@ -237,50 +237,3 @@ class _Table:
             teacher_scores=tuple(self._teacher_scores),
             symmetric=(),
         )
-
-
-def with_texts(rows: TrainingSet, texts: Sequence[str], vectors: np.ndarray) -> TrainingSet:
-    """The training set with a further part: texts whose vectors shall stay, or become, those given.
-
-    `vectors` is (n_texts, dimension) float32 at unit length; with the base model's own vectors this
-    is a regulariser against forgetting.  The texts are distinct; batches of them come as often as
-    their number says.  `rows` must be planned; what a teacher or a guide says of them stays.
-    """
-    n_queries, n_documents, n_texts = len(rows.queries), len(rows.documents), len(texts)
-    added: list[TrainingRow] = [(n_queries + i, n_documents + i, ()) for i in range(n_texts)]
-    of_rows = range(len(rows))
-    teacher_scores = rows.teacher_scores or ((),) * len(rows)
-    nothing: tuple[Mapping[int, float], ...] = ({},) * n_texts
-    guide = rows.guide
-    if guide is not None:
-        unknown = _unknown(n_texts, guide.vectors.queries.shape[1])
-        guide = Guide(_longer(guide.vectors, unknown), guide.margin)
-    width = vectors.shape[1]
-    teacher = rows.teacher or TextVectors(_unknown(n_queries, width), _unknown(n_documents, width))
-    return replace(
-        rows,
-        queries=(*rows.queries, *texts),
-        documents=(*rows.documents, *texts),
-        rows=(*rows.rows, *added),
-        blocked=(*rows.blocked, *(frozenset({document}) for _, document, _ in added)),
-        scores=(*(rows.score(row) for row in of_rows), *(None,) * n_texts),
-        weights=(*(rows.weight(row) for row in of_rows), *(1.0,) * n_texts),
-        grades=(*(rows.grade(row) for row in of_rows), *nothing),
-        teacher_scores=(*teacher_scores, *((),) * n_texts),
-        parts=(*rows.parts, Part(AUTO[TEACHER_VECTORS], symmetric=True)),
-        part_of=(*(rows.part(row) for row in of_rows), *(len(rows.parts),) * n_texts),
-        teacher=_longer(teacher, vectors),
-        guide=guide,
-    )
-
-
-def _unknown(n: int, width: int) -> np.ndarray:
-    return np.full((n, width), np.nan, np.float32)
-
-
-def _longer(known: TextVectors, vectors: np.ndarray) -> TextVectors:
-    """The vectors of further texts behind those of the queries, and of the documents."""
-    return TextVectors(
-        np.concatenate([known.queries, vectors]).astype(np.float32),
-        np.concatenate([known.documents, vectors]).astype(np.float32),
-    )

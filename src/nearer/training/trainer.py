@@ -18,6 +18,7 @@ from nearer.embed.declared import max_length
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ModelError
 from nearer.training import processes
+from nearer.training.anchor import Anchor
 from nearer.training.checkpoints import timed
 from nearer.training.examples import TrainingSet
 from nearer.training.looks import DevJudge
@@ -60,6 +61,9 @@ def train(
     length = settings.max_seq_length or _needed_length(encoder, rows)
     base = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     vectors_before = sampled_vectors(encoder.without_cache(), rows)
+    if settings.anchor:
+        anchor = Anchor.of_base(encoder, settings.anchor_texts, settings.seed)
+        rows = replace(rows, anchor=anchor)
     merged = Merged()
     with training_mode(model, settings, length):
         judging = _judging(encoder, dev_score, general_score, recipe)

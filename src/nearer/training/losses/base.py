@@ -34,6 +34,10 @@ class Labels(TypedDict):
     query_order: torch.Tensor  # (n_queries,) int64: puts the encoded queries in order
     document_order: torch.Tensor  # (n_documents,) int64: puts the encoded documents in order
     tokens: torch.Tensor  # () int64: tokens of the batch, padding left out
+    # General texts that are held where the base model puts them (`nearer.training.anchor`): how many
+    # of the last sub-batches hold them, and the base model's vectors, (n_texts, dimension).
+    anchor_parts: NotRequired[torch.Tensor]
+    anchor_vectors: NotRequired[torch.Tensor]
     # Vectors of a teacher, where the training set brings them.
     query_teacher: NotRequired[torch.Tensor]  # (n_queries, dimension) float32
     document_teacher: NotRequired[torch.Tensor]  # (n_documents, dimension) float32

@@ -9,6 +9,7 @@ import torch
 
 from nearer.config import Train
 from nearer.errors import ConfigError
+from nearer.training.losses.anchored import AnchoredLoss
 from nearer.training.losses.base import Labels
 from nearer.training.losses.cached import CachedLoss
 
@@ -28,9 +29,10 @@ class LossPerPart(torch.nn.Module):
 def composed(losses: Sequence[type], model: Any, settings: Train) -> torch.nn.Module:
     """What is minimised: one module for the losses of all parts, as the settings compose it."""
     modules = [_one(loss, model, settings) for loss in losses]
-    if len(modules) == 1:
-        return modules[0]
-    return LossPerPart(modules)
+    whole = modules[0] if len(modules) == 1 else LossPerPart(modules)
+    if settings.anchor:
+        return AnchoredLoss(model, whole, settings.anchor)
+    return whole
 
 
 def _one(loss: type, model: Any, settings: Train) -> torch.nn.Module:

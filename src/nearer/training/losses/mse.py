@@ -1,4 +1,4 @@
-"""Imitation of a teacher's vectors: of a larger model, or of the model's own before training."""
+"""Imitation of the vectors of a larger model, the teacher."""
 
 from __future__ import annotations
 
@@ -13,28 +13,17 @@ from nearer.training.losses.base import BatchVectors, Labels, Loss, weighted_mea
 class MseLoss(Loss):
     """The mean squared difference of a row's two vectors from the teacher's.
 
-    Reimers and Gurevych 2020 (arXiv 2004.09813, section 2).  It is also a regulariser against
-    forgetting: with the base model's own vectors of general texts as the teacher's, in a part of
-    their own (`nearer.training.parts.with_texts`) or as a term beside another loss
-    (`nearer.training.losses.auxiliary.WithImitation`).
+    Reimers and Gurevych 2020 (arXiv 2004.09813, section 2).
     """
 
     takes: ClassVar[str] = TEACHER_VECTORS
 
     def of_vectors(self, vectors: BatchVectors, labels: Labels) -> torch.Tensor:
-        return imitation(vectors, labels)
-
-
-def imitation(vectors: BatchVectors, labels: Labels) -> torch.Tensor:
-    """The loss itself, for use as a term of another one: a scalar with gradient.
-
-    `labels` must hold `query_teacher` and `document_teacher`.
-    """
-    queries, documents = vectors.pairs(labels)
-    query_targets = labels["query_teacher"][labels["query"]]
-    document_targets = labels["document_teacher"][labels["target"]]
-    losses = _squares(queries, query_targets) + _squares(documents, document_targets)
-    return weighted_mean(losses / 2, labels)
+        queries, documents = vectors.pairs(labels)
+        query_targets = labels["query_teacher"][labels["query"]]
+        document_targets = labels["document_teacher"][labels["target"]]
+        losses = _squares(queries, query_targets) + _squares(documents, document_targets)
+        return weighted_mean(losses / 2, labels)
 
 
 def _squares(vectors: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ The general pairs are a third part, to be trained on: 748 short passages, each w
 topic and no text stands in two of the three.  All of it is written for nearer, Apache-2.0.
 
 The sets say nothing about how good a model is; a model is compared with itself, before and after
-training.  With all-MiniLM-L6-v2 nDCG@10 is .77 on the guard set and .77 on the calibration set,
+training.  With all-MiniLM-L6-v2 nDCG@10 is .78 on the guard set and .81 on the calibration set,
 so that there is room to fall and room to rise.
 """
 

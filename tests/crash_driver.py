@@ -3,6 +3,7 @@
 Imports once, then forks for each order read from stdin, one JSON object a line:
 
     {"root": …, "action": "build" | "sync" | …, "kill_at": file operation | null, "kill_after": seconds | null,
+     "kill_at_part": which part to die at while parts are loaded into a store | null,
      "stop_at": file operation | null, "file_limit": bytes | null, "powerless": bool}
 
 and answers {"pid", "signal", "operations", "seconds", "error"}.  With `stop_at` the child stops there and the
@@ -23,6 +24,7 @@ from typing import Any
 
 from generations_kit import World
 from nearer.cli import app
+from nearer.live.index import loading
 from nearer.live.index.build import build
 from nearer.live.index.sync import sync
 from nearer.live.index.verify import verify
@@ -69,6 +71,20 @@ def work(root: Path, action: str) -> None:
             app(["index", *words, "-c", str(root / "nearer.yaml"), "--json"])
 
 
+def die_at_part(number: int) -> None:
+    """The process dies before that part is read, in the middle of what the store writes by then."""
+    whole, count = loading.read_rows, 0
+
+    def read_rows(*given: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*given)
+
+    loading.read_rows = read_rows
+
+
 def without_powers() -> None:
     """Root obeys the permissions of its files, as everybody else does."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
@@ -87,6 +103,8 @@ def child(order: dict[str, Any], report: int) -> None:
             if count == order.get("stop_at"):
                 os.kill(os.getpid(), signal.SIGSTOP)
 
+    if order.get("kill_at_part"):
+        die_at_part(order["kill_at_part"])
     if order.get("powerless"):
         without_powers()
     if order.get("file_limit"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 from generations_kit import World, documents
 from nearer.live.web import rollouts
 from nearer.live.web.metrics import Metrics
+from nearer.live.web.process import raise_open_files
 from nearer.live.web.service import ANSWERING, Service, Tokens, server_of
 from nearer.live.web.supervisor import Supervisor
 from test_serve import ask, made, models, start, wait_for  # noqa: F401 - fixtures
@@ -356,8 +358,14 @@ def test_an_endless_body_gets_413_and_the_connection_ends(address: tuple[str, in
 
 
 def test_half_sent_requests_make_nobody_wait(address: tuple[str, int]) -> None:
-    """More than the service would ever answer at once (4 × serve.queue = 32) hang half-sent."""
-    hanging = [sent(address, _HEAD + b"Content-Length: 100\r\n\r\n{") for _ in range(150)]
+    """More than the service would ever answer at once (4 × serve.queue = 32) hang half-sent.
+
+    NEARER_HALF_SENT=1100 tries as many as once made users wait.
+    """
+    raise_open_files()
+    number = int(os.environ.get("NEARER_HALF_SENT", "300"))
+    half = _HEAD + b"Content-Length: 100\r\n\r\n{"
+    hanging = [sent(address, half) for _ in range(number)]
     url = f"http://{address[0]}:{address[1]}"
     with httpx.Client(base_url=url) as client:
         for _ in range(5):

@@ -108,6 +108,15 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def own_file(path: Path) -> None:
+    """Make a file that is appended to this folder's own, where a copy made of hard links shares it."""
+    if not path.exists() or path.stat().st_nlink == 1:
+        return
+    content = path.read_bytes()
+    with atomic(path, "wb") as handle:
+        handle.write(content)
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic(path) as handle:
         handle.write(text)

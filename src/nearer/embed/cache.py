@@ -10,12 +10,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from nearer.embed.fingerprint import Fingerprint
+from nearer.embed.fingerprint import MIN_COSINE, Fingerprint, worst_cosine
 from nearer.errors import FingerprintError
 from nearer.files import read_json, write_json
 
@@ -26,19 +28,48 @@ _KEY = 16
 
 
 class RowCache:
-    """Float32 rows of `width` numbers in `folder`, each found by a name.  Safe for several processes."""
+    """Float32 rows of `width` numbers in `folder`, each found by a name.  Safe for several processes.
+
+    Files that were removed or made anew by another process are noticed before each use.
+    """
 
     def __init__(self, folder: Path, width: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._width = width
         self._rows: dict[bytes, int] = {}
         self._known = 0
-        with self._writing() as size:
-            self._read_keys(size)
+        #: The file of keys, held open: row numbers are those of this one alone, and while it is
+        #: open no other file gets its inode.
+        self._keys: int | None = None
+        self._open()
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def _prepare(self) -> None:
+        """Make the folder ready to be read."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def _open(self) -> None:
+        self._prepare()
+        with self._writing() as size:
+            self._read_keys(size)
+            self._hold_keys()
+
+    def _hold_keys(self) -> None:
+        self._keys = None
+        with suppress(FileNotFoundError):
+            self._keys = os.open(self._folder / "keys.bin", os.O_RDONLY)
+            # Not sooner: another thread may be looking at the one before.
+            weakref.finalize(self, os.close, self._keys)
+
+    def _is_current(self) -> bool:
+        """Are the files in the folder those whose rows are known?"""
+        try:
+            now = (self._folder / "keys.bin").stat()
+        except FileNotFoundError:
+            return self._keys is None
+        return self._keys is not None and os.path.samestat(os.fstat(self._keys), now)
 
     def rows(self, names: Sequence[str], compute: ComputeRows) -> np.ndarray:
         """The rows called `names`, float32 (n, width): from the cache, or from `compute` and then kept.
@@ -47,11 +78,15 @@ class RowCache:
         this returns.
         """
         keys = list(map(_key, names))
-        missing = self._lacks(keys)
-        if missing:
-            self._append(list(missing), compute(list(missing.values())))
         if not keys:
             return np.zeros((0, self._width), np.float32)
+        while True:
+            if not self._is_current():
+                self._open()
+            missing = self._lacks(keys)
+            if not missing:
+                break
+            self._append(list(missing), compute(list(missing.values())))
         numbers = np.memmap(self._folder / "vectors.f32", np.float32, "r")
         rows = [self._rows[key] for key in keys]
         return np.asarray(numbers.reshape(-1, self._width)[rows])
@@ -68,6 +103,9 @@ class RowCache:
         return missing
 
     def _append(self, keys: list[bytes], vectors: np.ndarray) -> None:
+        """Keep rows; nothing happens where the files are others by now."""
+        if not self._is_current():
+            return
         with self._writing() as size:
             if size != self._known:  # another process appended meanwhile
                 self._read_keys(size)
@@ -77,6 +115,8 @@ class RowCache:
             for offset, key in enumerate(keys):
                 self._rows[key] = size + offset
             self._known = size + len(keys)
+            if self._keys is None:
+                self._hold_keys()
 
     def _read_keys(self, size: int) -> None:
         rows: dict[bytes, int] = {}
@@ -95,13 +135,37 @@ class RowCache:
 class EmbeddingCache(RowCache):
     """Vectors of one fingerprint below `folder`.
 
-    Raises FingerprintError when the folder holds vectors that this model does not reproduce.
+    Its first rows are the probe vectors of the fingerprint: files that were exchanged for those of
+    another model, or lost what came first, do not hold them.  Raises FingerprintError when the
+    folder holds vectors that this model does not reproduce.
     """
 
     def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
-        own = folder / "embeddings" / fingerprint.id
-        claim(own, fingerprint, "keys.bin")
-        super().__init__(own, fingerprint.dimension)
+        self._fingerprint = fingerprint
+        super().__init__(folder / "embeddings" / fingerprint.id, fingerprint.dimension)
+
+    def _prepare(self) -> None:
+        claim(self._folder, self._fingerprint, "keys.bin")
+        super()._prepare()
+
+    def _open(self) -> None:
+        super()._open()
+        probes = np.array(self._fingerprint.probes, np.float32)
+        names = [f"probe\0{number}" for number in range(len(probes))]
+        if not names:  # a model that was declared, not loaded
+            return
+        if not self._rows:
+            self._append(list(map(_key, names)), probes)
+        elif self._rows.keys().isdisjoint(map(_key, names)):
+            return  # of a version that kept no probes
+        kept = self.rows(names, lambda _: np.zeros_like(probes))
+        least = MIN_COSINE[self._fingerprint.precision]
+        if worst_cosine(kept, probes) < least:
+            raise FingerprintError(
+                "these cached vectors are not what this model gives",
+                where=str(self._folder),
+                next_step=f"delete {self._folder} to embed again",
+            )
 
     def through(
         self, texts: Sequence[str], prefix: str, compute: Callable[[list[str]], np.ndarray]

@@ -92,6 +92,19 @@ def _modules_by_version_1(model: Any) -> str:
     return value_hash(chain)[:32]
 
 
+def tensor_marks(model: Any) -> tuple[tuple[str, int, int], ...]:
+    """Where each tensor of a model lies and how often it was written; no values are read.
+
+    Equal marks: no tensor was trained, loaded over or exchanged in between.
+    """
+    marks = []
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if hasattr(tensor, "data_ptr"):
+            version = 0 if tensor.is_inference() else tensor._version
+            marks.append((name, tensor.data_ptr(), version))
+    return tuple(marks)
+
+
 def max_length(model: Any) -> int | None:
     """Tokens after which the model cuts a text; None when it never does (static models say infinity)."""
     return _finite(model.max_seq_length)

@@ -14,11 +14,17 @@ import numpy as np
 from nearer import config, progress
 from nearer.embed.base import Encoder, Kind, TextEncoder, encoding
 from nearer.embed.cache import EmbeddingCache
-from nearer.embed.declared import max_length
-from nearer.embed.fingerprint import PROBES, fingerprint_model
+from nearer.embed.declared import max_length, tensor_marks
+from nearer.embed.fingerprint import (
+    MIN_COSINE,
+    PROBES,
+    Vectors,
+    fingerprint_model,
+    worst_cosine,
+)
 from nearer.embed.loading import load_model, on_device
 from nearer.embed.precision import Precision, choose_precision
-from nearer.errors import ModelError
+from nearer.errors import FingerprintError, ModelError
 from nearer.files import disk_errors
 from nearer.text import token_spans
 
@@ -83,6 +89,7 @@ class SentenceEncoder(TextEncoder):
             precision=self.precision.name,
             encode=lambda texts, kind: self.compute(texts, kind, progress.SILENT),
         )
+        self._marks = tensor_marks(model)
         self._cache = EmbeddingCache(cache, self.fingerprint) if cache is not None else None
 
     def prompt(self, kind: Kind) -> str:
@@ -100,6 +107,8 @@ class SentenceEncoder(TextEncoder):
 
         `texts` is read a block at a time and each block is on disk before the next is computed.
         """
+        if self._cache is not None:
+            self._require_untouched()
         vectors = np.empty((len(texts), self.dimension), np.float32)
         prefix = f"{kind}\0{self._prompts[kind]}\0"
         start = 0
@@ -117,6 +126,35 @@ class SentenceEncoder(TextEncoder):
                     bar.reach(stop)
                 start = stop
         return vectors
+
+    def vectors(self, texts: Sequence[str], kind: Kind) -> Vectors:
+        """The same with the identity attached: what stores take.
+
+        Raises FingerprintError for a model that was changed since it was fingerprinted.
+        """
+        self._require_untouched()
+        return super().vectors(texts, kind)
+
+    def require_unchanged(self) -> None:
+        """Raise FingerprintError where the model no longer gives the vectors that its fingerprint holds.
+
+        Whoever trains it in place, or exchanges a part of it, needs an encoder of its own for the
+        result: `SentenceEncoder(model)`.
+        """
+        exact = self.compute(PROBES, "document", progress.SILENT)
+        cosine = worst_cosine(exact, np.array(self.fingerprint.probes, np.float32))
+        if cosine < MIN_COSINE[self.precision.name]:
+            raise FingerprintError(
+                f"this model was changed after it was fingerprinted (probe cosine {cosine:.5f})",
+                where=self.name,
+                next_step="make a new encoder for it: SentenceEncoder(model), or load it again",
+            )
+        self._marks = tensor_marks(self.model)
+
+    def _require_untouched(self) -> None:
+        """The same, quick where no tensor was written."""
+        if tensor_marks(self.model) != self._marks:
+            self.require_unchanged()
 
     def token_counts(self, texts: Iterable[str], kind: Kind = "document") -> np.ndarray:
         """Tokens per text as the model sees it, not cut, int64 (n_texts,); words for static models."""

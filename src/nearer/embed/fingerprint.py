@@ -130,7 +130,7 @@ class Fingerprint:
             return told_apart
         least = min(MIN_COSINE[mine.precision], MIN_COSINE[theirs.precision])
         for name in ("probes", "behaviour"):
-            cosine = _worst_cosine(getattr(mine, name), getattr(theirs, name))
+            cosine = worst_cosine(getattr(mine, name), getattr(theirs, name))
             if cosine < least:
                 return [f"the same declared model gives other vectors (probe cosine {cosine:.5f})"]
         if self.version != other.version:
@@ -310,7 +310,10 @@ def rounded(probes: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, rows))
 
 
-def _worst_cosine(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> float:
+def worst_cosine(
+    a: np.ndarray | Sequence[Sequence[float]], b: np.ndarray | Sequence[Sequence[float]]
+) -> float:
+    """The smallest cosine of rows (n, dimension) at the same place; -1 for other shapes, 1 for no rows."""
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if left.shape != right.shape:
         return -1.0

@@ -7,10 +7,11 @@ are the same work, and nothing finished is done twice.
 
 from __future__ import annotations
 
+import array
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -24,9 +25,11 @@ from nearer.config import Config
 from nearer.data.corpus import Corpus
 from nearer.embed.base import Encoder, TextEncoder
 from nearer.embed.compress import Compression
+from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import StoreError
 from nearer.files import value_hash
 from nearer.live.index.generations import Generations, for_chunks
+from nearer.live.index.loading import Waiting, load_parts, loads_at_once
 from nearer.live.index.manifest import Manifest
 from nearer.live.index.parts import (
     COLUMNS,
@@ -35,10 +38,12 @@ from nearer.live.index.parts import (
     parts_in,
     read_part,
     read_rows,
+    require_embedded,
     write_part,
 )
 from nearer.live.stores.base import VectorStore
 from nearer.live.stores.storable import require_document
+from nearer.live.stores.vectors import require_storable
 from nearer.search.costs import embedding_cost
 from nearer.types import Document
 
@@ -67,6 +72,8 @@ class Work:
     def of(cls, generations: Generations, manifest: Manifest, encoder: Encoder) -> Work:
         """The work of a generation, here or on another machine that sees its folder."""
         cut = cutter(manifest.chunker, encoder, generations.root)
+        if isinstance(encoder, SentenceEncoder):
+            encoder.require_unchanged()
         return cls(generations.path(manifest.id) / "parts", encoder, cut)
 
     def path(self, plan: Plan) -> Path:
@@ -82,7 +89,8 @@ class Work:
                 rows.append((chunk_id, document.id, text, metadata, digest))
         columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
         with progress.listen(progress.SILENT):
-            vectors = self.encoder.encode(columns["text"], "document")
+            vectors = np.asarray(self.encoder.encode(columns["text"], "document"))
+        require_embedded(vectors, len(rows), self.encoder.fingerprint)
         return make_part(self.encoder.fingerprint, columns, vectors)
 
     def save(self, plan: Plan, table: Any) -> None:
@@ -164,7 +172,7 @@ def fill(
     survey = Survey(corpus, folder, manifest, held, generations.config.index.part)
     deleted = forget(generations, manifest, survey)
     embedded, embedded_parts = _embed(generations, manifest, survey, load, engine)
-    loaded = _load_parts(store, manifest, survey)
+    loaded = _load(store, manifest, survey, embedded_parts)
     documents, chunks = store.count(space)
     if documents != len(corpus):
         what = f"the store holds {documents} documents of {manifest.id}, the corpus {len(corpus)}"
@@ -191,14 +199,15 @@ def _embed(
     survey: Survey,
     load: Callable[[], Encoder],
     engine: Engine,
-) -> tuple[int, set[str]]:
-    """Embed and load what is missing; returns how many documents, and the names of their parts.
+) -> tuple[int, dict[str, int]]:
+    """Embed what is missing; returns how many documents, and how many in each of their parts.
 
-    One thread saves and loads a part while the next one is embedded.
+    One thread saves a part while the next one is embedded, and loads it unless all are loaded at once.
     """
     store, space = generations.store_of(manifest), manifest.space
+    at_once = loads_at_once(store, survey.held)
     embedded = 0
-    names: set[str] = set()
+    parts: dict[str, int] = {}
     with (
         progress.task(f"embed for {manifest.id}", survey.size, "documents") as bar,
         ThreadPoolExecutor(1) as behind,
@@ -206,15 +215,19 @@ def _embed(
         plans = survey.plans()
         first = next(plans, None)
         if first is None:
-            return 0, names
+            return 0, parts
         price, started = generations.config.decide.cost_per_hour, time.monotonic()
         work = Work.of(generations, manifest, load())
 
         def finish(plan: Plan, table: Any) -> None:
             if table is not None:
                 work.save(plan, table)
-            store.write(space, read_rows(work.path(plan), space))
-            names.add(work.path(plan).name)
+            if not at_once:
+                store.write(space, read_rows(work.path(plan), space))
+            elif space.dtype == "float16":  # better said now than after the last part
+                rows = read_rows(work.path(plan), space)
+                require_storable(space, rows.vectors.array, store.kind)
+            parts[work.path(plan).name] = len(plan.documents)
 
         last: Future[None] | None = None
         for plan, table in engine(chain([first], plans), work):
@@ -227,17 +240,27 @@ def _embed(
                 bar.note(f"cost so far {price * (time.monotonic() - started) / 3600:.2f}")
         if last:
             last.result()
-    return embedded, names
+    return embedded, parts
 
 
-def _load_parts(store: VectorStore, manifest: Manifest, survey: Survey) -> int:
-    """Load documents that are embedded, but missing in the store; returns how many."""
-    loaded = 0
-    for part, ids in survey.unloaded.items():
-        name = survey.names[part]
-        rows = read_rows(survey.folder / name, manifest.space, ids, manifest.parts.get(name))
-        store.write(manifest.space, rows)
-        loaded += len(ids)
+def _load(
+    store: VectorStore, manifest: Manifest, survey: Survey, embedded_parts: Mapping[str, int]
+) -> int:
+    """Load documents that are embedded, but missing in the store; returns how many of older parts."""
+    at_once = loads_at_once(store, survey.held)
+    fresh = embedded_parts if at_once else {}
+    loaded = sum(map(len, survey.unloaded.values()))
+
+    def waiting() -> Iterator[Waiting]:
+        for number, rows in sorted(survey.unloaded.items()):
+            name = survey.names[number]
+            doc_ids = survey.doc_ids(rows)
+            yield Waiting(survey.folder / name, len(rows), doc_ids, manifest.parts.get(name))
+        for name, documents in sorted(fresh.items()):
+            yield Waiting(survey.folder / name, documents, None, None)
+
+    total = loaded + sum(fresh.values())
+    load_parts(store, manifest, waiting(), total, at_once=at_once)
     return loaded
 
 
@@ -264,7 +287,7 @@ class Survey:
     def __init__(
         self, corpus: Corpus, folder: Path, manifest: Manifest, held: Mapping[str, str], size: int
     ) -> None:
-        self._corpus, self._part, self._held = corpus, size, held
+        self._corpus, self._part, self.held = corpus, size, held
         self._space = manifest.fingerprint.id
         self._hashes = np.zeros(len(corpus), "S16")
         self._parts = np.zeros(len(corpus), np.int32)
@@ -289,7 +312,8 @@ class Survey:
         self._new_round = 0 if not manifest.content and not last else self.next_round
         self.orphans = sorted(orphans)  # embedded, but no longer in the corpus
         self.leftover = [doc_id for doc_id in held if doc_id not in corpus]  # the same in the store
-        self.unloaded: dict[int, list[str]] = {}  # part → documents that the store lacks
+        #: Part → positions of its documents that the store lacks.
+        self.unloaded: dict[int, array.array[int]] = {}
         self.read = self.content = 0
 
     def plans(self) -> Iterator[Plan]:
@@ -298,11 +322,12 @@ class Survey:
         for position, document in enumerate(self._corpus):
             digest = document_hash(document)
             self.read, self.content = position + 1, self.content + int(digest, 16)
-            if self._held.get(document.id) == digest:
+            if self.held.get(document.id) == digest:
                 continue
             known = self._hashes[position].decode()
             if known == digest:
-                self.unloaded.setdefault(int(self._parts[position]), []).append(document.id)
+                part = int(self._parts[position])
+                self.unloaded.setdefault(part, array.array("q")).append(position)
                 continue
             require_document(document, "data.corpus")
             number = self.next_round if known else self._new_round
@@ -311,6 +336,9 @@ class Survey:
                 yield self._plan(number, waiting.pop(number))
         for number, rest in sorted(waiting.items()):
             yield self._plan(number, rest)
+
+    def doc_ids(self, positions: Iterable[int]) -> list[str]:
+        return [self._corpus.ids[position] for position in positions]
 
     def _plan(self, number: int, group: Sequence[tuple[int, Document, str]]) -> Plan:
         positions, documents, hashes = zip(*group, strict=True)

@@ -19,6 +19,7 @@ from nearer import progress
 from nearer.config import Config
 from nearer.embed.fingerprint import Fingerprint
 from nearer.errors import NearerError, StoreError
+from nearer.files import own_file
 from nearer.live.index.manifest import ID, Manifest, Pointer, Rollout
 from nearer.live.index.ownership import Identity, read_identity_file
 from nearer.live.index.state import History, parse_entry, read_history, read_pointer, read_rollout
@@ -112,6 +113,7 @@ class GenerationsOnDisk:
         content = path.read_bytes() if path.exists() else b""
         if not content or content.endswith(b"\n"):
             return
+        own_file(path)
         start = content.rfind(b"\n") + 1
         if parse_entry(content[start:])[1]:
             os.truncate(path, start)
@@ -120,6 +122,7 @@ class GenerationsOnDisk:
                 handle.write(b"\n")
 
     def _append(self, entry: Mapping[str, Any]) -> None:
+        own_file(self.folder / "history.jsonl")
         with open(self.folder / "history.jsonl", "ab") as handle:
             handle.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
             handle.flush()
@@ -144,6 +147,8 @@ class GenerationsOnDisk:
         history = self._history()
         used = {manifest.id for manifest in self.manifests()}
         used.update(line["to"] for line in history.entries)
+        # A folder that was restored from a backup knows less than the store.
+        used.update(self.store(self.config.index.store).owners())
         for line in history.bad:  # what it names may be in use elsewhere, for one in traffic logs
             used.update(ID.findall(line.text))
         prefix = fingerprint.id[:8]
@@ -201,14 +206,17 @@ class GenerationsOnDisk:
 
     def require_own_place(self, manifest: Manifest) -> None:
         """Raise StoreError where another project keeps its tables in this namespace."""
-        if self.private or not manifest.owner:
+        if not manifest.owner:
             return
+        own = {"", manifest.owner}
+        if self.private:  # a copied project keeps the tables that were copied with it
+            own |= self._named_owners()
         for table, owner in self.store_of(manifest).owners().items():
-            if owner not in ("", manifest.owner):
+            if owner not in own:
                 raise StoreError(
                     f"project {owner} keeps its tables here, {table} for one",
-                    where=f"index.namespace: {manifest.namespace or 'nearer'}",
-                    next_step="set another index.namespace, or none: then the project gets one of its own",
+                    where=f"index.namespace: {manifest.namespace or 'none'}",
+                    next_step="set index.location or index.namespace to a place of this project's own",
                 )
 
     def _named_owners(self) -> set[str]:

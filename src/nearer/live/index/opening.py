@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -113,7 +114,8 @@ class OpenedGenerations(GenerationsOnDisk):
     def open(self, generation: str, encoder: Encoder | None = None) -> Generation:
         """A generation ready to answer; `encoder` is its model where that is loaded already."""
         manifest = self.manifest(generation)
-        return Generation(manifest, self.store_of(manifest), encoder or self.encoder(manifest))
+        encoder = encoder or self.encoder(manifest)
+        return Generation(manifest, self.store_of(manifest), encoder, _lock_of(encoder))
 
     def _opened_encoder(self, settings: config.Model, path: Path, name: str) -> TextEncoder:
         """An encoder outside keeps the documents that it was paid for; live queries are kept nowhere."""
@@ -123,6 +125,18 @@ class OpenedGenerations(GenerationsOnDisk):
         return open_encoder(
             settings, self.root, cache=cache, path=path, name=name, kept_kinds=("document",)
         )
+
+
+#: Model → the lock of all that is opened with it.
+_LOCKS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
+_LOCKING = threading.Lock()
+
+
+def _lock_of(encoder: Encoder) -> threading.Lock:
+    """One lock per model: a generation that is opened again, after a sync for one, shares its model."""
+    model = getattr(encoder, "model", encoder)
+    with _LOCKING:
+        return _LOCKS.setdefault(model, threading.Lock())
 
 
 AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)

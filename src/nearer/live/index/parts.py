@@ -19,7 +19,7 @@ import numpy as np
 
 from nearer import files, progress
 from nearer.embed.fingerprint import Fingerprint, Vectors
-from nearer.errors import FingerprintError, StoreError
+from nearer.errors import FingerprintError, ModelError, StoreError
 from nearer.live.stores.base import Rows, Space
 
 COLUMNS = ("chunk_id", "doc_id", "text", "metadata", "hash")
@@ -41,6 +41,25 @@ def make_part(
     )
     meta = {b"fingerprint": _identity(fingerprint), b"gone": json.dumps(list(gone)).encode()}
     return _sealed(table.replace_schema_metadata(meta))
+
+
+def require_embedded(vectors: np.ndarray, chunks: int, fingerprint: Fingerprint) -> None:
+    """Raise ModelError unless a model gave one vector of finite numbers per chunk.
+
+    In a part such vectors would stay: every later build would take it for finished.
+    """
+    wanted = (chunks, fingerprint.dimension)
+    if vectors.shape != wanted:
+        problem = f"the model gives vectors {vectors.shape} for {chunks} texts, not {wanted}"
+    elif not np.isfinite(vectors).all():
+        problem = "the model gives vectors that are not finite"
+    else:
+        return
+    raise ModelError(
+        problem,
+        where=f"model {fingerprint.id}",
+        next_step="mend the encoder, or use another model; finished parts stay",
+    )
 
 
 def _sealed(table: Any) -> Any:

@@ -20,7 +20,7 @@ from nearer.embed.fingerprint import Vectors
 from nearer.live.stores.space import Rows, Space
 from nearer.types import Hit, Metadata
 
-__all__ = ["Rows", "Space", "VectorStore"]
+__all__ = ["BulkStore", "Rows", "Space", "VectorStore"]
 
 
 @runtime_checkable
@@ -103,3 +103,20 @@ class VectorStore(Protocol):
 
     def activate(self, generation: str | None) -> None:
         """Move that pointer: atomic for readers."""
+
+
+@runtime_checkable
+class BulkStore(VectorStore, Protocol):
+    """A store that fills an empty table best in one step.
+
+    A store without `load` gets each part of a generation when it is embedded; one with it gets all
+    parts after the last one, wherever its table is empty.
+    """
+
+    def load(self, space: Space, batches: Iterator[Rows]) -> None:
+        """Fill an empty table; each document is in one batch.
+
+        All of them or none: a call that dies leaves a table that is empty, and the next call is not
+        hindered by what is left.  Reads one batch at a time.  Raises StoreError for a table with
+        rows, and what `batches` raises.
+        """

@@ -21,7 +21,7 @@ from nearer.errors import BusyError, FingerprintError, StoreError
 from nearer.live.stores import storable
 from nearer.live.stores.space import Rows, Space, read_identity
 from nearer.live.stores.terms import Clauses, clauses, terms
-from nearer.live.stores.vectors import decode, fit, spec
+from nearer.live.stores.vectors import decode, fit, require_storable, spec
 from nearer.types import Hit, Metadata
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -137,6 +137,15 @@ class Store(ABC):
 
     @opened
     def write(self, space: Space, rows: Rows) -> None:
+        columns, stored = self.stored_form(space, rows)
+        if len(rows):
+            self._put(space, columns, stored)
+
+    def stored_form(self, space: Space, rows: Rows) -> tuple[Columns, np.ndarray]:
+        """Rows as the engine keeps them: columns, rows of a document adjacent, and vectors in stored form.
+
+        Raises FingerprintError for vectors of another model, StoreError for what no store can hold.
+        """
         vectors = fit(space, rows.vectors, self.address)
         parallel = (rows.doc_ids, rows.texts, rows.metadata, rows.hashes, vectors)
         lengths = {len(column) for column in parallel}
@@ -144,15 +153,14 @@ class Store(ABC):
             raise StoreError(
                 "a batch needs columns of one length and distinct chunk ids", where=self.address
             )
-        if not len(rows):
-            return
         storable.require_ids(rows.doc_ids, self.address)
+        require_storable(space, vectors, self.address)
         order = sorted(range(len(rows)), key=rows.doc_ids.__getitem__)
         columns = {}
         for name, values in _packed(rows).items():
             columns[name] = [values[row] for row in order]
         stored = encode_rows(vectors[order], spec(space), space.fingerprint.similarity)
-        self._put(space, columns, stored)
+        return columns, stored
 
     @opened
     def fetch(self, space: Space, doc_ids: Sequence[str]) -> Rows:

@@ -8,8 +8,7 @@ rescored.  Filters run before the vector search.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 
 from nearer import config
 from nearer.embed.fingerprint import Vectors
+from nearer.errors import StoreError
 from nearer.live.stores.common import (
     COLUMNS,
     Columns,
@@ -29,6 +29,15 @@ from nearer.live.stores.common import (
     locked,
     opened,
 )
+from nearer.live.stores.lance_memory import Source, give_back, library
+from nearer.live.stores.lance_rows import (
+    among,
+    array_of,
+    condition_of,
+    schema_of,
+    searched_column,
+    table_of,
+)
 from nearer.live.stores.searching import (
     LOSSY,
     Candidates,
@@ -36,23 +45,16 @@ from nearer.live.stores.searching import (
     collapse,
     scan_search,
 )
-from nearer.live.stores.space import Space, check_generation
+from nearer.live.stores.space import Rows, Space, check_generation
 from nearer.live.stores.terms import Clauses, clauses
 from nearer.types import Hit, Metadata
 
 _PREFIX = "gen_"
 _POINTER = "nearer_active"
 _TIDY = 64  # commits after which small fragments are merged and added to the indices
-_TRAINED = 65_536  # vectors that partitions are trained on, all in memory
+_TRAINED = 16_384  # vectors that partitions are trained on, all in memory
 _LEAST_SAMPLE = 40  # of them per partition, at least
 _WRITING_CACHE = 32 * 2**20  # bytes of index and of metadata that a writer keeps in memory
-#: Read while lancedb is imported.  Lance scans 8,192 rows per batch and reads 2 GiB ahead: merging
-#: fragments and training an index would take memory in proportion to the table.
-_DEFAULTS = {
-    "LANCEDB_LOG": "off",
-    "LANCE_DEFAULT_BATCH_SIZE": "1024",  # rows
-    "LANCE_IO_BUFFER_SIZE": str(32 * 2**20),  # bytes
-}
 _KEPT = timedelta(hours=1)  # how long versions stay for readers that began on them
 
 
@@ -81,14 +83,14 @@ class LanceStore(IndexedStore):
 
     @cached_property
     def _db(self) -> Any:
-        lancedb = _library()
+        lancedb = library()
         # interval 0: every read looks for what other processes have written
         return lancedb.connect(self.address, read_consistency_interval=timedelta(0))
 
     @cached_property
     def _writing(self) -> Any:
         """A connection that caches little: a writer reads hardly anything twice."""
-        lancedb = _library()
+        lancedb = library()
         session = lancedb.Session(_WRITING_CACHE, _WRITING_CACHE)
         now = timedelta(0)
         return lancedb.connect(self.address, read_consistency_interval=now, session=session)
@@ -107,22 +109,9 @@ class LanceStore(IndexedStore):
             return None
         return str((self._table(generation).schema.metadata or {}).get(b"nearer", b"").decode())
 
-    def _schema(self, space: Space) -> Any:
-        import pyarrow as pa
-
-        text = [(name, pa.string()) for name in COLUMNS]
-        width = {"int8": space.dimension + 4, "binary": space.dimension // 8}.get(
-            space.dtype, space.dimension
-        )
-        kind = {"binary": pa.uint8()}.get(space.dtype) or pa.from_numpy_dtype(space.dtype)
-        columns = [*text, ("terms", pa.list_(pa.string())), ("vector", pa.list_(kind, width))]
-        if space.dtype == "int8":
-            columns.append(("signs", pa.list_(pa.uint8(), -(-space.dimension // 8))))
-        return pa.schema(columns).with_metadata({"nearer": space.identity()})
-
     def _make(self, space: Space) -> None:
         table = self._db.create_table(
-            _PREFIX + space.generation, schema=self._schema(space), exist_ok=True
+            _PREFIX + space.generation, schema=schema_of(space), exist_ok=True
         )
         _index_columns(table)
 
@@ -134,18 +123,8 @@ class LanceStore(IndexedStore):
         )
 
     def _put(self, space: Space, columns: Columns, vectors: np.ndarray) -> None:
-        import pyarrow as pa
-
-        schema = self._schema(space)
-        arrays = {"vector": vectors}
-        if space.dtype == "int8":
-            arrays["signs"] = np.packbits(vectors[:, 4:] > 0, axis=1)
-        lists = {
-            name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
-            for name, array in arrays.items()
-        }
-        batch = pa.table({**columns, **lists}, schema=schema)
-        same = _among(set(columns["doc_id"]))
+        batch = table_of(space, columns, vectors)
+        same = among(set(columns["doc_id"]))
         with self._lock(space.generation):
             table = self._writing.open_table(_PREFIX + space.generation)
             if table.count_rows(same):
@@ -162,8 +141,39 @@ class LanceStore(IndexedStore):
                     table.optimize(cleanup_older_than=_KEPT)
 
     @opened
+    def load(self, space: Space, batches: Iterator[Rows]) -> None:
+        """One commit of all rows, and then the indices on columns.
+
+        Many commits leave many fragments, and merging those takes memory in proportion to the table.
+        A write that was killed leaves files which belong to no version: the table is made anew.
+        """
+        with self._lock(space.generation):
+            name = _PREFIX + space.generation
+            if self._writing.open_table(name).count_rows():
+                raise StoreError(
+                    "this table is not empty", where=f"{self.address} {space.generation}"
+                )
+            self._writing.drop_table(name)
+            table = self._writing.create_table(name, schema=schema_of(space))
+            source = Source(self._arrow(space, batches))
+            try:
+                table.add(source.reader(schema_of(space)), write_parallelism=1)
+            except self.errors:
+                source.raise_cause()
+                raise
+            give_back()
+            _index_columns(table)
+            give_back()
+
+    def _arrow(self, space: Space, batches: Iterator[Rows]) -> Iterator[Any]:
+        """Arrow batches, one part of a generation in memory at a time."""
+        for rows in batches:
+            if len(rows):
+                yield from table_of(space, *self.stored_form(space, rows)).to_batches()
+
+    @opened
     def delete(self, space: Space, doc_ids: Sequence[str]) -> int:
-        same = _among(doc_ids)
+        same = among(doc_ids)
         with self._lock(space.generation):
             table = self._table(space.generation)
             found = table.search().where(same).select(["doc_id"]).to_arrow()["doc_id"].unique()
@@ -178,18 +188,30 @@ class LanceStore(IndexedStore):
 
     @opened
     def count(self, space: Space) -> tuple[int, int]:
-        found = self._table(space.generation).search().select(["doc_id"]).to_arrow()["doc_id"]
-        return len(found.unique()), len(found)
+        column = self._doc_ids(space)
+        return len(column.unique()), len(column)
+
+    def _doc_ids(self, space: Space) -> Any:
+        """The document id of every row, as Arrow has it: as Python's texts they would take five times the memory."""
+        return self._table(space.generation).search().select(["doc_id"]).to_arrow()["doc_id"]
+
+    def _some_documents(self, space: Space, rng: np.random.Generator, most: int) -> list[str]:
+        import pyarrow.compute as pc
+
+        doc_ids = self._doc_ids(space).unique()
+        doc_ids = doc_ids.take(pc.sort_indices(doc_ids))
+        rows = rng.choice(len(doc_ids), min(most, len(doc_ids)), replace=False)
+        return list(doc_ids.take(rows).to_pylist())
 
     def _fetch(self, space: Space, doc_ids: list[str]) -> tuple[Columns, np.ndarray]:
         found = (
             self._table(space.generation)
             .search()
-            .where(_among(doc_ids))
+            .where(among(doc_ids))
             .select([*COLUMNS, "vector"])
             .to_arrow()
         )
-        return {name: found[name].to_pylist() for name in COLUMNS}, _array(found["vector"])
+        return {name: found[name].to_pylist() for name in COLUMNS}, array_of(found["vector"])
 
     @opened
     def build_index(self, space: Space, sample: Vectors | None = None) -> dict[str, Any]:
@@ -214,7 +236,8 @@ class LanceStore(IndexedStore):
                     num_partitions=partitions,
                     sample_rate=sample_rate,
                 )
-            table.create_index(_searched(space), config=config, replace=True)
+            table.create_index(searched_column(space), config=config, replace=True)
+            give_back()
 
         def remember(effort: int) -> None:
             table.update_field_metadata({"path": "vector", "metadata": {"effort": str(effort)}})
@@ -240,17 +263,19 @@ class LanceStore(IndexedStore):
         return None if effort is None else int(effort)
 
     def _eligible(self, space: Space, wanted: Clauses) -> int:
-        return int(self._table(space.generation).count_rows(_filter(wanted)))
+        return int(self._table(space.generation).count_rows(condition_of(wanted)))
 
     def _nearest(
         self, space: Space, queries: np.ndarray, n: int, wanted: Clauses, effort: int | None
     ) -> list[Candidates]:
         lossy = space.dtype in LOSSY
         asked = np.packbits(queries > 0, axis=1) if lossy else queries
-        search = self._table(space.generation).search(asked, vector_column_name=_searched(space))
+        search = self._table(space.generation).search(
+            asked, vector_column_name=searched_column(space)
+        )
         search = search.distance_type("hamming" if lossy else space.fingerprint.similarity).limit(n)
         if wanted:
-            search = search.where(_filter(wanted), prefilter=True)
+            search = search.where(condition_of(wanted), prefilter=True)
         if effort is None:
             search = search.bypass_vector_index()
         else:  # a filter may leave little in the nearest partitions: then all are read (maximum 0), which loses nothing
@@ -259,10 +284,10 @@ class LanceStore(IndexedStore):
             )
         found = search.select(["doc_id", "vector", "_distance"]).to_arrow()
         if len(queries) == 1:
-            return [(found["doc_id"].to_pylist(), _array(found["vector"]))]
+            return [(found["doc_id"].to_pylist(), array_of(found["vector"]))]
         doc_ids, vectors, owners = (
             found["doc_id"].to_numpy(),
-            _array(found["vector"]),
+            array_of(found["vector"]),
             found["query_index"].to_numpy(),
         )
         near = np.argsort(found["_distance"].to_numpy(), kind="stable")
@@ -271,8 +296,8 @@ class LanceStore(IndexedStore):
 
     def _stored(self, space: Space, wanted: Clauses) -> Iterator[Candidates]:
         search = self._table(space.generation).search().select(["doc_id", "vector"])
-        for batch in (search.where(_filter(wanted)) if wanted else search).to_batches(8192):
-            yield batch["doc_id"].to_pylist(), _array(batch["vector"])
+        for batch in (search.where(condition_of(wanted)) if wanted else search).to_batches(8192):
+            yield batch["doc_id"].to_pylist(), array_of(batch["vector"])
 
     @opened
     def text_search(
@@ -289,7 +314,7 @@ class LanceStore(IndexedStore):
                 .search(MatchQuery(query, "text"), query_type="fts")
                 .limit(n)
             )
-            search = search.where(_filter(wanted), prefilter=True) if wanted else search
+            search = search.where(condition_of(wanted), prefilter=True) if wanted else search
             found = search.select(["doc_id", "_score"]).to_arrow()
             hits = collapse(found["doc_id"].to_pylist(), found["_score"].to_numpy(), k)
             if len(hits) == k or len(found) < n:
@@ -319,19 +344,6 @@ class LanceStore(IndexedStore):
         )
 
 
-def _library() -> Any:
-    """lancedb, with our defaults where its own variables are not set.
-
-    It reads them once, when it is imported.  Without LANCEDB_LOG its native part writes warnings to
-    stderr past Python's logging; what goes wrong is raised anyway.
-    """
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    import lancedb
-
-    return lancedb
-
-
 def _index_columns(table: Any) -> None:
     """Indices on document ids, filter terms and words; what is there already stays."""
     from lancedb.index import FTS, BTree, LabelList
@@ -348,31 +360,3 @@ def _index_columns(table: Any) -> None:
     }
     for column in wanted.keys() - there:
         table.create_index(column, config=wanted[column])
-
-
-def _searched(space: Space) -> str:
-    return "signs" if space.dtype == "int8" else "vector"
-
-
-def _array(column: Any) -> np.ndarray:
-    """The rows of a fixed-size list column, (n, width)."""
-    array = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    result: np.ndarray = (
-        array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
-    )
-    return result
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _among(doc_ids: Iterable[str]) -> str:
-    listed = ", ".join(map(_literal, doc_ids))
-    return f"doc_id IN ({listed})" if listed else "false"
-
-
-def _filter(wanted: Clauses) -> str:
-    return " AND ".join(
-        f"array_has_any(terms, [{', '.join(map(_literal, clause))}])" for clause in wanted
-    )

@@ -131,13 +131,17 @@ class IndexedStore(Store):
 
         That is as far (cosine .7) as queries often stand; documents themselves would be too easy.
         """
-        doc_ids = sorted(self.hashes(space))
         rng = np.random.default_rng(7)
-        rows = rng.choice(len(doc_ids), min(_SAMPLE, len(doc_ids)), replace=False)
-        array = self.fetch(space, [doc_ids[row] for row in rows]).vectors.array
+        array = self.fetch(space, self._some_documents(space, rng, _SAMPLE)).vectors.array
         lengths = np.linalg.norm(array, axis=1, keepdims=True)
         noise = rng.normal(size=array.shape) * lengths / space.dimension**0.5
         return Vectors(array + noise, space.fingerprint)
+
+    def _some_documents(self, space: Space, rng: np.random.Generator, most: int) -> list[str]:
+        """Ids of at most so many documents, drawn by chance."""
+        doc_ids = sorted(self.hashes(space))
+        rows = rng.choice(len(doc_ids), min(most, len(doc_ids)), replace=False)
+        return [doc_ids[row] for row in rows]
 
 
 def scan_search(

@@ -9,6 +9,7 @@ from nearer.embed.fingerprint import Vectors
 from nearer.errors import StoreError
 from nearer.live.stores.space import Space
 
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 _UNIT = 1e-3  # vectors whose length is this near to 1 stay as they are, bit for bit
 
 
@@ -36,6 +37,19 @@ def _of_length_one(array: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(array, axis=1, keepdims=True)
     kept = (np.abs(norms - 1) < _UNIT) | (norms == 0)
     return np.where(kept, array, array / np.maximum(norms, 1e-12))
+
+
+def require_storable(space: Space, vectors: np.ndarray, where: str) -> None:
+    """Raise StoreError where a component is too large for the type that a table keeps."""
+    if space.dtype != "float16":
+        return
+    largest = float(np.abs(vectors).max(initial=0.0))
+    if largest > _LARGEST_FLOAT16:
+        raise StoreError(
+            f"a vector has a component of {largest:,.0f}, float16 ends at {_LARGEST_FLOAT16:,.0f}",
+            where=where,
+            next_step="set index.dtype to float32 or int8, then nearer index build",
+        )
 
 
 def spec(space: Space) -> Compression:

@@ -17,7 +17,9 @@ from nearer.training.methods.vectors import HeldOut, VectorTask, mean_reciprocal
 
 _EPOCHS = 40
 _PATIENCE = 6  # epochs without gain on the kept-out queries
-_BATCH = 128  # pairs
+_BATCH = 128  # pairs, at most
+_FEWEST_STEPS = 12  # per epoch, with smaller batches where there are few pairs
+_SMALLEST_BATCH = 8
 _MOST_DOCUMENTS = 8192  # scored per batch: its positives, and others drawn at random
 _LEARNING_RATE = 5e-4
 _DECAY = 0.01
@@ -61,7 +63,8 @@ class QueryAdapter:
 class KeptOut:
     """Mean reciprocal rank of the training queries that were kept from a fit.
 
-    `seen`: their documents have other training queries; `unseen`: they have none.
+    `seen`: their documents have other training queries; `unseen`: they have none (every document
+    counts the same).
     """
 
     seen: float
@@ -136,7 +139,7 @@ def _kept_out(task: VectorTask, held_out: HeldOut, adapter: QueryAdapter) -> Kep
     queries = adapter(task.queries)
     return KeptOut(
         mean_reciprocal_rank(task, held_out.seen, queries, task.documents),
-        mean_reciprocal_rank(task, held_out.unseen, queries, task.documents),
+        mean_reciprocal_rank(task, held_out.unseen, queries, task.documents, per_document=True),
     )
 
 
@@ -163,8 +166,9 @@ class _Fit:
     def epoch(self, pairs: np.ndarray) -> None:
         """One pass over the pairs, in an order of its own."""
         order = self._rng.permutation(len(pairs))
-        for start in range(0, len(order), _BATCH):
-            self._step(pairs[order[start : start + _BATCH]])
+        size = int(np.clip(len(order) // _FEWEST_STEPS, _SMALLEST_BATCH, _BATCH))
+        for start in range(0, len(order), size):
+            self._step(pairs[order[start : start + size]])
 
     def _step(self, pairs: np.ndarray) -> None:
         import torch
@@ -179,7 +183,7 @@ class _Fit:
         scores = scores.masked_fill(torch.from_numpy(blocked), -torch.inf)
         loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(targets))
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         self._optimizer.step()
 
     def _columns(self, pairs: np.ndarray) -> np.ndarray:

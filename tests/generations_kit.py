@@ -169,11 +169,8 @@ class Counting:
 
     def __init__(self, encoder: Any, fail_after: int | None = None) -> None:
         self._encoder, self._left = encoder, fail_after
-        self.fingerprint, self.similarity, self.model = (
-            encoder.fingerprint,
-            encoder.similarity,
-            encoder.model,
-        )
+        self.fingerprint, self.similarity = encoder.fingerprint, encoder.similarity
+        self.model, self.save = encoder.model, encoder.save
         self.texts: list[str] = []
 
     def encode(self, texts: Sequence[str], kind: Any) -> np.ndarray:

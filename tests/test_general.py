@@ -8,10 +8,17 @@ import re
 from collections import Counter
 from importlib.resources import files
 from itertools import chain
+from typing import Any
 
 import pytest
 
-from nearer.data.general import FILES, GeneralSet, load_general
+from nearer.data.general import (
+    FILES,
+    PAIRS_FILE,
+    GeneralSet,
+    load_general,
+    load_general_pairs,
+)
 from nearer.data.near import near_duplicates
 
 SMALL_WORDS = frozenset(
@@ -21,7 +28,7 @@ SMALL_WORDS = frozenset(
         "where which why with you",
     )
 )
-SIZES: dict[GeneralSet, int] = {"guard": 280, "calibration": 332}
+SIZES: dict[GeneralSet, int] = {"guard": 1040, "calibration": 332}
 
 every_set = pytest.mark.parametrize("which", list(FILES))
 
@@ -37,6 +44,11 @@ def texts_of(which: GeneralSet) -> list[str]:
 
 def topics_of(which: GeneralSet) -> Counter[str]:
     return Counter(query.tags[0] for query in load_general(which)[1].queries)
+
+
+def lines_of(file: str) -> list[dict[str, Any]]:
+    packed = files("nearer.data").joinpath(file).read_bytes()
+    return [json.loads(line) for line in gzip.decompress(packed).splitlines()]
 
 
 @every_set
@@ -62,13 +74,23 @@ def test_topics_are_many_and_each_holds_passages_that_compete(which: GeneralSet)
     assert set(topics.values()) == {4}
 
 
+def test_there_are_pairs_to_train_on_and_each_has_both_texts() -> None:
+    examples = load_general_pairs()
+    assert len(examples) == 748
+    assert all(example.query and example.positive for example in examples)
+    assert {example.source for example in examples} == {("general",)}
+
+
 def test_no_topic_stands_in_two_sets() -> None:
     times = Counter(chain.from_iterable(topics_of(which) for which in FILES))
+    times.update({entry["topic"] for entry in lines_of(PAIRS_FILE)})
     assert set(times.values()) == {1}
 
 
-def test_no_text_stands_twice_nor_nearly_in_any_of_the_sets() -> None:
+def test_no_text_stands_twice_nor_nearly_in_the_sets_and_the_pairs() -> None:
     texts = list(chain.from_iterable(texts_of(which) for which in FILES))
+    for example in load_general_pairs():
+        texts.extend([example.positive, example.query or ""])
     assert min(map(len, texts)) > 0
     assert near_duplicates(texts, 0.5).groups == ()
 
@@ -85,9 +107,8 @@ def test_queries_share_few_words_with_their_passages(which: GeneralSet) -> None:
     assert max(shares) <= 0.7
 
 
-@pytest.mark.parametrize("file", list(FILES.values()))
+@pytest.mark.parametrize("file", [*FILES.values(), PAIRS_FILE])
 def test_the_file_is_the_same_bytes_wherever_it_is_packed(file: str) -> None:
     packed = files("nearer.data").joinpath(file).read_bytes()
     assert packed[4:8] == b"\0\0\0\0"  # no time of packing (RFC 1952, MTIME)
-    lines = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
-    assert all({"_id", "topic", "text", "query"} <= set(line) for line in lines)
+    assert all({"_id", "topic", "text", "query"} <= set(line) for line in lines_of(file))

@@ -11,7 +11,7 @@ from nearer.config import Mine
 from nearer.data.corpus import Corpus
 from nearer.training.examples import Duplicates, known_positives
 from nearer.training.material import TrainingMaterial
-from nearer.training.mining import Mined, mine
+from nearer.training.mining import Evidence, Mined, mine
 from nearer.types import Document, Query, Run, Split
 
 #: similarity to the query; d1 is the positive
@@ -47,8 +47,10 @@ def run_mine(
     )
     return mine(
         material,
-        [Run("dense", {query.id: ranked for query in queries})],
-        lambda query_id, ids: np.array([SIMILAR[doc_id] for doc_id in ids], np.float32),
+        Evidence(
+            [Run("dense", {query.id: ranked for query in queries})],
+            lambda query_id, ids: np.array([SIMILAR[doc_id] for doc_id in ids], np.float32),
+        ),
         settings,
         np.random.default_rng(seed),
     )

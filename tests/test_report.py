@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nearer.config import Config
+from nearer.decision.record import DecisionRecord
 from nearer.errors import DataError, MissingStepError
 from nearer.lifecycle import BY_NAME
 from nearer.project import Project
@@ -1008,7 +1009,7 @@ def test_dark_mode_redefines_every_colour_and_print_too() -> None:
 
 
 def test_ranked_lists_show_what_moved(data: ReportData) -> None:
-    groups = sections.examples(data.examples, data.decision)
+    groups = sections.examples(data.examples, data.decided)
     assert groups
     win = groups["groups"][0]["rows"][0]
     before, after = (docs for _, docs in win["columns"])
@@ -1024,8 +1025,9 @@ def test_ranked_lists_show_what_moved(data: ReportData) -> None:
 def test_no_gain_is_claimed_from_another_system() -> None:
     value = decision()
     value["comparisons"] = [row for row in value["comparisons"] if row["candidate"] == "bm25"]
-    assert content.headline(value) == {}
-    assert all("gain" not in label for _, label, _ in sections.verdict(value)["figures"])
+    decided = DecisionRecord.of(value)
+    assert content.headline(decided) is None
+    assert all("gain" not in label for _, label, _ in sections.verdict(decided)["figures"])
 
 
 def test_the_headline_is_the_recommended_system_against_today() -> None:
@@ -1036,12 +1038,14 @@ def test_the_headline_is_the_recommended_system_against_today() -> None:
     value["comparisons"].insert(
         0, {"baseline": "today", "candidate": "fine-tuned", "measure": "R@10", "delta": 0.3}
     )
-    assert content.headline(value)["delta"] == 0.225
+    head = content.headline(DecisionRecord.of(value))
+    assert head is not None
+    assert head.delta == 0.225
 
 
 def test_where_today_stays_the_figures_are_those_of_the_candidate_turned_down() -> None:
     value = decision() | {"verdict": "do_not_ship", "recommended": "today"}
-    assert sections.verdict(value)["figures"][0][:2] == (
+    assert sections.verdict(DecisionRecord.of(value))["figures"][0][:2] == (
         "0.347 → 0.572",
         "nDCG@10, today → fine-tuned",
     )
@@ -1049,8 +1053,9 @@ def test_where_today_stays_the_figures_are_those_of_the_candidate_turned_down() 
 
 def test_slices_are_about_the_fine_tuned_system_whatever_is_recommended() -> None:
     value = decision() | {"verdict": "use_simpler_fix", "recommended": "rrf"}
-    assert sections.verdict(value)["figures"][0][0] == "0.347 → 0.418"
-    assert sections.slices(value)["candidate"] == "fine-tuned"
+    decided = DecisionRecord.of(value)
+    assert sections.verdict(decided)["figures"][0][0] == "0.347 → 0.418"
+    assert sections.slices(decided)["candidate"] == "fine-tuned"
 
 
 def test_where_nothing_is_semantic_no_repair_is_said_to_have_been_tried_on_it(
@@ -1334,3 +1339,9 @@ def test_long_histories_are_thinned_but_keep_their_end() -> None:
 )
 def test_figures_are_readable(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_a_fix_with_several_gaps_is_named_once(data: ReportData) -> None:
+    gaps = [{"fix": "chunking", "why": why, "next": "nearer fix"} for why in ("a", "b")]
+    sentence = content.fixes_sentence({**data.fixes, "not_tried": gaps}, 95)
+    assert sentence.endswith(" Not tried: chunking (a; nearer fix | b; nearer fix).")

@@ -27,7 +27,7 @@ from nearer.training.examples import (
     refuse_low_scores,
 )
 from nearer.training.material import TrainingMaterial
-from nearer.training.mining import mine
+from nearer.training.mining import Evidence, mine
 from nearer.types import Document, Example, Query, Run, Split
 
 PAIRS = [("tide", "sea level", 0.0), ("yeast", "dough", 0.5), ("lava", "magma", 1.0)]
@@ -164,8 +164,10 @@ def test_a_grade_below_min_grade_is_neither_positive_nor_negative() -> None:
     )
     mined = mine(
         material,
-        [Run("dense", {"q": ranked})],
-        lambda _, doc_ids: np.array([similar[name] for name in doc_ids], np.float32),
+        Evidence(
+            [Run("dense", {"q": ranked})],
+            lambda _, doc_ids: np.array([similar[name] for name in doc_ids], np.float32),
+        ),
         Mine(negatives=4),
         np.random.default_rng(0),
     )

@@ -23,6 +23,7 @@ from rich.cells import cell_len
 from nearer.cli import index as cli_index
 from nearer.cli import serve as cli_serve
 from nearer.cli import show
+from nearer.stages.diagnose import Diagnoses
 from nearer.tables import Grid, PlainConsole
 from nearer.workspace import StepResult
 
@@ -308,3 +309,35 @@ def test_real_terminals_and_pipes(width: int | None, more: dict[str, str], tmp_p
         assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", output)  # no colour
     if "TERM" in more or width is None:
         assert "\x1b" not in output
+
+
+@pytest.mark.parametrize(
+    ("gain", "unknown", "said"),
+    [
+        (0.0, 0, "no failure was shown to be semantic"),
+        (
+            0.0,
+            84,
+            "no failure was shown to be semantic, and 84 are unknown: fine-tuning adds 0.200 at most",
+        ),
+        (0.125, 0, "finding the semantic ones first adds 0.125"),
+        (
+            0.125,
+            3,
+            "finding the semantic ones first adds 0.125 (0.200 if the 3 unknown ones were semantic too)",
+        ),
+    ],
+)
+def test_the_ceiling_says_what_is_unknown(gain: float, unknown: int, said: str) -> None:
+    ceiling = {"measure": "nDCG@10", "today": 0.3, "gain": gain, "if_unknown_were_semantic": 0.5}
+    summary = {
+        "fine_tuning_ceiling": ceiling,
+        "steps": [],
+        "causes": {"unknown": unknown} if unknown else {},
+        "n_failing_queries": 90,
+        "n_queries": 100,
+        "n_failures": 90,
+        "k": 10,
+        "freshness": None,
+    }
+    assert f"nDCG@10 is 0.300 today; {said}\n" in f"{Diagnoses([], summary)}\n"

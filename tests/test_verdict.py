@@ -10,7 +10,7 @@ import pytest
 
 from nearer.measure.metrics import Scores
 from nearer.measure.significance import compare
-from nearer.measure.verdict import Candidate, Evidence, best_on_dev, checklist, judge
+from nearer.measure.verdict import Candidate, Evidence, best_on_dev, checklist, judge, untold
 from nearer.types import Run
 
 N = 400
@@ -149,3 +149,12 @@ def test_simpler_fixes_are_not_called_insufficient_while_some_were_not_tried() -
     assert "reranking (no reranker is at hand; nearer fix --set x)" in better["evidence"]
     no_better = checklist(evidence(0.10, 0.10, (PASS,)), {}, {}, {}, untried)[2]
     assert no_better["answer"] == "no"
+
+
+def test_a_fix_with_several_gaps_is_named_once() -> None:
+    not_tried = [
+        {"fix": "chunking", "why": "a", "next": "x"},
+        {"fix": "metadata", "why": "c", "next": "z"},
+        {"fix": "chunking", "why": "b", "next": "y"},
+    ]
+    assert untold(not_tried) == "chunking (a; x | b; y), metadata (c; z)"

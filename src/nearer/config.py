@@ -80,7 +80,9 @@ class Config(Section):
     def section(self, name: str) -> dict[str, Any]:
         """One section (or top-level value) as plain JSON values, for fingerprints."""
         value = getattr(self, name)
-        return value.model_dump(mode="json") if isinstance(value, BaseModel) else {"value": value}
+        if not isinstance(value, Section):
+            return {"value": value}
+        return value.model_dump(mode="json", exclude=set(value.without_effect))
 
 
 def load(path: Path, overrides: Iterable[str] = (), run: str | None = None) -> Config:

@@ -6,7 +6,8 @@ that somebody else wrote in the same format.
 
 `reads` names inputs whose *content* decides whether a stage must run again:
 `data` (the files named in the config's data section), `model` (the model folder), `other models`
-(those that `fix` tries, the reranker, dictionaries), `system` (the user's own run files), `guard`
+(those that `fix` tries, the reranker, dictionaries), `reranker` (that one alone), `second model`
+(mine.model), `system` (the user's own run files), `guard`
 (the general-ability set), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
 (the modules of the user's own that train.loss and decide.guardrails.more name), or a path below
 `runs/NAME/`.
@@ -66,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
-        version=2,  # which data is item to item, and which texts are blank
+        version=3,  # which data is item to item, which texts are blank, what clicks weigh
     ),
     Stage(
         "evaluate",
@@ -125,9 +126,11 @@ STAGES: tuple[Stage, ...] = (
             "check/near_duplicates.json",
             _ITEMS,
             "model",
+            "reranker",
+            "second model",
         ),
-        settings=("seed", "data", "model", "search", "check", "mine"),
-        version=2,
+        settings=("seed", "data", "model", "search", "rerank", "check", "mine"),
+        version=3,  # suspects, passages, weights, weak pairs
     ),
     Stage(
         "train",
@@ -171,7 +174,7 @@ STAGES: tuple[Stage, ...] = (
             "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=2,
+        version=4,  # more general questions; a fix that was not tried is named once in the reasons
     ),
     Stage(
         "report",
@@ -183,13 +186,14 @@ STAGES: tuple[Stage, ...] = (
             "diagnose/summary.json",
             "fix",
             "mine/summary.json",
+            "mine/sample.jsonl",
             "train/candidates.json",
             "train/history.jsonl",
             "train/summary.json",
             "decide",
         ),
         settings=(),
-        version=2,
+        version=3,
     ),
 )
 

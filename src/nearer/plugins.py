@@ -128,6 +128,15 @@ SEAMS: Mapping[str, Seam] = {
             },
         ),
         Seam(
+            "encoder",
+            contract="nearer.embed.base:Embedder",
+            setting="model.name",
+            ours={
+                "sentence_transformers": "nearer.embed.encoder:SentenceEncoder",
+                "openai": "nearer.embed.endpoint:EndpointEmbedder",
+            },
+        ),
+        Seam(
             "reranker",
             contract="nearer.search.rerank.base:Reranker",
             setting="rerank.model",

@@ -21,7 +21,8 @@ from nearer.data.heldout import HeldOut
 from nearer.data.load import Loaded, load_corpus
 from nearer.data.load import load as load_data
 from nearer.data.splits import read_split, require_open
-from nearer.embed.encoder import SentenceEncoder
+from nearer.embed.base import EncoderSpec, TextEncoder
+from nearer.embed.opening import open_encoder
 from nearer.errors import NO_DEV, DataError, MissingStepError, UndeclaredReadError
 from nearer.lifecycle import BY_NAME, STEP, Stage
 from nearer.search.pipeline import Pipeline
@@ -33,6 +34,7 @@ from nearer.training.reranker import reranker_of
 from nearer.types import Split
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Systems)
 
 
 @dataclass(frozen=True)
@@ -172,27 +174,52 @@ class Project:
         systems: Systems = self.own["systems"]
         return systems
 
-    def systems_over(self, encoder: SentenceEncoder | None, **shared: Any) -> Systems:
-        """Systems over an encoder (None: the configured one); `shared` are parts of others (bm25=)."""
+    def systems_over(self, encoder: TextEncoder | None, **shared: Any) -> Systems:
+        """Systems over an encoder (None: the configured one); `shared` are parts of others (bm25=, reranker=)."""
+        return self.systems_like(Systems, encoder=encoder, **shared)
+
+    def systems_like(self, kind: Callable[..., S], corpus: Corpus | None = None, **parts: Any) -> S:
+        """Systems of a kind over the documents (`corpus`: over others); `parts` go to the kind."""
         self.uses("model")
         opens_test = self.stage is None or self.stage.name == "decide"
-        return Systems(
+        parts.setdefault("splits", ("dev", "test") if opens_test else ("dev",))
+        return kind(
             self.settings,
             self.root,
-            self.corpus,
+            self.corpus if corpus is None else corpus,
             cache=self.cache,
             item_to_item=self.item_to_item,
-            encoder=encoder,
-            splits=("dev", "test") if opens_test else ("dev",),
-            **shared,
+            **parts,
         )
+
+    @classmethod
+    def at(cls, root: Path, settings: config.Config) -> Project:
+        """The project of a nearer.yaml with these settings, its parts not made yet."""
+        run_dir = root / "runs" / settings.run
+        return cls(settings, root, run_dir, root / "runs" / ".cache")
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The configured model, its vectors kept.  Raises ModelError."""
+        self.uses("model")
+        return self._part(
+            "encoder",
+            ("model",),
+            lambda: open_encoder(self.settings.model, self.root, cache=self.cache),
+        )
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the configured model is here, so that its weights can be trained."""
+        return EncoderSpec.of(self.settings.model, self.root).has_weights
 
     @property
     def systems_with_reranker(self) -> Systems:
         """The systems, with the reranker that the settings name, trained now if they say so."""
         systems = self.systems
         if systems.reranker is None:
-            systems.reranker = self._reranker(systems)
+            systems = systems.with_reranker(self._reranker(systems))
+            self.own["systems"] = systems
         return systems
 
     def _reranker(self, systems: Systems) -> Reranker | None:
@@ -200,7 +227,7 @@ class Project:
         settings = self.settings
         if settings.rerank.model is None:
             return None
-        self.uses("other models")
+        self.uses("other models", "reranker")
         train = self.split("train")
         if settings.rerank.model == "train" and not train.queries:
             progress.warn(
@@ -213,6 +240,7 @@ class Project:
             self.duplicates,
             self.held_out.collides,
             settings.data.min_grade,
+            systems.item_to_item,
         )
         return reranker_of(
             settings,

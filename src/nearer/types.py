@@ -155,12 +155,29 @@ def rank_hits(hits: Iterable[Hit], k: int | None = None) -> list[Hit]:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """The part of a document that is searched as one: characters `start` to `end` of its content.
+
+    `text` is what the model reads where that is not the plain slice (a title stands before it, or a
+    chunker of the user's own made it).
+    """
+
+    start: int
+    end: int
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One training example.
 
     With `query_id`, `positive` and `negatives` are document ids; with `query` (plain training
     files) they are texts.  `source` names where each part came from, e.g. `judged`, `dense#4`.
     `weight` (0 to 1) is how much the example counts beside the others.
+    Where chunks are searched, `positive_passage` and `negative_passages` (one per negative) say
+    which part of each document is meant; without them it is the whole document.
+    `document` is the id of the document that a positive given as a text was taken from: no part of
+    it is ever a negative of the query.
     """
 
     positive: str
@@ -170,6 +187,9 @@ class Example:
     score: float | None = None
     source: tuple[str, ...] = ()
     weight: float = 1.0
+    positive_passage: Passage | None = None
+    negative_passages: tuple[Passage | None, ...] = ()
+    document: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The line of `mine/examples.jsonl`."""
@@ -184,8 +204,24 @@ class Example:
             line["score"] = self.score
         if self.weight != 1.0:
             line["weight"] = self.weight
+        if self.positive_passage is not None:
+            line["positive_span"] = _span(self.positive_passage)
+            if self.positive_passage.text is not None:
+                line["positive_text"] = self.positive_passage.text
+        if any(self.negative_passages):
+            line["negative_spans"] = [_span(passage) for passage in self.negative_passages]
+            texts = [passage and passage.text for passage in self.negative_passages]
+            if any(texts):
+                line["negative_texts"] = texts
+        if self.document is not None:
+            line["document"] = self.document
         line["source"] = list(self.source)
         return line
+
+
+def _span(passage: Passage | None) -> list[int] | None:
+    """A passage in `examples.jsonl`; None is the whole document."""
+    return None if passage is None else [passage.start, passage.end]
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Workspace:
         self.config = config
         self.run_dir = self.root / "runs" / config.run
         self.cache = self.root / "runs" / ".cache"
-        self.project = Project(config, self.root, self.run_dir, self.cache)
+        self.project = Project.at(self.root, config)
 
     # -- running -------------------------------------------------------------------------------
 

@@ -12,18 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearer.cli.shared import (
-    HERE,
-    AsJson,
-    ConfigPath,
-    Overrides,
-    Quiet,
-    RunName,
-    Verbose,
-    boundary,
-    emit,
-    open_workspace,
-)
+from nearer.cli.shared import Options, emit, with_options
 
 if TYPE_CHECKING:
     from nearer.tables import Grid
@@ -43,12 +32,6 @@ Told = tuple[Any, "str | Grid"]
 Command = Callable[..., Told | Iterable[Told]]
 
 
-# fmt: off
-def _shared(*, config: ConfigPath = HERE, overrides: Overrides = None, run: RunName = None,
-            as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None: ...
-# fmt: on
-
-
 def command_of(typer_app: typer.Typer, name: str | None = None) -> Callable[[Command], None]:
     """Make a function of the generations a command of `typer_app`."""
 
@@ -60,30 +43,20 @@ def command_of(typer_app: typer.Typer, name: str | None = None) -> Callable[[Com
 
 
 def _wrapped(function: Command) -> Callable[..., None]:
-    def run(**given: Any) -> None:
-        shared = {option: given.pop(option) for option in inspect.signature(_shared).parameters}
-        as_json = shared["as_json"]
-        with boundary(as_json, shared["verbose"], shared["quiet"]):
-            from nearer.cli import show
-            from nearer.live.index.generations import Generations
+    def run(options: Options, **given: Any) -> None:
+        from nearer.cli import show
+        from nearer.live.index.generations import Generations
 
-            workspace = open_workspace(shared["config"], shared["overrides"], shared["run"])
-            results = function(Generations(workspace.root, workspace.config), **given)
-            for value, text in [results] if isinstance(results, tuple) else results:
-                if as_json:
-                    emit(value)
-                else:
-                    show.print_answer(text)
-                if isinstance(value, dict) and value.get("passed") is False:
-                    raise typer.Exit(2)
+        workspace = options.workspace()
+        results = function(Generations(workspace.root, workspace.config), **given)
+        for value, text in [results] if isinstance(results, tuple) else results:
+            if options.as_json:
+                emit(value)
+            else:
+                show.print_answer(text)
+            if isinstance(value, dict) and value.get("passed") is False:
+                raise typer.Exit(2)
 
-    run.__signature__ = inspect.Signature(_options(function))  # type: ignore[attr-defined]
-    return run
-
-
-def _options(function: Command) -> list[inspect.Parameter]:
-    """The options of a function, without the generations, and those that all commands share."""
-    options: list[inspect.Parameter] = []
-    for part in (function, _shared):
-        options.extend(inspect.signature(part, eval_str=True).parameters.values())
-    return [option.replace(kind=option.KEYWORD_ONLY) for option in options[1:]]
+    # Its own options are those of the function, which takes generations where this takes options.
+    run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
+    return with_options("force")(run)

@@ -33,17 +33,17 @@ def _corpus(generations: Any) -> Any:
 
 def _encoder(generations: Any, model: str | None, documents: int) -> Any:
     """The configured model, or `model`, which brings its own prompts; cached vectors are used where the whole corpus has them."""
-    from nearer.embed.encoder import load_encoder
+    from nearer.embed.opening import open_encoder
 
     settings = generations.config.model
     if model is not None:
         settings = settings.of_another(model)
     cache = generations.root / "runs" / ".cache"
-    encoder = load_encoder(settings, generations.root, cache=cache)
+    encoder = open_encoder(settings, generations.root, cache=cache)
     keys = cache / "embeddings" / encoder.fingerprint.id / "keys.bin"
     return (
         encoder
-        if keys.is_file() and keys.stat().st_size >= 16 * documents
+        if encoder.outside or (keys.is_file() and keys.stat().st_size >= 16 * documents)
         else encoder.without_cache()
     )
 

@@ -126,11 +126,35 @@ _stage_command(
     "How far do simpler fixes go: metadata, rewriting, hybrid, reranking, chunking, a better base model?\n\nMeasures each on dev with its "
     "cost, then combines those that really help.\n\nExample: nearer fix --set 'fix.models=[models/minilm-l3]'",
 )
-_stage_command(
-    "mine",
-    "Which examples teach the distinctions that failed?\n\nPositives from training judgments, hard negatives that are really negative."
-    "\n\nExample: nearer mine --set mine.negatives=2",
-)
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Refuse training data that holds dev or test queries, instead of leaving them out.",
+    ),
+]
+
+
+@app.command("mine", rich_help_panel=_STAGES)
+@with_options()
+def mine(options: Options, strict: Strict = False) -> None:
+    """Which examples teach the distinctions that failed?
+
+    Positives from training judgments, hard negatives that are really negative, and positives that
+    are probably wrong.
+
+    Example: nearer mine --set mine.negatives=2
+    """
+    _run_stages("mine", "mine", _strictly(options, strict))
+
+
+def _strictly(options: Options, strict: bool) -> Options:
+    """The options with `mine.strict` set, where it is asked for."""
+    if not strict:
+        return options
+    return replace(options, overrides=[*(options.overrides or ()), "mine.strict=true"])
+
+
 _stage_command(
     "train",
     "Can the model learn them without forgetting the rest?\n\nFine-tunes on clean batches, stops early on dev, goes on after a kill."
@@ -205,6 +229,7 @@ def run_all(
         str | None, typer.Option("--from", metavar="STAGE", help="First stage.")
     ] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="Last stage.")] = None,
+    strict: Strict = False,
 ) -> None:
     """All stages, from check to report; what is fresh is not computed again.
 
@@ -217,7 +242,7 @@ def run_all(
         if name is not None and name not in BY_NAME:
             known = ", ".join(BY_NAME)
             raise ConfigError(f"no stage called {name!r}", next_step=f"use one of {known}")
-    _run_stages(first, last, options)
+    _run_stages(first, last, _strictly(options, strict))
 
 
 @app.command()

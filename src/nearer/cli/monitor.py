@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearer.cli.shared import (
-    HERE,
-    AsJson,
-    ConfigPath,
-    Overrides,
-    Quiet,
-    RunName,
-    Verbose,
-    boundary,
-    emit,
-    open_workspace,
-)
+from nearer.cli.shared import Options, emit, with_options
 
 if TYPE_CHECKING:
     from nearer.live.monitor.watch import Report
@@ -28,7 +17,9 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0  # seconds a webhook may take
 
 
-def monitor(  # noqa: PLR0913, PLR0917 - a command has a parameter an option
+@with_options("force")
+def monitor(
+    options: Options,
     since: Annotated[
         datetime | None,
         typer.Option(
@@ -52,36 +43,29 @@ def monitor(  # noqa: PLR0913, PLR0917 - a command has a parameter an option
         ),
     ] = None,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with 1 when an alert fires.")] = False,
-    config: ConfigPath = HERE,
-    overrides: Overrides = None,
-    run: RunName = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Is it still good?  Quality, drift, freshness and health out of the traffic log; an alert says what to do.
 
     Example: nearer monitor --gate
     """
-    with boundary(as_json, verbose, quiet):
-        workspace = open_workspace(config, overrides, run)
-        address = webhook or workspace.config.monitor.webhook
-        if address:
-            _checked(address)
-        day = since.date() if since else None
-        while True:
-            reports = _look(workspace, day, watching=watch is not None)
-            for report in reports:
-                if as_json or report.alerts or not quiet:
-                    _show(report, as_json)
-            if address and reports[-1].alerts:
-                _post(address, reports[-1])
-            if gate and any(report.alerts for report in reports):
-                raise typer.Exit(1)
-            if watch is None:
-                return
-            day = None
-            time.sleep(watch)
+    workspace = options.workspace()
+    address = webhook or workspace.config.monitor.webhook
+    if address:
+        _checked(address)
+    day = since.date() if since else None
+    while True:
+        reports = _look(workspace, day, watching=watch is not None)
+        for report in reports:
+            if options.as_json or report.alerts or not options.quiet:
+                _show(report, options.as_json)
+        if address and reports[-1].alerts:
+            _post(address, reports[-1])
+        if gate and any(report.alerts for report in reports):
+            raise typer.Exit(1)
+        if watch is None:
+            return
+        day = None
+        time.sleep(watch)
 
 
 def _look(workspace: Workspace, since: date | None, *, watching: bool) -> list[Report]:

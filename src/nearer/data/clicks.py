@@ -10,6 +10,11 @@ say more than its position does, in one of two ways:
   the ranks where it was shown are clicked on average in this log.
 
 No click is no judgment: documents that were skipped stay unjudged.  What is dropped is counted.
+
+How much a positive counts in training (its weight, kept in the query's metadata) is its clicks by
+inverse propensity (see `nearer.data.propensity`), beside those of the query's best document, times
+how satisfied people were where the log says so: a thumb up or a visit of 30 seconds is full
+satisfaction.  A document with at least as many thumbs down as up is no positive.
 """
 
 from __future__ import annotations
@@ -17,20 +22,29 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nearer.config import Columns
 from nearer.data import cells, fields, records
 from nearer.data.near import normalise
+from nearer.data.propensity import liking, propensities
 from nearer.data.records import Row
 from nearer.data.sources import bad
 from nearer.types import Query
 
 MIN_SESSIONS = 2
 _CLICK_WORDS = ("click", "clicked", "open", "select", "use", "relevant", "up", "thumbs_up")
+_UP = ("relevant", "up", "thumbs_up")
+_DOWN = ("irrelevant", "not_relevant", "down", "thumbs_down")
+#: Key of a query's metadata: document id → weight of the positive in training, above 0 to 1.
+CLICK_WEIGHTS = "click_weights"
+_LEAST_WEIGHT = 0.05
+_SATISFIED = 30.0  # seconds on a document
+#: Field of a click → how many of its units are a second.
+_DWELL = {"dwell": 1.0, "dwell_seconds": 1.0, "dwell_ms": 1000.0}
 
 
 class ClickLog(NamedTuple):
@@ -47,6 +61,9 @@ class _Evidence:
 
     sessions: set[str] = field(default_factory=set)  # in which it was clicked
     impressions: Counter[int] = field(default_factory=Counter)  # by rank
+    clicks_by_rank: Counter[int] = field(default_factory=Counter)
+    satisfaction: list[float] = field(default_factory=list)  # of each click, 0 to 1
+    thumbs: Counter[str] = field(default_factory=Counter)  # up and down
     clicks: int = 0
     skipped_above: bool = False  # clicked at least once below a document that was not
 
@@ -59,8 +76,10 @@ class _Evidences:
         self._impressions = Counter[int]()
         self._clicks = Counter[int]()
 
-    def add(self, query_id: str, ranks: Mapping[str, int], clicked: Set[str], session: str) -> None:
-        """One request: the rank of each document that was returned, and which were clicked."""
+    def add(
+        self, query_id: str, ranks: Mapping[str, int], clicked: Mapping[str, float], session: str
+    ) -> None:
+        """One request: the rank of each document that was returned, and how satisfying each click was."""
         skipped = [rank for doc_id, rank in ranks.items() if doc_id not in clicked]
         first_skipped = min(skipped, default=math.inf)
         for doc_id, rank in ranks.items():
@@ -71,16 +90,36 @@ class _Evidences:
                 self._clicks[rank] += 1
                 evidence.sessions.add(session)
                 evidence.clicks += 1
+                evidence.clicks_by_rank[rank] += 1
+                evidence.satisfaction.append(clicked[doc_id])
                 evidence.skipped_above |= first_skipped < rank
 
     def reason_against(self, evidence: _Evidence) -> str | None:
         """Why clicks prove nothing; None where they make the document relevant."""
         if len(evidence.sessions) < MIN_SESSIONS:
             return "documents clicked in one session only"
+        if evidence.thumbs["down"] and evidence.thumbs["down"] >= evidence.thumbs["up"]:
+            return "documents with as many thumbs down as up"
         expected = self._expected_clicks(evidence) * (1 + 1e-9)
         if not evidence.skipped_above and evidence.clicks <= expected:
             return "documents clicked no more than their position explains"
         return None
+
+    def weights(self, judgments: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, float]]:
+        """Weight of each positive beside the best one of its query; queries without a difference are left out."""
+        looked_at = propensities(self.pairs.values())
+        weights: dict[str, dict[str, float]] = {}
+        for query_id, judged in judgments.items():
+            liked = {doc_id: liking(self.pairs[query_id, doc_id], looked_at) for doc_id in judged}
+            best = max(liked.values())
+            own: dict[str, float] = {}
+            for doc_id, value in liked.items():
+                satisfaction = self.pairs[query_id, doc_id].satisfaction
+                share = value / best * sum(satisfaction) / len(satisfaction)
+                own[doc_id] = round(max(_LEAST_WEIGHT, min(1.0, share)), 4)
+            if min(own.values()) < 1.0:
+                weights[query_id] = own
+        return weights
 
     def _expected_clicks(self, evidence: _Evidence) -> float:
         """Clicks that documents at the same ranks get on average in this log."""
@@ -103,10 +142,12 @@ def read_clicks(path: Path, columns: Columns = fields.DEFAULT) -> ClickLog:
     dropped = Counter[str]()
     for row in records.read(path):
         ranks = _results(row)
-        clicked = set(_clicked(row))
+        clicked = _clicks(row)
         query = _query(row, columns)
         queries.setdefault(query.id, query)
         evidences.add(query.id, ranks, clicked, _session(row))
+        for doc_id, thumb in _thumbs(row):
+            evidences.pairs[query.id, doc_id].thumbs[thumb] += 1
         dropped["clicks on documents that were not shown"] += len(clicked - ranks.keys())
     judgments: dict[str, dict[str, int]] = {}
     for (query_id, doc_id), evidence in evidences.pairs.items():
@@ -125,11 +166,21 @@ def read_clicks(path: Path, columns: Columns = fields.DEFAULT) -> ClickLog:
             "use a longer log, or set data.judgments",
         )
     dropped["queries without a judgment"] = len(queries) - len(judgments)
+    weights = evidences.weights(judgments)
     return ClickLog(
-        queries={query_id: queries[query_id] for query_id in judgments},
+        queries={
+            query_id: weighted(queries[query_id], weights.get(query_id)) for query_id in judgments
+        },
         judgments=judgments,
         dropped={why: n for why, n in dropped.items() if n},
     )
+
+
+def weighted(query: Query, weights: Mapping[str, float] | None) -> Query:
+    """The query with the weights of its positives; as it is where there are none."""
+    if not weights:
+        return query
+    return replace(query, metadata={**query.metadata, CLICK_WEIGHTS: dict(weights)})
 
 
 def _session(row: Row) -> str:
@@ -200,24 +251,63 @@ def _rank(value: Any, row: Row) -> int:
     return int(rank)
 
 
-def _clicked(row: Row) -> Iterator[str]:
-    """Ids of the documents that were clicked."""
+def _clicks(row: Row) -> dict[str, float]:
+    """Documents that were clicked, with the satisfaction of the click, 0 to 1."""
+    clicked: dict[str, float] = {}
+    for click in _events(row):
+        if not isinstance(click, Mapping):
+            clicked[fields.as_id(click, row, "document")] = 1.0
+        elif _is_click(click):
+            doc_id = fields.as_id(click.get("id", click.get("doc_id")), row, "document")
+            clicked[doc_id] = max(clicked.get(doc_id, 0.0), _satisfaction(click, row))
+    return clicked
+
+
+def _thumbs(row: Row) -> Iterator[tuple[str, str]]:
+    """Documents that people said something about, with `up` or `down`."""
+    for click in _events(row):
+        if isinstance(click, Mapping):
+            kind = _kind(click)
+            if kind in _UP or kind in _DOWN:
+                doc_id = fields.as_id(click.get("id", click.get("doc_id")), row, "document")
+                yield doc_id, "up" if kind in _UP else "down"
+
+
+def _events(row: Row) -> list[Any]:
+    """Everything that people did with the results."""
     clicks: Any = None
     for name in ("clicks", "clicked", "feedback"):
         if clicks is None:
             clicks = fields.structured(name, row)
     if not isinstance(clicks or [], list):
         raise row.bad("`clicks` must be a list of document ids")
-    for click in clicks or ():
-        if not isinstance(click, Mapping):
-            yield fields.as_id(click, row, "document")
-        elif _is_click(click):
-            yield fields.as_id(click.get("id", click.get("doc_id")), row, "document")
+    return list(clicks or ())
+
+
+def _satisfaction(click: Mapping[str, Any], row: Row) -> float:
+    """1 for a thumb up, a long visit, or where the log says nothing of it.  Raises DataError."""
+    if _kind(click) in _UP:
+        return 1.0
+    for name, per_second in _DWELL.items():
+        if cells.is_empty(click.get(name)):
+            continue
+        try:
+            seconds = cells.number(click[name]) / per_second
+        except ValueError:
+            raise row.bad(f"the {name} {click[name]!r} of a click is no number") from None
+        return max(0.0, min(1.0, seconds / _SATISFIED))
+    return 1.0
 
 
 def _is_click(feedback: Mapping[str, Any]) -> bool:
     """Whether a line of feedback is a click, or something that means as much."""
+    kind = _kind(feedback)
+    return kind is None or kind in _CLICK_WORDS
+
+
+def _kind(feedback: Mapping[str, Any]) -> str | None:
+    """What a line of feedback says it is; None where it says nothing."""
     for name in ("type", "event", "kind", "action"):
         if name in feedback:
-            return str(feedback[name]).lower() in _CLICK_WORDS
-    return True
+            return str(feedback[name]).lower()
+    return None

@@ -1,15 +1,18 @@
 """Built-in sets of everyday language: has a fine-tuned model forgotten ordinary language?
 
-Every set is made of topics of everyday knowledge: four passages each that lie close together, and
-one question per passage in few of its words.  Written for nearer, Apache-2.0.  No topic and no text
-stands in two sets.
+The two sets for judging are made of topics of everyday knowledge: four passages each that lie close
+together, and one question per passage in few of its words.
 
-- `guard` is the guardrail's.  `decide` alone opens it: 280 passages, 280 questions.
-- `calibration` is training's: merge weight, frozen depth and general pairs are chosen on it, so
-  that the guardrail still judges what training never saw: 332 passages, 332 questions.
+- `guard` is the guardrail's, which `decide` alone opens: 1,040 passages and questions, 260 topics.
+- `calibration` is training's, where merge weight, frozen depth and the share of general pairs are
+  chosen, so that the guardrail judges what training never saw: 332 of each, 83 topics.
 
-They say nothing about how good a model is; a model is compared with itself, before and after
-training.
+The general pairs are a third part, to be trained on: 748 short passages, each with a query.  No
+topic and no text stands in two of the three.  All of it is written for nearer, Apache-2.0.
+
+The sets say nothing about how good a model is; a model is compared with itself, before and after
+training.  With all-MiniLM-L6-v2 nDCG@10 is .77 on the guard set and .77 on the calibration set,
+so that there is room to fall and room to rise.
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from nearer.data.corpus import Corpus
-from nearer.types import Document, Query, Split
+from nearer.types import Document, Example, Query, Split
 
 GeneralSet = Literal["guard", "calibration"]
 FILES: dict[GeneralSet, str] = {
     "guard": "general.jsonl.gz",
     "calibration": "general_calibration.jsonl.gz",
 }
+PAIRS_FILE = "general_pairs.jsonl.gz"
 
 
 def load_general(which: GeneralSet = "guard") -> tuple[Corpus, Split]:
@@ -48,6 +52,18 @@ def load_general(which: GeneralSet = "guard") -> tuple[Corpus, Split]:
         judgments[query_id] = dict.fromkeys(relevant, 1)
     name = "general" if which == "guard" else f"general-{which}"
     return Corpus.from_documents(documents), Split(name, tuple(queries), judgments)
+
+
+def load_general_pairs() -> tuple[Example, ...]:
+    """Training examples of everyday language, as texts, to be mixed into the user's own.
+
+    Their `source` is `general`.  Examples of one topic stand side by side, four each; the other
+    passages of a topic hardly ever answer a query, so that they can serve as its negatives.
+    """
+    return tuple(
+        Example(positive=entry["text"], query=entry["query"], source=("general",))
+        for entry in _entries(PAIRS_FILE)
+    )
 
 
 def _entries(file: str) -> list[dict[str, Any]]:

@@ -39,6 +39,9 @@ def load(data: Data, root: Path) -> Loaded:
             if not query.text and queries[query_id] is query:
                 what = f"the click log names query {query_id!r} without its text"
                 raise sources.bad(what, data.clicks, "log the query's text, or set data.queries")
+        for query_id, query in log.queries.items():
+            weights = query.metadata.get(clicks.CLICK_WEIGHTS)
+            queries[query_id] = clicks.weighted(queries[query_id], weights)
         return Loaded(corpus, queries, {"all": log.judgments}, log.dropped)
     return Loaded(corpus, queries, _judgments(data, paths, queries), {})
 

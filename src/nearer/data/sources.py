@@ -151,7 +151,8 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
 
     `bridge`: the generation that decide.bridge names; `data`: all files of the data section;
     `corpus`: the documents alone; `training`: the plain training file; `model`, `other models`,
-    `system`, `guard`: the model, what `fix` and `rerank` name, the user's own search system and the
+    `reranker`, `second model`, `system`, `guard`: the model, what `fix` and `rerank` name, what
+    `rerank` and what `mine.model` name, the user's own search system and the
     general-ability set; `loss`, `guardrails`: modules of the user's own.  A value is a path (its
     content counts) or a string.  Raises DataError for a named file that is missing.
     """
@@ -163,9 +164,13 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
         case "training":
             return _training(config.data, root)
         case "model":
-            return {"model": model_source(config.model.name, root)}
+            return {"model": _model(config.model.name, root)}
         case "other models":
             return _other_models(config, root)
+        case "reranker":
+            return _reranker(config, root)
+        case "second model":
+            return _second_model(config, root)
         case "system":
             return _system(config, root)
         case "bridge":
@@ -205,8 +210,20 @@ def _other_models(config: Config, root: Path) -> Inputs:
     names -= {"train", "acronyms"}
     inputs = dict(_own_modules(config.fix.fixes, root))
     for name in sorted(names):
-        inputs[name] = model_source(name, root)
+        inputs[name] = _model(name, root)
     return inputs
+
+
+def _reranker(config: Config, root: Path) -> Inputs:
+    name = config.rerank.model
+    if name is None or name == "train":
+        return {}
+    return {name: model_source(name, root)}
+
+
+def _second_model(config: Config, root: Path) -> Inputs:
+    name = config.mine.model
+    return {} if name is None else {name: model_source(name, root)}
 
 
 def _guard(config: Config, root: Path) -> Inputs:
@@ -216,6 +233,14 @@ def _guard(config: Config, root: Path) -> Inputs:
         return {"guard": folder or "none"}
     path = named(root, folder, "decide.guardrails.general")
     return _data(Data(folder=str(path)), root)
+
+
+def _model(name: str, root: Path) -> Path | str:
+    """What the vectors of a model depend on, as far as it is here: its folder, or the file of a class."""
+    source = model_source(name, root)
+    if isinstance(source, str) and ":" in name:
+        return _own_module(name, root)
+    return source
 
 
 def model_source(name: str, root: Path) -> Path | str:

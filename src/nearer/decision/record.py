@@ -1,133 +1,237 @@
-"""The decision record, `decision.json`: what was found, in words and figures."""
+"""The decision record, `decision.json`, as frozen values.
+
+`decide` makes it, the report lays it out, a cut-over asks it for permission: all of them read it
+here.  Reading is lenient and writing is exact (`nearer.records`), so that the records of earlier
+versions stay what they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from nearer.decision.candidates import Finalists, MeasuredCandidate
-from nearer.decision.examples import Changes
-from nearer.decision.inputs import DecisionInputs
-from nearer.measure.significance import mean_interval
-from nearer.measure.verdict import Evidence, Verdict, checklist, judge, untold
-
-Json = dict[str, Any]
-
-#: What is said of simpler fixes where `fix` did not run: the plain systems alone were compared.
-_NO_FIXES = (
-    {"fix": "the ladder of simpler fixes", "why": "nearer fix did not run", "next": "nearer fix"},
+from nearer.records import (
+    Json,
+    Record,
+    anything,
+    flag,
+    interval,
+    mapping,
+    number,
+    perhaps_record,
+    perhaps_text,
+    record,
+    records,
+    records_by_name,
+    text,
+    texts,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class TunedFindings:
-    """What was found about the fine-tuned system alone; empty where nothing was trained."""
-
-    slices: list[Json] = field(default_factory=list)  # one row per slice
-    guardrails: list[Json] = field(default_factory=list)
-    cost: Json = field(default_factory=dict)  # what re-embedding takes
-    margins: Json = field(default_factory=dict)  # of the test queries, under both models
+SHIPPING = ("ship", "use_simpler_fix")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Everything that the decision record tells."""
+@dataclass(frozen=True, kw_only=True)
+class Measure(Record):
+    """A mean with its interval."""
 
-    inputs: DecisionInputs
-    evidence: Evidence
-    measured: Sequence[MeasuredCandidate]
-    findings: TunedFindings
-    changes: Changes | None
-    missing: Mapping[str, int]  # relevant documents that the corpus lacks
-
-    def as_dict(self) -> Json:
-        """The keys of `decision.json`, in their order."""
-        evidence, findings = self.evidence, self.findings
-        not_tried = self._not_tried()
-        verdict = judge(evidence)
-        return {
-            "verdict": verdict.verdict,
-            "recommended": verdict.recommended,
-            "sentence": _sentence(verdict, not_tried),
-            "reasons": self._reasons(verdict, not_tried),
-            "not_tried": not_tried,
-            "primary": evidence.primary,
-            "n_queries": len(evidence.today.scores),
-            "missing": self.missing,
-            "compared": self._compared(),
-            "min_gain": evidence.min_gain,
-            "alpha": evidence.alpha,
-            "seeds": 0 if evidence.tuned is None else 1,
-            "checklist": checklist(
-                evidence,
-                self.inputs.mined or {},
-                findings.cost,
-                self.inputs.diagnosis or {},
-                not_tried,
-            ),
-            "candidates": [_candidate(row, evidence.alpha) for row in self.measured],
-            "comparisons": self._comparisons(),
-            "slices": findings.slices,
-            "guardrails": findings.guardrails,
-            "cost": findings.cost,
-            "negative_flips": [] if self.changes is None else self.changes.negative_flips(),
-            "test_looks": self.inputs.looks,
-            "sign_off": None,
-        }
-
-    def _not_tried(self) -> list[dict[str, str]]:
-        """The simpler fixes that nobody tried: `fix`, `why`, and the command `next`."""
-        fixes = self.inputs.not_tried
-        return [dict(fix) for fix in (_NO_FIXES if fixes is None else fixes)]
-
-    def _reasons(self, verdict: Verdict, not_tried: Sequence[Mapping[str, str]]) -> list[str]:
-        reasons = list(verdict.reasons)
-        for row in self.findings.guardrails:
-            if "reason" in row:
-                reasons.append(f"guardrail {row['name']}: {row['reason']}")
-        if not_tried:
-            reasons.append(f"not tried: {untold(not_tried)}")
-        return reasons
-
-    def _compared(self) -> dict[str, str | None]:
-        evidence = self.evidence
-        finalists = Finalists(evidence.today, evidence.tuned, evidence.simple)
-        challenger = finalists.challenger
-        return {
-            "baseline": evidence.today.name,
-            "candidate": None if challenger is None else challenger.name,
-        }
-
-    def _comparisons(self) -> list[Json]:
-        rows = []
-        for (baseline, candidate), result in self.evidence.comparisons.items():
-            names = {"baseline": baseline, "candidate": candidate}
-            rows.append({**names, "measure": self.evidence.primary, **result.as_dict()})
-        return rows
+    mean: float | None = number()
+    ci: tuple[float, float] | None = interval()
 
 
-def _sentence(verdict: Verdict, not_tried: Sequence[Mapping[str, str]]) -> str:
-    """The verdict in words; a fix that nobody tried is never one that does not help."""
-    if not not_tried or verdict.verdict == "use_simpler_fix":
-        return verdict.sentence
-    names = ", ".join(dict.fromkeys(fix["fix"].replace("_", " ") for fix in not_tried))
-    return f"{verdict.sentence} Simpler fixes not tried: {names}."
+@dataclass(frozen=True, kw_only=True)
+class LatencyRecord(Record):
+    """Milliseconds per query."""
+
+    p50_ms: float | None = number()
+    p95_ms: float | None = number()
 
 
-def _candidate(measured: MeasuredCandidate, alpha: float) -> Json:
-    """One line of `candidates`."""
-    candidate, latency = measured.candidate, measured.latency
-    measures = {}
-    for name, column in candidate.scores.values.items():
-        measures[name] = mean_interval(column, alpha).as_dict()
-    return {
-        "name": candidate.name,
-        "role": candidate.role,
-        "system": candidate.system,
-        **candidate.described,
-        "dev": round(candidate.dev, 6),
-        "measures": measures,
-        "latency": None if latency is None else latency.as_dict(),
-        "cost": {"index_bytes": measured.index_bytes},
-    }
+@dataclass(frozen=True, kw_only=True)
+class CandidateCost(Record):
+    """What a candidate takes in production."""
+
+    index_bytes: int | None = number()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRecord(Record):
+    """One system, as measured on test.  `role` is today, baseline or candidate."""
+
+    name: str = text()
+    role: str = text()
+    system: str = text()
+    pipeline: Json | None = mapping(optional=True)
+    model: str | None = perhaps_text(optional=True)
+    fingerprint: str | None = perhaps_text(optional=True)  # the id
+    identity: Json | None = mapping(optional=True)  # the whole fingerprint
+    reranker: Json | None = mapping(optional=True)
+    dense_weight: float | None = number(optional=True)
+    dev: float | None = number()
+    measures: Mapping[str, Measure] = records_by_name(Measure)
+    latency: LatencyRecord | None = perhaps_record(LatencyRecord)
+    cost: CandidateCost = record(CandidateCost)
+
+    def mean(self, measure: str) -> float | None:
+        """Mean of a measure; None where it was not measured."""
+        return self.measures[measure].mean if measure in self.measures else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRecord(Record):
+    """One system against another, query by query."""
+
+    baseline: str = text()
+    candidate: str = text()
+    measure: str = text()
+    delta: float | None = number()
+    ci: tuple[float, float] | None = interval()
+    outcome: str = text()
+    p: float | None = number()
+    n: int | None = number()
+    wins: int | None = number()
+    ties: int | None = number()
+    losses: int | None = number()
+    sd: float | None = number()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceRecord(Record):
+    """The same within a slice; `p_holm` allows for the number of slices."""
+
+    slice: str = text()
+    baseline: float | None = number()
+    candidate: float | None = number()
+    delta: float | None = number()
+    ci: tuple[float, float] | None = interval()
+    outcome: str = text()
+    p: float | None = number()
+    n: int | None = number()
+    wins: int | None = number()
+    ties: int | None = number()
+    losses: int | None = number()
+    sd: float | None = number()
+    p_holm: float | None = number()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardrailRecord(Record):
+    """What must not get worse: `status` is pass, fail or inconclusive."""
+
+    name: str = text()
+    status: str = text()
+    margin: float | None = number()
+    delta: float | None = number()
+    lower_bound: float | None = number()
+    upper_bound: float | None = number(optional=True)
+    n: int | None = number()
+    queries_needed: int | None = number()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Record):
+    """A question of the checklist: `answer` is yes, no, unknown or not tried."""
+
+    question: str = text()
+    answer: str = text()
+    evidence: str = text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotTriedRecord(Record):
+    """A simpler fix that nobody tried, why, and the command that would."""
+
+    fix: str = text()
+    why: str = text()
+    next: str = text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRecord(Record):
+    """What re-embedding the corpus takes; empty where nothing was trained."""
+
+    documents: int | None = number(optional=True)
+    tokens: int | None = number(optional=True)
+    tokens_per_second: float | None = number(optional=True)
+    seconds: float | None = number(optional=True)
+    hours: float | None = number(optional=True)
+    bytes: int | None = number(optional=True)
+    price: float | None = number(optional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared(Record):
+    """The systems that slices, margins and examples are about."""
+
+    baseline: str | None = perhaps_text()
+    candidate: str | None = perhaps_text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip(Record):
+    """A query that lost its results altogether."""
+
+    query_id: str = text()
+    text: str = text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRecord(Record):
+    """`decision.json`: the verdict, why, and everything that it rests on."""
+
+    verdict: str = text()
+    recommended: str = text()
+    sentence: str = text()
+    reasons: tuple[str, ...] = texts()
+    not_tried: tuple[NotTriedRecord, ...] = records(NotTriedRecord)
+    primary: str = text()
+    n_queries: int | None = number()
+    missing: Json = mapping()
+    compared: Compared = record(Compared)
+    min_gain: float | None = number()
+    alpha: float | None = number()
+    seeds: int | None = number()
+    checklist: tuple[Answer, ...] = records(Answer)
+    candidates: tuple[CandidateRecord, ...] = records(CandidateRecord)
+    comparisons: tuple[ComparisonRecord, ...] = records(ComparisonRecord)
+    slices: tuple[SliceRecord, ...] = records(SliceRecord)
+    guardrails: tuple[GuardrailRecord, ...] = records(GuardrailRecord)
+    cost: CostRecord = record(CostRecord)
+    negative_flips: tuple[Flip, ...] = records(Flip)
+    test_looks: int | None = number()
+    sign_off: Any = anything()
+    bridge: Json | None = mapping(optional=True)
+
+    @property
+    def ships(self) -> bool:
+        """Whether the verdict lets something else than the baseline answer."""
+        return self.verdict in SHIPPING
+
+    @property
+    def chosen(self) -> CandidateRecord | None:
+        """The candidate that is recommended; None where none has that name."""
+        return self.candidate(self.recommended)
+
+    def candidate(self, name: str | None) -> CandidateRecord | None:
+        """The candidate of a name; None where there is none."""
+        for row in self.candidates:
+            if name and row.name == name:
+                return row
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Permission(Record):
+    """Why a generation may answer, in its manifest and in the history.
+
+    A decision (`path`, `hash`, `verdict`, the `pipeline` and the `reranker` that it judged), a
+    person's `override`, or that it is the `first` one, of the configured model.
+    """
+
+    override: str | None = perhaps_text(optional=True)
+    first: bool | None = flag(optional=True)
+    path: str | None = perhaps_text(optional=True)
+    hash: str | None = perhaps_text(optional=True)
+    verdict: str | None = perhaps_text(optional=True)
+    pipeline: Json | None = mapping(optional=True)
+    reranker: Json | None = mapping(optional=True)

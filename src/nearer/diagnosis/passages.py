@@ -28,6 +28,22 @@ def lost_answer(query: Query, document: Document) -> str:
     return ""
 
 
+def answer_spans(query: Query, document: Document) -> list[tuple[int, int]]:
+    """Characters of the document's content in which the query's answers lie, as far as known."""
+    before_text = len(document.content) - len(document.text)
+    spans = []
+    for span in _answers(query, document):
+        start = _start(span, document)
+        text, end = span.get("text"), span.get("end")
+        if text:
+            stop = start + len(str(text))
+        else:
+            stop = before_text + int(end or 0)
+        if 0 <= start < stop:
+            spans.append((start, stop))
+    return spans
+
+
 class Reading:
     """Does the answer lie where the model does not read, or across a border of the baseline's chunks?"""
 

@@ -6,16 +6,15 @@ how much is measured (`recall_kept`), and `decide` judges it like any other cand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nearer.embed.encoder import Encoder, SentenceEncoder
+from nearer.embed.base import Encoder, Kind, TextEncoder
 from nearer.embed.fingerprint import Fingerprint, rounded
 from nearer.errors import FingerprintError, ModelError
 from nearer.files import atomic, value_hash
@@ -88,13 +87,13 @@ def fit(new: np.ndarray, old: np.ndarray) -> Bridge:
     return Bridge(KIND, {"matrix": rotation, "bias": np.zeros(old.shape[1], np.float32)})
 
 
-class BridgedEncoder(SentenceEncoder):
+class BridgedEncoder(TextEncoder):
     """Queries of a new model, carried into the space of an old one; documents stay those of the old one."""
 
     def __init__(
-        self, new: SentenceEncoder, bridge: Bridge, over: Fingerprint, old: Callable[[], Encoder]
+        self, new: TextEncoder, bridge: Bridge, over: Fingerprint, old: Callable[[], Encoder]
     ) -> None:
-        self.__dict__ |= new.__dict__
+        self.precision, self.outside = new.precision, new.outside
         self._new, self._bridge, self._old = new, bridge, old
         self.name = f"{new.name} through {bridge.kind}"
         self.similarity = over.similarity
@@ -118,7 +117,7 @@ class BridgedEncoder(SentenceEncoder):
             probes=rounded(bridge(probes, over.similarity)),
         )
 
-    def encode(self, texts: Sequence[str], kind: Any) -> np.ndarray:
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
         """float32 (n, old dimension)."""
         if kind == "document":
             return self._old().encode(texts, kind)
@@ -128,6 +127,23 @@ class BridgedEncoder(SentenceEncoder):
         twin = copy(self)
         twin._new = self._new.without_cache()
         return twin
+
+    def token_counts(self, texts: Iterable[str], kind: Kind = "document") -> np.ndarray:
+        return self._new.token_counts(texts, kind)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        return self._new.token_spans(text)
+
+    def seconds_for(self, texts: Sequence[str]) -> float:
+        """Of the new model: what re-embedding with it would take."""
+        return self._new.seconds_for(texts)
+
+    def price_of(self, tokens: int) -> float | None:
+        return self._new.price_of(tokens)
+
+    def save(self, folder: Path) -> None:
+        """The new model; the bridge is a file beside it."""
+        self._new.save(folder)
 
 
 def _joined_modules(modules: str, bridge: Bridge, over: Fingerprint) -> str:

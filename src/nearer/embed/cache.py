@@ -47,10 +47,7 @@ class RowCache:
         this returns.
         """
         keys = list(map(_key, names))
-        missing: dict[bytes, int] = {}
-        for position, key in enumerate(keys):
-            if key not in self._rows:
-                missing.setdefault(key, position)
+        missing = self._lacks(keys)
         if missing:
             self._append(list(missing), compute(list(missing.values())))
         if not keys:
@@ -58,6 +55,17 @@ class RowCache:
         numbers = np.memmap(self._folder / "vectors.f32", np.float32, "r")
         rows = [self._rows[key] for key in keys]
         return np.asarray(numbers.reshape(-1, self._width)[rows])
+
+    def lacks(self, names: Sequence[str]) -> list[int]:
+        """Positions of the names that are not here, each name once."""
+        return list(self._lacks(list(map(_key, names))).values())
+
+    def _lacks(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        missing: dict[bytes, int] = {}
+        for position, key in enumerate(keys):
+            if key not in self._rows:
+                missing.setdefault(key, position)
+        return missing
 
     def _append(self, keys: list[bytes], vectors: np.ndarray) -> None:
         with self._writing() as size:

@@ -1,25 +1,36 @@
-"""Text → vector.  Every path in the product from a text to a vector goes through `Encoder`."""
+"""The encoder over a SentenceTransformer: batches, precision, identity and cache of a model that is here."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 
 from nearer import config, progress
+from nearer.embed.base import Encoder, Kind, TextEncoder, encoding
 from nearer.embed.cache import EmbeddingCache
 from nearer.embed.declared import max_length
-from nearer.embed.fingerprint import PROBES, Fingerprint, Vectors, fingerprint_model
+from nearer.embed.fingerprint import PROBES, fingerprint_model
 from nearer.embed.loading import load_model, on_device
 from nearer.embed.precision import Precision, choose_precision
 from nearer.errors import ModelError
+from nearer.files import disk_errors
 from nearer.text import token_spans
 
-Kind = Literal["query", "document"]
+__all__ = [
+    "Encoder",
+    "Kind",
+    "SentenceEncoder",
+    "encoding",
+    "load_encoder",
+    "own_prompt",
+]
+
 #: Texts, their kind, and what makes the model's inputs of them → the inputs to compute with.
 Prepare = Callable[[Sequence[str], Kind, Callable[[], dict[str, Any]]], dict[str, Any]]
 
@@ -27,21 +38,7 @@ _FIDELITY_SAMPLE = 32
 _BLOCK = 1024  # texts sorted by length, encoded and saved together: what a kill can cost
 
 
-class Encoder(Protocol):
-    """Anything that turns texts into vectors.
-
-    Vectors of one encoder share its `fingerprint`; `similarity` is `cosine` (rows have length 1)
-    or `dot`.  A class of your own with these members can stand wherever ours does.
-    """
-
-    fingerprint: Fingerprint
-    similarity: str
-
-    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
-        """float32 (n_texts, dimension), in the order of `texts`."""
-
-
-class SentenceEncoder:
+class SentenceEncoder(TextEncoder):
     """Encoder over a SentenceTransformer.
 
     Texts are sorted by length and packed into batches of at most `batch_tokens` tokens, padding
@@ -88,10 +85,6 @@ class SentenceEncoder:
         )
         self._cache = EmbeddingCache(cache, self.fingerprint) if cache is not None else None
 
-    @property
-    def dimension(self) -> int:
-        return self.fingerprint.dimension
-
     def prompt(self, kind: Kind) -> str:
         """The prefix that texts of this kind get."""
         return self._prompts[kind]
@@ -125,10 +118,6 @@ class SentenceEncoder:
                 start = stop
         return vectors
 
-    def vectors(self, texts: Sequence[str], kind: Kind) -> Vectors:
-        """The same with the identity attached: what stores take."""
-        return Vectors(self.encode(texts, kind), self.fingerprint)
-
     def token_counts(self, texts: Iterable[str], kind: Kind = "document") -> np.ndarray:
         """Tokens per text as the model sees it, not cut, int64 (n_texts,); words for static models."""
         counts = [np.zeros(0, np.int64)]
@@ -149,6 +138,17 @@ class SentenceEncoder:
         if truncation:
             backend.enable_truncation(**truncation)
         return spans
+
+    def seconds_for(self, texts: Sequence[str]) -> float:
+        """Seconds that embedding these documents takes here, the cache left out."""
+        started = time.perf_counter()
+        self.without_cache().encode(texts, "document")
+        return time.perf_counter() - started
+
+    def save(self, folder: Path) -> None:
+        """Write the model: `SentenceTransformer(folder)` loads it."""
+        with disk_errors(folder):
+            self.model.save(str(folder), create_model_card=False)
 
     def cached(
         self, names: Sequence[str], compute: Callable[[list[int]], np.ndarray]
@@ -223,11 +223,6 @@ class SentenceEncoder:
         if cut and limit:
             lengths = np.minimum(lengths, limit)
         return lengths
-
-
-def encoding(kind: Kind) -> str:
-    """What progress calls the encoding of queries or documents."""
-    return "encode queries" if kind == "query" else "encode documents"
 
 
 #: Names under which sentence-transformers looks for the prompt of a kind, in its order.

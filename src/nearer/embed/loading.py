@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nearer import config, progress
+from nearer.embed.base import EncoderSpec
 from nearer.embed.declared import max_length
 from nearer.errors import ModelError
 
@@ -30,6 +31,13 @@ def load_model(
     It comes from the folder `path`, else from the folder that `settings.name` means, else by name.
     Raises ModelError with what to do.
     """
+    spec = EncoderSpec.of(settings, root, path)
+    if not spec.has_weights:
+        raise ModelError(
+            "the weights of this model are not here: only its vectors can be used",
+            where=spec.text,
+            next_step="name a model folder, or a name that SentenceTransformer takes",
+        )
     local = path or local_folder(settings.name, root)
     kind = "SparseEncoder" if sparse else "SentenceTransformer"
     model = open_model(kind, settings.name, local, device=settings.device)

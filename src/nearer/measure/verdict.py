@@ -298,8 +298,11 @@ def _insufficient(evidence: Evidence, not_tried: NotTried) -> Question:
 
 
 def untold(not_tried: NotTried) -> str:
-    """What was not tried, why, and the command that would, as one line."""
-    return ", ".join(f"{fix['fix']} ({fix['why']}; {fix['next']})" for fix in not_tried)
+    """What was not tried, why, and the command that would, as one line; each fix is named once."""
+    reasons: dict[str, list[str]] = {}
+    for fix in not_tried:
+        reasons.setdefault(fix["fix"], []).append(f"{fix['why']}; {fix['next']}")
+    return ", ".join(f"{name} ({' | '.join(texts)})" for name, texts in reasons.items())
 
 
 def _has_training_data(mined: Json) -> Question:

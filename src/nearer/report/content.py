@@ -6,10 +6,12 @@ or the table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from nearer.decision.record import ComparisonRecord, DecisionRecord, SliceRecord
 from nearer.report.values import (
     DASH,
     Json,
@@ -47,98 +49,86 @@ STATUS = {
 # -- the decision ----------------------------------------------------------------------------------
 
 
-def badge(decision: Json) -> tuple[str, str]:
+def badge(decided: DecisionRecord) -> tuple[str, str]:
     """Words and tone of the verdict."""
-    verdict = str(decision.get("verdict"))
-    return VERDICTS.get(verdict, ("No verdict", "none"))
+    return VERDICTS.get(decided.verdict, ("No verdict", "none"))
 
 
-def by_number(rows: Iterable[Json], key: str) -> list[Json]:
-    """Rows with a number under `key`, the largest first, equal ones in their own order."""
-    numbered = []
-    for row in rows:
-        number = as_number(row.get(key))
-        if number is not None:
-            numbered.append((number, row))
-    numbered.sort(key=lambda entry: -entry[0])
-    return [row for _, row in numbered]
-
-
-def primary(decision: Json) -> str:
+def primary(decided: DecisionRecord) -> str:
     """The measure that decides."""
-    return as_text(decision.get("primary"), 40) or "nDCG@10"
+    return as_text(decided.primary, 40) or "nDCG@10"
 
 
-def level(decision: Json) -> int:
+def level(decided: DecisionRecord) -> int:
     """Confidence level in percent: 95 for alpha .05."""
-    alpha = as_number(decision.get("alpha"))
+    alpha = decided.alpha
     if alpha is not None and 0 < alpha < 1:
         return round(100 * (1 - alpha))
     return 95
 
 
-def candidate(decision: Json, name: Any) -> Json:
-    """The candidate of that name, or an empty mapping."""
-    for row in as_objects(decision.get("candidates")):
-        if name and row.get("name") == name:
-            return row
-    return {}
-
-
-def mean(row: Json, measure: str) -> float | None:
-    """Mean of a measure of one system."""
-    measures = as_object(row.get("measures"))
-    return as_number(as_object(measures.get(measure)).get("mean"))
-
-
-def compared(decision: Json) -> Json:
+def compared(decided: DecisionRecord) -> ComparisonRecord | None:
     """The comparison that slices, margins and examples are about."""
-    systems = as_object(decision.get("compared"))
-    return _comparison(decision, systems.get("candidate"))
+    return _comparison(decided, decided.compared.candidate)
 
 
-def headline(decision: Json) -> Json:
+def headline(decided: DecisionRecord) -> ComparisonRecord | None:
     """The comparison with the baseline that carries the verdict.
 
     It is that of the recommended system, or of the one turned down where the baseline stays.
     """
-    recommended = decision.get("recommended")
-    baseline = as_object(decision.get("compared")).get("baseline")
-    if recommended and recommended != baseline:
-        return _comparison(decision, recommended)
-    return compared(decision)
+    recommended = decided.recommended
+    if recommended and recommended != decided.compared.baseline:
+        return _comparison(decided, recommended)
+    return compared(decided)
 
 
-def _comparison(decision: Json, name: Any) -> Json:
+def _comparison(decided: DecisionRecord, name: str | None) -> ComparisonRecord | None:
     """A system's comparison with the baseline on the primary measure.
 
-    Empty where there is none: the gain of another system would mislead.
+    None where there is none: the gain of another system would mislead.
     """
     if not name:
-        return {}
-    wanted = {
-        "candidate": name,
-        "baseline": as_object(decision.get("compared")).get("baseline"),
-        "measure": primary(decision),
-    }
-    for row in as_objects(decision.get("comparisons")):
-        described = {key: row.get(key) for key in wanted}
-        if described == wanted and as_number(row.get("delta")) is not None:
+        return None
+    wanted = (name, decided.compared.baseline, primary(decided))
+    for row in decided.comparisons:
+        described = (row.candidate, row.baseline, row.measure)
+        if described == wanted and row.delta is not None:
             return row
-    return {}
+    return None
 
 
-def measure_names(decision: Json) -> list[str]:
+def measured_change(row: ComparisonRecord | SliceRecord) -> float:
+    """The change of a row, for sorting; none is the smallest."""
+    return -math.inf if row.delta is None else row.delta
+
+
+def changed_slices(decided: DecisionRecord) -> list[SliceRecord]:
+    """Slices with a change, the largest first, equal ones in their own order."""
+    rows = [row for row in decided.slices if row.delta is not None]
+    return sorted(rows, key=measured_change, reverse=True)
+
+
+def measure_names(decided: DecisionRecord) -> list[str]:
     """Measures that any candidate has, the primary first."""
-    rows = as_objects(decision.get("candidates"))
-    names = {primary(decision): None}
-    for row in rows:
-        names |= dict.fromkeys(map(str, as_object(row.get("measures"))))
-    return [name for name in names if has_measure(rows, name)]
+    names = {primary(decided): None}
+    for row in decided.candidates:
+        names |= dict.fromkeys(row.measures)
+    present = []
+    for name in names:
+        if any(row.mean(name) is not None for row in decided.candidates):
+            present.append(name)
+    return present
+
+
+def mean(row: Json, measure: str) -> float | None:
+    """Mean of a measure of one system of the evaluation."""
+    measures = as_object(row.get("measures"))
+    return as_number(as_object(measures.get(measure)).get("mean"))
 
 
 def has_measure(rows: Iterable[Json], measure: str) -> bool:
-    """Whether any of the systems has a mean of the measure."""
+    """Whether any of the systems of the evaluation has a mean of the measure."""
     return any(mean(row, measure) is not None for row in rows)
 
 
@@ -226,14 +216,14 @@ def _ceiling(diagnosis: Json) -> str:
 
 def _not_tried(summary: Json, key: str) -> str:
     """A sentence on what was not tried, and what would try it; empty where there is nothing."""
-    names = []
+    reasons: dict[str, list[str]] = {}
     for row in as_objects(summary.get("not_tried"))[:8]:
         reason = as_text(row.get("why"), 120)
         command = as_text(row.get("next"), 120)
-        name = words(row.get(key, ""))
-        names.append(f"{name} ({reason}; {command})")
-    if not names:
+        reasons.setdefault(words(row.get(key, "")), []).append(f"{reason}; {command}")
+    if not reasons:
         return ""
+    names = [f"{name} ({' | '.join(texts)})" for name, texts in reasons.items()]
     return f" Not tried: {', '.join(names)}."
 
 

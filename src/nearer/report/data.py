@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nearer import files
+from nearer.decision.record import DecisionRecord
 from nearer.errors import DataError
 from nearer.lifecycle import STAGES, STEP
 from nearer.report.values import Json
@@ -39,6 +40,7 @@ FILES = {
     "training": "train/summary.json",
     "candidates": "train/candidates.json",
     "mining": "mine/summary.json",
+    "mined": "mine/sample.jsonl",
     "check": "check/findings.json",
     "evaluation": "evaluate/summary.json",
     "diagnosis": "diagnose/summary.json",
@@ -59,6 +61,7 @@ class ReportData:
     training: Json = field(default_factory=dict)
     candidates: Json = field(default_factory=dict)  # what else was tried in place of that training
     mining: Json = field(default_factory=dict)
+    mined: Sequence[Json] = ()  # some training examples with their texts
     check: Json = field(default_factory=dict)
     evaluation: Json = field(default_factory=dict)
     diagnosis: Json = field(default_factory=dict)
@@ -66,6 +69,11 @@ class ReportData:
     trials: Sequence[Json] = ()  # each fix at each setting, alone
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json
     versions: Mapping[str, str] = field(default_factory=dict)  # package → version
+
+    @property
+    def decided(self) -> DecisionRecord:
+        """The decision as typed values; what is missing or nonsense is a gap."""
+        return DecisionRecord.of(self.decision)
 
 
 def load(run: str, file: Callable[[str], Path]) -> ReportData:

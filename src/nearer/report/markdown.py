@@ -8,16 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
 from nearer.report.sections import guardrails
 from nearer.report.values import (
     DASH,
     Json,
-    as_list,
-    as_number,
     as_object,
-    as_objects,
     as_text,
     fixed,
     p_value,
@@ -43,23 +41,22 @@ _WORD_JOINER = "\u2060"
 
 def render(data: ReportData) -> str:
     """The decision as Markdown."""
-    decision = data.decision
-    word, tone = content.badge(decision)
-    sentence = plain(decision.get("sentence"), 600) or "This run has not been decided yet."
-    reasons = as_list(decision.get("reasons"))[:MAX_REASONS]
+    decided = data.decided
+    word, tone = content.badge(decided)
+    sentence = plain(decided.sentence, 600) or "This run has not been decided yet."
     lines = [
         f"## {_MARKS[tone]} {word}",
         "",
         sentence,
         "",
-        *(f"- {plain(reason, 500)}" for reason in reasons),
+        *(f"- {plain(reason, 500)}" for reason in decided.reasons[:MAX_REASONS]),
         "",
-        *_candidates(decision),
-        *_comparisons(decision),
+        *_candidates(decided),
+        *_comparisons(decided),
         *_failures(data.diagnosis),
         *_fixes(data),
-        *_guardrails(decision),
-        *_slices(decision),
+        *_guardrails(decided),
+        *_slices(decided),
         *_repeat(data),
     ]
     return "\n".join(lines) + "\n"
@@ -100,59 +97,48 @@ def _titled(title: str, lines: list[str]) -> list[str]:
     return [f"### {title}", "", *lines]
 
 
-def _candidates(decision: Json) -> list[str]:
-    measures = content.measure_names(decision)[:MAX_MEASURES]
-    primary = content.primary(decision)
+def _candidates(decided: DecisionRecord) -> list[str]:
+    measures = content.measure_names(decided)[:MAX_MEASURES]
+    primary = content.primary(decided)
     rows = []
-    for row in as_objects(decision.get("candidates"))[:MAX_CANDIDATES]:
-        means = [content.mean(row, measure) for measure in measures]
-        figures = [fixed(mean) for mean in means]
-        of_primary = as_object(as_object(row.get("measures")).get(primary))
-        latency = as_object(row.get("latency"))
-        median = fixed(latency.get("p50_ms"), 1)
-        interval = span(of_primary.get("ci"))
-        rows.append([_system(row, decision), *figures, interval, median])
-    level = content.level(decision)
+    for row in decided.candidates[:MAX_CANDIDATES]:
+        figures = [fixed(row.mean(measure)) for measure in measures]
+        median = fixed(None if row.latency is None else row.latency.p50_ms, 1)
+        interval = span(row.measures[primary].ci if primary in row.measures else None)
+        rows.append([_system(row, decided), *figures, interval, median])
+    level = content.level(decided)
     header = ["System"]
     header += [plain(measure, 30) for measure in measures]
     header += [f"{level}% of {plain(primary, 30)}", "p50 ms"]
     return _table(header, rows)
 
 
-def _system(row: Json, decision: Json) -> str:
+def _system(row: CandidateRecord, decided: DecisionRecord) -> str:
     """Name of a candidate, and whether it is the baseline or recommended."""
-    name = plain(row.get("name"), 60) or DASH
-    recommended = row.get("name") == decision.get("recommended")
-    if row.get("role") == "today":
+    name = plain(row.name, 60) or DASH
+    recommended = row.name == decided.recommended
+    if row.role == "today":
         return f"{name} (today, stays)" if recommended else f"{name} (today)"
     if recommended:
         return f"**{name}** (recommended)"
     return name
 
 
-def _comparisons(decision: Json) -> list[str]:
+def _comparisons(decided: DecisionRecord) -> list[str]:
     """One line per comparison; the one that the verdict rests on stands first."""
-    head = content.headline(decision)
-    level = content.level(decision)
-    rows = []
-    for row in as_objects(decision.get("comparisons")):
-        if as_number(row.get("delta")) is not None:
-            rows.append(row)
+    head = content.headline(decided)
+    level = content.level(decided)
+    rows = [row for row in decided.comparisons if row.delta is not None]
     rows.sort(key=lambda row: row is not head)
     lines = []
     for row in rows[:MAX_COMPARISONS]:
-        candidate = plain(row.get("candidate"), 60)
-        baseline = plain(row.get("baseline"), 60)
-        measure = plain(row.get("measure"), 30)
-        gain = f"**{signed(row['delta'])}** {measure}"
-        interval = span(row.get("ci"), signed)
-        evidence = f"{level}% interval {interval}, p {p_value(row.get('p'))}"
-        better = whole(row.get("wins"))
-        same = whole(row.get("ties"))
-        worse = whole(row.get("losses"))
-        queries = whole(row.get("n"))
-        counts = f"{queries} queries, {better} better, {same} same, {worse} worse"
-        lines.append(f"- {candidate} against {baseline}: {gain} ({evidence}) over {counts}")
+        names = f"{plain(row.candidate, 60)} against {plain(row.baseline, 60)}"
+        gain = f"**{signed(row.delta)}** {plain(row.measure, 30)}"
+        interval = span(row.ci, signed)
+        evidence = f"{level}% interval {interval}, p {p_value(row.p)}"
+        better, same, worse = whole(row.wins), whole(row.ties), whole(row.losses)
+        counts = f"{whole(row.n)} queries, {better} better, {same} same, {worse} worse"
+        lines.append(f"- {names}: {gain} ({evidence}) over {counts}")
     return [*lines, ""]
 
 
@@ -172,7 +158,7 @@ def _failures(diagnosis: Json) -> list[str]:
 
 
 def _fixes(data: ReportData) -> list[str]:
-    level = content.level(data.decision)
+    level = content.level(data.decided)
     sentence = plain(content.fixes_sentence(data.fixes, level), 800)
     if not sentence:
         return []
@@ -201,10 +187,10 @@ def _fixes(data: ReportData) -> list[str]:
     return _titled("Simpler fixes", [sentence, "", *table])
 
 
-def _guardrails(decision: Json) -> list[str]:
+def _guardrails(decided: DecisionRecord) -> list[str]:
     rows = []
     # What did not pass stands first, and is never in the part that is cut.
-    for row in guardrails(decision)[:MAX_GUARDRAILS]:
+    for row in guardrails(decided)[:MAX_GUARDRAILS]:
         tone = content.STATUS.get(str(row["status"]), "none")
         name = plain(row["name"], 80)
         status = plain(row["status"], 20) or DASH
@@ -219,19 +205,16 @@ def _guardrails(decision: Json) -> list[str]:
     return _titled("Guardrails", _table(header, rows))
 
 
-def _slices(decision: Json) -> list[str]:
+def _slices(decided: DecisionRecord) -> list[str]:
     """The slices that changed most, in either direction."""
-    changed = content.by_number(as_objects(decision.get("slices")), "delta")
-    changed.sort(key=lambda row: -abs(row["delta"]))
+    changed = content.changed_slices(decided)
+    changed.sort(key=lambda row: -abs(content.measured_change(row)))
     rows = []
     for row in changed[:MAX_SLICES]:
-        name = plain(row.get("slice"), 60)
-        queries = whole(row.get("n"))
-        change = signed(row["delta"])
-        interval = span(row.get("ci"), signed)
-        p = p_value(row.get("p_holm"))
-        rows.append([name, queries, change, interval, p])
-    level = content.level(decision)
+        name = plain(row.slice, 60)
+        interval = span(row.ci, signed)
+        rows.append([name, whole(row.n), signed(row.delta), interval, p_value(row.p_holm)])
+    level = content.level(decided)
     header = ["Slice", "Queries", "Change", f"{level}% interval", "Holm p"]
     return _titled("Slices that moved most", _table(header, rows))
 
@@ -239,14 +222,14 @@ def _slices(decision: Json) -> list[str]:
 def _repeat(data: ReportData) -> list[str]:
     # Code spans show backslashes, so the name is cleaned instead of escaped.
     command = re.sub(r"[`\s]+", " ", repeat.command(data))
-    looks = data.decision.get("test_looks")
+    looks = data.decided.test_looks
     notes = []
     seeds = []
     for name, seed in repeat.seeds(data).items():
         seeds.append(f"{plain(name)} {plain(seed)}")
     if seeds:
         notes.append(f"seeds: {', '.join(seeds)}")
-    if as_number(looks):
+    if looks:
         notes.append(f"test set opened: {whole(looks)}×")
     steps = _step_fingerprints(data)
     if steps:

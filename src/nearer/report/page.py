@@ -85,7 +85,8 @@ def render(data: ReportData) -> str:
         "fixes": sections.fixes(data),
         "margins": sections.margins(data.margins),
         "training": sections.training(data),
-        "examples": sections.examples(data.examples, data.decision),
+        "mining": sections.mining(data),
+        "examples": sections.examples(data.examples, data.decided),
         **_check(data.check),
         **_repeat(data),
     }
@@ -94,16 +95,16 @@ def render(data: ReportData) -> str:
 
 def _decision(data: ReportData) -> Json:
     """What the sections about the decision read."""
-    decision = data.decision
+    decided = data.decided
     return {
-        "decision": decision,
-        "level": content.level(decision),
-        "primary": content.primary(decision),
-        "verdict": sections.verdict(decision),
-        "candidates": sections.candidates(decision, data.evaluation),
-        "slices": sections.slices(decision),
-        "guardrails": sections.guardrails(decision),
-        "cost": values.facts(decision.get("cost")),
+        "decision": decided,
+        "level": content.level(decided),
+        "primary": content.primary(decided),
+        "verdict": sections.verdict(decided),
+        "candidates": sections.candidates(decided, data.evaluation),
+        "slices": sections.slices(decided),
+        "guardrails": sections.guardrails(decided),
+        "cost": values.facts(decided.cost.as_dict()),
     }
 
 

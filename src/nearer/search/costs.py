@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nearer import progress
-from nearer.embed.encoder import SentenceEncoder
+from nearer.embed.base import TextEncoder
 from nearer.search.base import Retriever
 from nearer.types import Query
 
@@ -55,20 +55,18 @@ def timed(retriever: Retriever, queries: Sequence[Query], k: int, sample: int = 
 
 
 def embedding_cost(
-    encoder: SentenceEncoder, texts: Sequence[str], price: float | None = None
+    encoder: TextEncoder, texts: Sequence[str], price: float | None = None
 ) -> dict[str, Any]:
     """What it takes to embed `texts` here: {documents, tokens, tokens_per_second, seconds, hours, bytes}, and the price.
 
-    Throughput is measured on a sample spread over the texts, the cache left out.  `price` is that of
-    an hour.
+    Throughput is measured on a sample spread over the texts.  `price` is that of an hour here; what
+    an encoder outside charges is added.
     """
     tokens = _tokens_read(encoder, texts)
     step = max(1, len(texts) // _SAMPLE)
     sample = [texts[position] for position in range(0, len(texts), step)][:_SAMPLE]
     sampled_tokens = _tokens_read(encoder, sample)
-    started = time.perf_counter()
-    encoder.without_cache().encode(sample, "document")
-    throughput = sampled_tokens / max(time.perf_counter() - started, 1e-9)
+    throughput = sampled_tokens / max(encoder.seconds_for(sample), 1e-9)
     seconds = tokens / max(throughput, 1e-9)
     cost = {
         "documents": len(texts),
@@ -78,12 +76,13 @@ def embedding_cost(
         "hours": round(seconds / 3600, 4),
         "bytes": 4 * len(texts) * encoder.dimension,
     }
-    if price is not None:
-        cost["price"] = round(price * seconds / 3600, 4)
+    charged = encoder.price_of(tokens)
+    if price is not None or charged is not None:
+        cost["price"] = round((price or 0.0) * seconds / 3600 + (charged or 0.0), 4)
     return cost
 
 
-def _tokens_read(encoder: SentenceEncoder, texts: Sequence[str]) -> int:
+def _tokens_read(encoder: TextEncoder, texts: Sequence[str]) -> int:
     """Tokens of all texts together, each cut where the model cuts it."""
     limit = encoder.fingerprint.max_seq_length or 10**9
     return int(np.minimum(encoder.token_counts(texts), limit).sum())

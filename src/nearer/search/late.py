@@ -10,12 +10,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from nearer import progress
 from nearer.data.corpus import Corpus
+from nearer.embed.base import TextEncoder
 from nearer.embed.declared import max_length
 from nearer.embed.encoder import Encoder, SentenceEncoder, token_batches
 from nearer.errors import ModelError
@@ -25,7 +26,7 @@ _BLOCK = 32  # documents computed and saved together
 _LONGEST = 8192  # tokens a window: attention costs their square
 
 
-def allows_late(encoder: Encoder) -> bool:
+def allows_late(encoder: Encoder) -> TypeGuard[SentenceEncoder]:
     """Whether the model is a transformer that pools by the mean, with a tokenizer that tells offsets."""
     if not isinstance(encoder, SentenceEncoder):
         return False
@@ -39,7 +40,7 @@ def allows_late(encoder: Encoder) -> bool:
     )
 
 
-def late_vectors(encoder: SentenceEncoder, corpus: Corpus, chunked: Chunked) -> np.ndarray:
+def late_vectors(encoder: TextEncoder, corpus: Corpus, chunked: Chunked) -> np.ndarray:
     """float32 (n_chunks, dimension) in the order of `chunked`; cached apart from plain vectors.
 
     A document is read in the longest window of the model's positions (not its `max_seq_length`), a

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from nearer.config import Config
 from nearer.data import sources
 from nearer.data.corpus import Corpus
+from nearer.embed.base import TextEncoder
 from nearer.embed.compress import Compression, compress
-from nearer.embed.encoder import SentenceEncoder, load_encoder
+from nearer.embed.opening import open_encoder
 from nearer.search.chunkers import Chunked, chunk_corpus, make_chunker
 from nearer.search.costs import embedding_cost
 from nearer.search.dense import Contents, Dense
@@ -45,8 +47,9 @@ class Parts:
         *,
         cache: Path | None = None,
         item_to_item: bool = False,
-        encoder: SentenceEncoder | None = None,
+        encoder: TextEncoder | None = None,
         bm25: BM25 | None = None,
+        reranker: Reranker | None = None,
         splits: Sequence[str] = ("dev",),
     ) -> None:
         self.config = config
@@ -55,12 +58,18 @@ class Parts:
         self.cache = cache
         self.item_to_item = item_to_item
         self.splits = splits
-        self.reranker: Reranker | None = None
+        self.reranker = reranker
         self._kept: dict[Any, Any] = {}
         if encoder is not None:
             self._kept["encoder", None] = encoder
         if bm25 is not None:
             self._kept["bm25", "content"] = bm25
+
+    def with_reranker(self, reranker: Reranker | None) -> Self:
+        """The same systems, parts and results shared, with this reranker."""
+        twin = copy(self)
+        twin.reranker = reranker
+        return twin
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make` makes, kept under a key."""
@@ -76,19 +85,19 @@ class Parts:
     # -- models and their vectors ------------------------------------------------------------------
 
     @property
-    def encoder(self) -> SentenceEncoder:
+    def encoder(self) -> TextEncoder:
         return self.encoder_of(None)
 
-    def encoder_of(self, model: str | None) -> SentenceEncoder:
+    def encoder_of(self, model: str | None) -> TextEncoder:
         """The encoder of another model, or of the configured one (None)."""
 
-        def load() -> SentenceEncoder:
+        def load() -> TextEncoder:
             settings = self.config.model
             if model is not None:
                 settings = settings.of_another(model)
-            return load_encoder(settings, self.root, cache=self.cache)
+            return open_encoder(settings, self.root, cache=self.cache)
 
-        encoder: SentenceEncoder = self.once(("encoder", model), load)
+        encoder: TextEncoder = self.once(("encoder", model), load)
         return encoder
 
     def sparse(self, model: str | None) -> SparseRetriever | None:
@@ -107,7 +116,7 @@ class Parts:
         sparse: SparseRetriever = self.once(("sparse", model), load)
         return sparse
 
-    def space_of(self, model: str | None) -> SentenceEncoder | SparseModel:
+    def space_of(self, model: str | None) -> TextEncoder | SparseModel:
         """What turns texts into the vectors of a model, dense or sparse: it has a name and a fingerprint."""
         sparse = self.sparse(model)
         return self.encoder_of(model) if sparse is None else sparse.model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -17,6 +17,9 @@ class Section(BaseModel):
     """A section: frozen; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Settings on which no result depends: a stage does not run again because one changed.
+    without_effect: ClassVar[frozenset[str]] = frozenset()
 
 
 def named(seam: str, *others: str) -> AfterValidator:

@@ -19,7 +19,7 @@ class Guardrails(Section):
     )
     general_margin: Fraction = Field(
         0.03,
-        description="largest loss accepted on the general-ability set (its 280 queries can settle .03, not less)",
+        description="largest loss accepted on the general-ability set (its 1,040 queries can settle .02)",
     )
     general: str | None = Field("builtin", description="`builtin`, a BEIR folder, or null for none")
     latency_ratio: Annotated[float, Field(ge=1.0)] = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ class Model(Section):
 
     name: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
-        description="folder or name, as SentenceTransformer takes it",
+        description="folder or name, as SentenceTransformer takes it; openai:MODEL behind model.url, or my_module:MyEncoder",
     )
     max_seq_length: Positive | None = Field(
         None, description="tokens a text (null: what the model says)"
@@ -32,6 +32,33 @@ class Model(Section):
     batch_tokens: Annotated[int, Field(ge=256)] = Field(
         8192, description="tokens (padding included) a batch"
     )
+    url: str | None = Field(
+        None,
+        description="openai:MODEL: where /embeddings is, such as http://localhost:8000/v1 (token: NEARER_EMBEDDINGS_TOKEN)",
+    )
+    dimension: Positive | None = Field(
+        None, description="numbers per vector to ask an endpoint for (null: the model's own)"
+    )
+    max_characters: Positive | None = Field(
+        None, description="outside models: characters per text, the rest is cut (null: none is)"
+    )
+    batch_texts: Positive = Field(128, description="outside models: texts per request")
+    batch_characters: Positive = Field(
+        100_000, description="outside models: characters per request"
+    )
+    timeout: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="openai:MODEL: seconds per request"
+    )
+    price_per_million_tokens: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="outside models: for the costs that are shown and capped"
+    )
+    max_cost: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="outside models: the most that one command may spend"
+    )
+
+    without_effect: ClassVar[frozenset[str]] = frozenset(
+        {"batch_texts", "batch_characters", "timeout", "price_per_million_tokens", "max_cost"}
+    )
 
     def of_another(self, name: str) -> Model:
         """Settings for a model that is not this one: device and precision as here, its own prompts and length."""
@@ -43,7 +70,9 @@ class Model(Section):
 
 
 #: What belongs to one model and means nothing to another.
-_OWN: dict[str, None] = {"query_prompt": None, "document_prompt": None, "max_seq_length": None}
+_OWN: dict[str, None] = dict.fromkeys(
+    ("query_prompt", "document_prompt", "max_seq_length", "dimension", "max_characters")
+)
 
 
 class Search(Section):

@@ -41,6 +41,43 @@ class Mine(Section):
         None,
         description="scored pairs of data.training are positives from this score on (must be set where there are scores)",
     )
+    absolute_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="a negative also scores at least this much below the positive"
+    )
+    first_rank: Positive = Field(
+        1, description="results before this rank give no negatives (the window ends at candidates)"
+    )
+    quota: dict[Literal["dense", "bm25", "model"], Count] = Field(
+        {}, description="most mined negatives of an example from one source, such as {bm25: 1}"
+    )
+    model: str | None = Field(
+        None, description="second round: a tuned model whose results give negatives as well"
+    )
+    vet: bool = Field(
+        True, description="where rerank.model is set, it reads the negatives before they are used"
+    )
+    grades: Literal["weight", "equal"] = Field(
+        "weight", description="weight: a positive counts by its grade over the highest grade"
+    )
+    passages: Positive = Field(
+        3, description="chunks that share the weight of a positive where no single one stands out"
+    )
+    noise: Literal["downweight", "drop", "keep"] = Field(
+        "downweight", description="positives that are probably wrong (mine/suspects.jsonl)"
+    )
+    review: Count = Field(
+        50, description="suspects that go to review/queue.jsonl, the most probable ones first"
+    )
+    weak: tuple[Literal["titles", "headings", "faq", "docstrings"], ...] = Field(
+        (), description="pairs out of the documents' own text: titles, headings, faq, docstrings"
+    )
+    weak_limit: Positive = Field(1000, description="weak pairs, at most")
+    weak_weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="how much a weak pair counts beside a judged one"
+    )
+    strict: bool = Field(
+        False, description="refuse to mine when training data collides with dev or test queries"
+    )
 
 
 class Train(Section):

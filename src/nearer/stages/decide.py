@@ -7,9 +7,10 @@ judges them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from nearer.data.general import load_general
 from nearer.data.heldout import open_test
 from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
+from nearer.decision.building import Findings, TunedFindings
 from nearer.decision.candidates import (
     Finalists,
     MeasuredCandidate,
@@ -34,8 +36,10 @@ from nearer.decision.comparisons import (
 )
 from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs
-from nearer.decision.record import Record, TunedFindings
-from nearer.embed.encoder import SentenceEncoder, load_encoder
+from nearer.decision.record import CandidateRecord, DecisionRecord
+from nearer.embed.base import TextEncoder
+from nearer.embed.encoder import SentenceEncoder
+from nearer.embed.opening import open_encoder
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl, write_json
 from nearer.guardrails import check_all, load_guardrails
@@ -64,6 +68,8 @@ _BRIEF = (
     "candidates",
     "comparisons",
 )
+#: Without these a file is no decision.
+_NEEDED = ("verdict", "recommended", "sentence", "reasons", "primary", "candidates")
 _SHOWN_MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 _TONES = {
     "ship": "good",
@@ -77,14 +83,19 @@ _TONES = {
 class Decision(Result):
     """The decision record, and what the report shows beside it."""
 
-    record: dict[str, Any]
+    decided: DecisionRecord
     examples: dict[str, Any]
     margins: dict[str, Any]
 
     @property
     def verdict(self) -> str:
         """`ship`, `use_simpler_fix`, `do_not_ship` or `inconclusive`."""
-        return str(self.record["verdict"])
+        return self.decided.verdict
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """`decision.json` as plain JSON values."""
+        return self.decided.as_dict()
 
     def save(self, folder: Path) -> None:
         """`decision.json`, `examples.json` and `margins.json`."""
@@ -95,10 +106,17 @@ class Decision(Result):
     @classmethod
     def load(cls, folder: Path) -> Decision:
         record = read_json(folder / "decision.json")
+        missing = [key for key in _NEEDED if key not in record]
+        if missing:
+            raise DataError(
+                f"this decision lacks {', '.join(missing)}",
+                where=str(folder / "decision.json"),
+                next_step="nearer decide --force",
+            )
         examples = folder / "examples.json"
         margins = folder / "margins.json"
         return cls(
-            record,
+            DecisionRecord.of(record),
             read_json(examples) if examples.is_file() else {},
             read_json(margins) if margins.is_file() else {},
         )
@@ -108,31 +126,37 @@ class Decision(Result):
 
     def rows(self) -> Iterable[dict[str, Any]]:
         """One record per candidate: its name, role, and the mean of each measure."""
-        for row in self.record["candidates"]:
-            means = {name: value["mean"] for name, value in row["measures"].items()}
-            yield {"name": row["name"], "role": row["role"], **means}
+        for row in self.decided.candidates:
+            means = {name: measure.mean for name, measure in row.measures.items()}
+            yield {"name": row.name, "role": row.role, **means}
 
     def blocks(self) -> list[Block]:
-        record = self.record
-        primary = record["primary"]
-        measured = record["candidates"][0]["measures"]
+        decided = self.decided
+        primary = decided.primary
+        measured = decided.candidates[0].measures if decided.candidates else {}
         names = [primary, *(n for n in _SHOWN_MEASURES if n in measured and n != primary)]
-        rows = [_candidate_row(row, names, record["recommended"]) for row in record["candidates"]]
+        rows = [_candidate_row(row, names, decided.recommended) for row in decided.candidates]
         columns = ("system", f"{primary} (interval)", *names[1:], "p50 ms")
-        tone = _TONES.get(record["verdict"], "bold")
-        reasons = [Line(f"  · {reason}", "dim") for reason in record["reasons"]]
-        return [Line(""), Line(record["sentence"], tone), Table(columns, rows), *reasons]
+        tone = _TONES.get(decided.verdict, "bold")
+        reasons = [Line(f"  · {reason}", "dim") for reason in decided.reasons]
+        return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *reasons]
 
 
-def _candidate_row(row: Mapping[str, Any], names: Sequence[str], recommended: str) -> Row:
-    measures = row["measures"]
-    low, high = measures[names[0]]["ci"]
-    label = f"{row['name']} (today)" if row["role"] == "today" else row["name"]
-    latency = f"{row['latency']['p50_ms']:.1f}" if row["latency"] else "–"
-    others = (f"{measures[name]['mean']:.3f}" for name in names[1:])
-    first = f"{measures[names[0]]['mean']:.3f} ({low:.3f}–{high:.3f})"
-    tone = "bold" if row["name"] == recommended else ""
+def _candidate_row(row: CandidateRecord, names: Sequence[str], recommended: str) -> Row:
+    label = f"{row.name} (today)" if row.role == "today" else row.name
+    first = _shown(row.mean(names[0]))
+    interval = row.measures[names[0]].ci if names[0] in row.measures else None
+    if interval is not None:
+        low, high = interval
+        first += f" ({low:.3f}–{high:.3f})"
+    others = [_shown(row.mean(name)) for name in names[1:]]
+    latency = _shown(None if row.latency is None else row.latency.p50_ms, 1)
+    tone = "bold" if row.name == recommended else ""
     return Row((label, first, *others, latency), tone)
+
+
+def _shown(value: float | None, places: int = 3) -> str:
+    return "–" if value is None else f"{value:.{places}f}"
 
 
 def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
@@ -159,7 +183,7 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
         tuned=finalists.tuned,
         simple=finalists.simple,
         comparisons=comparisons,
-        guardrails=findings.guardrails,
+        guardrails=[row.as_dict() for row in findings.guardrails],
         primary=inputs.primary,
         min_gain=settings.decide.min_gain,
         alpha=settings.decide.alpha,
@@ -167,9 +191,9 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     measured = MeasuredCandidate.all_of(plan, candidates, latencies)
     changes = Changes.of(finalists, test, corpus, inputs.primary)
     missing = missing_documents(test, corpus)
-    record = Record(inputs, evidence, measured, findings, changes, missing)
+    found = Findings(inputs, evidence, measured, findings, changes, missing)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
-    return Decision(record.as_dict(), examples, findings.margins)
+    return Decision(found.record(), examples, findings.margins)
 
 
 def _require_judged(candidate: Candidate) -> None:
@@ -218,7 +242,7 @@ class _Tuned:
             settings=settings.decide,
             primary=inputs.primary,
         )
-        return TunedFindings(
+        return TunedFindings.of(
             slices=rows,
             guardrails=[row.as_dict() for row in check_all(guardrails, evidence)],
             cost=embedding_cost(
@@ -265,18 +289,17 @@ def run(
     if pipeline is not None and pipeline.rerank:
         base = project.systems_with_reranker
     bridge: Manifest | None = None
-    encoder: SentenceEncoder | None
+    encoder: TextEncoder | None
     if settings.decide.bridge and project.run_dir is not None:
         project.uses("bridge")
         generations = Generations(project.root, settings)
         bridge = generations.manifest(str(settings.decide.bridge))
-        encoder = _bridged_encoder(generations, bridge)
+        encoder = for_chunks(generations.encoder(bridge), None)
     else:
         encoder = _tuned_encoder(project, trained)
     tuned = None
     if encoder is not None:
-        tuned = project.systems_over(encoder, bm25=base.bm25)
-        tuned.reranker = base.reranker
+        tuned = project.systems_over(encoder, bm25=base.bm25, reranker=base.reranker)
     inputs = DecisionInputs(
         base=base,
         tuned=tuned,
@@ -292,7 +315,7 @@ def run(
     )
     decision = decide(inputs, project.rng("decide"))
     if bridge is not None and bridge.bridge:
-        _note_bridge(decision.record, bridge)
+        return replace(decision, decided=_across(decision.decided, bridge))
     return decision
 
 
@@ -333,7 +356,7 @@ def _opened_test(project: Project) -> tuple[Split, int]:
     return test, sum(1 for _ in read_jsonl(looks))
 
 
-def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> SentenceEncoder | None:
+def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> TextEncoder | None:
     """The encoder of the fine-tuned model; None where nothing was trained."""
     model = project.settings.model
     if trained is None and project.run_dir is not None:
@@ -342,7 +365,7 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Sent
     if trained is None:
         return None
     if isinstance(trained, str | Path):
-        return load_encoder(
+        return open_encoder(
             model.as_saved(), project.root, cache=project.cache, path=Path(trained), name=TUNED
         )
     if trained.model is None:
@@ -358,20 +381,11 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Sent
     )
 
 
-def _bridged_encoder(generations: Generations, manifest: Manifest) -> SentenceEncoder:
-    """The encoder of a bridge; it has every member of a SentenceEncoder that systems use."""
-    return cast("SentenceEncoder", for_chunks(generations.encoder(manifest), None))
-
-
-def _note_bridge(record: dict[str, Any], manifest: Manifest) -> None:
-    """Say in the record that it was judged across a bridge, and what the bridge keeps."""
+def _across(decided: DecisionRecord, manifest: Manifest) -> DecisionRecord:
+    """The record, saying that it was judged across a bridge, and what the bridge keeps."""
     bridge = manifest.bridge or {}
     recall = bridge["kept"]["recall@10"]
     kept = f"its queries find {recall:.3f} of the new model's ten nearest"
     across = f"judged across the bridge {manifest.id} ({bridge['kind']}): {kept}"
-    record["bridge"] = {
-        "generation": manifest.id,
-        **bridge,
-        "fingerprint": manifest.fingerprint.id,
-    }
-    record["reasons"] = [*record["reasons"], across]
+    described = {"generation": manifest.id, **bridge, "fingerprint": manifest.fingerprint.id}
+    return replace(decided, bridge=described, reasons=(*decided.reasons, across))

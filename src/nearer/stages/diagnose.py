@@ -79,10 +79,7 @@ class Diagnoses(Result):
                 f"relevant in the first {summary['k']} ({summary['n_failures']:,} documents missed)"
             ),
             Table(columns, rows, prose=("what repairs it",)),
-            Line(
-                f"{ceiling['measure']} is {ceiling['today']:.3f} today; finding the semantic ones "
-                f"first adds {ceiling['gain']:.3f}"
-            ),
+            Line(_ceiling_line(ceiling, summary["causes"].get("unknown", 0))),
         ]
         if fresh := summary["freshness"]:
             blocks.append(Line(f"! {fresh['remedy']} (field {fresh['field']})", "warn"))
@@ -92,6 +89,21 @@ class Diagnoses(Result):
             blocks.append(Line(f"  · {what}", "dim"))
             blocks.append(Line(f"    → {untried['next']}", "command"))
         return blocks
+
+
+def _ceiling_line(ceiling: Mapping[str, Any], unknown: int) -> str:
+    """What fine-tuning can add at most, and how much of it hangs on failures of unknown cause."""
+    line = f"{ceiling['measure']} is {ceiling['today']:.3f} today; "
+    possible = ceiling.get("if_unknown_were_semantic", ceiling["today"]) - ceiling["today"]
+    if ceiling["gain"] > 0:
+        line += f"finding the semantic ones first adds {ceiling['gain']:.3f}"
+        if unknown:
+            line += f" ({possible:.3f} if the {unknown:,} unknown ones were semantic too)"
+        return line
+    line += "no failure was shown to be semantic"
+    if unknown:
+        line += f", and {unknown:,} are unknown: fine-tuning adds {possible:.3f} at most"
+    return line
 
 
 def diagnose(

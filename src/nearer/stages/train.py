@@ -199,6 +199,8 @@ def run(
     """
     if examples is None:
         examples = read_examples(project.earlier("mine/examples.jsonl"))
+    if not project.has_weights:
+        return _without_weights(project)
     systems = project.systems
     rows = training_rows(systems, examples, project.split("train"), project.duplicates)
     if len({positive for _, positive, _ in rows.rows}) < 2:
@@ -217,6 +219,14 @@ def run(
 
 
 RESULT = FineTuned
+
+
+def _without_weights(project: Project) -> FineTuned:
+    """Nothing trained: of a model that is computed elsewhere only vectors are known."""
+    name = project.settings.model.name
+    reason = f"the weights of {name} are not here (adapters work on vectors: train.method=linear)"
+    progress.warn(f"nothing was trained: {reason}")
+    return FineTuned(None, (), {"skipped": reason}, project.settings.model, project.root)
 
 
 def save_model(encoder: SentenceEncoder, folder: Path, settings: config.Model, root: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from nearer.errors import DataError
 from nearer.files import read_json, read_jsonl
-from nearer.types import Example, Judgments, Query
+from nearer.training.passages import negative_passages, positive_passage
+from nearer.types import Example, Judgments, Passage, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,10 @@ class _Builder:
         self._queries = queries
         self._query_texts: dict[str, int] = {}
         self._document_texts: dict[str, int] = {}
-        self._document_ids: dict[str, int] = {}
+        #: Per document id: the positions of its text, or of the parts of it that are used.
+        self._document_ids: dict[str, dict[Passage | str | None, int]] = {}
+        #: Per position of a query: the ids of documents that texts were taken from as its positives.
+        self._origins: dict[int, set[str]] = {}
         self._rows: list[TrainingRow] = []
         self._scores: list[float | None] = []
         #: Per position of a query: the ids that its text has, and the positives of its examples.
@@ -126,8 +130,14 @@ class _Builder:
     def add(self, example: Example, where: str) -> None:
         query = self._query(example, where)
         by_id = example.query_id is not None
-        positive = self._document(example.positive, by_id, where)
-        negatives = [self._document(name, by_id, where) for name in example.negatives]
+        positive = self._document(example.positive, example.positive_passage, by_id, where)
+        if example.document is not None:
+            self._origins.setdefault(query, set()).add(example.document)
+            self._document_ids.setdefault(example.document, {})[example.positive] = positive
+        negatives = []
+        passages = example.negative_passages or (None,) * len(example.negatives)
+        for name, passage in zip(example.negatives, passages, strict=True):
+            negatives.append(self._document(name, passage, by_id, where))
         self._positives.setdefault(query, set()).add(positive)
         self._rows.append((query, positive, tuple(negatives)))
         self._scores.append(example.score)
@@ -157,28 +167,44 @@ class _Builder:
         self._query_ids.setdefault(position, set()).add(example.query_id)
         return position
 
-    def _document(self, name: str, by_id: bool, where: str) -> int:
-        """Position of a document that is given by its id or by its text."""
+    def _document(self, name: str, passage: Passage | None, by_id: bool, where: str) -> int:
+        """Position of a document, or of a passage of it, that is given by its id or by its text."""
         if not by_id:
             return self._document_texts.setdefault(name, len(self._document_texts))
-        if name not in self._document_ids:
-            if name not in self._corpus:
-                raise DataError(
-                    f"document {name!r} is not in the corpus",
-                    where=where,
-                    next_step="nearer mine --force",
-                )
-            text = self._corpus.get(name).content
-            position = self._document_texts.setdefault(text, len(self._document_texts))
-            self._document_ids[name] = position
-        return self._document_ids[name]
+        positions = self._document_ids.setdefault(name, {})
+        if passage not in positions:
+            text = self._text(name, passage, where)
+            positions[passage] = self._document_texts.setdefault(text, len(self._document_texts))
+        return positions[passage]
+
+    def _text(self, doc_id: str, passage: Passage | None, where: str) -> str:
+        if doc_id not in self._corpus:
+            raise DataError(
+                f"document {doc_id!r} is not in the corpus",
+                where=where,
+                next_step="nearer mine --force",
+            )
+        if passage is not None and passage.text is not None:
+            return passage.text
+        content: str = self._corpus.get(doc_id).content
+        if passage is None:
+            return content
+        text = content[passage.start : passage.end]
+        if not text.strip():
+            raise DataError(
+                f"document {doc_id!r} has no text from {passage.start} to {passage.end}",
+                where=where,
+                next_step="nearer mine --force",
+            )
+        return text
 
     def _blocked(self, query: int, known: Mapping[str, frozenset[str]]) -> frozenset[int]:
         never = set(self._positives[query])
+        doc_ids = set(self._origins.get(query, ()))
         for query_id in self._query_ids.get(query, ()):
-            for doc_id in known.get(query_id, ()):
-                if doc_id in self._document_ids:
-                    never.add(self._document_ids[doc_id])
+            doc_ids |= known.get(query_id, frozenset())
+        for doc_id in doc_ids:
+            never.update(self._document_ids.get(doc_id, {}).values())
         return frozenset(never)
 
 
@@ -242,6 +268,9 @@ def _parse(value: dict[str, Any], where: str) -> Example:
         score=_number(value, "score", where),
         source=tuple(map(str, source)),
         weight=1.0 if weight is None else weight,
+        positive_passage=positive_passage(value, where),
+        negative_passages=negative_passages(value, len(negatives), where),
+        document=_text(value, "document"),
     )
 
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from nearer.data.corpus import Corpus
 from nearer.text import folded_line
 from nearer.training.examples import Duplicates, known_positives
-from nearer.types import Query, Run, Split
+from nearer.types import Document, Query, Run, Split
+
+#: Why a pair is left out whose document is a held-out query.
+POSITIVE_HELD_OUT = "positive is also a held-out query"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class TrainingMaterial:
 
     Blind to dev and test judgments: it holds none, and `collides` (the held-out guard) says only
     whether a text is also a held-out query, and how ("exact", "near-duplicate"), or None.
+    Of `items` every query is a document: that a document is also a held-out query leaks nothing.
     """
 
     train: Split
@@ -25,6 +29,7 @@ class TrainingMaterial:
     duplicates: Duplicates
     collides: Callable[[str], str | None]
     min_grade: int = 1  # smallest grade of a positive
+    items: bool = False
 
 
 class UsableDocuments:
@@ -35,6 +40,10 @@ class UsableDocuments:
 
     def __init__(self, material: TrainingMaterial) -> None:
         self.dropped: Counter[str] = Counter()
+        #: of positives whose text is also a held-out query, by kind
+        self.leakage: Counter[str] = Counter()
+        self._material = material
+        self._collisions: dict[str, str | None] = {}
         self._train = material.train
         self._corpus = material.corpus
         self._min_grade = material.min_grade
@@ -59,6 +68,10 @@ class UsableDocuments:
             return "positive not in the corpus"
         if not document.content.strip():
             return "positive is empty"
+        collision = self._collision(document)
+        if collision:
+            self.leakage[collision] += 1
+            return POSITIVE_HELD_OUT
         pair = (folded_line(text), folded_line(document.content))
         if pair in self._pairs:
             return "the same pair again"
@@ -66,6 +79,14 @@ class UsableDocuments:
             return "query and positive are the same text"
         self._pairs.add(pair)
         return None
+
+    def _collision(self, document: Document) -> str | None:
+        """How a document collides with a held-out query; each is looked at once."""
+        if self._material.items:
+            return None
+        if document.id not in self._collisions:
+            self._collisions[document.id] = self._material.collides(document.content)
+        return self._collisions[document.id]
 
     def judged_negatives(self, query_id: str) -> list[str]:
         """Documents that somebody judged not relevant (grade 0 or below) and that can be negatives.
@@ -90,14 +111,17 @@ class UsableDocuments:
                 usable.append(doc_id)
         return usable
 
-    def candidates(self, query_id: str, runs: Sequence[Run], depth: int) -> dict[str, str]:
-        """Document id → where it was found (`dense#4`), among the first `depth` of each run.
+    def candidates(
+        self, query_id: str, runs: Sequence[Run], depth: int, first: int = 1
+    ) -> dict[str, str]:
+        """Document id → where it was found (`dense#4`), from rank `first` to `depth` of each run.
 
         Nothing relevant or empty is among them, and not the query itself.
         """
         sources: dict[str, str] = {}
         for run in runs:
-            for rank, doc_id in enumerate(run.top(query_id, depth), start=1):
+            window = run.top(query_id, depth)[first - 1 :]
+            for rank, doc_id in enumerate(window, start=first):
                 if doc_id in sources:
                     continue
                 if doc_id == query_id:

@@ -9,10 +9,10 @@ import numpy as np
 
 from nearer import progress
 from nearer.data.corpus import Corpus
+from nearer.embed.base import Encoder, Kind, TextEncoder
 from nearer.embed.bridge import Bridge, BridgedEncoder, fit, recall_kept
-from nearer.embed.encoder import Encoder, Kind, SentenceEncoder
 from nearer.errors import StoreError
-from nearer.files import disk_errors, write_json
+from nearer.files import write_json
 from nearer.live.index.generations import Generations
 from nearer.live.index.manifest import Manifest
 
@@ -30,7 +30,7 @@ class _Learned:
 
 def build_bridge(
     generations: Generations,
-    new: SentenceEncoder,
+    new: TextEncoder,
     name: str,
     corpus: Corpus,
     queries: Sequence[str],
@@ -126,13 +126,12 @@ def _learn(texts: Sequence[_Learned]) -> Bridge:
 
 
 def _add(
-    generations: Generations, manifest: Manifest, new: SentenceEncoder, bridge: Bridge
+    generations: Generations, manifest: Manifest, new: TextEncoder, bridge: Bridge
 ) -> Manifest:
     """Save a bridge with its model as a generation of its own."""
     fresh = generations.folder / f".new-{manifest.id}"
     write_json(fresh / "manifest.json", manifest.as_dict())
-    with disk_errors(fresh / "model"):
-        new.model.save(str(fresh / "model"), create_model_card=False)
+    new.save(fresh / "model")
     bridge.save(fresh / "bridge.safetensors")
     (fresh / "parts").mkdir()
     generations.encoder(manifest, fresh)  # the copy must answer as the original does

@@ -22,8 +22,8 @@ import numpy as np
 from nearer import progress
 from nearer.config import Config
 from nearer.data.corpus import Corpus
+from nearer.embed.base import Encoder, TextEncoder
 from nearer.embed.compress import Compression
-from nearer.embed.encoder import Encoder, SentenceEncoder
 from nearer.errors import StoreError
 from nearer.files import value_hash
 from nearer.live.index.generations import Generations, for_chunks
@@ -338,9 +338,7 @@ def cutter(spec: str, encoder: Encoder, root: Path) -> Callable[[Document], Sequ
     return lambda document: [chunk.text for chunk in chunker.chunk(document)] or [document.content]
 
 
-def estimate(
-    corpus: Corpus, encoder: SentenceEncoder, config: Config, root: Path
-) -> dict[str, Any]:
+def estimate(corpus: Corpus, encoder: TextEncoder, config: Config, root: Path) -> dict[str, Any]:
     """What a build takes, from a measured sample: {documents, chunks, tokens, seconds, hours, bytes, …}, and the price."""
     index = config.index
     cut = cutter(index.chunker, encoder, root)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from nearer.decision.record import Permission
 from nearer.errors import StoreError
 from nearer.files import write_json
 from nearer.live.index.changing import ChangingGenerations
@@ -28,10 +29,11 @@ class SwitchingGenerations(ChangingGenerations):
                 raise self._refusal(f"{generation} is active already", "nearer index list")
             self._ready(manifest, pointer)
             if override:
-                decision = {"override": override}
+                decision = Permission(override=override).as_dict()
             else:
                 first = pointer.id is None
-                decision = permission(self.root, self.config.run, manifest, first=first)
+                permitted = permission(self.root, self.config.run, manifest, first=first)
+                decision = permitted.as_dict()
             if self.config.index.require_shadow and pointer.id and not override:
                 self._shadowed(generation, pointer.id)
             served: dict[str, Mapping[str, Any] | None] = {generation: decision}

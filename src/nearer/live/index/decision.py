@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from nearer.decision.record import CandidateRecord, DecisionRecord, Permission
 from nearer.embed.compress import Compression
 from nearer.embed.fingerprint import Fingerprint
 from nearer.errors import StoreError
@@ -15,62 +14,48 @@ from nearer.live.index.manifest import Manifest
 from nearer.live.index.state import read_state
 from nearer.search.pipeline import Pipeline
 
-_SHIPPING = ("ship", "use_simpler_fix")
 
-
-def permission(root: Path, run: str, manifest: Manifest, *, first: bool) -> dict[str, Any]:
-    """What `decide` of a run wrote about the model of a generation: {path, hash, verdict, pipeline, …}.
+def permission(root: Path, run: str, manifest: Manifest, *, first: bool) -> Permission:
+    """What `decide` of a run wrote about the model of a generation.
 
     `first` says that no generation is active yet; then the configured model needs no decision.
     Raises StoreError where no decision permits that this generation answers.
     """
     if first and manifest.model["today"]:
-        return {"first": True}  # the configured model is what everything is compared with
+        return Permission(first=True)  # the configured model is what everything is compared with
     path = root / "runs" / run / "decide" / "decision.json"
-    record = _shipping_record(path, run, manifest)
-    chosen = _recommended(record)
+    decided = _shipping_record(path, run, manifest)
+    chosen = decided.chosen or CandidateRecord()
     differences = _other_model(chosen, manifest.fingerprint, str(path))
     if differences:
-        what = f"the decision ships model {chosen.get('fingerprint')}, {manifest.id} was made by another: {manifest.model['name']}"
+        what = f"the decision ships model {chosen.fingerprint}, {manifest.id} was made by another: {manifest.model['name']}"
         raise StoreError(
             f"{what} ({differences})",
             where=str(path),
             next_step=f"nearer index build --model {_model_of(chosen, run)}",
         )
-    pipeline = Pipeline.from_dict(chosen.get("pipeline", {}))
+    pipeline = Pipeline.from_dict(chosen.pipeline or {})
     _require_form(manifest, pipeline, str(path))
-    permitted = {
-        "path": str(path.relative_to(root)),
-        "hash": content_hash(path),
-        "verdict": record["verdict"],
-        "pipeline": pipeline.as_dict(),
-    }
-    if "reranker" in chosen:
-        permitted["reranker"] = chosen["reranker"]
-    return permitted
+    return Permission(
+        path=str(path.relative_to(root)),
+        hash=content_hash(path),
+        verdict=decided.verdict,
+        pipeline=pipeline.as_dict(),
+        reranker=chosen.reranker,
+    )
 
 
-def _shipping_record(path: Path, run: str, manifest: Manifest) -> Mapping[str, Any]:
+def _shipping_record(path: Path, run: str, manifest: Manifest) -> DecisionRecord:
     mend = f"nearer decide --run {run}, or cut over with --override WHY"
     if not path.is_file():
         raise StoreError(f"no decision speaks for {manifest.id}", where=str(path), next_step=mend)
     keys = {"verdict": str, "candidates": list, "recommended": object}
-    record = read_state(path, keys, mend) or {}
-    if record["verdict"] not in _SHIPPING:
+    decided = DecisionRecord.of(read_state(path, keys, mend))
+    if not decided.ships:
         raise StoreError(
-            f"the verdict is {record['verdict']}: it ships nothing",
-            where=str(path),
-            next_step=mend,
+            f"the verdict is {decided.verdict}: it ships nothing", where=str(path), next_step=mend
         )
-    return record
-
-
-def _recommended(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The candidate that a decision recommends; empty where it lists none of that name."""
-    for candidate in record["candidates"]:
-        if candidate.get("name") == record["recommended"]:
-            return dict(candidate)
-    return {}
+    return decided
 
 
 def _require_form(manifest: Manifest, pipeline: Pipeline, where: str) -> None:
@@ -94,27 +79,27 @@ def _require_form(manifest: Manifest, pipeline: Pipeline, where: str) -> None:
             )
 
 
-def _other_model(chosen: Mapping[str, Any], own: Fingerprint, where: str) -> str:
+def _other_model(chosen: CandidateRecord, own: Fingerprint, where: str) -> str:
     """What tells the model of a decision from that of a generation, in words; empty when it is the same.
 
     The precision may differ: a model is judged on one machine and embeds on another.  A decision
     that an earlier version wrote holds the id alone, perhaps one of version 1.
     """
-    if "identity" in chosen:
-        judged = Fingerprint.from_dict(chosen["identity"], where)
+    if chosen.identity is not None:
+        judged = Fingerprint.from_dict(chosen.identity, where)
         return "; ".join(judged.differences(own, ignoring=("chunker", "precision")))
     for known in filter(None, (own, own.by_version_1())):
         for precision in ("fp32", "bf16"):
-            if replace(known, chunker=None, precision=precision).id == chosen.get("fingerprint"):
+            if replace(known, chunker=None, precision=precision).id == chosen.fingerprint:
                 return ""
     return f"fingerprint {replace(own, chunker=None).id}"
 
 
-def _model_of(candidate: Mapping[str, Any], run: str) -> str:
+def _model_of(candidate: CandidateRecord, run: str) -> str:
     """What `index build --model` takes for a candidate of a decision."""
-    named = candidate.get("pipeline", {}).get("model")
+    named = (candidate.pipeline or {}).get("model")
     if named:
         return str(named)
-    if candidate.get("role") == "candidate":
+    if candidate.role == "candidate":
         return f"runs/{run}/train/model"
-    return str(candidate.get("model"))
+    return str(candidate.model)

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nearer import progress
-from nearer.embed.encoder import Encoder
+from nearer.embed.base import Encoder
 from nearer.embed.fingerprint import Fingerprint
-from nearer.files import disk_errors, write_json
+from nearer.files import write_json
 from nearer.live.index.cutover import SwitchingGenerations
 from nearer.live.index.manifest import Manifest, Pointer, Rollout
 from nearer.live.index.on_disk import now
@@ -71,10 +71,9 @@ class Generations(OpenedGenerations, SwitchingGenerations, RetainedGenerations):
         self.require_own_place(manifest)
         fresh = self.folder / f".new-{manifest.id}"
         write_json(fresh / "manifest.json", manifest.as_dict())
-        save = getattr(getattr(encoder, "model", None), "save", None)
+        save = getattr(encoder, "save", None)
         if save:
-            with disk_errors(fresh / "model"):
-                save(str(fresh / "model"), create_model_card=False)
+            save(fresh / "model")
             # The copy must answer as the original does: better to learn it now than in hours.
             self.encoder(manifest, fresh)
         (fresh / "parts").mkdir()

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from nearer import config
+from nearer.embed.base import Encoder, EncoderSpec, TextEncoder
 from nearer.embed.bridge import Bridge, BridgedEncoder
-from nearer.embed.encoder import Encoder, load_encoder
 from nearer.embed.fingerprint import Vectors
+from nearer.embed.opening import open_encoder
 from nearer.errors import FingerprintError
 from nearer.live.index.manifest import Manifest
 from nearer.live.index.on_disk import GenerationsOnDisk
@@ -41,6 +44,8 @@ class Generation:
                 where=f"generation {self.manifest.id}",
                 next_step="hand over texts, or Vectors, which carry their fingerprint",
             )
+        if getattr(self.encoder, "outside", False):
+            return self._across(self.encoder.encode(texts, "query"))
         with self._lock:  # tokenizers are not safe to share between threads
             return self._across(self.encoder.encode(texts, "query"))
 
@@ -80,25 +85,22 @@ class Generation:
 class OpenedGenerations(GenerationsOnDisk):
     """Loads the models of generations from their own folders."""
 
-    def encoder(self, manifest: Manifest, folder: Path | None = None) -> Encoder:
+    def encoder(self, manifest: Manifest, folder: Path | None = None) -> TextEncoder:
         """The model of a generation, loaded from its own folder.  Raises FingerprintError when it is another one by now."""
         own = manifest.fingerprint
         kept = ("query_prompt", "document_prompt", "max_seq_length", "precision")
         settings = self.config.model.model_copy(update={name: getattr(own, name) for name in kept})
         path = (folder or self.path(manifest.id)) / "model"
-        encoder = for_chunks(
-            load_encoder(settings, self.root, path=path, name=str(manifest.model["name"])),
-            own.chunker,
-        )
+        encoder = self._opened_encoder(settings, path, str(manifest.model["name"]))
         if manifest.bridge:
             over = str(manifest.bridge["over"])
-            joined = BridgedEncoder(
-                encoder,  # type: ignore[arg-type]
+            encoder = BridgedEncoder(
+                for_chunks(encoder, own.chunker),
                 Bridge.load(path.parent / "bridge.safetensors"),
                 manifest.space.fingerprint,
                 lambda: self.encoder(self.manifest(over)),
             )
-            encoder = for_chunks(joined, own.chunker)
+        encoder = for_chunks(encoder, own.chunker)
         own.require(
             encoder.fingerprint,
             str(path),
@@ -113,8 +115,20 @@ class OpenedGenerations(GenerationsOnDisk):
         manifest = self.manifest(generation)
         return Generation(manifest, self.store_of(manifest), encoder or self.encoder(manifest))
 
+    def _opened_encoder(self, settings: config.Model, path: Path, name: str) -> TextEncoder:
+        """An encoder outside keeps the documents that it was paid for; live queries are kept nowhere."""
+        cache = None
+        if not EncoderSpec.of(settings, self.root, path).has_weights:
+            cache = self.root / "runs" / ".cache"
+        return open_encoder(
+            settings, self.root, cache=cache, path=path, name=name, kept_kinds=("document",)
+        )
 
-def for_chunks(encoder: Encoder, chunker: str | None) -> Encoder:
+
+AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)
+
+
+def for_chunks(encoder: AnyEncoder, chunker: str | None) -> AnyEncoder:
     """The same encoder; its vectors say which chunker cut the texts."""
     twin = copy(encoder)
     twin.fingerprint = replace(encoder.fingerprint, chunker=chunker)

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 
 from nearer import config
-from nearer.data import items
 from nearer.data.corpus import Corpus
-from nearer.data.load import load_corpus
+from nearer.decision.record import Permission
 from nearer.embed.fingerprint import PROBES, Fingerprint, Vectors
 from nearer.errors import FingerprintError, StoreError
 from nearer.files import read_json, value_hash
 from nearer.live.index.generations import Generation, Generations
 from nearer.live.index.leases import SECONDS, Lease
 from nearer.live.index.manifest import Manifest
+from nearer.project import Project
+from nearer.records import Json
 from nearer.search.pipeline import OWN, Pipeline
-from nearer.search.rerank import load_reranker
+from nearer.search.rerank import Reranker, load_reranker
 from nearer.search.systems import Systems
 from nearer.types import Hit, Metadata, Query, Run, typed_query
 
@@ -104,10 +105,11 @@ class _Table:
 
 
 class _Systems(Systems):
-    """The systems of a run, dense search answered by a generation."""
+    """The systems of a project, dense search answered by a generation."""
 
-    served: Served
-    vectors: QueryVectors
+    def __init__(self, *words: Any, served: Served, vectors: QueryVectors, **parts: Any) -> None:
+        super().__init__(*words, **parts)
+        self.served, self.vectors = served, vectors
 
     def scorer(self, pipeline: Pipeline, cached: bool = True) -> Any:
         if pipeline.system == "dense":
@@ -134,18 +136,16 @@ class Served:
             "ignore",
             "declared",
         )
-        self.systems = _Systems(
-            settings,
-            generations.root,
-            Corpus.from_documents(()) if plain else load_corpus(settings.data, generations.root),
-            cache=generations.root / "runs" / ".cache",
-            item_to_item=items.decided(
-                settings.data.item_to_item, generations.root / "runs" / settings.run
-            ),
+        # Made for each opening: the documents may have changed since the last.
+        project = Project.at(generations.root, settings)
+        self.systems = project.systems_like(
+            _Systems,
+            Corpus.from_documents(()) if plain else project.corpus,
+            served=self,
+            vectors=vectors,
+            reranker=None if reranker is None else _reranker(reranker, project),
+            splits=("dev",),
         )
-        self.systems.served, self.systems.vectors = self, vectors
-        if reranker is not None:
-            self.systems.reranker = _reranker(reranker, settings, generations.root)
         made_of = [
             manifest.fingerprint.digest,
             manifest.dtype,
@@ -284,13 +284,12 @@ def _contents(manifest: Manifest) -> tuple[Any, ...]:
     return manifest.content, manifest.decision, manifest.namespace
 
 
-def judged(generations: Generations, manifest: Manifest) -> tuple[Pipeline, dict[str, Any] | None]:
+def judged(generations: Generations, manifest: Manifest) -> tuple[Pipeline, Json | None]:
     """The pipeline that the decision for a generation judged, and its reranker; without one today's system over its model."""
-    decision, search = manifest.decision or {}, generations.config.search
-    if "pipeline" in decision:
-        return replace(
-            Pipeline.from_dict(decision["pipeline"]), model=None, compression="float32"
-        ), decision.get("reranker")
+    permission, search = Permission.of(manifest.decision), generations.config.search
+    if permission.pipeline is not None:
+        pipeline = Pipeline.from_dict(permission.pipeline)
+        return replace(pipeline, model=None, compression="float32"), permission.reranker
     if search.system in OWN:
         return Pipeline(chunker=manifest.chunker), None
     weight = None
@@ -307,9 +306,14 @@ def judged(generations: Generations, manifest: Manifest) -> tuple[Pipeline, dict
     return Pipeline(search.system, chunker=manifest.chunker, filters=filters, weight=weight), None
 
 
-def _reranker(chosen: dict[str, Any], settings: config.Config, root: Path) -> Any:
+def _reranker(chosen: Json, project: Project) -> Reranker:
+    """The reranker that was judged.  Raises FingerprintError for another one."""
+    settings = project.settings
     made = load_reranker(
-        chosen["source"], root, max_length=settings.rerank.max_length, device=settings.model.device
+        chosen["source"],
+        project.root,
+        max_length=settings.rerank.max_length,
+        device=settings.model.device,
     )
     if chosen["fingerprint"] not in (made.fingerprint, made.former_fingerprint):
         what = f"the reranker at {chosen['source']} is not the one that was judged ({chosen['fingerprint'][:16]})"

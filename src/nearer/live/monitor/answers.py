@@ -15,7 +15,8 @@ from nearer.config import Config
 from nearer.data.trec import write_run
 from nearer.diagnosis.evidence import diagnosed
 from nearer.live.index.manifest import Manifest
-from nearer.live.monitor.project import Measured, Project
+from nearer.live.monitor.observed import Measured, Observed
+from nearer.project import Project
 from nearer.search.systems import Systems
 from nearer.types import Query, Run, Split
 
@@ -62,7 +63,7 @@ class _Failure:
 
 
 def diagnose(
-    project: Project, ids: Sequence[str], measured: Sequence[Measured]
+    project: Observed, ids: Sequence[str], measured: Sequence[Measured]
 ) -> dict[str, Any] | None:
     """Why judged queries (ids) fail: missing documents, metadata, vocabulary or semantics.
 
@@ -94,7 +95,7 @@ def diagnose(
 
 
 def _unfound(
-    project: Project, judged: Measured, queries: Mapping[str, Query]
+    project: Observed, judged: Measured, queries: Mapping[str, Query]
 ) -> dict[str, list[str]]:
     """Query → relevant documents that are not among its first results, for some failing queries."""
     grade, k = project.config.data.min_grade, project.config.diagnose.k
@@ -108,7 +109,7 @@ def _unfound(
     return wanted
 
 
-def _missing(project: Project, wanted: Mapping[str, Sequence[str]]) -> list[_Failure]:
+def _missing(project: Observed, wanted: Mapping[str, Sequence[str]]) -> list[_Failure]:
     """Failures for want of a document in the index."""
     failures = []
     why = "it is in the corpus, but not in the index"
@@ -120,7 +121,7 @@ def _missing(project: Project, wanted: Mapping[str, Sequence[str]]) -> list[_Fai
 
 
 def _probed(
-    project: Project,
+    project: Observed,
     manifest: Manifest,
     judged: Measured,
     queries: Mapping[str, Query],
@@ -140,7 +141,7 @@ def _probed(
     return failures
 
 
-def _systems(project: Project, manifest: Manifest, run: Run, ids: Iterable[str]) -> Systems:
+def _systems(project: Observed, manifest: Manifest, run: Run, ids: Iterable[str]) -> Systems:
     """The systems that a diagnosis compares: the generation's own model, and its answers as a run file."""
     path = project.root / "monitor" / "canaries.trec"
     kept = {}
@@ -161,13 +162,8 @@ def _systems(project: Project, manifest: Manifest, run: Run, ids: Iterable[str])
         update={"system": "run", "run": str(path), "chunker": manifest.chunker}
     )
     settings: Config = config.model_copy(update={"model": model, "search": search})
-    return Systems(
-        settings,
-        project.root,
-        project.corpus,
-        cache=project.root / "runs" / ".cache",
-        item_to_item=project.item_to_item,
-    )
+    of_generation = Project.at(project.root, settings)
+    return of_generation.systems_like(Systems, project.corpus, splits=("dev",))
 
 
 def _summary(

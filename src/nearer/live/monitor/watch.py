@@ -20,7 +20,7 @@ from nearer.live.index.generations import Generations
 from nearer.live.monitor.answers import diagnose
 from nearer.live.monitor.conditions import Labelled, Report, Seen, monitor
 from nearer.live.monitor.exposition import metrics
-from nearer.live.monitor.project import Measured, Project
+from nearer.live.monitor.observed import Measured, Observed
 from nearer.live.monitor.series import Series
 from nearer.live.traffic.log import daily_files
 
@@ -53,7 +53,7 @@ def look(
         chosen = [day for day in days if day >= since]
     else:
         chosen = days[-1:]
-    looking = _Look(Project(generations), series, days, watching)
+    looking = _Look(Observed(generations), series, days, watching)
     reports = []
     with progress.task("monitor", len(chosen), "days") as bar:
         for day in chosen:
@@ -80,7 +80,7 @@ def _unjudged(days: Sequence[date], series: Series, today: date) -> list[date]:
 class _Look:
     """One look at the days of a traffic log."""
 
-    project: Project
+    project: Observed
     series: Series
     days: Sequence[date]
     watching: bool

@@ -205,7 +205,11 @@ def known_judgments(root: Path, run: str) -> dict[str, dict[str, int]]:
     found = {normalise(query.text): dict(dev.judgments.get(query.id, {})) for query in dev.queries}
     reviewed, queued = root / "review" / "qrels.tsv", root / "review" / "queue.jsonl"
     if reviewed.is_file() and queued.is_file():
-        texts = {line["request_id"]: line["query"] for line in read_jsonl(queued)}
+        texts = {
+            line["request_id"]: line["query"]
+            for line in read_jsonl(queued)
+            if line.get("split") != "train"
+        }
         for request_id, grades in read_qrels(reviewed).items():
             if request_id in texts:
                 found.setdefault(normalise(texts[request_id]), {}).update(grades)
@@ -243,7 +247,9 @@ def _to_review(
 ) -> int:
     """Append the queries on which both disagree most to the review queue, each text once; returns how many."""
     path = root / "review" / "queue.jsonl"
-    there = {line["query"] for line in read_jsonl(path)} if path.is_file() else set()
+    there = set()
+    if path.is_file():
+        there = {line["query"] for line in read_jsonl(path) if line.get("split") != "train"}
     mine = [
         (one, one.shadow)
         for one in requests

@@ -6,7 +6,7 @@ shows whichever fits.  A function returns `None` where there is nothing to draw.
 """
 
 from nearer.report.charts.drawing import NARROW, WIDE, Point, ticks
-from nearer.report.charts.histograms import margins
+from nearer.report.charts.histograms import margins, similarities
 from nearer.report.charts.lines import curve, timeline
 from nearer.report.charts.rows import Mark, Reference, waterfall, whiskers
 
@@ -18,6 +18,7 @@ __all__ = [
     "Reference",
     "curve",
     "margins",
+    "similarities",
     "ticks",
     "timeline",
     "waterfall",

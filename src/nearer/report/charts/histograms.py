@@ -11,6 +11,7 @@ from nearer.report.charts.drawing import Axis, frame, is_narrow, path, svg, text
 from nearer.report.values import signed, whole
 
 _TITLE = "Margin between relevant and irrelevant documents, before and after"
+_SIMILARITIES = "Similarity to the query of hard negatives and of positives"
 _TOP = 46.0
 
 Means = tuple[float | None, float | None]
@@ -55,6 +56,37 @@ def margins(
     return svg(width, height + 26, body, _TITLE, description)
 
 
+def similarities(
+    edges: Sequence[float],
+    negatives: Sequence[float],
+    positives: Sequence[float],
+    means: Means,
+    *,
+    width: int,
+) -> Markup | None:
+    """Counts of hard negatives and of positives by their similarity to the query.
+
+    `edges` are the borders of the bars, one more than there are counts; `means` are those of the
+    negatives and of the positives.
+    """
+    if not _drawable(edges, negatives, positives):
+        return None
+    right = width - 14.0
+    left, height, labels = (30.0, 220.0, 4) if is_narrow(width) else (40.0, 250.0, 8)
+    x = Axis(edges[0], edges[-1], left, right, labels)
+    y = Axis(0.0, max(*negatives, *positives), height, _TOP + 6, 4)
+    body = frame(x, y)
+    body.append(_area(edges, negatives, "before", x, y))
+    body.append(_area(edges, positives, "after", x, y))
+    body += _mean_lines(means, x, height, ("negatives", "positives"))
+    low, high = means
+    description = (
+        f"{whole(sum(negatives))} hard negatives, mean {signed(low)}; "
+        f"{whole(sum(positives))} positives, mean {signed(high)}."
+    )
+    return svg(width, height + 26, body, _SIMILARITIES, description)
+
+
 def _drawable(edges: Sequence[float], before: Sequence[float], after: Sequence[float]) -> bool:
     """Whether there is one count per bar, the edges rise, and some count is not zero."""
     bars = len(edges) - 1
@@ -95,27 +127,29 @@ def _area(edges: Sequence[float], counts: Sequence[float], kind: str, x: Axis, y
     return path(points, f"area {kind}", "Z")
 
 
-def _mean_lines(means: Means, x: Axis, bottom: float) -> list[str]:
+def _mean_lines(
+    means: Means, x: Axis, bottom: float, names: tuple[str, str] = ("before", "after")
+) -> list[str]:
     """A line and a label per known mean.
 
     The smaller mean is labelled to its left and the larger to its right, so that they never meet.
     """
     known = []
-    named = zip(means, ("before", "after"), strict=True)
-    for mean, kind in named:
+    named = zip(means, ("before", "after"), names, strict=True)
+    for mean, kind, name in named:
         if mean is None:
             continue
         if x.low <= mean <= x.high:
-            known.append((mean, kind))
+            known.append((mean, kind, name))
     known.sort()
     elements = []
-    for position, (mean, kind) in enumerate(known):
+    for position, (mean, kind, name) in enumerate(known):
         shift, anchor = 5, "start"
         if len(known) == 2 and position == 0:
             shift = -5
             anchor = "end"
         pixel = x(mean)
-        label = f"{kind} {signed(mean)}"
+        label = f"{name} {signed(mean)}"
         words = text(
             pixel + shift,
             _TOP - 10,

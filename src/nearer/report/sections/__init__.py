@@ -5,6 +5,7 @@ out.
 """
 
 from nearer.report.sections.headline import verdict
+from nearer.report.sections.mining import mining
 from nearer.report.sections.model import margins, training
 from nearer.report.sections.ranked_lists import examples
 from nearer.report.sections.repairs import failures, fixes
@@ -17,6 +18,7 @@ __all__ = [
     "fixes",
     "guardrails",
     "margins",
+    "mining",
     "slices",
     "training",
     "verdict",

@@ -5,52 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nearer.decision.record import DecisionRecord
 from nearer.report import content, values
-from nearer.report.values import Json, as_number, as_objects, as_text, fixed, signed
+from nearer.report.values import Json, as_text, fixed, signed
 
 #: Value, label, and a note below the label.
 Figure = tuple[str, str, str]
 
 
-def verdict(decision: Json) -> Json:
+def verdict(decided: DecisionRecord) -> Json:
     """The sentence, the badge, and the figures that stand beside them."""
-    word, tone = content.badge(decision)
+    word, tone = content.badge(decided)
     undecided = "This run has not been decided yet."
     if tone != "none":
         undecided = f"{word}."
     return {
         "word": word,
         "tone": tone,
-        "sentence": decision.get("sentence") or undecided,
-        "figures": _headline_figures(decision) + _guardrail_figures(decision),
-        "sign_off": _sign_off(decision.get("sign_off")),
-        "n_queries": as_number(decision.get("n_queries")),
-        "test_looks": as_number(decision.get("test_looks")),
-        "seeds": as_number(decision.get("seeds")),
+        "sentence": decided.sentence or undecided,
+        "figures": _headline_figures(decided) + _guardrail_figures(decided),
+        "sign_off": _sign_off(decided.sign_off),
+        "n_queries": decided.n_queries,
+        "test_looks": decided.test_looks,
+        "seeds": decided.seeds,
     }
 
 
-def _headline_figures(decision: Json) -> list[Figure]:
+def _headline_figures(decided: DecisionRecord) -> list[Figure]:
     """Gain, interval and p of the headline; the recommended system alone where there is none."""
-    head = content.headline(decision)
-    measure = content.primary(decision)
-    if not head:
-        recommended = decision.get("recommended")
-        system = content.candidate(decision, recommended)
-        value = content.mean(system, measure)
+    head = content.headline(decided)
+    measure = content.primary(decided)
+    if head is None:
+        value = _mean(decided, decided.recommended, measure)
         if value is None:
             return []
-        return [(fixed(value), f"{measure}, {as_text(recommended, 80)}", "")]
-    ends = []
-    for key in ("baseline", "candidate"):
-        system = content.candidate(decision, head.get(key))
-        ends.append(fixed(content.mean(system, measure)))
-    name = as_text(head.get("candidate"), 80)
-    level = content.level(decision)
-    interval = values.span(head.get("ci"), signed)
-    least = fixed(decision.get("min_gain"))
-    counts = [values.whole(head.get(key)) for key in ("wins", "ties", "losses")]
-    p = values.p_value(head.get("p"))
+        return [(fixed(value), f"{measure}, {as_text(decided.recommended, 80)}", "")]
+    ends = [fixed(_mean(decided, name, measure)) for name in (head.baseline, head.candidate)]
+    name = as_text(head.candidate, 80)
+    level = content.level(decided)
+    interval = values.span(head.ci, signed)
+    counts = [values.whole(count) for count in (head.wins, head.ties, head.losses)]
     return [
         (
             " → ".join(ends),
@@ -58,23 +52,29 @@ def _headline_figures(decision: Json) -> list[Figure]:
             "",
         ),
         (
-            signed(head["delta"]),
+            signed(head.delta),
             f"gain, {level}% interval {interval}",
-            f"minimum useful gain {least}",
+            f"minimum useful gain {fixed(decided.min_gain)}",
         ),
         (
             " · ".join(counts),
             "queries better · same · worse",
-            f"p {p}",
+            f"p {values.p_value(head.p)}",
         ),
     ]
 
 
-def _guardrail_figures(decision: Json) -> list[Figure]:
-    rows = as_objects(decision.get("guardrails"))
+def _mean(decided: DecisionRecord, name: str, measure: str) -> float | None:
+    """Mean of a measure of the candidate of that name."""
+    candidate = decided.candidate(name)
+    return None if candidate is None else candidate.mean(measure)
+
+
+def _guardrail_figures(decided: DecisionRecord) -> list[Figure]:
+    rows = decided.guardrails
     if not rows:
         return []
-    passed = sum(row.get("status") == "pass" for row in rows)
+    passed = sum(row.status == "pass" for row in rows)
     return [(f"{passed} of {len(rows)}", "guardrails passed", "")]
 
 

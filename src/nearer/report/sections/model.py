@@ -10,6 +10,7 @@ from markupsafe import Markup
 from nearer.report import charts, content, values
 from nearer.report.data import ReportData
 from nearer.report.sections.drawn import in_both_widths
+from nearer.report.sections.mining import SHOWN_HERE
 from nearer.report.values import (
     Json,
     as_number,
@@ -87,7 +88,7 @@ def training(data: ReportData) -> Json | None:
         "table": on_dev[:60],
         "facts": values.facts(_training_facts(summary, measure)),
         "candidates": candidates,
-        "mining": values.facts({key: mining[key] for key in mining if key != "dropped"}),
+        "mining": values.facts({key: mining[key] for key in mining if key not in SHOWN_HERE}),
         "dropped": values.facts({key: dropped[key] for key in dropped if as_number(dropped[key])}),
     }
 
@@ -145,7 +146,7 @@ def _dev_measure(data: ReportData) -> str:
         for key in line:
             if "@" in key or key in ("AP", "RR"):
                 recorded[key] = None
-    wanted = content.primary(data.decision)
+    wanted = content.primary(data.decided)
     if wanted in recorded:
         return wanted
     return next(iter(recorded), "")

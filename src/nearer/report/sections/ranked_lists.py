@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nearer.decision.record import DecisionRecord
 from nearer.report.values import Json, as_objects
 
 MAX_EXAMPLES, MAX_RANKED = 20, 10
 
 
-def examples(data: Json, decision: Json) -> Json | None:
+def examples(data: Json, decided: DecisionRecord) -> Json | None:
     """Wins and losses with their ranked lists, and queries that the candidate no longer answers."""
     groups = []
     for key in ("wins", "losses"):
@@ -21,7 +22,7 @@ def examples(data: Json, decision: Json) -> Json | None:
             "more": max(0, len(rows) - MAX_EXAMPLES),
         }
         groups.append(group)
-    flips = as_objects(decision.get("negative_flips"))
+    flips = decided.negative_flips
     any_example = any(group["rows"] for group in groups)
     if not flips and not any_example:
         return None

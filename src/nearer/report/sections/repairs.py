@@ -56,7 +56,7 @@ def fixes(data: ReportData) -> Json | None:
     """The chart and the steps of the ladder, and every trial."""
     ladder = data.fixes
     trials = as_objects(data.trials)
-    lead = content.fixes_sentence(ladder, content.level(data.decision))
+    lead = content.fixes_sentence(ladder, content.level(data.decided))
     if not (lead or trials):
         return None
     rows = content.fix_steps(ladder)
@@ -76,7 +76,7 @@ def fixes(data: ReportData) -> Json | None:
     return {
         "lead": lead,
         "chart": in_both_widths(draw),
-        "measure": as_text(ladder.get("measure"), 40) or content.primary(data.decision),
+        "measure": as_text(ladder.get("measure"), 40) or content.primary(data.decided),
         "rows": rows,
         "causes": causes,
         "trials": trials,

@@ -10,15 +10,14 @@ from functools import cached_property
 
 import numpy as np
 
-from nearer.data import items, sources
+from nearer.data import sources
 from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
-from nearer.data.load import load_corpus
 from nearer.data.splits import frozen_split, read_split
 from nearer.data.times import read_time
 from nearer.data.trec import read_qrels
+from nearer.embed.base import Encoder
 from nearer.embed.cache import EmbeddingCache
-from nearer.embed.encoder import Encoder, load_encoder
 from nearer.errors import FingerprintError, ModelError
 from nearer.live.index.build import document_hash
 from nearer.live.index.generations import Generations
@@ -28,6 +27,7 @@ from nearer.live.monitor.conditions import Asked, Freshness
 from nearer.live.traffic.log import Request, read_traffic
 from nearer.measure.metrics import score
 from nearer.measure.slices import terms
+from nearer.project import Project
 from nearer.types import Judgments, Query, Run, Split, is_blank, typed_query
 
 _NAMED = 1000  # documents whose words are compared, of those in the index and of those to come
@@ -49,12 +49,13 @@ class Measured:
         return np.array([chosen[query.id] for query in self.queries])
 
 
-class Project:
-    """A project as the monitor reads it."""
+class Observed:
+    """A project as the monitor sees it: its parts, its traffic and what answers, as of one look."""
 
     def __init__(self, generations: Generations) -> None:
         self.generations = generations
         self.config, self.root = generations.config, generations.root
+        self._project = Project.at(self.root, self.config)
         #: Which generation answered from when on.
         self.moves = [
             (read_time(line["time"]), str(line["to"]))
@@ -141,16 +142,15 @@ class Project:
         served, broken = self._opened
         if served is not None:
             return served.generation.encoder
-        return None if broken else load_encoder(self.config.model, self.root)
+        return None if broken else self._project.encoder
 
-    @cached_property
+    @property
     def item_to_item(self) -> bool:
-        run = self.root / "runs" / self.config.run
-        return items.decided(self.config.data.item_to_item, run)
+        return self._project.item_to_item
 
-    @cached_property
+    @property
     def corpus(self) -> Corpus:
-        return load_corpus(self.config.data, self.root)
+        return self._project.corpus
 
     @cached_property
     def manifest(self) -> Manifest | None:

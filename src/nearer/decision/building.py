@@ -1,0 +1,160 @@
+"""Makes the decision record: what was found, in words and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nearer.decision.candidates import Finalists, MeasuredCandidate
+from nearer.decision.examples import Changes
+from nearer.decision.inputs import DecisionInputs
+from nearer.decision.record import (
+    Answer,
+    CandidateCost,
+    CandidateRecord,
+    Compared,
+    ComparisonRecord,
+    CostRecord,
+    DecisionRecord,
+    Flip,
+    GuardrailRecord,
+    LatencyRecord,
+    Measure,
+    NotTriedRecord,
+    SliceRecord,
+)
+from nearer.measure.significance import mean_interval
+from nearer.measure.verdict import Evidence, Verdict, checklist, judge, untold
+
+Json = dict[str, Any]
+
+#: What is said of simpler fixes where `fix` did not run: the plain systems alone were compared.
+_NO_FIXES = (
+    {"fix": "the ladder of simpler fixes", "why": "nearer fix did not run", "next": "nearer fix"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TunedFindings:
+    """What was found about the fine-tuned system alone; empty where nothing was trained."""
+
+    slices: Sequence[SliceRecord] = ()
+    guardrails: Sequence[GuardrailRecord] = ()
+    cost: CostRecord = field(default_factory=CostRecord)  # what re-embedding takes
+    margins: Json = field(default_factory=dict)  # of the test queries, under both models
+
+    @classmethod
+    def of(
+        cls, *, slices: Sequence[Json], guardrails: Sequence[Json], cost: Json, margins: Json
+    ) -> TunedFindings:
+        """From the rows as they were measured."""
+        return cls(
+            slices=[SliceRecord.of(row) for row in slices],
+            guardrails=[GuardrailRecord.of(row) for row in guardrails],
+            cost=CostRecord.of(cost),
+            margins=margins,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything that the decision record tells."""
+
+    inputs: DecisionInputs
+    evidence: Evidence
+    measured: Sequence[MeasuredCandidate]
+    tuned: TunedFindings
+    changes: Changes | None
+    missing: Mapping[str, int]  # relevant documents that the corpus lacks
+
+    def record(self) -> DecisionRecord:
+        """The decision record; its sign-off is a person's."""
+        evidence, tuned = self.evidence, self.tuned
+        not_tried = self._not_tried()
+        verdict = judge(evidence)
+        questions = checklist(
+            evidence,
+            self.inputs.mined or {},
+            tuned.cost.as_dict(),
+            self.inputs.diagnosis or {},
+            not_tried,
+        )
+        flips = [] if self.changes is None else self.changes.negative_flips()
+        return DecisionRecord(
+            verdict=verdict.verdict,
+            recommended=verdict.recommended,
+            sentence=_sentence(verdict, not_tried),
+            reasons=tuple(self._reasons(verdict, not_tried)),
+            not_tried=tuple(map(NotTriedRecord.of, not_tried)),
+            primary=evidence.primary,
+            n_queries=len(evidence.today.scores),
+            missing=self.missing,
+            compared=self._compared(),
+            min_gain=evidence.min_gain,
+            alpha=evidence.alpha,
+            seeds=0 if evidence.tuned is None else 1,
+            checklist=tuple(map(Answer.of, questions)),
+            candidates=tuple(_candidate(row, evidence.alpha) for row in self.measured),
+            comparisons=tuple(self._comparisons()),
+            slices=tuple(tuned.slices),
+            guardrails=tuple(tuned.guardrails),
+            cost=tuned.cost,
+            negative_flips=tuple(map(Flip.of, flips)),
+            test_looks=self.inputs.looks,
+        )
+
+    def _not_tried(self) -> list[dict[str, str]]:
+        """The simpler fixes that nobody tried: `fix`, `why`, and the command `next`."""
+        fixes = self.inputs.not_tried
+        return [dict(fix) for fix in (_NO_FIXES if fixes is None else fixes)]
+
+    def _reasons(self, verdict: Verdict, not_tried: Sequence[Mapping[str, str]]) -> list[str]:
+        reasons = list(verdict.reasons)
+        for row in self.tuned.guardrails:
+            if "reason" in row.more:
+                reasons.append(f"guardrail {row.name}: {row.more['reason']}")
+        if not_tried:
+            reasons.append(f"not tried: {untold(not_tried)}")
+        return reasons
+
+    def _compared(self) -> Compared:
+        evidence = self.evidence
+        finalists = Finalists(evidence.today, evidence.tuned, evidence.simple)
+        challenger = finalists.challenger
+        name = None if challenger is None else challenger.name
+        return Compared(baseline=evidence.today.name, candidate=name)
+
+    def _comparisons(self) -> list[ComparisonRecord]:
+        rows = []
+        for (baseline, candidate), result in self.evidence.comparisons.items():
+            names = {"baseline": baseline, "candidate": candidate}
+            measured = {"measure": self.evidence.primary, **result.as_dict()}
+            rows.append(ComparisonRecord.of({**names, **measured}))
+        return rows
+
+
+def _sentence(verdict: Verdict, not_tried: Sequence[Mapping[str, str]]) -> str:
+    """The verdict in words; a fix that nobody tried is never one that does not help."""
+    if not not_tried or verdict.verdict == "use_simpler_fix":
+        return verdict.sentence
+    names = ", ".join(dict.fromkeys(fix["fix"].replace("_", " ") for fix in not_tried))
+    return f"{verdict.sentence} Simpler fixes not tried: {names}."
+
+
+def _candidate(measured: MeasuredCandidate, alpha: float) -> CandidateRecord:
+    """One line of `candidates`."""
+    candidate, latency = measured.candidate, measured.latency
+    measures = {}
+    for name, column in candidate.scores.values.items():
+        measures[name] = Measure.of(mean_interval(column, alpha).as_dict())
+    return CandidateRecord(
+        name=candidate.name,
+        role=candidate.role,
+        system=candidate.system,
+        **candidate.described,
+        dev=round(candidate.dev, 6),
+        measures=measures,
+        latency=None if latency is None else LatencyRecord.of(latency.as_dict()),
+        cost=CandidateCost(index_bytes=measured.index_bytes),
+    )

@@ -16,13 +16,18 @@ from tokenizers import Tokenizer
 
 import nearer
 from nearer import config
+from nearer.embed.adapter import (
+    AdaptedEncoder,
+    QueryAdapter,
+    save_adapter,
+    with_saved_adapter,
+)
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ConfigError, FingerprintError, ModelError
 from nearer.stages.train import FineTuned, save_model
 from nearer.training.examples import TrainingSet
 from nearer.training.methods import frozen
-from nearer.training.methods.adapted import AdaptedEncoder, load_adapter, save_adapter
-from nearer.training.methods.adapters import QueryAdapter, fit_adapter
+from nearer.training.methods.adapters import fit_adapter
 from nearer.training.methods.contest import ALL, NONE, Entry, choose
 from nearer.training.methods.frozen import LowerOutputs, layers_of, upper_layers
 from nearer.training.methods.lora import low_rank_changes
@@ -228,16 +233,12 @@ class OnlyText:
         return self._encoder.encode(texts, kind)
 
 
-def test_an_adapter_over_an_api_is_learned_saved_and_read_back(
-    tiny_model: Path, tmp_path: Path
-) -> None:
-    api = OnlyText(encoder_of(tiny_model))
-    task = VectorTask.of(api, examples(40))
+def test_an_adapter_is_learned_from_anything_that_gives_vectors(tiny_model: Path) -> None:
+    encoder = encoder_of(tiny_model)
+    task = VectorTask.of(OnlyText(encoder), examples(40))
+    same = VectorTask.of(encoder, examples(40))
     adapter = fit_adapter(task, 20.0, seed=1).adapter
-    save_adapter(adapter, api, tmp_path / "adapter")
-    adapted = load_adapter(tmp_path / "adapter", api)
-    assert np.allclose(adapted.encode(TEXTS, "query"), adapter(api.encode(TEXTS, "query")))
-    assert np.array_equal(adapted.encode(TEXTS, "document"), api.encode(TEXTS, "document"))
+    assert np.array_equal(adapter.weight, fit_adapter(same, 20.0, seed=1).adapter.weight)
 
 
 def test_a_saved_adapter_refuses_another_encoder_and_changed_weights(
@@ -245,20 +246,23 @@ def test_a_saved_adapter_refuses_another_encoder_and_changed_weights(
 ) -> None:
     base = encoder_of(tiny_model)
     adapter = some_adapter(base.dimension)
-    save_adapter(adapter, base, tmp_path / "adapter")
-    adapted = load_adapter(tmp_path / "adapter", base)
+    folder = tmp_path / "adapter"
+    assert with_saved_adapter(base, folder) is base
+    save_adapter(adapter, base.fingerprint, folder)
+    adapted = with_saved_adapter(base, folder)
     assert adapted.fingerprint.differences(base.fingerprint)
     assert not adapted.fingerprint.differences(AdaptedEncoder(base, adapter).fingerprint)
+    assert np.array_equal(adapted.encode(TEXTS, "query"), adapter(base.encode(TEXTS, "query")))
+    assert np.array_equal(adapted.encode(TEXTS, "document"), base.encode(TEXTS, "document"))
     with pytest.raises(FingerprintError):
-        load_adapter(tmp_path / "adapter", encoder_of(minilm))
-    with pytest.raises(FingerprintError):
-        load_adapter(tmp_path / "adapter", OnlyText(base))
-    identity = json.loads((tmp_path / "adapter" / "adapter.json").read_text())
-    (tmp_path / "adapter" / "adapter.json").write_text(json.dumps(identity | {"hash": "0" * 32}))
+        with_saved_adapter(encoder_of(minilm), folder)
+    identity = json.loads((folder / "adapter.json").read_text())
+    (folder / "adapter.json").write_text(json.dumps(identity | {"hash": "0" * 32}))
     with pytest.raises(ModelError, match="was changed"):
-        load_adapter(tmp_path / "adapter", base)
-    with pytest.raises(ModelError, match="holds no adapter"):
-        load_adapter(tmp_path / "nothing", base)
+        with_saved_adapter(base, folder)
+    (folder / "adapter.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="cannot be read"):
+        with_saved_adapter(base, folder)
 
 
 # -- parts of a transformer -----------------------------------------------------------------------

@@ -14,17 +14,25 @@ import numpy as np
 
 from nearer import config, progress
 from nearer.data.corpus import Corpus
+from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ModelError
 from nearer.files import disk_errors, read_json, read_jsonl, write_json, write_jsonl
 from nearer.project import Project
 from nearer.results import Block, Line, Result
 from nearer.search.systems import Systems
-from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.examples import (
+    Duplicates,
+    TrainingSet,
+    build_training_set,
+    known_positives,
+    read_examples,
+)
 from nearer.training.forgetting import general_judge
 from nearer.training.losses import choose_loss
 from nearer.training.methods.candidates import Job, run_candidates
 from nearer.training.methods.dev import DevTask
+from nearer.training.methods.references import LINEAR, Learned
 from nearer.training.methods.shown import candidate_blocks
 from nearer.types import Example, Run, Split
 
@@ -52,7 +60,7 @@ class FineTuned(Result):
     `candidates` is `train/candidates.json`: this model beside the others that were tried.
     """
 
-    encoder: SentenceEncoder | None
+    encoder: TextEncoder | None
     history: Sequence[Mapping[str, Any]]
     summary: dict[str, Any]
     settings: config.Model = field(repr=False)
@@ -61,8 +69,8 @@ class FineTuned(Result):
 
     @property
     def model(self) -> Any:
-        """The SentenceTransformer, or None."""
-        return None if self.encoder is None else self.encoder.model
+        """The SentenceTransformer; None where there is none: see `encoder`, and `skipped`."""
+        return self.encoder.model if isinstance(self.encoder, SentenceEncoder) else None
 
     @property
     def skipped(self) -> str:
@@ -71,9 +79,12 @@ class FineTuned(Result):
 
     def save(self, folder: Path) -> None:
         """`model/`, `history.jsonl`, `summary.json` and `candidates.json`; checkpoints are removed."""
-        if self.encoder is not None:
+        if isinstance(self.encoder, SentenceEncoder):
             saved = save_model(self.encoder, folder / "model", self.settings, self.root)
             self.summary["fingerprint"] = saved
+        elif self.encoder is not None:
+            self.encoder.save(folder / "model")
+            self.summary["fingerprint"] = self.encoder.fingerprint.id
         write_jsonl(folder / "history.jsonl", self.history)
         write_json(folder / "summary.json", self.summary)
         if self.candidates:
@@ -158,7 +169,7 @@ def training_rows(
 def fine_tune(
     systems: Systems,
     dev: Split,
-    rows: TrainingSet,
+    learned: Learned,
     checkpoints: Path,
     rng: np.random.Generator,
 ) -> FineTuned:
@@ -171,7 +182,8 @@ def fine_tune(
     if dev.queries:
         pool = _dev_pool_of(systems, dev, rng)
         task = DevTask(pool, dev, settings.evaluate.primary, systems.item_to_item)
-    outcome = run_candidates(Job(systems, rows, task, checkpoints, general_judge(settings, root)))
+    general = general_judge(settings, root) if _trains_weights(settings.train) else None
+    outcome = run_candidates(Job(systems, learned, task, checkpoints, general))
     chosen, table = outcome.candidate, outcome.table
     chosen.summary["dev"]["documents"] = 0 if task is None else len(task.pool)
     return FineTuned(chosen.encoder, chosen.history, chosen.summary, settings.model, root, table)
@@ -199,10 +211,10 @@ def run(
     """
     if examples is None:
         examples = read_examples(project.earlier("mine/examples.jsonl"))
-    if not project.has_weights:
+    if not project.has_weights and _trains_weights(project.settings.train):
         return _without_weights(project)
-    systems = project.systems
-    rows = training_rows(systems, examples, project.split("train"), project.duplicates)
+    systems, training, duplicates = project.systems, project.split("train"), project.duplicates
+    rows = training_rows(systems, examples, training, duplicates)
     if len({positive for _, positive, _ in rows.rows}) < 2:
         reason = "all training examples share one positive"
         if not rows.rows:
@@ -215,10 +227,17 @@ def run(
             folder = Path(checkpoints)
         elif project.out is not None:
             folder = project.out / "checkpoints"
-        return fine_tune(systems, project.split("dev"), rows, folder, project.rng("train"))
+        positives = known_positives(training.judgments, duplicates).values()
+        learned = Learned(rows, systems.corpus, frozenset().union(*positives))
+        return fine_tune(systems, project.split("dev"), learned, folder, project.rng("train"))
 
 
 RESULT = FineTuned
+
+
+def _trains_weights(settings: config.Train) -> bool:
+    """Whether any method that the settings name needs the model's weights."""
+    return any(name != LINEAR for name in settings.candidates or (settings.method,))
 
 
 def _without_weights(project: Project) -> FineTuned:

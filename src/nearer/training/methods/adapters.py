@@ -1,4 +1,4 @@
-"""A linear adapter of query vectors, learned in seconds over vectors that are fixed.
+"""Learns a linear adapter of query vectors (`nearer.embed.adapter`) in seconds, over vectors that are fixed.
 
 Documents' vectors stay what they are, so that nothing has to be embedded again.  It begins as the
 identity.  A low-rank change and a residual network of one hidden layer were measured too; at the
@@ -8,11 +8,12 @@ same harm to unseen documents they gained less (docs/candidates.md), and are gon
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from nearer.embed.adapter import QueryAdapter
 from nearer.training.methods.vectors import HeldOut, VectorTask, mean_reciprocal_rank
 
 _EPOCHS = 40
@@ -27,36 +28,6 @@ _DECAY = 0.01
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 #: What queries of unseen documents may lose in mean reciprocal rank.
 _HARM = 0.01
-
-
-@dataclass(frozen=True)
-class QueryAdapter:
-    """x ↦ x·weightᵀ + bias, then of length 1 where vectors are compared by cosine.
-
-    `weight` is float32 (dimension, dimension), `bias` (dimension,).
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray
-    cosine: bool = True
-
-    def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """float32 (n, dimension) of the same."""
-        result = np.asarray(vectors, np.float32) @ self.weight.T + self.bias
-        if self.cosine:
-            norms = np.linalg.norm(result, axis=1, keepdims=True)
-            result = result / np.maximum(norms, 1e-12)
-        return np.asarray(result, np.float32)
-
-    def at(self, strength: float) -> QueryAdapter:
-        """So much of the way from the identity to this adapter."""
-        identity = np.eye(len(self.weight), dtype=np.float32)
-        weight = identity + np.float32(strength) * (self.weight - identity)
-        return replace(self, weight=weight, bias=np.float32(strength) * self.bias)
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.weight.nbytes + self.bias.nbytes)
 
 
 @dataclass(frozen=True, slots=True)

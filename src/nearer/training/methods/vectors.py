@@ -24,7 +24,7 @@ _BLOCK = 512  # pairs ranked at a time
 FEWEST_QUERIES = 10
 
 
-class TextEncoder(Protocol):
+class GivesVectors(Protocol):
     """Text in, vector out: all that is asked of an encoder, ours or one behind an API."""
 
     def encode(self, texts: Sequence[str], kind: Literal["query", "document"]) -> np.ndarray:
@@ -47,7 +47,7 @@ class VectorTask:
     cosine: bool = True
 
     @classmethod
-    def of(cls, encoder: TextEncoder, rows: TrainingSet) -> VectorTask:
+    def of(cls, encoder: GivesVectors, rows: TrainingSet) -> VectorTask:
         """Encode the distinct texts of a training set, each once."""
         cosine = getattr(encoder, "similarity", "cosine") == "cosine"
         queries = encoder.encode(list(rows.queries), "query")

@@ -15,6 +15,7 @@ from nearer import config
 from nearer.cli import app
 from nearer.data.corpus import Corpus
 from nearer.embed.fingerprint import PROBES
+from nearer.embed.opening import open_encoder
 from nearer.errors import FingerprintError, ModelError
 from nearer.live.index.generations import Generations
 from nearer.live.index.searcher import Searcher
@@ -142,3 +143,29 @@ def test_what_needs_weights_says_that_they_are_not_here(finished: Path) -> None:
     result = nearer("fix", "-c", finished, "--set", "rerank.model=train")
     assert result.exit_code == 2
     assert "are not here" in result.output.replace("\n", " ")
+
+
+def test_an_adapter_over_an_endpoint_is_trained_judged_and_indexed(
+    stand_in: StandIn, tmp_path: Path, write_project: Any
+) -> None:
+    path: Path = write_project(
+        tmp_path,
+        model={"name": "openai:words", "url": stand_in.url},
+        train={"method": "linear"},
+        decide={"guardrails": {"general": None}, "min_gain": 0.0},
+        index={"store": "numpy", "part": 50},
+    )
+    result = nearer("run", "-c", path, "--json")
+    assert result.exit_code == 0, result.output
+    run = tmp_path / "runs" / "default"
+    table = json.loads((run / "train" / "candidates.json").read_text())
+    assert [row["name"] for row in table["candidates"]] == ["linear", "nudge"]
+    assert table["chosen"] == "linear"
+    decision = json.loads((run / "decide" / "decision.json").read_text())
+    assert "tuned" in {row["role"] for row in decision["candidates"]}
+    settings = config.load(path)
+    encoder = open_encoder(settings.model, tmp_path, path=run / "train" / "model")
+    base = open_encoder(settings.model, tmp_path)
+    texts = ["a buffer that overflows", "a path"]
+    assert encoder.fingerprint.differences(base.fingerprint)
+    assert (encoder.encode(texts, "document") == base.encode(texts, "document")).all()

@@ -139,7 +139,7 @@ class EncoderSpec:
         A folder goes first; one that holds `encoder.json` stands for the encoder described there.
         Raises ModelError for one that is damaged, or stands outside of the project.
         """
-        folder = path or _folder(settings.name, root)
+        folder = path or folder_of(settings.name, root)
         if folder is not None:
             if not (folder / DESCRIPTION).is_file():
                 return cls(str(folder), OF_MODELS, str(folder), settings, root)
@@ -193,7 +193,8 @@ def encoding(kind: Kind) -> str:
     return "encode queries" if kind == "query" else "encode documents"
 
 
-def _folder(name: str, root: Path) -> Path | None:
+def folder_of(name: str, root: Path) -> Path | None:
+    """The folder that a model's name means, where there is one."""
     for candidate in (Path(name).expanduser(), root / name):
         if candidate.is_dir():
             return candidate

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nearer import config
-from nearer.embed.base import EncoderSpec, Kind, TextEncoder
+from nearer.embed.adapter import with_saved_adapter
+from nearer.embed.base import EncoderSpec, Kind, TextEncoder, folder_of
 from nearer.embed.encoder import load_encoder
 from nearer.embed.outside import load_outside
 
@@ -26,6 +27,10 @@ def open_encoder(
     ConfigError with what to do.
     """
     spec = EncoderSpec.of(settings, root, path)
+    encoder: TextEncoder
     if spec.has_weights:
-        return load_encoder(settings, root, cache=cache, path=path, name=name)
-    return load_outside(spec, cache=cache, name=name, kept_kinds=kept_kinds)
+        encoder = load_encoder(settings, root, cache=cache, path=path, name=name)
+    else:
+        encoder = load_outside(spec, cache=cache, name=name, kept_kinds=kept_kinds)
+    folder = path or folder_of(settings.name, root)
+    return encoder if folder is None else with_saved_adapter(encoder, folder)

@@ -327,7 +327,11 @@ class Tuned(Protocol):
 
     @property
     def model(self) -> Any:
-        """The fine-tuned SentenceTransformer, or None where nothing was trained."""
+        """The fine-tuned SentenceTransformer; None where there is none."""
+
+    @property
+    def encoder(self) -> TextEncoder | None:
+        """What gives its vectors; None where nothing was trained."""
 
 
 class Summarised(Protocol):
@@ -369,7 +373,7 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Text
             model.as_saved(), project.root, cache=project.cache, path=Path(trained), name=TUNED
         )
     if trained.model is None:
-        return None
+        return trained.encoder
     return SentenceEncoder(
         trained.model,
         query_prompt=model.query_prompt,

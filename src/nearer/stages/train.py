@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nearer import config, progress
+from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ConfigError
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
@@ -19,11 +20,18 @@ from nearer.project import Project
 from nearer.results import Block, Line, Result
 from nearer.search.systems import Systems
 from nearer.training.card import CardFacts, write_card
-from nearer.training.examples import Duplicates, TrainingSet, build_training_set, read_examples
+from nearer.training.examples import (
+    Duplicates,
+    TrainingSet,
+    build_training_set,
+    known_positives,
+    read_examples,
+)
 from nearer.training.forgetting import general_judge
 from nearer.training.learning_curve import draw, worth_drawing
 from nearer.training.looks import dev_judge
 from nearer.training.methods.candidates import Job, run_candidates, train_method
+from nearer.training.methods.references import LINEAR, Learned
 from nearer.training.methods.shown import candidate_blocks
 from nearer.training.parts import planned
 from nearer.training.saving import save_model
@@ -52,7 +60,7 @@ class FineTuned(Result):
     `candidates` is `train/candidates.json`: this model beside the others that were tried.
     """
 
-    encoder: SentenceEncoder | None
+    encoder: TextEncoder | None
     history: Sequence[Mapping[str, Any]]
     summary: dict[str, Any]
     settings: config.Model = field(repr=False)
@@ -62,8 +70,8 @@ class FineTuned(Result):
 
     @property
     def model(self) -> Any:
-        """The SentenceTransformer, or None."""
-        return None if self.encoder is None else self.encoder.model
+        """The SentenceTransformer; None where there is none: see `encoder`, and `skipped`."""
+        return self.encoder.model if isinstance(self.encoder, SentenceEncoder) else None
 
     @property
     def skipped(self) -> str:
@@ -75,11 +83,14 @@ class FineTuned(Result):
 
         Checkpoints are removed.
         """
-        if self.encoder is not None:
+        if isinstance(self.encoder, SentenceEncoder):
             saved = save_model(self.encoder, folder / "model", self.settings, self.root)
             self.summary["fingerprint"] = saved
             if self.card is not None:
                 write_card(folder / "model", self.card, self.encoder)
+        elif self.encoder is not None:
+            self.encoder.save(folder / "model")
+            self.summary["fingerprint"] = self.encoder.fingerprint.id
         curve = self.summary.get("learning_curve")
         if curve is not None:
             write_json(folder / "learning_curve.json", curve)
@@ -145,7 +156,7 @@ def training_rows(
 def fine_tune(
     systems: Systems,
     dev: Split,
-    rows: TrainingSet,
+    learned: Learned,
     checkpoints: Path,
     rng: np.random.Generator,
 ) -> FineTuned:
@@ -160,8 +171,9 @@ def fine_tune(
             where="train.learning_curve, train.budget",
             next_step="set one of them",
         )
-    judge = dev_judge(systems, dev, rows, rng) if dev.queries else None
-    job = Job(systems, rows, judge, checkpoints, general_judge(settings, root))
+    judge = dev_judge(systems, dev, learned.rows, rng) if dev.queries else None
+    general = general_judge(settings, root) if _trains_weights(settings.train) else None
+    job = Job(systems, learned, judge, checkpoints, general)
     outcome = run_candidates(job)
     chosen, table = outcome.candidate, outcome.table
     summary = chosen.summary
@@ -184,7 +196,11 @@ def _learning_curve(job: Job, whole: np.ndarray) -> dict[str, Any] | None:
     judge = job.dev.whole
 
     def train_on(fewer: TrainingSet, name: str) -> np.ndarray:
-        part = replace(job, rows=fewer, checkpoints=job.checkpoints / name)
+        part = replace(
+            job,
+            learned=replace(job.learned, rows=fewer),
+            checkpoints=job.checkpoints / name,
+        )
         return judge.values(train_method(part, job.methods[0]).encoder)
 
     curve = draw(job.rows, job.settings.seed, train_on, whole, judge.measure)
@@ -206,10 +222,10 @@ def run(
     """
     if examples is None:
         examples = read_examples(project.earlier("mine/examples.jsonl"))
-    if not project.has_weights:
+    if not project.has_weights and _trains_weights(project.settings.train):
         return _without_weights(project)
-    systems = project.systems
-    rows = training_rows(systems, examples, project.split("train"), project.duplicates)
+    systems, training, duplicates = project.systems, project.split("train"), project.duplicates
+    rows = training_rows(systems, examples, training, duplicates)
     if len({positive for _, positive, _ in rows.rows}) < 2:
         reason = "all training examples share one positive"
         if not rows.rows:
@@ -222,10 +238,17 @@ def run(
             folder = Path(checkpoints)
         elif project.out is not None:
             folder = project.out / "checkpoints"
-        return fine_tune(systems, project.split("dev"), rows, folder, project.rng("train"))
+        positives = known_positives(training.judgments, duplicates).values()
+        learned = Learned(rows, systems.corpus, frozenset().union(*positives))
+        return fine_tune(systems, project.split("dev"), learned, folder, project.rng("train"))
 
 
 RESULT = FineTuned
+
+
+def _trains_weights(settings: config.Train) -> bool:
+    """Whether any method that the settings name needs the model's weights."""
+    return any(name != LINEAR for name in settings.candidates or (settings.method,))
 
 
 def _without_weights(project: Project) -> FineTuned:

@@ -18,7 +18,7 @@ import numpy as np
 
 from nearer.config import Train
 from nearer.data.corpus import Corpus
-from nearer.embed.encoder import Encoder, SentenceEncoder
+from nearer.embed.base import Encoder, TextEncoder
 from nearer.measure.metrics import Scores, drop_self, score
 from nearer.search.dense import Contents, Dense
 from nearer.search.systems import Systems
@@ -55,12 +55,12 @@ class Judge:
         depth = int(self.measure.split("@")[1]) if "@" in self.measure else 100
         return depth + int(self.item_to_item)
 
-    def __call__(self, encoder: SentenceEncoder) -> float:
+    def __call__(self, encoder: TextEncoder) -> float:
         """The mean on dev of a model as it is at that moment."""
         values = self.values(encoder)
         return float(values.mean()) if len(values) else 0.0
 
-    def values(self, encoder: SentenceEncoder) -> np.ndarray:
+    def values(self, encoder: TextEncoder) -> np.ndarray:
         """The measure per dev query that has a relevant document, float64 (n_queries,)."""
         return self.scores(encoder.without_cache()).column(self.measure)
 
@@ -101,7 +101,7 @@ class DevJudge:
     whole: Judge
     sample: Judge | None = None
 
-    def __call__(self, encoder: SentenceEncoder) -> float:
+    def __call__(self, encoder: TextEncoder) -> float:
         """The score on all of dev."""
         return self.whole(encoder)
 

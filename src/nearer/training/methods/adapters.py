@@ -1,4 +1,4 @@
-"""A linear adapter of query vectors, learned in seconds over vectors that are fixed.
+"""Learns a linear adapter of query vectors (`nearer.embed.adapter`) in seconds, over vectors that are fixed.
 
 Documents' vectors stay what they are, so that nothing has to be embedded again.  It begins as the
 identity.  A low-rank change and a residual network of one hidden layer were measured too; at the
@@ -8,16 +8,19 @@ same harm to unseen documents they gained less (docs/candidates.md), and are gon
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from nearer.embed.adapter import QueryAdapter
 from nearer.training.methods.vectors import HeldOut, VectorTask, mean_reciprocal_rank
 
 _EPOCHS = 40
 _PATIENCE = 6  # epochs without gain on the kept-out queries
-_BATCH = 128  # pairs
+_BATCH = 128  # pairs, at most
+_FEWEST_STEPS = 12  # per epoch, with smaller batches where there are few pairs
+_SMALLEST_BATCH = 8
 _MOST_DOCUMENTS = 8192  # scored per batch: its positives, and others drawn at random
 _LEARNING_RATE = 5e-4
 _DECAY = 0.01
@@ -27,41 +30,12 @@ _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 _HARM = 0.01
 
 
-@dataclass(frozen=True)
-class QueryAdapter:
-    """x ↦ x·weightᵀ + bias, then of length 1 where vectors are compared by cosine.
-
-    `weight` is float32 (dimension, dimension), `bias` (dimension,).
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray
-    cosine: bool = True
-
-    def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """float32 (n, dimension) of the same."""
-        result = np.asarray(vectors, np.float32) @ self.weight.T + self.bias
-        if self.cosine:
-            norms = np.linalg.norm(result, axis=1, keepdims=True)
-            result = result / np.maximum(norms, 1e-12)
-        return np.asarray(result, np.float32)
-
-    def at(self, strength: float) -> QueryAdapter:
-        """So much of the way from the identity to this adapter."""
-        identity = np.eye(len(self.weight), dtype=np.float32)
-        weight = identity + np.float32(strength) * (self.weight - identity)
-        return replace(self, weight=weight, bias=np.float32(strength) * self.bias)
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.weight.nbytes + self.bias.nbytes)
-
-
 @dataclass(frozen=True, slots=True)
 class KeptOut:
     """Mean reciprocal rank of the training queries that were kept from a fit.
 
-    `seen`: their documents have other training queries; `unseen`: they have none.
+    `seen`: their documents have other training queries; `unseen`: they have none (every document
+    counts the same).
     """
 
     seen: float
@@ -136,7 +110,7 @@ def _kept_out(task: VectorTask, held_out: HeldOut, adapter: QueryAdapter) -> Kep
     queries = adapter(task.queries)
     return KeptOut(
         mean_reciprocal_rank(task, held_out.seen, queries, task.documents),
-        mean_reciprocal_rank(task, held_out.unseen, queries, task.documents),
+        mean_reciprocal_rank(task, held_out.unseen, queries, task.documents, per_document=True),
     )
 
 
@@ -163,8 +137,9 @@ class _Fit:
     def epoch(self, pairs: np.ndarray) -> None:
         """One pass over the pairs, in an order of its own."""
         order = self._rng.permutation(len(pairs))
-        for start in range(0, len(order), _BATCH):
-            self._step(pairs[order[start : start + _BATCH]])
+        size = int(np.clip(len(order) // _FEWEST_STEPS, _SMALLEST_BATCH, _BATCH))
+        for start in range(0, len(order), size):
+            self._step(pairs[order[start : start + size]])
 
     def _step(self, pairs: np.ndarray) -> None:
         import torch
@@ -179,7 +154,7 @@ class _Fit:
         scores = scores.masked_fill(torch.from_numpy(blocked), -torch.inf)
         loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(targets))
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
         self._optimizer.step()
 
     def _columns(self, pairs: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from nearer import config, progress
+from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder, load_encoder
-from nearer.errors import ConfigError
 from nearer.search.systems import Systems
 from nearer.training.examples import TrainingSet
 from nearer.training.looks import DevJudge, Judge
@@ -23,7 +23,7 @@ from nearer.training.methods.contest import Entry, Table, choose
 from nearer.training.methods.frozen import upper_layers
 from nearer.training.methods.naming import Method, parse
 from nearer.training.methods.query_side import fixed_documents
-from nearer.training.methods.references import LINEAR, NUDGE, Reference, Workbench
+from nearer.training.methods.references import LINEAR, NUDGE, Learned, Reference, Workbench
 from nearer.training.methods.seeds import WeightAverage, spread
 from nearer.training.methods.towers import with_query_tower
 from nearer.training.recipe import DevScore, Recipe
@@ -55,22 +55,19 @@ class Job:
     """
 
     systems: Systems
-    rows: TrainingSet
+    learned: Learned
     dev: DevJudge | None
     checkpoints: Path
     general: DevScore | None = None
     time: SharedTime = field(default_factory=SharedTime)
 
     @property
-    def settings(self) -> config.Train:
-        return self.systems.config.train
+    def rows(self) -> TrainingSet:
+        return self.learned.rows
 
     @property
-    def base(self) -> SentenceEncoder:
-        """The base model, whose weights are here: nothing is trained otherwise."""
-        encoder = self.systems.encoder
-        assert isinstance(encoder, SentenceEncoder)  # noqa: S101 - the stage asked before
-        return encoder
+    def settings(self) -> config.Train:
+        return self.systems.config.train
 
     @property
     def judge(self) -> Judge | None:
@@ -89,7 +86,7 @@ class Candidate:
     """A model with how it came to be."""
 
     entry: Entry
-    encoder: SentenceEncoder
+    encoder: TextEncoder
     history: Sequence[Mapping[str, Any]]
     summary: dict[str, Any]
 
@@ -155,8 +152,10 @@ def _objection(job: Job, reference: Reference) -> str:
     """Why a reference that is better on dev is not taken: it forgets too much; empty where it may."""
     if job.general is None or reference.make is None:
         return ""
-    before = job.general(job.base)
-    lost = before - job.general(reference.make())
+    base, adapted = job.systems.encoder, reference.make()
+    if not (isinstance(base, SentenceEncoder) and isinstance(adapted, SentenceEncoder)):
+        return ""  # weights trained beside it, so this is a model with weights
+    lost = job.general(base) - job.general(adapted)
     if lost <= job.settings.forget:
         return ""
     name = reference.entry.name
@@ -173,8 +172,7 @@ def _workbench(job: Job) -> tuple[Workbench | None, list[dict[str, str]]]:
         if not wants_linear:
             return None, not_tried
         not_tried = not_tried[1:]
-    systems = job.systems
-    bench = Workbench.of(systems.encoder, job.rows, systems.corpus, job.judge, job.settings)
+    bench = Workbench.of(job.systems.encoder, job.learned, job.judge, job.settings)
     return bench, not_tried
 
 
@@ -203,12 +201,6 @@ def _linear(job: Job, bench: Workbench | None) -> Candidate:
     """The adapter as what was asked for."""
     assert bench is not None  # noqa: S101 - it is made whenever the method is asked for
     reference = bench.linear()
-    if not reference.entry.model:
-        raise ConfigError(
-            "an adapter over a model behind an API is fitted from Python, not by `nearer train`",
-            where="train.method",
-            next_step="see docs/candidates.md, or set train.method to full and model.name to a model",
-        )
     return _taken(job, replace(reference, entry=replace(reference.entry, reference=False)), bench)
 
 
@@ -268,7 +260,7 @@ def _trained(job: Job, method: Method) -> Candidate:
         seconds += candidate.entry.seconds
         scores.append(candidate.entry.mean)
         if count > 1:
-            average.add(candidate.encoder.model)
+            average.add(_with_weights(candidate.encoder).model)
         if best is None or candidate.entry.mean > best.entry.mean:
             best = candidate
     assert best is not None  # noqa: S101 - there is at least one seed
@@ -285,11 +277,12 @@ def _with_average(
 ) -> Candidate:
     """The average of the seeds where dev likes it at least as well as the best of them."""
     assert job.dev is not None  # noqa: S101 - it was asked before
-    averaged = average.applied_to(best.encoder)
+    averaged = average.applied_to(_with_weights(best.encoder))
     column = job.dev.whole.values(averaged)
     figures = {**spread(scores), "average": float(column.mean())}
     taken = "one seed"
-    encoder, kept = best.encoder, best.entry.scores
+    encoder: TextEncoder = best.encoder
+    kept = best.entry.scores
     if float(column.mean()) >= best.entry.mean:
         taken, encoder, kept = "average", averaged, column
         best.summary["dev"]["after"] = float(column.mean())
@@ -373,11 +366,17 @@ def _part(
         with lora.low_rank_changes(encoder.model, method.size):
             yield finish
     elif method.kind == "query":
-        base = job.base
+        base = _with_weights(job.systems.encoder)
         with fixed_documents(encoder, base):
             yield lambda: with_query_tower(base, encoder.model)
     else:
         yield finish
+
+
+def _with_weights(encoder: TextEncoder) -> SentenceEncoder:
+    """The encoder, which is one over a model that is here: only such ones are trained."""
+    assert isinstance(encoder, SentenceEncoder)  # noqa: S101 - the stage has asked before
+    return encoder
 
 
 def _size(model: Any) -> int:

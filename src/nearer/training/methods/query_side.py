@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nearer import progress
 from nearer.embed.encoder import SentenceEncoder
 
 _VECTOR = "sentence_embedding"
@@ -54,7 +55,8 @@ class _Vectors:
             return inputs()
         missing = [text for text in dict.fromkeys(texts) if text not in self._known]
         if missing:
-            vectors = self._base.encode(missing, "document")
+            with progress.listen(progress.SILENT):
+                vectors = self._base.encode(missing, "document")
             self._known.update(zip(missing, vectors, strict=True))
         rows = np.stack([self._known[text] for text in texts])
         return {_VECTOR: torch.from_numpy(rows)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,11 @@ import numpy as np
 from nearer import progress
 from nearer.config import Train
 from nearer.data.corpus import Corpus
-from nearer.embed.encoder import Encoder, SentenceEncoder
-from nearer.search.dense import Contents
+from nearer.embed.adapter import AdaptedEncoder
+from nearer.embed.base import Encoder, TextEncoder
+from nearer.embed.encoder import SentenceEncoder
 from nearer.training.examples import TrainingSet
 from nearer.training.looks import Judge
-from nearer.training.methods.adapted import AdaptedEncoder
 from nearer.training.methods.adapters import fit_adapter
 from nearer.training.methods.contest import MOVED, NONE, Entry
 from nearer.training.methods.nudge import nudge
@@ -29,11 +29,35 @@ _OTHERS = 2000
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What is learned from: the examples, and the corpus that they are ranked among.
+
+    `positives` are the ids of documents that are relevant for some training query, or near-duplicates
+    of one: outside of the examples none of them may be taken for a negative.
+    """
+
+    rows: TrainingSet
+    corpus: Corpus
+    positives: Collection[str] = frozenset()
+
+    def others(self, seed: int) -> list[str]:
+        """Texts of random documents that are nobody's positives."""
+        order = np.random.default_rng(seed).permutation(len(self.corpus))
+        positions = []
+        for position in order.tolist():
+            if self.corpus.ids[position] not in self.positives:
+                positions.append(position)
+            if len(positions) == _OTHERS:
+                break
+        return list(self.corpus.contents(positions))
+
+
+@dataclass(frozen=True)
 class Reference:
     """A cheap candidate; `make` gives the model to save, None where it is none."""
 
     entry: Entry
-    make: Callable[[], SentenceEncoder] | None = None
+    make: Callable[[], TextEncoder] | None = None
     epochs: int = 0
     pairs: int = 0
 
@@ -42,7 +66,7 @@ class Reference:
 class Workbench:
     """The base model's vectors of everything that references need, each computed once."""
 
-    encoder: Encoder
+    encoder: TextEncoder
     task: VectorTask
     dev: Judge | None
     pool: np.ndarray  # float32 (n_pool, dimension)
@@ -52,18 +76,12 @@ class Workbench:
 
     @classmethod
     def of(
-        cls,
-        encoder: Encoder,
-        examples: TrainingSet,
-        corpus: Corpus,
-        dev: Judge | None,
-        settings: Train,
+        cls, encoder: TextEncoder, learned: Learned, dev: Judge | None, settings: Train
     ) -> Workbench:
         """Encode what is missing; the encoder's cache has most of it where `evaluate` has run."""
+        examples = learned.rows
         documents = dict.fromkeys(examples.documents)
-        rng = np.random.default_rng(settings.seed)
-        for position in rng.permutation(len(corpus))[:_OTHERS]:
-            documents.setdefault(Contents(corpus)[int(position)])
+        documents.update(dict.fromkeys(learned.others(settings.seed)))
         wider = TrainingSet(examples.queries, tuple(documents), examples.rows, examples.blocked)
         task = VectorTask.of(encoder, wider)
         pool = encoder.encode([] if dev is None else dev.texts, "document")
@@ -94,13 +112,13 @@ class Workbench:
             fitted.adapter.nbytes,
             scores,
             reference=True,
-            model=isinstance(self.encoder, SentenceEncoder),
             more={"epochs": fitted.epochs, "strength": fitted.strength},
         )
 
-        def make() -> SentenceEncoder:
-            assert isinstance(self.encoder, SentenceEncoder)  # noqa: S101 - entry.model says so
-            return with_query_adapter(self.encoder, fitted.adapter)
+        def make() -> TextEncoder:
+            if isinstance(self.encoder, SentenceEncoder):
+                return with_query_adapter(self.encoder, fitted.adapter)
+            return adapted
 
         return Reference(entry, make, fitted.epochs, len(self.task.pairs))
 

@@ -12,29 +12,32 @@ from nearer.embed.encoder import SentenceEncoder
 
 
 class WeightAverage:
-    """The running mean of models' weights (Wortsman et al. 2022, arXiv 2203.05482, "uniform soup").
+    """The mean of models' weights (Wortsman et al. 2022, arXiv 2203.05482, "uniform soup").
 
-    Numbers that are not floating (position ids) are those of the first model.
+    Weights that are equal in all models come out as they are, to the last bit: documents' vectors
+    that nothing trained must not change.  Numbers that are not floating are those of the first.
     """
 
     def __init__(self) -> None:
-        self._sum: dict[str, Any] = {}
+        self._first: dict[str, Any] = {}
+        self._changes: dict[str, Any] = {}  # summed, from the first model's weights
         self._count = 0
 
     def add(self, model: Any) -> None:
         """Count in a model of the same architecture."""
         self._count += 1
         for name, tensor in model.state_dict().items():
-            if name not in self._sum:
-                self._sum[name] = tensor.detach().clone()
+            if name not in self._first:
+                self._first[name] = tensor.detach().clone()
             elif tensor.is_floating_point():
-                self._sum[name] += tensor.detach()
+                change = tensor.detach() - self._first[name]
+                self._changes[name] = self._changes.get(name, 0.0) + change
 
     def applied_to(self, encoder: SentenceEncoder) -> SentenceEncoder:
         """The encoder over a copy of its model, with the mean weights."""
-        mean = {}
-        for name, total in self._sum.items():
-            mean[name] = total / self._count if total.is_floating_point() else total
+        mean = dict(self._first)
+        for name, change in self._changes.items():
+            mean[name] = self._first[name] + change / self._count
         averaged = copy(encoder)
         averaged.model = deepcopy(encoder.model)
         averaged.model.load_state_dict(mean)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nearer.embed.adapter import QueryAdapter
 from nearer.embed.encoder import SentenceEncoder
-from nearer.training.methods.adapters import QueryAdapter
 
 
 def with_query_adapter(encoder: SentenceEncoder, adapter: QueryAdapter) -> SentenceEncoder:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from nearer.training.examples import TrainingSet
 
-#: Share of the training queries that are kept from a fit, to say when to stop.
-_HELD_OUT_SHARE = 0.2
-#: At most so many: more would say the same.
-_MOST_HELD_OUT = 1000
+#: Share of the training queries that are kept from a fit, to say when to stop; at most so many.
+_KEPT_SHARE = 0.2
+_MOST_KEPT = 1000
+#: Share of the documents whose queries are all kept from a fit that must do unseen ones no harm, and
+#: the share of the queries that this may take.
+_UNSEEN_SHARE = 0.25
+_UNSEEN_QUERIES = 0.35
+#: Share of the other queries that are kept from that fit, whose documents are seen.
+_SEEN_SHARE = 0.1
+_BLOCK = 512  # pairs ranked at a time
 #: With fewer distinct queries nothing can be kept from the fit.
 FEWEST_QUERIES = 10
 
 
-class TextEncoder(Protocol):
+class GivesVectors(Protocol):
     """Text in, vector out: all that is asked of an encoder, ours or one behind an API."""
 
     def encode(self, texts: Sequence[str], kind: Literal["query", "document"]) -> np.ndarray:
@@ -41,7 +47,7 @@ class VectorTask:
     cosine: bool = True
 
     @classmethod
-    def of(cls, encoder: TextEncoder, rows: TrainingSet) -> VectorTask:
+    def of(cls, encoder: GivesVectors, rows: TrainingSet) -> VectorTask:
         """Encode the distinct texts of a training set, each once."""
         cosine = getattr(encoder, "similarity", "cosine") == "cosine"
         queries = encoder.encode(list(rows.queries), "query")
@@ -69,7 +75,7 @@ class VectorTask:
         distinct = np.unique(self.pairs[:, 0])
         if len(distinct) < FEWEST_QUERIES:
             return self.pairs, self.pairs[:0]
-        count = min(_MOST_HELD_OUT, max(1, round(_HELD_OUT_SHARE * len(distinct))))
+        count = min(_MOST_KEPT, max(1, round(_KEPT_SHARE * len(distinct))))
         kept = rng.permutation(distinct)[:count]
         held_out = np.isin(self.pairs[:, 0], kept)
         return self.pairs[~held_out], self.pairs[held_out]
@@ -79,10 +85,9 @@ class VectorTask:
         queries = np.unique(self.pairs[:, 0])
         if len(queries) < FEWEST_QUERIES:
             return None
-        wanted = min(_MOST_HELD_OUT, max(1, round(_HELD_OUT_SHARE * len(queries) / 2)))
-        without, documents = self._without_documents(rng, wanted)
+        without, documents = self._without_documents(rng, int(_UNSEEN_QUERIES * len(queries)))
         others = np.setdiff1d(queries, without)
-        seen = rng.permutation(others)[:wanted]
+        seen = rng.permutation(others)[: max(1, round(_SEEN_SHARE * len(queries)))]
         kept = np.isin(self.pairs[:, 0], np.concatenate([without, seen]))
         among_seen = np.isin(self.pairs[:, 0], seen)
         # A query that is kept for its unseen document may have others, which were seen.
@@ -92,22 +97,22 @@ class VectorTask:
         return HeldOut(self.pairs[~kept], self.pairs[among_seen], self.pairs[among_unseen])
 
     def _without_documents(
-        self, rng: np.random.Generator, wanted: int
+        self, rng: np.random.Generator, most: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Random documents with all their queries, about `wanted` of them: (queries, documents).
+        """Random documents, and all their queries, at most `most` of them: (queries, documents).
 
-        Documents with more queries than that are passed over: they would be all there is.
+        A document whose queries are too many is passed over.
         """
+        distinct = np.unique(self.pairs[:, 1])
         queries: set[int] = set()
         documents: list[int] = []
-        for document in rng.permutation(np.unique(self.pairs[:, 1])):
-            own = set(self.pairs[self.pairs[:, 1] == document, 0].tolist())
-            if len(queries | own) > wanted:
-                continue
-            queries |= own
-            documents.append(int(document))
-            if len(queries) == wanted:
+        for document in rng.permutation(distinct):
+            if len(documents) >= _UNSEEN_SHARE * len(distinct):
                 break
+            own = set(self.pairs[self.pairs[:, 1] == document, 0].tolist())
+            if len(queries | own) <= most:
+                queries |= own
+                documents.append(int(document))
         return np.array(sorted(queries), np.int64), np.array(documents, np.int64)
 
     def blocked_mask(self, queries: np.ndarray) -> np.ndarray:
@@ -152,15 +157,27 @@ def reciprocal_ranks(scores: np.ndarray, targets: np.ndarray, blocked: np.ndarra
 
 
 def mean_reciprocal_rank(
-    task: VectorTask, pairs: np.ndarray, queries: Any, documents: Any, block: int = 512
+    task: VectorTask,
+    pairs: np.ndarray,
+    queries: np.ndarray,
+    documents: np.ndarray,
+    *,
+    per_document: bool = False,
 ) -> float:
     """Mean reciprocal rank of the positives of `pairs`; NaN where there are none.
 
     `queries` (n_queries, d) and `documents` (n_documents, d) stand in for the task's own vectors.
+    `per_document` gives every document the same weight, however many queries it has.
     """
-    ranks = []
-    for start in range(0, len(pairs), block):
-        part = pairs[start : start + block]
+    parts = []
+    for start in range(0, len(pairs), _BLOCK):
+        part = pairs[start : start + _BLOCK]
         scores = queries[part[:, 0]] @ documents.T
-        ranks.append(reciprocal_ranks(scores, part[:, 1], task.blocked_mask(part[:, 0])))
-    return float(np.mean(np.concatenate(ranks))) if ranks else float("nan")
+        parts.append(reciprocal_ranks(scores, part[:, 1], task.blocked_mask(part[:, 0])))
+    if not parts:
+        return float("nan")
+    ranks = np.concatenate(parts)
+    if not per_document:
+        return float(np.mean(ranks))
+    _, group, counts = np.unique(pairs[:, 1], return_inverse=True, return_counts=True)
+    return float(np.mean(np.bincount(group, ranks) / counts))

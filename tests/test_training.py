@@ -132,6 +132,23 @@ def test_what_must_not_be_a_negative_is_masked_and_nothing_else(
                 )
 
 
+@given(training_sets(), st.integers(2, 8), st.integers(0, 5))
+def test_few_documents_join_a_batch_as_hard_negatives_alone(
+    rows: TrainingSet, batch: int, most: int
+) -> None:
+    def tokenize(texts: list[str], kind: str) -> dict[str, Any]:
+        return {"input_ids": torch.zeros(len(texts), 1)}
+
+    collate = Collator(rows, tokenize, most_negatives=most)
+    everything = Collator(rows, tokenize)
+    for positions in DocumentBatches(rows, batch, 3, seed=0):
+        items = [{"row": position} for position in positions]
+        positives = {rows.rows[position][1] for position in positions}
+        few = collate(items)["label"]["blocked"].shape[1]
+        whole = everything(items)["label"]["blocked"].shape[1]
+        assert few == min(whole, len(positives) + most)
+
+
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=100))
 def test_parts_of_similar_length_hold_every_text_once(lengths: list[int]) -> None:
     parts = by_length(lengths)

@@ -84,6 +84,13 @@ class Mine(Section):
 class Train(Section):
     """Fine-tuning."""
 
+    @property
+    def most_negatives(self) -> int:
+        """How many documents may join a batch as hard negatives alone."""
+        if self.negatives_per_batch is None:
+            return self.batch_size // 2
+        return self.negatives_per_batch
+
     loss: LossName = Field(
         "auto",
         description="auto: the examples decide; or ranking, triplet, cosent, angle, cosine, listwise, margin_mse, distill_kl, mse, my_module:MyLoss",
@@ -94,6 +101,10 @@ class Train(Section):
     batch_size: Annotated[int, Field(ge=2)] = Field(
         32, description="distinct positive documents a batch"
     )
+    negatives_per_batch: Count | None = Field(
+        None,
+        description="documents that join a batch as hard negatives alone (null: half of batch_size); positives of the batch cost nothing",
+    )
     queries_per_document: Positive = Field(
         8, description="queries of one document that may share a batch"
     )
@@ -101,7 +112,7 @@ class Train(Section):
         None, description="tokens a text while training (null: the model's own)"
     )
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="null: by the kind of model (transformer 5e-5, static model 2e-2)"
+        None, description="null: by the kind of model (transformer 1e-4, static model 2e-2)"
     )
     warmup: Fraction = Field(0.1, description="share of the steps")
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

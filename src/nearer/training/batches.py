@@ -10,6 +10,7 @@ not be negatives of a query are masked.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -162,17 +163,30 @@ class Collator:
     valid_label_columns: tuple[str, ...] = ()
 
     def __init__(
-        self, rows: TrainingSet, tokenize: Callable[[list[str], Any], dict[str, Any]]
+        self,
+        rows: TrainingSet,
+        tokenize: Callable[[list[str], Any], dict[str, Any]],
+        most_negatives: int | None = None,
     ) -> None:
+        """`most_negatives` documents may join a batch of plain pairs as hard negatives (None: all)."""
         self._rows = rows
         self._tokenize = tokenize
+        self._most_negatives = most_negatives
+
+    def _limit(self, part: int) -> int | None:
+        """Other losses need every document that their rows name."""
+        parts = self._rows.parts
+        if parts and parts[part].loss != "ranking":
+            return None
+        return self._most_negatives
 
     def __call__(self, items: Sequence[dict[str, int]]) -> dict[str, Any]:
         """`items` are the rows of the batch, each as `{"row": position in the training set}`."""
         rows = self._rows
         positions = [item["row"] for item in items]
         part = rows.part(positions[0])
-        pairs = _Pairs([rows.rows[position] for position in positions])
+        chosen = [rows.rows[position] for position in positions]
+        pairs = _Pairs(chosen, self._limit(part))
         label = pairs.label(rows.blocked)
         label["score"] = torch.tensor([rows.score(position) for position in positions])
         label["weight"] = torch.tensor([rows.weight(position) for position in positions])
@@ -268,16 +282,27 @@ class _Side:
 class _Pairs:
     """The rows of a batch, its distinct queries and documents, and how they belong together."""
 
-    def __init__(self, rows: Sequence[TrainingRow]) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], most_negatives: int | None = None) -> None:
         self._rows = rows
         self._query_column: dict[int, int] = {}
         self._column: dict[int, int] = {}
         for query, positive, _ in rows:
             self._query_column.setdefault(query, len(self._query_column))
             self._column.setdefault(positive, len(self._column))
-        for _, _, negatives in rows:
-            for document in negatives:
-                self._column.setdefault(document, len(self._column))
+        for document in self._chosen_negatives(most_negatives):
+            self._column.setdefault(document, len(self._column))
+
+    def _chosen_negatives(self, most: int | None) -> list[int]:
+        """The hard negatives that are encoded with the batch, those of most rows first where few may.
+
+        Those that are positives of the batch are in it anyway.
+        """
+        rows_with: Counter[int] = Counter()
+        for _, _, negatives in self._rows:
+            rows_with.update(document for document in negatives if document not in self._column)
+        if most is None:
+            return list(rows_with)
+        return [document for document, _ in rows_with.most_common(most)]
 
     @property
     def queries(self) -> list[int]:

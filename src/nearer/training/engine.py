@@ -71,7 +71,7 @@ def make_trainer(job: Job, clock: WorkClock, planner: Planner | None, bar: progr
         train_dataset=Dataset.from_dict({"row": list(range(len(job.rows)))}),
         loss=_loss(recipe.loss, encoder.model, settings),
         evaluator=evaluator,
-        data_collator=Collator(job.rows, encoder.features),
+        data_collator=Collator(job.rows, encoder.features, recipe.settings.most_negatives),
         callbacks=callbacks,
     )
     silence(trainer)

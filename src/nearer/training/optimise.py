@@ -32,7 +32,7 @@ from nearer.training.schedule import Planner, Schedule
 from nearer.training.work import Work, WorkClock
 
 #: Learning rates where train.learning_rate is not set.
-TRANSFORMER_LEARNING_RATE = 5e-5
+TRANSFORMER_LEARNING_RATE = 1e-4
 STATIC_LEARNING_RATE = 2e-2
 
 

@@ -369,9 +369,9 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Text
     if trained is None:
         return None
     if isinstance(trained, str | Path):
-        return open_encoder(
-            model.as_saved(), project.root, cache=project.cache, path=Path(trained), name=TUNED
-        )
+        # By name, as a folder that somebody hands over is not trusted like one of the project's.
+        saved = model.as_saved().model_copy(update={"name": str(trained)})
+        return open_encoder(saved, project.root, cache=project.cache, name=TUNED)
     if trained.model is None:
         return trained.encoder
     return SentenceEncoder(

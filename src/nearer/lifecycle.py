@@ -66,7 +66,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
-        version=2,  # which data is item to item, and which texts are blank
+        version=3,  # which years, grades and lines are read
     ),
     Stage(
         "evaluate",

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from nearer.data import records
+from nearer.data import cells, records
 from nearer.data.records import Row
 from nearer.data.sources import bad
 from nearer.text import count_words
@@ -122,12 +122,9 @@ def _examples(row: Row, columns: Layout) -> Iterator[Example]:
 
 def _score(row: Row, column: str) -> float:
     value = row.values.get(column)
-    try:
-        score = float(row.values.get(column, ""))
-    except (TypeError, ValueError):
-        score = math.nan
+    score = cells.as_float(value)
     if not math.isfinite(score):
-        what = f"{column} {value!r} is not a finite number"
+        what = f"{column} {cells.shown(value)} is not a finite number"
         raise row.bad(what, "mend that line, or rename the column if it is no score")
     return score
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nearer.settings.base import Count, Fraction, Positive, Section, named
+from nearer.settings.base import Count, Fraction, Positive, Section, Seed, named
 
 LossName = Annotated[str, named("loss", "auto")]
 
@@ -72,4 +72,4 @@ class Train(Section):
         0.01, description="go back towards the base model while dev loses at most this; 0: do not"
     )
     patience: Positive = Field(2, description="evaluations without gain before stopping")
-    seed: Count = 7
+    seed: Seed = 7

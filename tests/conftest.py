@@ -27,24 +27,28 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
     "evaluate": {"resamples": 1000},
     "diagnose": {"splits": ["dev"], "chunkers": ["tokens:32:8"]},
     "fix": {"fixes": ["hybrid"], "title_weights": []},
-    "train": {"epochs": 1, "batch_size": 8, "dev_documents": 200},
+    "train": {"epochs": 1, "batch_size": 8, "dev_documents": 60},
 }
 
 WriteProject = Callable[..., Path]
 
 #: Files of tests that take long, begun first so that two workers end together.
 LONG = (
-    "test_planted",
-    "test_index_sequences",
-    "test_machines",
-    "test_mixing_table",
     "test_monitor",
-    "test_story",
     "test_ray",
-    "test_cli",
-    "test_diagnose",
+    "test_index_crash",
+    "test_example_plugin",
+    "test_machines",
+    "test_planted",
     "test_training",
+    "test_cli",
+    "test_mixing_table",
+    "test_story",
+    "test_index_sequences",
+    "test_contract_stores",
+    "test_diagnose",
     "test_serve",
+    "test_generations",
     "test_api_fuzz",
 )
 
@@ -65,17 +69,26 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real model that is quick: the first two layers of MiniLM, 64 tokens."""
-    from sentence_transformers import SentenceTransformer
+    """A real model that is quick: two layers of MiniLM, 64 tokens, the words of the example."""
+    from model_kit import drop_unused_words, two_layers
 
-    model = SentenceTransformer(str(minilm), device="cpu", local_files_only=True)
-    transformer = model.transformers_model
-    transformer.encoder.layer = transformer.encoder.layer[:2]
-    transformer.config.num_hidden_layers = 2
-    model.max_seq_length = 64
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    model.save(str(folder), create_model_card=False, safe_serialization=True)
+    folder = two_layers(minilm, tmp_path_factory.mktemp("models") / "tiny", length=64)
+    drop_unused_words(folder, _example_texts())
     return folder
+
+
+def _example_texts() -> Iterator[str]:
+    """Every text of the example, and of the guard set that decisions use."""
+    from nearer.data.general import load_general
+
+    for line in _lines(EXAMPLE / "corpus.jsonl"):
+        yield f"{line['title']} {line['text']}"
+    for line in _lines(EXAMPLE / "queries.jsonl"):
+        yield line["text"]
+    corpus, split = load_general()
+    yield from corpus.contents()
+    for query in split.queries:
+        yield query.text
 
 
 @pytest.fixture(scope="session")

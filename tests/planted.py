@@ -7,9 +7,10 @@ construction.  Nothing here knows how diagnosis works.
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Planted:
 
     documents: dict[str, Line]
     rng: np.random.Generator
+    sources: tuple[str, ...] = field(init=False)  # texts of the documents before any was broken
     queries: list[Line] = field(default_factory=list)
     judgments: dict[str, str] = field(default_factory=dict)
     truth: dict[str, str] = field(default_factory=dict)
@@ -49,6 +51,9 @@ class Planted:
         default_factory=dict
     )  # query text → beginning of what a reranker should prefer
     _added: int = 0
+
+    def __post_init__(self) -> None:
+        self.sources = tuple(line["text"] for line in self.documents.values())
 
     def ask(self, cause: str, text: str, doc_id: str, **more: Any) -> None:
         query_id = f"p{len(self.queries):04d}"
@@ -62,15 +67,13 @@ class Planted:
         return doc_id
 
     def other_text(self, words: int, apart_from: str) -> str:
-        """Sentences of other documents, about so many words."""
+        """Sentences of other documents as they were, about so many words."""
         taken: list[str] = []
-        ids = [
-            doc_id
-            for doc_id in self.documents
-            if doc_id != apart_from and not doc_id.startswith("added-")
-        ]
+        own = self.documents[apart_from]["text"]
         while len(taken) < words:
-            taken += self.documents[ids[int(self.rng.integers(len(ids)))]]["text"].split()[:50]
+            text = self.sources[int(self.rng.integers(len(self.sources)))]
+            if text != own:
+                taken += text.split()[:50]
         return " ".join(taken[:words]) + "."
 
     def write(self, folder: Path) -> Path:
@@ -175,8 +178,14 @@ PLANTERS: dict[str, Callable[[Planted, str, str], None]] = {
 def read_documents(
     path: Path, rng: np.random.Generator, count: int, longest: int = 50
 ) -> dict[str, Line]:
-    """Real documents, cut to their first words, each with a tenant and a code of its own in its text."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Real documents, cut to their first words, each with a tenant and a code of its own in its text.
+
+    `path` is a .jsonl file, packed by gzip where it ends in .gz.
+    """
+    raw = path.read_bytes()
+    if path.suffix == ".gz":
+        raw = gzip.decompress(raw)
+    lines = [json.loads(line) for line in raw.decode().split("\n") if line]
     chosen = sorted(rng.permutation(len(lines))[:count].tolist())
     documents = {}
     for place in chosen:
@@ -187,7 +196,7 @@ def read_documents(
         tenant = TENANTS[int(rng.integers(len(TENANTS)))]
         documents[line["_id"]] = {
             "_id": line["_id"],
-            "title": line["title"],
+            "title": line.get("title", ""),
             "text": f"{text} Reference {code}.",
             "tenant": tenant,
             "code": code,
@@ -206,14 +215,22 @@ def plant(
     healthy: Sequence[tuple[str, str]],
     causes: Sequence[str],
     each: int,
-    rng: np.random.Generator,
+    seed: int,
 ) -> Planted:
-    """Break `each` of the healthy (document id, query) pairs for every cause."""
-    planted = Planted(documents, rng)
-    pairs: Iterator[tuple[str, str]] = iter(healthy)
-    for cause in causes:
-        for _ in range(each):
-            PLANTERS[cause](planted, *next(pairs))
+    """Break `each` of the healthy (document id, query) pairs for every cause.
+
+    Each cause has pairs and a generator of its own, so that it is planted alike whichever others
+    stand beside it, and texts that were embedded for one system are there for the next.
+    """
+    planted = Planted(documents, np.random.default_rng(seed))
+    for number, cause in enumerate(PLANTERS):
+        if cause not in causes:
+            continue
+        planted.rng = np.random.default_rng([seed, number])
+        pairs = healthy[number * each : (number + 1) * each]
+        assert len(pairs) == each, f"{len(healthy)} healthy pairs are too few"
+        for doc_id, query in pairs:
+            PLANTERS[cause](planted, doc_id, query)
     for document in planted.documents.values():
         document.pop("code", None)  # it stands in the text alone, as in real life
     return planted
@@ -242,3 +259,19 @@ def real_pairs(folder: Path, documents: dict[str, Line]) -> list[tuple[str, str,
         for query_id, wanted in sorted(relevant.items())
         if len(wanted) == 1 and wanted[0] in documents and query_id in texts
     ]
+
+
+def bury(
+    documents: dict[str, Line],
+    healthy: Sequence[tuple[str, str]],
+    most: int,
+    rng: np.random.Generator,
+) -> Planted:
+    """Bury the documents of at most so many (document id, query) pairs, each document once."""
+    planted = Planted(documents, rng)
+    first: dict[str, str] = {}
+    for doc_id, query in healthy:
+        first.setdefault(doc_id, query)
+    for doc_id, query in list(first.items())[:most]:
+        buried(planted, doc_id, query)
+    return planted

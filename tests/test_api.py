@@ -36,8 +36,13 @@ def test_the_stages_run_as_functions_and_leave_no_files(
     assert "dense (today)" in str(evaluation)
     mined = nearer.mine(loaded)
     assert len(mined.examples) > 50
+    text = ["an attacker overflows a buffer"]
+    before = loaded.systems.encoder.encode(text, "query")
     trained = nearer.train(loaded, mined.examples)
     assert trained.summary["steps"] > 0
+    tuned = trained.model.encode(text, normalize_embeddings=True)
+    assert not np.allclose(before, tuned, atol=1e-4)
+    assert np.array_equal(before, loaded.systems.encoder.encode(text, "query"))  # left as it was
     decision = nearer.decide(loaded, trained, mined)
     assert decision.record["verdict"] in {"ship", "use_simpler_fix", "do_not_ship", "inconclusive"}
     assert {c["name"] for c in decision.record["candidates"]} >= {
@@ -73,14 +78,6 @@ def test_what_a_notebook_shows_is_escaped(tmp_path: Path) -> None:
     mined = Mined((), {"<script>alert(1)</script>": 3}, {})
     assert "&lt;script&gt;" in mined._repr_html_()
     assert "<script>" not in mined._repr_html_()
-
-
-def test_training_leaves_todays_model_as_it_was(loaded: nearer.Project) -> None:
-    text = ["an attacker overflows a buffer"]
-    before = loaded.systems.encoder.encode(text, "query")
-    trained = nearer.train(loaded, nearer.mine(loaded).examples)
-    assert np.array_equal(before, loaded.systems.encoder.encode(text, "query"))
-    assert not np.allclose(before, trained.model.encode(text, normalize_embeddings=True), atol=1e-4)
 
 
 def test_a_decision_without_a_tuned_model_judges_the_simpler_fixes(loaded: nearer.Project) -> None:

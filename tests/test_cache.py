@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import FingerprintError
+from nearer.files import write_json
 
 TEXTS = [f"weakness number {i} of the list" for i in range(20)]
 
@@ -131,26 +133,36 @@ def test_an_edited_fingerprint_is_refused(tiny_model: Path, tmp_path: Path) -> N
         encoder(tiny_model, tmp_path)
 
 
-def _append(folder: Path, cache: Path, start: int) -> None:
-    made = encoder(folder, cache)
-    for i in range(start, start + 20):
-        made.encode([f"text {i}"], "document")
+#: Keeps the vectors of twenty texts, one after the other, as an encoder does: FOLDER FIRST PREFIX.
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from nearer.embed.cache import EmbeddingCache
+from nearer.embed.fingerprint import Fingerprint
+from nearer.files import read_json
+
+folder, first, kind = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+table = np.load(folder / "vectors.npy")
+said = folder / "fingerprint.json"
+cache = EmbeddingCache(folder / "cache", Fingerprint.from_dict(read_json(said), str(said)))
+for number in range(first, first + 20):
+    cache.through([f"text {number}"], f"{kind}\\0\\0", lambda texts: table[[number]])
+"""
 
 
-def test_two_processes_may_append_at_once(tiny_model: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [
-        context.Process(target=_append, args=(tiny_model, tmp_path, start)) for start in (0, 10)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    texts = [f"text {i}" for i in range(30)]
-    cached = encoder(tiny_model, tmp_path)
-    assert np.allclose(
-        cached.encode(texts, "document"),
-        cached.without_cache().encode(texts, "document"),
-        atol=1e-5,
-    )
+def test_two_processes_may_append_at_once(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"text {number}" for number in range(30)]
+    cached = encoder(tiny_model, tmp_path / "cache")
+    expected = cached.without_cache().encode(texts, "document")
+    np.save(tmp_path / "vectors.npy", expected)
+    write_json(tmp_path / "fingerprint.json", cached.fingerprint.as_dict())
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen([*command, str(first), "document"]) for first in (0, 10)]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    again = encoder(tiny_model, tmp_path / "cache")
+    forwarded = counted(again, monkeypatch)
+    assert np.array_equal(again.encode(texts, "document"), expected)
+    assert forwarded == []

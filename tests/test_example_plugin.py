@@ -14,6 +14,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+#: Contract suites, and the tests of each that run over what is installed.
+SUITES = {
+    "losses": "finite_scalar or order_of_the_rows",
+    "stores": "sqlite",
+    "guardrails": "identical_systems or clearly_worse or rows_have_the_keys",
+    "fixes": "courtesies",
+}
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,22 +63,15 @@ def test_what_it_brings_stands_among_the_names(site: Path, tmp_path: Path) -> No
     assert done.stdout.strip() == "['hardest', 'sqlite', 'identifiers', 'courtesies']", done.stderr
 
 
-@pytest.mark.parametrize(
-    ("suite", "only"),
-    [
-        ("losses", "finite_scalar or order_of_the_rows"),
-        ("stores", "sqlite"),
-        ("guardrails", "identical_systems or clearly_worse or rows_have_the_keys"),
-        ("fixes", "courtesies"),
-    ],
-)
-def test_it_passes_the_contract_suites(site: Path, suite: str, only: str, tmp_path: Path) -> None:
-    """`only` names the tests of a suite that run over what is installed."""
-    file = ROOT / "tests" / f"test_contract_{suite}.py"
-    options = ["-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "tests"), "-k", only]
-    done = with_plugin(site, "-m", "pytest", *options, str(file), cwd=ROOT)
+def test_it_passes_the_contract_suites(site: Path, tmp_path: Path) -> None:
+    """In one process: loading the libraries takes longer than the tests."""
+    files = [str(ROOT / "tests" / f"test_contract_{suite}.py") for suite in SUITES]
+    chosen = " or ".join(f"(contract_{suite} and ({only}))" for suite, only in SUITES.items())
+    options = ["-rpfEs", "-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "tests")]
+    done = with_plugin(site, "-m", "pytest", *options, "-k", chosen, *files, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+    for suite in SUITES:
+        assert f"PASSED tests/test_contract_{suite}.py" in done.stdout, done.stdout[-3000:]
 
 
 def test_a_run_trains_fixes_and_decides_with_it(

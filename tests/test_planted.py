@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 
 import planted as plants
+from model_kit import two_layers
 from nearer import config
 from nearer.data.corpus import Corpus
 from nearer.diagnosis.causes import causes
@@ -39,11 +43,11 @@ SYSTEMS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
 }
 CAUSES = [cause.name for cause in causes()]
-EACH = {"cwe": 14, "debian-related": 11}
+EACH = {"cwe": 15, "debian-related": 12}
 
 #: A user's reranker that knows some answers and elsewhere goes by shared words, and a user's search with an index that forgot.
 MODULE = r"""
-import json, pathlib, re
+import functools, json, pathlib, re
 HERE = pathlib.Path(__file__).parent
 KNOWN = json.loads((HERE / "known.json").read_text())
 WORD = re.compile(r"\w+")
@@ -58,14 +62,18 @@ class Oracle:
         a, b = set(WORD.findall(query.lower())), set(WORD.findall(document.lower()))
         return len(a & b) / max(1, len(a | b))
 
-def search(queries, k):
+@functools.cache
+def whole():
     from nearer import config
     from nearer.data.corpus import Corpus
     from nearer.search.dense import Dense
     from nearer.embed.encoder import load_encoder
 
     encoder = load_encoder(config.Model(name=KNOWN["model"], precision="fp32"), HERE, cache=pathlib.Path(KNOWN["cache"]))
-    run = Dense(encoder, Corpus.open(HERE / "corpus.jsonl")).search(queries, k + len(KNOWN["lost"]))
+    return Dense(encoder, Corpus.open(HERE / "corpus.jsonl"))
+
+def search(queries, k):
+    run = whole().search(queries, k + len(KNOWN["lost"]))
     lost = set(KNOWN["lost"])
     return [[hit for hit in run.results[query.id] if hit[0] not in lost][:k] for query in queries]
 """
@@ -74,16 +82,9 @@ def search(queries, k):
 @pytest.fixture(scope="module")
 def encoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> SentenceEncoder:
     """The first two layers of MiniLM, at the full 256 tokens, with a cache for all data sets here."""
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(str(minilm), device="cpu", local_files_only=True)
-    model.transformers_model.encoder.layer = model.transformers_model.encoder.layer[:2]
-    model.transformers_model.config.num_hidden_layers = 2
-    folder = tmp_path_factory.mktemp("models") / "two-layers"
-    model.save(str(folder), create_model_card=False, safe_serialization=True)
-    return load_encoder(
-        config.Model(name=str(folder), precision="fp32"), folder, cache=folder.with_name("cache")
-    )
+    folder = two_layers(minilm, tmp_path_factory.mktemp("models") / "two-layers")
+    settings = config.Model(name=str(folder), precision="fp32")
+    return load_encoder(settings, folder, cache=folder.with_name("cache"))
 
 
 def healthy_pairs(
@@ -104,29 +105,47 @@ def healthy_pairs(
     return clear
 
 
+@dataclass(frozen=True)
+class Source:
+    """Real documents, and those of them that search finds by a sentence of theirs."""
+
+    name: str
+    documents: dict[str, plants.Line]
+    healthy: Sequence[tuple[str, str]]
+
+    @classmethod
+    def of(cls, name: str, encoder: SentenceEncoder) -> Source:
+        rng = np.random.default_rng([7, *name.encode()])
+        documents = plants.read_documents(EXAMPLES / name / "corpus.jsonl", rng, 340)
+        return cls(name, documents, healthy_pairs(documents, encoder, rng))
+
+
+def cache_of(encoder: SentenceEncoder) -> Path:
+    """Where the vectors of all data sets here are kept."""
+    return Path(encoder.name).with_name("cache")
+
+
 def diagnosed(
-    source: str, system: str, encoder: SentenceEncoder, folder: Path
+    source: Source, system: str, encoder: SentenceEncoder, folder: Path
 ) -> list[tuple[str, str, str]]:
     """(planted cause, cause found, evidence) of every planted failure."""
-    rng = np.random.default_rng([7, *system.encode()])
     search, causes = SYSTEMS[system]
-    documents = plants.read_documents(EXAMPLES / source / "corpus.jsonl", rng, 340)
-    planted = plants.plant(
-        documents, healthy_pairs(documents, encoder, rng), causes, EACH[source], rng
-    )
+    documents = copy.deepcopy(source.documents)
+    planted = plants.plant(documents, source.healthy, causes, EACH[source.name], seed=7)
     planted.write(folder)
-    module = f"users_{source.partition('-')[0]}_{system.replace(' ', '_')}"  # a name of its own: Python imports a name once
+    module = f"users_{source.name.partition('-')[0]}_{system.replace(' ', '_')}"  # a name of its own: Python imports a name once
     known = {
         "oracle": planted.oracle,
         "lost": planted.lost,
         "model": encoder.name,
-        "cache": str(Path(encoder.name).with_name("cache")),
+        "cache": str(cache_of(encoder)),
     }
     (folder / "known.json").write_text(json.dumps(known))
     (folder / f"{module}.py").write_text(MODULE)
     search = search | ({"function": f"{module}:search"} if "system" in search else {})
     values: dict[str, Any] = {
         "data": {"folder": str(folder)},
+        "model": {"name": encoder.name, "precision": "fp32"},
         "search": search,
         "rerank": {"model": f"{module}:Oracle", "depth": 100},
     }
@@ -141,7 +160,8 @@ def diagnosed(
         {query_id: {doc_id: 1} for query_id, doc_id in planted.judgments.items()},
     )
     project = config.build(values)
-    systems = Systems(project, folder, Corpus.open(folder / "corpus.jsonl"), encoder=encoder)
+    corpus = Corpus.open(folder / "corpus.jsonl")
+    systems = Systems(project, folder, corpus, encoder=encoder, cache=cache_of(encoder))
     systems.reranker = load_reranker(project.rerank.model or "", folder)
     failures = diagnose(systems, [split], project, np.random.default_rng(1)).failures
     return [
@@ -155,7 +175,8 @@ def outcomes(
     encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[str, str, str]]:
     found = []
-    for source in EACH:
+    for name in EACH:
+        source = Source.of(name, encoder)
         for system in SYSTEMS:
             found += diagnosed(source, system, encoder, tmp_path_factory.mktemp("planted") / "data")
     return found
@@ -206,23 +227,27 @@ def buried(
 ) -> list[dict[str, Any]]:
     """Failures of real queries that found their document before it was wrapped in others."""
     rng = np.random.default_rng(5)
-    documents = plants.read_documents(EXAMPLES / "cwe" / "corpus.jsonl", rng, 340, longest=200)
+    documents = plants.read_documents(EXAMPLES / "cwe" / "corpus.jsonl", rng, 340, longest=100)
     pairs = plants.real_pairs(EXAMPLES / "cwe", documents)
     corpus = Corpus.from_documents(
         Document(line["_id"], line["text"], line["title"]) for line in documents.values()
     )
     run = Dense(encoder, corpus).search([Query(name, text) for name, text, _ in pairs], 3)
-    healthy: dict[str, str] = {}
+    healthy = []
     for place in rng.permutation(len(pairs)):
         name, text, doc_id = pairs[place]
         if doc_id in run.top(name, 3):
-            healthy.setdefault(doc_id, text)
-    planted = plants.Planted(documents, rng)
-    for doc_id, text in list(healthy.items())[:BURIED]:
-        plants.buried(planted, doc_id, text)
+            healthy.append((doc_id, text))
+    planted = plants.bury(documents, healthy, BURIED, rng)
     folder = planted.write(tmp_path_factory.mktemp("buried") / "data")
-    project = config.build({"data": {"folder": str(folder)}, "fix": {"models": [encoder.name]}})
-    systems = Systems(project, folder, Corpus.open(folder / "corpus.jsonl"), encoder=encoder)
+    values = {
+        "data": {"folder": str(folder)},
+        "model": {"name": encoder.name, "precision": "fp32"},
+        "fix": {"models": [encoder.name]},
+    }
+    project = config.build(values)
+    corpus = Corpus.open(folder / "corpus.jsonl")
+    systems = Systems(project, folder, corpus, encoder=encoder, cache=cache_of(encoder))
     split = Split(
         "dev",
         tuple(Query(line["_id"], line["text"]) for line in planted.queries),

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -26,6 +21,7 @@ from nearer.cli import show
 from nearer.stages.diagnose import Diagnoses
 from nearer.tables import Grid, PlainConsole
 from nearer.workspace import StepResult
+from terminal_driver import CASES
 
 WIDTHS = (60, 80, 100, 120, 200)
 MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
@@ -244,34 +240,6 @@ def test_a_row_needs_a_cell_per_column() -> None:
         Grid("a", "b").add("x")
 
 
-def run(command: list[str], width: int | None, **more: str) -> str:
-    """What a command prints: in a pseudo-terminal of `width` columns, or piped where there is none."""
-    kept = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"}
-    environment = {name: value for name, value in os.environ.items() if name not in kept}
-    environment |= {"TERM": "xterm-256color"} | more
-    if width is None:
-        done = subprocess.run(command, capture_output=True, check=True, env=environment)
-        return done.stdout.decode()
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, width, 0, 0))
-    with subprocess.Popen(
-        command, stdout=theirs, stderr=theirs, stdin=theirs, env=environment
-    ) as process:
-        os.close(theirs)
-        parts = []
-        while True:
-            try:
-                part = os.read(ours, 65_536)
-            except OSError:  # Linux says so when the other side has closed
-                break
-            if not part:
-                break
-            parts.append(part)
-    os.close(ours)
-    assert process.returncode == 0
-    return b"".join(parts).decode()
-
-
 def test_progress_without_a_terminal_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -293,21 +261,29 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
     ]
 
 
-@pytest.mark.parametrize("width", [60, 80, 200, None])
-@pytest.mark.parametrize(
-    "more", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["colour", "NO_COLOR", "dumb"]
-)
-def test_real_terminals_and_pipes(width: int | None, more: dict[str, str], tmp_path: Path) -> None:
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
-        "from pathlib import Path; import test_show; "
-        "[prints(Path(sys.argv[1])) for prints, _ in test_show.TABLES.values()]"
+@pytest.fixture(scope="module")
+def terminals(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What all tables print in each case of terminal_driver."""
+    folder = tmp_path_factory.mktemp("terminals")
+    driver = Path(__file__).with_name("terminal_driver.py")
+    done = subprocess.run(
+        [sys.executable, str(driver), str(folder)], capture_output=True, text=True, check=False
     )
-    output = run([sys.executable, "-c", code, str(tmp_path)], width, **more)
+    assert done.returncode == 0, done.stderr
+    outputs: list[str] = json.loads((folder / "printed.json").read_text(encoding="utf-8"))
+    return outputs
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=[f"{environment}-{width}" for width, environment in CASES]
+)
+def test_real_terminals_and_pipes(case: tuple[int | None, str], terminals: list[str]) -> None:
+    width, environment = case
+    output = terminals[CASES.index(case)]
     check(output, [value for _, wanted in TABLES.values() for value in wanted], width)
-    if more or width is None:
-        assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", output)  # no colour
-    if "TERM" in more or width is None:
+    plain = environment != "colour" or width is None
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", output)) is not plain  # colours
+    if environment == "dumb" or width is None:
         assert "\x1b" not in output
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from nearer.errors import ConfigError
 from nearer.settings.analysis import Check, Diagnose, Evaluate, Fix
-from nearer.settings.base import Count, Section
+from nearer.settings.base import Section, Seed
 from nearer.settings.data import Columns, Data, SplitSettings
 from nearer.settings.decision import Decide, Guardrails
 from nearer.settings.live import Index, Monitor, Serve, Shadow
@@ -60,7 +60,7 @@ class Config(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="results go to runs/<run>/",
     )
-    seed: Count = Field(7, description="splits, sampling, resampling; training has its own")
+    seed: Seed = Field(7, description="splits, sampling, resampling; training has its own")
     data: Data = Data()
     model: Model = Model()
     search: Search = Search()
@@ -97,11 +97,14 @@ def load(path: Path, overrides: Iterable[str] = (), run: str | None = None) -> C
             next_step="nearer init DIR --data FOLDER, or -c PATH",
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = _read_yaml(path.read_text(encoding="utf-8")) or {}
+    except UnicodeDecodeError:
+        what = "not valid YAML: the file is not UTF-8 text"
+        raise ConfigError(what, where=str(path), next_step="save it as UTF-8") from None
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or "the file is not UTF-8 text"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         raise ConfigError(
             f"not valid YAML: {problem}", where=where, next_step="mend that line"
         ) from None
@@ -116,6 +119,38 @@ def load(path: Path, overrides: Iterable[str] = (), run: str | None = None) -> C
     if run is not None:
         values["run"] = run
     return build(values, where=str(path))
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML of settings: what looks like a date is text, and no key stands twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                what = f"the key {key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+#: The resolvers of plain YAML without the one that makes dates of texts.
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, shape) for tag, shape in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _read_yaml(text: str) -> Any:
+    """Plain values.  Raises yaml.YAMLError, also for numbers and nesting beyond what Python reads."""
+    try:
+        return yaml.load(text, _Yaml)  # noqa: S506 - a safe loader
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except ValueError:  # an integer of more than 4,300 digits
+        raise yaml.YAMLError("a number has too many digits") from None
 
 
 def build(values: Mapping[str, Any], where: str = "configuration") -> Config:
@@ -136,7 +171,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
             next_step="for example: --set train.epochs=1",
         )
     try:
-        value = yaml.safe_load(text)
+        value = _read_yaml(text)
     except yaml.YAMLError:
         value = text
     *parents, leaf = key.strip().split(".")
@@ -158,7 +193,10 @@ def _readable(problem: Any) -> str:
         return _unknown_key(location)
     message = str(problem["msg"]).removeprefix("Value error, ")
     sentence = f"{message[:1].lower()}{message[1:]}"
-    value = json.dumps(problem.get("input"), default=str)[:60]
+    try:
+        value = json.dumps(problem.get("input"), default=str)[:60]
+    except (TypeError, ValueError, RecursionError):  # a key that is no text, a value inside itself
+        value = f"a {type(problem.get('input')).__name__}"
     return f"{'.'.join(location)}: {sentence} (got {value})"
 
 

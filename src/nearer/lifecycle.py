@@ -68,7 +68,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
-        version=3,  # which data is item to item, which texts are blank, what clicks weigh
+        version=4,  # which years, grades and lines are read; what clicks weigh
     ),
     Stage(
         "evaluate",

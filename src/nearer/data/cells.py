@@ -40,12 +40,24 @@ def text(value: Any) -> str:
         raise ValueError("the value is nested too deeply") from None
 
 
+def as_float(value: Any) -> float:
+    """What a value says as a number; NaN where it says none.
+
+    `1_000` is a number in Python's own code only; an integer beyond every float is infinite.
+    """
+    if isinstance(value, str) and "_" in value:
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def number(value: Any) -> float:
     """A finite number.  Raises ValueError, also for units (`12 ms`) and decimal commas (`12,5`)."""
-    try:
-        parsed = float(value)
-    except (TypeError, ValueError, OverflowError):
-        parsed = math.nan
+    parsed = as_float(value)
     if isinstance(value, bool) or not math.isfinite(parsed):
         raise ValueError(f"{shown(value)} is not a number")
     return parsed

@@ -188,7 +188,7 @@ def _session(row: Row) -> str:
     for name in ("session", "session_id", "request_id"):
         value = row.values.get(name)
         if not cells.is_empty(value):
-            return str(fields.plain(value))
+            return str(fields.as_plain(value, row))
     return f"line {row.number}"
 
 
@@ -212,10 +212,10 @@ def _query(row: Row, columns: Columns) -> Query:
     timestamp = columns.timestamp or "time"
     moment = row.values.get(timestamp)
     if not cells.is_empty(moment):
-        metadata[timestamp] = fields.plain(moment)
+        metadata[timestamp] = fields.as_plain(moment, row)
     declared = None
     if isinstance(filters, Mapping):
-        declared = fields.plain(filters)
+        declared = fields.as_plain(filters, row)
     return Query(query_id, text, filter=declared, metadata=metadata)
 
 
@@ -247,7 +247,7 @@ def _rank(value: Any, row: Row) -> int:
     except ValueError:
         rank = 0.0
     if not rank.is_integer() or rank < 1:
-        raise row.bad(f"the rank {value!r} is not 1, 2, …")
+        raise row.bad(f"the rank {cells.shown(value)} is not 1, 2, …")
     return int(rank)
 
 

@@ -127,12 +127,9 @@ class Corpus:
         """The document at a position (from the end when negative).  Raises IndexError, and DataError when the file changed."""
         doc_id = self.ids[position]
         start, length = self._spans[position].tolist()
-        encoding = "utf-8"
-        if start == 0:
-            encoding = "utf-8-sig"  # there may be a byte order mark
         try:
             line = os.pread(self._handle, length, start)
-            values = json.loads(line.decode(encoding))
+            values = json.loads(line.decode().lstrip(texts.MARK))
             row = Row(self.source, 0, dict(by_field_name(values)))
             document = fields.document(row, self._columns)
         except (ValueError, AttributeError, TypeError, DataError):

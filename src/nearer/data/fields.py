@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nearer.config import Columns
-from nearer.data import records
+from nearer.data import cells, records
 from nearer.data.records import Row
 from nearer.data.sources import SPLIT_NAMES, bad
 from nearer.types import MAX_GRADE, Document, Query
@@ -46,6 +46,7 @@ JUDGMENT_ALIASES: Aliases = {
 }
 DEFAULT = Columns()
 _TRUTHS = {"true": "1", "false": "0"}
+_DEEPEST = 100  # levels of lists and objects in each other
 
 
 def column_of(name: str, columns: Columns, aliases: Aliases, row: Row) -> str | None:
@@ -109,16 +110,21 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: other types as text, NaN and infinity as null."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value as JSON can hold it: other types as text, NaN and infinity as null.
+
+    Raises ValueError for lists and objects inside each other beyond every use.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"a value is nested more than {_DEEPEST} levels deep")
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, float | int):
         return value
     if isinstance(value, Mapping):
-        return {_encodable(str(key)): plain(inner) for key, inner in value.items()}
+        return {_encodable(str(key)): plain(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [plain(inner, depth + 1) for inner in value]
     if hasattr(value, "item"):  # a number of NumPy
         return plain(value.item())
     return _encodable(str(value))
@@ -144,8 +150,16 @@ def document(row: Row, columns: Columns) -> Document:
 
 
 def _metadata(row: Row, *columns: str | None) -> dict[str, Any]:
-    """The values of a row without those of the columns."""
-    return {name: plain(value) for name, value in row.values.items() if name not in columns}
+    """The values of a row without those of the columns.  Raises DataError."""
+    return {name: as_plain(value, row) for name, value in row.values.items() if name not in columns}
+
+
+def as_plain(value: Any, row: Row) -> Any:
+    """`plain`, with the place of the row in its error.  Raises DataError."""
+    try:
+        return plain(value)
+    except ValueError as error:
+        raise row.bad(str(error), "flatten that value, or drop it") from None
 
 
 def query(row: Row, columns: Columns) -> Query:
@@ -167,9 +181,9 @@ def query(row: Row, columns: Columns) -> Query:
     return Query(
         id=as_id(query_id, row, "query"),
         text=_as_text(text_column, row),
-        filter=plain(filters or None),
+        filter=as_plain(filters or None, row),
         tags=tuple(map(str, tags)),
-        gold_spans=tuple(map(plain, spans)),
+        gold_spans=tuple(as_plain(spans, row)),
         metadata=_metadata(row, id_column, text_column, "filter", "tags", "gold_spans"),
     )
 
@@ -197,10 +211,7 @@ def grade(value: Any, where: str) -> int:
     Raises DataError unless it is a whole number that is small enough to be a grade.
     """
     text = str(value).strip().lower()
-    try:
-        number = float(_TRUTHS.get(text, text))
-    except ValueError:
-        number = math.nan
+    number = cells.as_float(_TRUTHS.get(text, text))
     if math.isnan(number) or (math.isfinite(number) and not number.is_integer()):
         raise bad(
             f"the grade {value!r} is not a whole number",

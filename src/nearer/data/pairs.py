@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from nearer.data import records
+from nearer.data import cells, records
 from nearer.data.records import Row
 from nearer.data.sources import bad
 from nearer.text import count_words
@@ -157,12 +157,9 @@ def _examples(row: Row, columns: Layout) -> Iterator[Example]:
 
 
 def _number(row: Row, column: str, value: Any) -> float:
-    try:
-        number = float("" if value is None else value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = cells.as_float(value)
     if not math.isfinite(number):
-        what = f"{column} {value!r} is not a finite number"
+        what = f"{column} {cells.shown(value)} is not a finite number"
         raise row.bad(what, "mend that line, or rename the column if it is no score")
     return number
 

@@ -81,18 +81,24 @@ def _numbered(path: Path, rows: Iterator[Values]) -> Iterator[Row]:
 
 def _delimited(path: Path, delimiter: str) -> Iterator[Row]:
     skipped, first_line = tables.leading(path, delimiter)
-    dialect = tables.dialect_of(first_line, delimiter)
+    dialect = tables.dialect_of(first_line, tables.delimiter_of(first_line, delimiter))
     header: list[str] = []
+    unnamed: set[str] = set()
     for number, cells in tables.rows(path, dialect, skipped):
         where = f"{path}:{number}"
         if not header:
             header = tables.header(cells, where)
+            unnamed = {name for name, cell in zip(header, cells, strict=True) if not cell.strip()}
             continue
-        if len(cells) != len(header):
+        missing = header[len(cells) :]
+        if len(cells) > len(header) or not unnamed.issuperset(missing):
             names = ", ".join(header)
             what = f"{len(cells)} cells, but the header names {len(header)} columns: {names}"
             raise bad(what, where, "mend that line (a stray separator or quote?)")
-        values = dict(zip(header, cells, strict=True))
+        values = dict(zip(header, cells, strict=False))
+        for name in unnamed:
+            if not values.get(name, "").strip():  # separators at the end of every line
+                values.pop(name, None)
         yield Row(path, number, values)
 
 

@@ -17,7 +17,7 @@ _BLANKS = re.compile(r"[ \t\r\n\f\v]+")
 
 
 class Dialect(NamedTuple):
-    """How cells are told apart: `delimiter` is "," or a tab, or None for blanks."""
+    """How cells are told apart: `delimiter` is one of `,;|` or a tab, or None for blanks."""
 
     delimiter: str | None
     quoted: bool = False
@@ -35,13 +35,23 @@ def split_line(line: str, dialect: Dialect) -> list[str]:
     return list(next(_reader([line], dialect), []))
 
 
+def delimiter_of(line: str, expected: str) -> str:
+    """What separates the columns of a header: as expected, or else what programs write in its place.
+
+    Spreadsheets write semicolons where the comma is a decimal point.
+    """
+    if expected in line:
+        return expected
+    return next((other for other in ",;\t|" if other in line), expected)
+
+
 def dialect_of(line: str, delimiter: str) -> Dialect:
     """How the file is written that begins with this line.
 
     CSV is quoted.  BEIR's TSV is not: a quote is part of a text; but where all cells of the first
     line stand in quotes, the file was written by something that quotes.
     """
-    if delimiter == ",":
+    if delimiter != "\t":
         return Dialect(delimiter, quoted=True)
     cells = line.rstrip("\r\n").split(delimiter)
     return Dialect(delimiter, quoted=all(map(_in_quotes, cells)))
@@ -104,8 +114,8 @@ def leading(path: Path, delimiter: str) -> tuple[int, str]:
 
 
 def header(cells: Sequence[str], where: str) -> list[str]:
-    """Names of columns.  Raises DataError when one stands twice."""
-    names = [name.strip() for name in cells]
+    """Names of columns; one without a name is called by its number.  Raises DataError when one stands twice."""
+    names = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     for name in names:
         if names.count(name) > 1:
             raise bad(f"column {name!r} appears twice", where, "rename one of them")

@@ -13,6 +13,7 @@ import numpy as np
 from nearer import files
 from nearer.config import Columns
 from nearer.data import fields, records, tables, texts
+from nearer.data.cells import as_float
 from nearer.data.records import Row
 from nearer.data.sources import bad
 from nearer.types import Hit, Run, rank_hits
@@ -69,10 +70,7 @@ def _run_cells(line: str, where: str) -> list[str]:
 
 
 def _score(text: str, where: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
+    score = as_float(text)
     if not abs(score) <= _LARGEST:  # NaN included
         what = f"the score {text!r} is not a finite number"
         raise bad(what, where, "mend the system that wrote it")
@@ -242,7 +240,7 @@ def _first_line(path: Path, ending: str) -> tuple[int, str]:
 def _delimiter(line: str, ending: str) -> str | None:
     """What separates the columns of a line: a comma, a tab, or blanks (None)."""
     if ending == ".csv":
-        return ","
+        return tables.delimiter_of(line, ",")
     between_blanks = len(tables.split_blanks(line))
     between_tabs = len(line.split("\t"))
     if between_tabs == 1 or (between_tabs == 2 and between_blanks in (3, 4)):

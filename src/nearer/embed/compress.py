@@ -48,6 +48,13 @@ class Compression:
             return self.dtype
         return f"{self.dtype}@{self.dimension}"
 
+    def in_whole_bytes(self, dimension: int) -> Compression | None:
+        """The same of as many first components as fill bytes; None where they fill none."""
+        if self.dtype != "binary" or self.dimension is not None or dimension % 8 == 0:
+            return self
+        kept = dimension - dimension % 8
+        return Compression(self.dtype, kept) if kept else None
+
     def width(self, dimension: int) -> int:
         """Components kept of vectors of `dimension`.  Raises ConfigError where they cannot be kept so."""
         kept = dimension if self.dimension is None else self.dimension

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,14 @@ def load_model(
         )
     local = path or local_folder(settings.name, root)
     kind = "SparseEncoder" if sparse else "SentenceTransformer"
-    model = open_model(kind, settings.name, local, device=settings.device)
     where = str(local or settings.name)
+    with _lacking_weights() as lacking:
+        model = open_model(kind, settings.name, local, device=settings.device)
+    if lacking.reported:
+        _refuse_chance(model, open_model(kind, settings.name, local, device=settings.device), where)
     if settings.max_seq_length is not None:
         _set_max_length(model, settings.max_seq_length, where)
+    _require_length(model, where)
     if sparse:
         # Its pooling layer learns the size of the vocabulary at the first pass.
         model.encode_document(["a"])
@@ -56,6 +61,51 @@ def load_model(
         if type(model[0]).__name__ != "Router":
             break  # one tower computes both kinds
     return model
+
+
+class _Lacking(logging.Handler):
+    """Hears whether transformers reports weights that a model needs and its files lack."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.reported = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reported = self.reported or "MISSING" in record.getMessage()
+
+
+@contextmanager
+def _lacking_weights() -> Iterator[_Lacking]:
+    handler = _Lacking()
+    reports = logging.getLogger("transformers.modeling_utils")
+    reports.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        reports.removeHandler(handler)
+
+
+def _refuse_chance(model: Any, again: Any, where: str) -> None:
+    """Raises ModelError where two loads of a model give different vectors.
+
+    Weights that its files lack are made of random numbers, which does no harm where nothing uses
+    them (BERT's pooling layer).
+    """
+    import torch
+
+    with torch.inference_mode():
+        first, second = (one.eval()(_features(one, "document")) for one in (model, again))
+    name = "sentence_embedding"
+    if not torch.allclose(first[name].float(), second[name].float(), atol=1e-4):
+        raise ModelError(
+            "its files lack weights, which would be random numbers",
+            where=where,
+            next_step="save the whole model with model.save(folder), and mind what its config.json says",
+        )
+
+
+def _features(model: Any, task: str) -> dict[str, Any]:
+    return on_device(model, model.preprocess(["a text", "pressure valve"], task=task))
 
 
 def open_model(
@@ -165,6 +215,19 @@ def _require_positions(model: Any, limit: int | None, where: str) -> None:
                 where=where,
                 next_step=f"set model.max_seq_length to {positions} or less",
             )
+
+
+def _require_length(model: Any, where: str) -> None:
+    """Raises ModelError where the maximum length in the model's files is no number of tokens."""
+    length = model.max_seq_length
+    if length is None:
+        return
+    if not isinstance(length, int | float) or not length >= 1:
+        raise ModelError(
+            f"its maximum length is {length!r}, not a number of tokens",
+            where=where,
+            next_step="set model.max_seq_length, or mend max_seq_length in its sentence_bert_config.json",
+        )
 
 
 def _set_max_length(model: Any, length: int, where: str) -> None:

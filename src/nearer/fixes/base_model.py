@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nearer.data import sources
+from nearer.embed.compress import Compression
 from nearer.fixes.base import Absence, Fix
 from nearer.search.pipeline import Pipeline
 from nearer.search.sparse import is_sparse
@@ -24,9 +25,12 @@ class BaseModel(Fix):
             whole = is_sparse(sources.resolve(systems.root, model))  # sparse models are not chunked
             chunker = "document" if whole else base.chunker
             pipelines.append(replace(base.over(model), chunker=chunker))
-        for compression in self.settings.fix.compressions:
-            if compression != base.compression:
-                pipelines.append(replace(base, compression=compression, weight=None))
+        dimension = systems.encoder.dimension
+        for text in self.settings.fix.compressions:
+            # A model of 300 dimensions keeps 296 bits: they are counted in bytes.
+            compression = Compression.parse(text).in_whole_bytes(dimension)
+            if compression is not None and str(compression) != base.compression:
+                pipelines.append(replace(base, compression=str(compression), weight=None))
         return pipelines
 
     def absent(self, base: Pipeline, systems: Systems, dev: Split) -> Absence:

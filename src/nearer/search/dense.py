@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearer.embed.encoder import Encoder
+from nearer.errors import ModelError
 from nearer.search import ranking
 from nearer.search.ranking import Eligible, Order
 from nearer.types import Query, Run
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 #: Scores are rounded so that equal texts tie wherever they stand in a block; a matrix product may
 #: differ in the last bits of float32 from one edge of a block to another.
 _DECIMALS = 6
+_ENOUGH = 10  # different documents that no working model confuses
+_LOOKED_AT = 1000
 
 
 class Dense:
@@ -72,6 +75,25 @@ class Dense:
     def search(self, queries: Sequence[Query], k: int) -> Run:
         """The `k` nearest documents of each query, in canonical order."""
         return ranking.search(self, queries, k)
+
+
+def require_differences(vectors: np.ndarray, texts: Sequence[str], where: str) -> None:
+    """Raises ModelError where a model gave the same vector to different documents, whatever they say.
+
+    `vectors` is float32 (n_texts, dimension).  Such a model ranks by the ids of documents: its
+    weights are zeros, its tokenizer is lost, or it reads none of the words.
+    """
+    few = len(vectors) < _ENOUGH
+    if few or not np.allclose(vectors[:_LOOKED_AT], vectors[0], atol=1e-6):
+        return
+    different = set(texts[:_LOOKED_AT])  # read where all looks alike, and nowhere else
+    if len(different) < _ENOUGH:
+        return
+    raise ModelError(
+        f"the model gives {len(different):,} different documents the same vector",
+        where=where,
+        next_step="check its weights, its tokenizer and its maximum length, or set another model.name",
+    )
 
 
 class Contents(Sequence[str]):

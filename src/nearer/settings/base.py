@@ -11,6 +11,7 @@ from nearer import plugins
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # what every library's generator takes
 
 
 class Section(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from nearer.settings.base import Count, Fraction, Positive, Section, named
+from nearer.settings.base import Count, Fraction, Positive, Section, Seed, named
 from nearer.settings.durations import Duration
 
 LossName = Annotated[str, named("loss", "auto")]
@@ -154,7 +154,7 @@ class Train(Section):
         0.85, description="but keep this share of the gain on dev, whatever is forgotten"
     )
     patience: Positive = Field(2, description="evaluations without gain before stopping")
-    seed: Count = 7
+    seed: Seed = 7
     method: MethodName = Field(
         "full",
         description="what is trained: full, top:3 (upper layers), lora:16, query (a second model, for queries), linear (an adapter of queries)",

@@ -18,6 +18,7 @@ from nearer.measure.significance import mean_interval
 from nearer.measure.slices import slice_table
 from nearer.project import Project
 from nearer.results import Block, Lazy, Line, Result, Row, Table
+from nearer.search.dense import Contents, require_differences
 from nearer.search.slices import slices_of
 from nearer.search.systems import Systems
 from nearer.types import Judgments, Run, Split
@@ -118,6 +119,8 @@ def evaluate(
     measures = list(dict.fromkeys([settings.primary, *settings.measures]))
     if "convex" in names:
         systems.tune(split, settings.primary)
+    if any(systems.base(name).dense for name in names):
+        _require_differences(systems)
     runs = {name: systems.search(name, split) for name in names}
     scores = {name: score(run, split, measures, systems.item_to_item) for name, run in runs.items()}
     intervals = {name: _measures(scores[name], measures) for name in names}
@@ -177,6 +180,14 @@ def describe(systems: Systems, name: str) -> dict[str, Any]:
 
 def _measures(scores: Scores, measures: list[str]) -> dict[str, Any]:
     return {name: mean_interval(scores.column(name)).as_dict() for name in measures}
+
+
+def _require_differences(systems: Systems) -> None:
+    """Raises ModelError where today's model gives every document, or chunk, the same vector."""
+    pipeline = systems.base("dense")
+    chunked = systems.chunked(pipeline.chunker)
+    texts = Contents(systems.corpus) if chunked is None else chunked.texts
+    require_differences(systems.text_vectors(pipeline), texts, systems.encoder.name)
 
 
 def run(project: Project) -> Evaluation:

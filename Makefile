@@ -1,6 +1,6 @@
 # make demo   set up, then a real fine-tune on real data, ending in a verdict and a report
 # make test   set up, then ruff, mypy and the tests
-# make bench  set up, then speed against sentence-transformers, the cost of an index, a service and a diagnosis, zero-shot figures (DATA='folder folder'), and how often the statistics err
+# make bench  set up, then speed against sentence-transformers, the cost of an index, a service and a diagnosis, zero-shot figures and what training is worth (DATA='folder folder'), and how often the statistics err
 # make wheel  build the wheel, install it into an empty environment outside the clone, and begin the demo there
 # make setup  only .venv
 
@@ -46,6 +46,7 @@ bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/serve.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/diagnose.py
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/quality.py $(or $(DATA),examples/cwe)
+	HF_HUB_OFFLINE=1 $(BIN)/python bench/training.py $(or $(DATA),examples/cwe)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/error_rates.py
 
 # What a user without a clone gets: everything anew from the registries, so it takes minutes.

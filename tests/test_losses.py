@@ -304,7 +304,7 @@ def test_a_pair_of_pairs_counts_by_both_weights(name: str) -> None:
     labels, loss = batch.labels, loss_of(name)
     weights = torch.linspace(0.5, 1.5, batch.n)
     labels["weight"] = weights
-    similar = loss.similarities_of_pairs(batch.vectors, labels)
+    similar = loss.similarities_of_pairs(batch.vectors, labels).detach()
     total = 1.0
     for i in range(batch.n):
         for j in range(batch.n):

@@ -200,9 +200,8 @@ class Collator:
             label |= pairs.taught(rows.teacher)
         queries = [rows.queries[query] for query in pairs.queries]
         documents = [rows.documents[document] for document in pairs.documents]
-        texts = self._texts(queries, documents)
-        if rows.is_symmetric(part):
-            texts = self._symmetric_texts(queries, documents)
+        encode = self._symmetric_texts if rows.is_symmetric(part) else self._texts
+        texts = encode(queries, documents)
         features = texts.pop("features")
         if rows.anchor is not None:
             anchored = self._anchored(rows.anchor, positions)

@@ -427,7 +427,8 @@ def test_names_of_methods_are_read_and_others_are_refused() -> None:
 
 
 def project_of(data: Path, model: Path, **train: Any) -> nearer.Project:
-    settings = {"epochs": 1, "batch_size": 8, "dev_documents": 200, **train}
+    settings = {"epochs": 1, "batch_size": 8, "dev_documents": 60, **train}
+    settings |= {"general": None, "merge_tolerance": 0, "max_seq_length": 32}
     return nearer.load(data, model=str(model), train=settings, evaluate={"resamples": 1000})
 
 

@@ -325,7 +325,7 @@ def test_training_columns_are_found_by_name(
     tmp_path: Path, row: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     (tmp_path / "pairs.jsonl").write_bytes(jsonl([row]))
-    (one,) = load.load_training(Data(training="pairs.jsonl"), tmp_path, min_score=4)
+    (one,) = load.load_training(Data(training="pairs.jsonl"), tmp_path)
     assert (one.query, one.positive, one.negatives, one.score) == expected
     assert one.source == ("pairs.jsonl:1",)
 

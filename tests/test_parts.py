@@ -71,6 +71,17 @@ def graded(**settings: Any) -> TrainingSet:
     return planned(rows, Train(**settings), None, Path())
 
 
+def test_a_grade_that_the_weights_hold_already_counts_once() -> None:
+    corpus = Corpus.from_documents(Document(name, f"a {name} answer") for name in GRADES["q"])
+    examples = [
+        Example(name, query_id="q", weight=grade / 3) for name, grade in GRADES["q"].items()
+    ]
+    judged = {"q": GRADES["q"]}
+    rows = build_training_set(examples, corpus, {"q": Query("q", "query")}, judged, Duplicates())
+    once = planned(rows, Train(), None, Path(), weighted_by_grade=True)
+    assert sorted(once.grade(0).values()) == pytest.approx([1.0, 2.0, 3.0])
+
+
 @pytest.mark.parametrize(
     ("examples", "loss", "reason"),
     [

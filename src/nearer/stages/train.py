@@ -150,7 +150,10 @@ def training_rows(
     settings = systems.config
     queries = {query.id: query for query in training.queries}
     rows = build_training_set(examples, systems.corpus, queries, training.judgments, duplicates)
-    return planned(rows, settings.train, settings.mine.min_score, systems.root)
+    by_grade = settings.mine.grades == "weight"
+    return planned(
+        rows, settings.train, settings.mine.min_score, systems.root, weighted_by_grade=by_grade
+    )
 
 
 def fine_tune(

@@ -35,11 +35,19 @@ AUTO: Final = {
 MOST_GRADED = 16
 
 
-def planned(rows: TrainingSet, settings: Train, min_score: float | None, root: Path) -> TrainingSet:
+def planned(
+    rows: TrainingSet,
+    settings: Train,
+    min_score: float | None,
+    root: Path,
+    *,
+    weighted_by_grade: bool = False,
+) -> TrainingSet:
     """The training set with the losses that its rows train with, and the reason in a sentence.
 
     With `train.loss: auto` each kind of example gets its own loss, otherwise all get the one that is
-    named.  `min_score` is `mine.min_score`: where it is set, scored pairs are plain pairs.  Raises
+    named.  `min_score` is `mine.min_score`: where it is set, scored pairs are plain pairs.
+    `weighted_by_grade` says that the weights hold the grades already (`mine.grades: weight`).  Raises
     DataError for rows that a loss cannot learn from, and what `choose_loss` raises.
     """
     if not rows.rows:
@@ -65,7 +73,7 @@ def planned(rows: TrainingSet, settings: Train, min_score: float | None, root: P
         if losses.unit_scores(part.loss):
             rows = _with_unit_scores(rows, number)
         if losses.takes(part.loss) == GRADED:
-            rows = _one_row_per_query(rows, number)
+            rows = _one_row_per_query(rows, number, weighted_by_grade)
     return rows
 
 
@@ -173,23 +181,26 @@ def _with_unit_scores(rows: TrainingSet, part: int) -> TrainingSet:
     return replace(rows, scores=tuple(scores))
 
 
-def _one_row_per_query(rows: TrainingSet, part: int) -> TrainingSet:
+def _one_row_per_query(rows: TrainingSet, part: int, weighted: bool) -> TrainingSet:
     """The rows of a listwise part joined by query: its best document is the target.
 
-    A document's gain is its grade times the weight of its example, and the row counts as its
-    weightiest example.  At most `MOST_GRADED` judged documents are kept, the best first.
+    A document's gain is its grade times the weight of its example, or that weight times the highest
+    grade where the weights hold the grades already (`weighted`).  The row counts as its weightiest
+    example.  At most `MOST_GRADED` judged documents are kept, the best first.
     """
     by_query: dict[int, list[int]] = {}
     for row, (query, _, _) in enumerate(rows.rows):
         if rows.part_of[row] == part:
             by_query.setdefault(query, []).append(row)
+    highest = max(max(rows.grade(row).values()) for members in by_query.values() for row in members)
     kept = [row for row in range(len(rows)) if rows.part_of[row] != part]
     table = _Table(rows, kept)
     for query, members in by_query.items():
         gains: dict[int, float] = {}
         for row in members:
             _, positive, _ = rows.rows[row]
-            gain = rows.grade(row)[positive] * rows.weight(row)
+            grade = highest if weighted else rows.grade(row)[positive]
+            gain = grade * rows.weight(row)
             gains[positive] = max(gain, gains.get(positive, 0.0))
         best = sorted(gains, key=lambda document: (-gains[document], document))[:MOST_GRADED]
         others = [document for row in members for document in rows.rows[row][2]]

@@ -426,7 +426,7 @@ class Attack:
         shutil.rmtree(place)
         shutil.copytree(self.folder, place)
         if self.way.after is not nothing:
-            self.monkeypatch.setattr(opening, "load_encoder", lambda *_, **__: self.encoder)
+            self.monkeypatch.setattr(opening, "open_encoder", lambda *_, **__: self.encoder)
         return self.world.generations.encoder(self.world.generations.manifest(generation))
 
 

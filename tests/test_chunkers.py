@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 from tokenizers import Tokenizer
 
+from model_kit import two_layers
 from nearer.data.corpus import Corpus
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ConfigError, ModelError, SearchSystemError
@@ -38,8 +39,10 @@ SIZED = (
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Path) -> Any:
-    return SentenceTransformer(str(tiny_model), device="cpu", local_files_only=True)
+def model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Two layers of MiniLM with all of its words: what is a token is the point here."""
+    folder = two_layers(minilm, tmp_path_factory.mktemp("whole") / "model", length=64)
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
 @pytest.fixture(scope="module")

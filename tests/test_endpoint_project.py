@@ -162,7 +162,7 @@ def test_an_adapter_over_an_endpoint_is_trained_judged_and_indexed(
     assert [row["name"] for row in table["candidates"]] == ["linear", "nudge"]
     assert table["chosen"] == "linear"
     decision = json.loads((run / "decide" / "decision.json").read_text())
-    assert "tuned" in {row["role"] for row in decision["candidates"]}
+    assert "candidate" in {row["role"] for row in decision["candidates"]}
     settings = config.load(path)
     encoder = open_encoder(settings.model, tmp_path, path=run / "train" / "model")
     base = open_encoder(settings.model, tmp_path)

@@ -188,6 +188,7 @@ class Odd:
     def __init__(self, encoder: SentenceEncoder, spoil: Callable[[np.ndarray], np.ndarray]) -> None:
         self._encoder, self._spoil = encoder, spoil
         self.fingerprint, self.model = encoder.fingerprint, encoder.model
+        self.save = encoder.save
 
     def encode(self, texts: Any, kind: Any) -> np.ndarray:
         return self._spoil(self._encoder.encode(texts, kind))

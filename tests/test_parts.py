@@ -400,6 +400,7 @@ def project(
             "epochs": 1,
             "batch_size": 8,
             "merge_tolerance": 0,
+            "forget": 0,  # no adapter that forgets anything takes the place of what is trained
             "symmetric": True,
             "guide_margin": 0.0,
             "matryoshka": [64],

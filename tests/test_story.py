@@ -41,7 +41,13 @@ def test_run_build_shadow_cutover_drift_alert_rollback(
     path = write_project(
         here,
         data={"folder": "data"},
-        train={"epochs": 4, "learning_rate": 3e-4, "dev_documents": 200},
+        train={
+            "epochs": 4,
+            "learning_rate": 3e-4,
+            "dev_documents": 200,
+            "anchor": 0,
+            "general": None,
+        },
         # 40 test queries cannot show a tenth of nDCG over the best simpler fix at an alpha of .05
         decide={
             "alpha": 0.3,

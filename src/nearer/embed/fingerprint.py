@@ -320,7 +320,10 @@ def worst_cosine(
     if not left.size:  # version 1 has no behaviour
         return 1.0
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return float(np.min(np.sum(left * right, axis=1) / np.maximum(norms, 1e-12)))
+    cosines = np.sum(left * right, axis=1) / np.maximum(norms, 1e-12)
+    # Equal rows are the same also where they are all zeros: such a model is refused elsewhere.
+    cosines[np.all(left == right, axis=1)] = 1.0
+    return float(np.min(cosines))
 
 
 def _short(value: Any) -> str:

@@ -76,13 +76,22 @@ class _Lacking(logging.Handler):
 
 @contextmanager
 def _lacking_weights() -> Iterator[_Lacking]:
+    """Hear the reports of transformers while a model loads, also where its messages are turned off."""
+    from transformers import modeling_utils
+
     handler = _Lacking()
-    reports = logging.getLogger("transformers.modeling_utils")
+    reports = logging.getLogger(modeling_utils.__name__)
+    level, spreads = reports.level, reports.propagate
+    if not reports.isEnabledFor(logging.WARNING):
+        reports.propagate = False  # heard here alone: nobody else has asked for it
+    reports.setLevel(logging.WARNING)
     reports.addHandler(handler)
     try:
         yield handler
     finally:
         reports.removeHandler(handler)
+        reports.setLevel(level)
+        reports.propagate = spreads
 
 
 def _refuse_chance(model: Any, again: Any, where: str) -> None:

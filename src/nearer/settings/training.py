@@ -84,13 +84,6 @@ class Mine(Section):
 class Train(Section):
     """Fine-tuning."""
 
-    @property
-    def most_negatives(self) -> int:
-        """How many documents may join a batch as hard negatives alone."""
-        if self.negatives_per_batch is None:
-            return self.batch_size // 2
-        return self.negatives_per_batch
-
     loss: LossName = Field(
         "auto",
         description="auto: the examples decide; or ranking, triplet, cosent, angle, cosine, listwise, margin_mse, distill_kl, mse, my_module:MyLoss",

@@ -79,7 +79,7 @@ class Diagnoses(Result):
                 f"relevant in the first {summary['k']} ({summary['n_failures']:,} documents missed)"
             ),
             Table(columns, rows, prose=("what repairs it",)),
-            Line(_ceiling_line(ceiling, summary["causes"].get("unknown", 0))),
+            Line(_ceiling_line(ceiling, summary.get("causes", {}).get("unknown", 0))),
         ]
         if fresh := summary["freshness"]:
             blocks.append(Line(f"! {fresh['remedy']} (field {fresh['field']})", "warn"))

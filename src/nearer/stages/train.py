@@ -96,8 +96,7 @@ class FineTuned(Result):
             write_json(folder / "learning_curve.json", curve)
         write_jsonl(folder / "history.jsonl", self.history)
         write_json(folder / "summary.json", self.summary)
-        if self.candidates:
-            write_json(folder / _CANDIDATES, self.candidates)
+        write_json(folder / _CANDIDATES, self.candidates)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     @classmethod

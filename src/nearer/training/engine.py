@@ -71,11 +71,18 @@ def make_trainer(job: Job, clock: WorkClock, planner: Planner | None, bar: progr
         train_dataset=Dataset.from_dict({"row": list(range(len(job.rows)))}),
         loss=_loss(recipe.loss, encoder.model, settings),
         evaluator=evaluator,
-        data_collator=Collator(job.rows, encoder.features, recipe.settings.most_negatives),
+        data_collator=Collator(job.rows, encoder.features, _most_negatives(settings)),
         callbacks=callbacks,
     )
     silence(trainer)
     return trainer
+
+
+def _most_negatives(settings: Train) -> int:
+    """How many documents may join a batch as hard negatives alone."""
+    if settings.negatives_per_batch is None:
+        return settings.batch_size // 2
+    return settings.negatives_per_batch
 
 
 def _loss(chosen: ChosenLoss, model: Any, settings: Train) -> Any:

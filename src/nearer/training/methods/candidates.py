@@ -229,6 +229,7 @@ def _taken(job: Job, reference: Reference, bench: Workbench | None) -> Candidate
         "seconds": round(entry.seconds, 1),
         "pairs_per_second": round(pairs / max(entry.seconds, 1e-9), 2),
         "precision": "fp32",
+        "loss": "ranking",
         "dev": {"measure": measure, "before": before, "after": after},
         "examples": len(job.rows),
         "distinct_queries": len(job.rows.queries),

@@ -135,7 +135,7 @@ def _targets(documents: np.ndarray, rows: np.ndarray, n_queries: int) -> np.ndar
 
 
 def _votes(queries: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What the nearest other queries are answered by, the nearer ones counting more."""
+    """What the nearest other queries are answered by; the nearest count most."""
     judged = np.flatnonzero(np.any(targets != 0, axis=1))
     crowd = judged
     if len(crowd) > _CROWD:

@@ -31,6 +31,7 @@ from nearer.training.examples import (
     read_examples,
 )
 from nearer.training.losses import losses_of
+from nearer.training.methods import candidates
 from nearer.training.parts import MOST_GRADED, planned
 from nearer.training.teacher import fitted
 from nearer.types import Document, Example, Query
@@ -386,6 +387,8 @@ def project(
     small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> nearer.Project:
     """Judgments together with a file of scored pairs and one of triplets, and every option on."""
+    # What is trained is the point here: no adapter may take its place.
+    monkeypatch.setattr(candidates, "_references", lambda *_: [])
     monkeypatch.chdir(tmp_path)
     lines = [
         {"sentence1": f"text {i} on maps", "sentence2": f"line {i} on maps", "score": i % 5}
@@ -400,7 +403,6 @@ def project(
             "epochs": 1,
             "batch_size": 8,
             "merge_tolerance": 0,
-            "forget": 0,  # no adapter that forgets anything takes the place of what is trained
             "symmetric": True,
             "guide_margin": 0.0,
             "matryoshka": [64],

@@ -42,7 +42,7 @@ def test_run_build_shadow_cutover_drift_alert_rollback(
         here,
         data={"folder": "data"},
         train={
-            "epochs": 4,
+            "epochs": 8,
             "learning_rate": 3e-4,
             "dev_documents": 200,
             "anchor": 0,

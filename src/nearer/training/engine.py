@@ -141,6 +141,7 @@ def _trainer_class(job: Job, clock: WorkClock, planner: Planner | None) -> Any:
 
     Every step is counted in the clock's work, and each checkpoint holds the work done so far.
     """
+    # Longer than fifty lines: one class, whose methods share what this function is given.
     import torch
     from sentence_transformers import SentenceTransformerTrainer
 

@@ -54,6 +54,7 @@ def train(
     go back towards the base.  Goes on from the newest whole checkpoint of the recipe.  Raises
     ModelError when the loss is not finite or when the best checkpoint cannot be restored whole.
     """
+    # Longer than fifty lines, since the order of these steps is what this function is about.
     import transformers
 
     model, settings = encoder.model, recipe.settings

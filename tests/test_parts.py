@@ -20,6 +20,7 @@ from nearer.data.load import load_training
 from nearer.data.sources import external_inputs
 from nearer.errors import ConfigError, DataError
 from nearer.stages.train import training_rows
+from nearer.training import engine
 from nearer.training.batches import Collator, DocumentBatches, batches_of
 from nearer.training.examples import (
     Duplicates,
@@ -374,6 +375,22 @@ def test_a_teacher_of_another_width_keeps_its_similarities() -> None:
 def test_a_teacher_is_among_what_training_reads(tmp_path: Path) -> None:
     settings = nearer.config.build({"train": {"teacher": "large"}})
     assert external_inputs("loss", settings, tmp_path) == {"teacher": "large"}
+
+
+def test_the_general_set_of_training_is_among_what_training_reads(
+    small_data: Path, tmp_path: Path
+) -> None:
+    settings = nearer.config.build({"train": {"general": str(small_data)}})
+    inputs = external_inputs("loss", settings, tmp_path)
+    assert inputs is not None
+    assert small_data / "corpus.jsonl" in inputs.values()
+    assert external_inputs("loss", nearer.config.build({}), tmp_path) == {}
+
+
+def test_a_setting_that_does_not_fit_the_loss_is_named_as_it_is(tiny_model: Path) -> None:
+    settings = Train(matryoshka=(9999,))
+    with pytest.raises(ConfigError, match="not fewer than the model's"):
+        engine._loss(losses_of(plan(PAIRS), "auto"), open_model(tiny_model), settings)
 
 
 def test_settings_out_of_range_are_refused() -> None:

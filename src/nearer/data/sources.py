@@ -153,8 +153,8 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
     `corpus`: the documents alone; `training`: the plain training file; `model`, `other models`,
     `reranker`, `second model`, `system`, `guard`: the model, what `fix` and `rerank` name, what
     `rerank` and what `mine.model` name, the user's own search system and the
-    general-ability set; `loss`: the user's own loss and the teacher; `guardrails`: modules of the
-    user's own.  A value is a path (its content counts) or a string.  Raises DataError for a named
+    general-ability set; `loss`: the user's own loss, the teacher and the general set of training;
+    `guardrails`: modules of the user's own.  A value is a path (its content counts) or a string.  Raises DataError for a named
     file that is missing.
     """
     match name:
@@ -253,10 +253,13 @@ def _second_model(config: Config, root: Path) -> Inputs:
 
 
 def _loss(config: Config, root: Path) -> Inputs:
-    """What training learns with besides its examples: the user's own loss, the teacher."""
+    """What training learns with besides its examples: the user's own loss, the teacher, its general set."""
     inputs = dict(_own_modules([config.train.loss], root))
     if config.train.teacher is not None:
         inputs["teacher"] = model_source(config.train.teacher, root)
+    if config.train.general not in (None, "builtin"):
+        for key, source in _general_folder(config.train.general, "train.general", root).items():
+            inputs[f"general {key}"] = source
     return inputs
 
 
@@ -265,8 +268,12 @@ def _guard(config: Config, root: Path) -> Inputs:
     folder = config.decide.guardrails.general
     if folder is None or folder == "builtin":
         return {"guard": folder or "none"}
-    path = named(root, folder, "decide.guardrails.general")
-    return _data(Data(folder=str(path)), root)
+    return _general_folder(folder, "decide.guardrails.general", root)
+
+
+def _general_folder(folder: str, setting: str, root: Path) -> Inputs:
+    """The files of a general set of the user's own, which `setting` names."""
+    return _data(Data(folder=str(named(root, folder, setting))), root)
 
 
 def _model(name: str, root: Path) -> Path | str:

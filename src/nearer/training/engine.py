@@ -11,7 +11,7 @@ from typing import Any
 from nearer import progress
 from nearer.config import Train
 from nearer.embed.encoder import SentenceEncoder
-from nearer.errors import ModelError
+from nearer.errors import ModelError, NearerError
 from nearer.training import processes
 from nearer.training.callbacks import (
     checkpointer_of,
@@ -88,6 +88,8 @@ def _most_negatives(settings: Train) -> int:
 def _loss(chosen: ChosenLoss, model: Any, settings: Train) -> Any:
     try:
         return chosen.make(model, settings)
+    except NearerError:
+        raise
     except Exception as error:
         raise ModelError(
             f"the loss {chosen.name} cannot be made: {type(error).__name__}: {error}",

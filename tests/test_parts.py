@@ -31,7 +31,7 @@ from nearer.training.examples import (
     build_training_set,
     read_examples,
 )
-from nearer.training.losses import losses_of
+from nearer.training.losses import choose_loss, losses_of
 from nearer.training.methods import candidates
 from nearer.training.parts import MOST_GRADED, planned
 from nearer.training.teacher import fitted
@@ -391,6 +391,13 @@ def test_a_setting_that_does_not_fit_the_loss_is_named_as_it_is(tiny_model: Path
     settings = Train(matryoshka=(9999,))
     with pytest.raises(ConfigError, match="not fewer than the model's"):
         engine._loss(losses_of(plan(PAIRS), "auto"), open_model(tiny_model), settings)
+
+
+def test_a_loss_that_computes_nothing_is_refused_before_it_trains(tmp_path: Path) -> None:
+    source = "from nearer.training.losses.base import Loss\n\n\nclass Empty(Loss):\n    pass\n"
+    (tmp_path / "empty_loss.py").write_text(source)
+    with pytest.raises(ConfigError, match="neither of_vectors nor forward"):
+        choose_loss("empty_loss:Empty", tmp_path)
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -18,7 +18,6 @@ from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut
 from nearer.data.load import load_training, refuse_undeclared_scores
 from nearer.errors import ConfigError, DataError
-from nearer.stages.mine import mine_training_files
 from nearer.training.examples import (
     Duplicates,
     Part,
@@ -29,6 +28,7 @@ from nearer.training.examples import (
 )
 from nearer.training.material import TrainingMaterial
 from nearer.training.mining import Evidence, mine
+from nearer.training.mining.files import usable_examples
 from nearer.training.parts import planned
 from nearer.types import Document, Example, Query, Run, Split
 
@@ -121,14 +121,14 @@ def test_the_first_stage_refuses_them_and_the_threshold_is_said_on_the_command_l
 def test_pairs_below_the_threshold_are_left_out_and_counted(tmp_path: Path) -> None:
     scored(tmp_path)
     examples = load_training(Data(training="pairs.jsonl"), tmp_path)
-    kept, dropped, _ = mine_training_files([*examples, examples[-1]], HeldOut(0.9, {}), 0.5)
+    kept, dropped, _ = usable_examples([*examples, examples[-1]], HeldOut(0.9, {}).collides, 0.5)
     assert [example.query for example in kept] == ["yeast", "lava"]
     assert dropped == {"score below mine.min_score": 1, "the same pair again": 1}
 
 
 def test_a_pair_that_scores_too_low_does_not_hide_its_better_twin() -> None:
     twins = [Example("sea", query="tide", score=score) for score in (0.0, 1.0)]
-    kept, dropped, _ = mine_training_files(twins, HeldOut(0.9, {}), 0.5)
+    kept, dropped, _ = usable_examples(twins, HeldOut(0.9, {}).collides, 0.5)
     assert kept == twins[1:]
     assert dropped == {"score below mine.min_score": 1}
 

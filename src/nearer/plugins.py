@@ -22,7 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from nearer.errors import ConfigError, SearchSystemError
+from nearer.errors import ConfigError, ModelError, NearerError, SearchSystemError
 
 #: The entry-point group that packages use; each name is `SEAM.NAME`.
 GROUP = "nearer.plugins"
@@ -190,6 +190,26 @@ def find(seam: str, name: str, root: Path | None = None) -> Any:
     if ":" in name:
         return import_from(name, root or Path(), SEAMS[seam].setting)
     raise _unknown(seam, name)
+
+
+def make(implementation: Any, spec: Any, where: str) -> Any:
+    """An instance of a class: of its `from_spec(spec)` where it has one, else made without arguments.
+
+    `where` is what the settings say.  Raises ModelError when it cannot be made; nearer's own errors
+    pass as they are.
+    """
+    try:
+        if hasattr(implementation, "from_spec"):
+            return implementation.from_spec(spec)
+        return implementation()
+    except NearerError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"making it raised {type(error).__name__}: {error}",
+            where=where,
+            next_step="mend the class",
+        ) from error
 
 
 def _unknown(seam: str, name: str) -> ConfigError:

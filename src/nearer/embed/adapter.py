@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nearer.embed.base import Kind, TextEncoder
+from nearer.embed.base import Kind, TextEncoder, of_length_one
 from nearer.embed.fingerprint import PROBES, Fingerprint
 from nearer.embed.probing import fold
 from nearer.errors import ModelError, NearerError
@@ -41,8 +41,7 @@ class QueryAdapter:
         """float32 (n, dimension) of the same."""
         result = np.asarray(vectors, np.float32) @ self.weight.T + self.bias
         if self.cosine:
-            norms = np.linalg.norm(result, axis=1, keepdims=True)
-            result = result / np.maximum(norms, 1e-12)
+            result = of_length_one(result)
         return np.asarray(result, np.float32)
 
     def at(self, strength: float) -> QueryAdapter:

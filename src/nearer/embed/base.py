@@ -118,6 +118,12 @@ class TextEncoder(ABC):
         return Vectors(self.encode(texts, kind), self.fingerprint)
 
 
+def of_length_one(vectors: np.ndarray) -> np.ndarray:
+    """float32 rows of length 1; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
     """What a class of the seam is made from.

@@ -328,19 +328,7 @@ def load_outside(
 
 def _instance_of(implementation: Any, spec: EncoderSpec) -> Embedder:
     """Raises ModelError when it cannot be made or has no `encode`."""
-    try:
-        if hasattr(implementation, "from_spec"):
-            embedder = implementation.from_spec(spec)
-        else:
-            embedder = implementation()
-    except NearerError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"making it raised {type(error).__name__}: {error}",
-            where=spec.text,
-            next_step="mend the class",
-        ) from error
+    embedder = plugins.make(implementation, spec, spec.text)
     if not isinstance(embedder, Embedder):
         raise ModelError(
             "this class has no encode(texts, kind)",

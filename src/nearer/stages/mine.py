@@ -34,13 +34,6 @@ from nearer.types import Example, Split
 _MOSTLY_WRONG = 0.5
 
 
-def mine_training_files(
-    examples: Sequence[Example], held_out: HeldOut, min_score: float | None = None
-) -> tuple[list[Example], dict[str, int], dict[str, int]]:
-    """The usable examples of a plain training file, dropped by reason, and collisions by kind."""
-    return usable_examples(examples, held_out.collides, min_score)
-
-
 @dataclass(frozen=True, slots=True)
 class _Material:
     """Everything that mining starts from."""

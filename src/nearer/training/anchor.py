@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nearer.data.general import load_general_pairs
+from nearer.embed.base import of_length_one
 from nearer.embed.encoder import Kind, SentenceEncoder
 
 
@@ -27,8 +28,7 @@ class AnchorTexts:
     @classmethod
     def of(cls, encoder: SentenceEncoder, kind: Kind, texts: Sequence[str]) -> AnchorTexts:
         vectors = np.asarray(encoder.without_cache().encode(texts, kind), dtype=np.float32)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return cls(kind, tuple(texts), vectors / np.maximum(lengths, 1e-12))
+        return cls(kind, tuple(texts), of_length_one(vectors))
 
     def drawn(self, number: int, rng: np.random.Generator) -> AnchorTexts:
         """`number` of them, at random."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from nearer.embed import bridge
+from nearer.embed.base import of_length_one
 from nearer.embed.encoder import Encoder
 from nearer.errors import ModelError
 from nearer.search.systems import Systems
@@ -42,12 +43,12 @@ def vectors_of(rows: TrainingSet, encoder: Encoder) -> TextVectors:
     for row, (query, _, _) in enumerate(rows.rows):
         own = symmetric if rows.is_symmetric(rows.part(row)) else asked
         own.add(query)
-    documents = _unit(encoder.encode(rows.documents, "document"))
+    documents = of_length_one(encoder.encode(rows.documents, "document"))
     queries = np.full((len(rows.queries), documents.shape[1]), np.nan, np.float32)
     for members, kind in ((sorted(asked), "query"), (sorted(symmetric), "document")):
         if members:
             texts = [rows.queries[query] for query in members]
-            queries[members] = _unit(encoder.encode(texts, kind))  # type: ignore[arg-type]
+            queries[members] = of_length_one(encoder.encode(texts, kind))  # type: ignore[arg-type]
     return TextVectors(queries, documents)
 
 
@@ -73,12 +74,8 @@ def fitted(teacher: TextVectors, base: TextVectors, width: int, name: str) -> Te
     missing = width - directions.shape[1]
     projection = np.pad(directions, ((0, 0), (0, missing)))
     own = np.concatenate([base.queries[known], base.documents])
-    rotation = bridge.fit(_unit(texts @ projection), own).weights["matrix"]
+    rotation = bridge.fit(of_length_one(texts @ projection), own).weights["matrix"]
     matrix = projection @ rotation
-    return TextVectors(_unit(teacher.queries @ matrix), _unit(teacher.documents @ matrix))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return unit
+    return TextVectors(
+        of_length_one(teacher.queries @ matrix), of_length_one(teacher.documents @ matrix)
+    )

@@ -60,17 +60,7 @@ def _kind_of(spec: str, root: Path) -> tuple[str, str]:
 
 def _instance_of(implementation: Any, parsed: RerankerSpec) -> Any:
     """An instance of a class that is not ours.  Raises ModelError when it cannot be made or has no `score`."""
-    try:
-        if hasattr(implementation, "from_spec"):
-            inner = implementation.from_spec(parsed)
-        else:
-            inner = implementation()
-    except Exception as error:
-        raise ModelError(
-            f"making it raised {type(error).__name__}: {error}",
-            where=parsed.text,
-            next_step="mend the class",
-        ) from error
+    inner = plugins.make(implementation, parsed, parsed.text)
     if not callable(getattr(inner, "score", None)):
         raise ModelError(
             "this class has no score(pairs)",

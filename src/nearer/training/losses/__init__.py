@@ -75,6 +75,12 @@ def choose_loss(name: str, root: Path | None = None) -> ChosenLoss:
             where="train.loss",
             next_step="derive it from nearer.training.losses.base.Loss",
         )
+    if _computes_nothing(loss):
+        raise ConfigError(
+            f"{resolved} has neither of_vectors nor forward",
+            where="train.loss",
+            next_step="write one of them: see nearer.training.losses.base.Loss",
+        )
     chosen = ChosenLoss(resolved, (loss,))
     if chosen.takes not in KINDS:
         kinds = ", ".join(map(repr, KINDS))
@@ -84,6 +90,15 @@ def choose_loss(name: str, root: Path | None = None) -> ChosenLoss:
             next_step="say what its examples must bring",
         )
     return chosen
+
+
+def _computes_nothing(loss: type) -> bool:
+    """Whether a class took over both ways to compute a loss from `Loss`, which has neither."""
+    from nearer.training.losses.base import Loss
+
+    if not issubclass(loss, Loss):
+        return False
+    return loss.of_vectors is Loss.of_vectors and loss.forward is Loss.forward
 
 
 def losses_of(rows: TrainingSet, name: str, root: Path | None = None) -> ChosenLoss:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearer.training.methods.vectors import VectorTask, mean_reciprocal_rank, of_length_one
+from nearer.embed.base import of_length_one
+from nearer.training.methods.vectors import VectorTask, mean_reciprocal_rank
 
 #: Bounds tried: the distance that a vector may move.  Two unit vectors are at most 2 apart.
 _BOUNDS = tuple(round(float(bound), 3) for bound in np.linspace(0.0, 1.4, 29))

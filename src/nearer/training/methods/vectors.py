@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from nearer.embed.base import of_length_one
 from nearer.training.examples import TrainingSet
 
 #: Share of the training queries that are kept from a fit, to say when to stop; at most so many.
@@ -133,12 +134,6 @@ class HeldOut:
     fitting: np.ndarray
     seen: np.ndarray
     unseen: np.ndarray
-
-
-def of_length_one(vectors: np.ndarray) -> np.ndarray:
-    """float32 rows of length 1; rows of zeros stay."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
 
 
 def reciprocal_ranks(scores: np.ndarray, targets: np.ndarray, blocked: np.ndarray) -> np.ndarray:

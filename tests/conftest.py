@@ -27,7 +27,19 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
     "evaluate": {"resamples": 1000},
     "diagnose": {"splits": ["dev"], "chunkers": ["tokens:32:8"]},
     "fix": {"fixes": ["hybrid"], "title_weights": []},
-    "train": {"epochs": 1, "batch_size": 8, "dev_documents": 60},
+    "train": {
+        "epochs": 1,
+        "batch_size": 8,
+        "dev_documents": 60,
+        "anchor_texts": 2,  # by default most of a small batch is general texts
+        "general": None,
+    },
+    "decide": {"guardrails": {"general": None}},
+}
+#: The general sets as they come, for a run that is about them.
+GENERAL: Mapping[str, Mapping[str, Any]] = {
+    "train": {"general": "builtin"},
+    "decide": {"guardrails": {"general": "builtin"}},
 }
 
 WriteProject = Callable[..., Path]

@@ -22,7 +22,14 @@ def loaded(
         small_data,
         model=str(tiny_model),
         evaluate={"resamples": 1000, "baselines": ["bm25", "rrf"]},
-        train={"epochs": 1, "batch_size": 8, "merge_tolerance": 0},
+        train={
+            "epochs": 1,
+            "batch_size": 8,
+            "merge_tolerance": 0,
+            "dev_documents": 60,
+            "anchor_texts": 2,
+            "general": None,
+        },
         mine={"negatives": 1},
     )
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from conftest import GENERAL
 from nearer.cli import app
 
 
@@ -22,7 +23,7 @@ def nearer(*words: str | Path) -> Any:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, write_project: Any) -> Path:
     """nearer.yaml of a project that was run from check to report."""
-    path: Path = write_project(tmp_path_factory.mktemp("finished"))
+    path: Path = write_project(tmp_path_factory.mktemp("finished"), **GENERAL)
     result = nearer("run", "-c", path, "--json")
     assert result.exit_code == 0, result.output
     return path

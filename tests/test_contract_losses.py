@@ -309,6 +309,8 @@ def project_with(
                 "batch_size": 8,
                 "merge_tolerance": 0,
                 "dev_documents": 40,
+                "anchor_texts": 2,
+                "general": None,
             },
             mine={"negatives": 0},
         )

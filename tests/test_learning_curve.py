@@ -72,7 +72,15 @@ def test_a_run_tells_what_more_data_would_add(
     project = nearer.load(
         small_data,
         model=str(tiny_model),
-        train={"epochs": 1, "batch_size": 8, "learning_curve": True, "merge_tolerance": 0},
+        train={
+            "epochs": 1,
+            "batch_size": 8,
+            "learning_curve": True,
+            "merge_tolerance": 0,
+            "dev_documents": 40,
+            "anchor_texts": 2,
+            "general": None,
+        },
     )
     mined = nearer.mine(project)
     trained = nearer.train(project, mined.examples, checkpoints=tmp_path / "checkpoints")

@@ -57,6 +57,7 @@ def encoder_of(model: Path) -> SentenceEncoder:
 
 def quick(**changes: Any) -> config.Train:
     settings = {"epochs": 1, "batch_size": 4, "merge_tolerance": 0, "learning_rate": 1e-3}
+    settings["anchor_texts"] = 2
     return config.Train(**{**settings, **changes})
 
 
@@ -428,7 +429,7 @@ def test_names_of_methods_are_read_and_others_are_refused() -> None:
 
 def project_of(data: Path, model: Path, **train: Any) -> nearer.Project:
     settings = {"epochs": 1, "batch_size": 8, "dev_documents": 60, **train}
-    settings |= {"general": None, "merge_tolerance": 0, "max_seq_length": 32}
+    settings |= {"general": None, "merge_tolerance": 0, "max_seq_length": 32, "anchor_texts": 2}
     return nearer.load(data, model=str(model), train=settings, evaluate={"resamples": 1000})
 
 

@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "patience": 9,
     "evaluations": 2,
     "checkpoint_steps": 2,
+    "anchor_texts": 2,
     "loss": "killed_driver:OwnScale",
     "callbacks": ("killed_driver:KillAt",),
 }

@@ -207,6 +207,7 @@ def quick(**changes: Any) -> config.Train:
             "learning_rate": 1e-4,
             "patience": 9,
             "merge_tolerance": 0,
+            "anchor_texts": 2,
             **changes,
         }
     )

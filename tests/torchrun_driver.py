@@ -27,6 +27,7 @@ SETTINGS = {
     "patience": 9,
     "merge_tolerance": 0.01,
     "checkpoint_steps": 2,
+    "anchor_texts": 2,
     "callbacks": ("killed_driver:KillAt",),
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from nearer.embed.adapter import QueryAdapter
 from nearer.training.methods.vectors import HeldOut, VectorTask, mean_reciprocal_rank
@@ -65,11 +66,14 @@ def fit_adapter(task: VectorTask, scale: float, seed: int) -> FittedAdapter:
     started = time.monotonic()
     held_out = task.held_out(np.random.default_rng(seed))
     chosen = _Chosen()
-    if held_out is not None:
-        chosen = _choose(task, held_out, scale, seed)
-    fit = _Fit(task, scale, seed)
-    for _ in range(chosen.epochs):
-        fit.epoch(task.pairs)
+    # The steps are tiny: threads that wait for each other cost more than they share, and on a busy
+    # machine minutes instead of seconds.
+    with threadpool_limits(1):
+        if held_out is not None:
+            chosen = _choose(task, held_out, scale, seed)
+        fit = _Fit(task, scale, seed)
+        for _ in range(chosen.epochs):
+            fit.epoch(task.pairs)
     adapter = fit.adapter().at(chosen.strength)
     seconds = time.monotonic() - started
     return FittedAdapter(

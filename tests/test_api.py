@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import nearer
+from conftest import QUICK
 from nearer.results import Result
 from nearer.training.mining import Mined
 
@@ -22,14 +23,7 @@ def loaded(
         small_data,
         model=str(tiny_model),
         evaluate={"resamples": 1000, "baselines": ["bm25", "rrf"]},
-        train={
-            "epochs": 1,
-            "batch_size": 8,
-            "merge_tolerance": 0,
-            "dev_documents": 60,
-            "anchor_texts": 2,
-            "general": None,
-        },
+        train={**QUICK["train"], "merge_tolerance": 0},
         mine={"negatives": 1},
     )
 

@@ -18,6 +18,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 import nearer
+from conftest import QUICK
 from nearer import config, plugins
 from nearer.config import Train
 from nearer.data.sources import external_inputs
@@ -303,15 +304,7 @@ def project_with(
         return nearer.load(
             small_data,
             model=str(tiny_model),
-            train={
-                "loss": loss,
-                "epochs": 1,
-                "batch_size": 8,
-                "merge_tolerance": 0,
-                "dev_documents": 40,
-                "anchor_texts": 2,
-                "general": None,
-            },
+            train={**QUICK["train"], "loss": loss, "merge_tolerance": 0, "dev_documents": 40},
             mine={"negatives": 0},
         )
 

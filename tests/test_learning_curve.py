@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nearer
+from conftest import QUICK
 from nearer.errors import ConfigError
 from nearer.files import read_json
 from nearer.training.examples import TrainingSet
@@ -73,13 +74,10 @@ def test_a_run_tells_what_more_data_would_add(
         small_data,
         model=str(tiny_model),
         train={
-            "epochs": 1,
-            "batch_size": 8,
+            **QUICK["train"],
             "learning_curve": True,
             "merge_tolerance": 0,
             "dev_documents": 40,
-            "anchor_texts": 2,
-            "general": None,
         },
     )
     mined = nearer.mine(project)

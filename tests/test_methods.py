@@ -56,8 +56,13 @@ def encoder_of(model: Path) -> SentenceEncoder:
 
 
 def quick(**changes: Any) -> config.Train:
-    settings = {"epochs": 1, "batch_size": 4, "merge_tolerance": 0, "learning_rate": 1e-3}
-    settings["anchor_texts"] = 2
+    settings = {
+        "epochs": 1,
+        "batch_size": 4,
+        "merge_tolerance": 0,
+        "learning_rate": 1e-3,
+        "anchor_texts": 2,
+    }
     return config.Train(**{**settings, **changes})
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nearer.embed.base import Encoder, Kind, TextEncoder
+from nearer.embed.base import Encoder, Kind, TextEncoder, of_length_one
 from nearer.embed.fingerprint import Fingerprint, rounded
 from nearer.errors import FingerprintError, ModelError
 from nearer.files import atomic, value_hash
@@ -38,7 +38,7 @@ class Bridge:
         """float32 (n, old dimension) of float32 (n, new dimension)."""
         carried = np.asarray(vectors, np.float32) @ self.weights["matrix"] + self.weights["bias"]
         if similarity == "cosine":
-            carried = carried / np.maximum(np.linalg.norm(carried, axis=1, keepdims=True), 1e-12)
+            carried = of_length_one(carried)
         return np.asarray(carried, np.float32)
 
     @cached_property

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from nearer.embed.base import of_length_one
 from nearer.errors import ConfigError
 
 Dtype = Literal["float32", "float16", "int8", "binary"]
@@ -93,8 +94,7 @@ def cut(vectors: np.ndarray, spec: Compression, similarity: str) -> np.ndarray:
     kept = spec.width(vectors.shape[1])
     short = np.asarray(vectors[:, :kept], np.float32)
     if kept < vectors.shape[1] and similarity == "cosine":
-        lengths = np.linalg.norm(short, axis=1, keepdims=True)
-        short = short / np.maximum(lengths, 1e-12)
+        short = of_length_one(short)
     return np.ascontiguousarray(short)
 
 

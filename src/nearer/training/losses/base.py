@@ -96,6 +96,8 @@ class Loss(torch.nn.Module, ABC):
 
         What `labels["blocked"]` names must not be pushed away from the row's query.
         """
+        # Not abstract: a loss that overrides `forward` needs none.  `choose_loss` refuses a class that
+        # has neither, so that only a class made by hand comes here.
         raise NotImplementedError(f"{type(self).__name__} has neither of_vectors nor forward")
 
     def forward(self, features: Sequence[Mapping[str, Any]], labels: Labels) -> torch.Tensor:

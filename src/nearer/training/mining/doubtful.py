@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nearer.embed.base import of_length_one
 from nearer.text import folded_line, folded_words
 from nearer.training.mining.noise import FEWEST_PAIRS, doubts
 from nearer.training.mining.signals import JudgedPairs, Signals, Words, signals_of
@@ -154,7 +155,7 @@ class _Finder:
     def _nearness(self, rows: Sequence[int]) -> float:
         """Mean cosine similarity between the queries of pairs."""
         vectors = self._space.queries[[self._query_rows[self._pairs[row][0]] for row in rows]]
-        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        unit = of_length_one(vectors)
         total = float(np.square(unit.sum(axis=0, dtype=np.float64)).sum())
         count = len(rows)
         return (total - count) / max(1, count * (count - 1))

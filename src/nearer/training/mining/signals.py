@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearer.embed.base import of_length_one
+
 #: Positions of queries → scores of all documents, float32 (n_queries, n_documents); -inf: no word.
 Words = Callable[[np.ndarray], np.ndarray]
 #: Random pairs per judged pair.
@@ -82,7 +84,7 @@ class _Asked:
 
 def signals_of(pairs: JudgedPairs, rng: np.random.Generator) -> Signals:
     """All signals of the judged pairs and of random ones."""
-    queries, documents = _unit(pairs.queries), _unit(pairs.documents)
+    queries, documents = of_length_one(pairs.queries), of_length_one(pairs.documents)
     asked, n_judged = _asked(pairs.rows, rng)
     targets = _targets(documents, pairs.rows, len(queries))
     columns = {
@@ -97,12 +99,6 @@ def signals_of(pairs: JudgedPairs, rng: np.random.Generator) -> Signals:
         columns["words"] = _by_words(pairs.words, asked)
     table = np.stack(list(columns.values()), axis=1).astype(np.float32)
     return Signals(tuple(columns), table[:n_judged], table[n_judged:], asked.queries[n_judged:])
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.maximum(lengths, 1e-12)
-    return unit
 
 
 def _asked(rows: np.ndarray, rng: np.random.Generator) -> tuple[_Asked, int]:
@@ -201,7 +197,7 @@ def _by_others(documents: np.ndarray, rows: np.ndarray, asked: _Asked) -> np.nda
     np.add.at(sums, rows[:, 0], documents[rows[:, 1]])
     others = sums[rows[:, 0]] - documents[rows[:, 1]]
     others[np.bincount(rows[:, 0])[rows[:, 0]] < 2] = 0.0  # not a rest of rounding
-    others = _unit(others)
+    others = of_length_one(others)
     reference = others @ documents[asked.reference].T
     own = np.einsum("ij,ij->i", others[asked.judged], documents[asked.documents])
     return _standardised(own, reference, asked.judged)

@@ -14,12 +14,16 @@ from nearer import config
 from nearer.data.general import load_general, load_general_pairs
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.training.anchor import Anchor
+from nearer.training.batches import planned_batches
 from nearer.training.losses import choose_loss
 from nearer.training.losses.ranking import RankingLoss
 from nearer.training.recipe import Recipe
 from nearer.training.trainer import train
 from test_contract_losses import batch_of
 from test_training import quick, toy
+
+#: Rows of the batches that these tests make.
+BATCHES = [list(range(6)), [4, 1, 7], [4, 1, 8]]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def encoder(tiny_model: Path) -> SentenceEncoder:
 
 @pytest.fixture(scope="module")
 def anchor(encoder: SentenceEncoder) -> Anchor:
-    return Anchor.of_base(encoder, per_batch=10, seed=3)
+    return Anchor.of_base(encoder, per_batch=10, seed=3, batches=BATCHES)
 
 
 def test_a_model_that_has_not_moved_pays_nothing(encoder: SentenceEncoder, anchor: Anchor) -> None:
@@ -73,6 +77,25 @@ def test_a_resumed_training_meets_the_same_texts(anchor: Anchor) -> None:
     other = anchor.of_batch([4, 1, 8])
     assert [texts.texts for texts in first] == [texts.texts for texts in again]
     assert [texts.texts for texts in first] != [texts.texts for texts in other]
+
+
+def test_exactly_the_texts_that_a_training_meets_are_embedded(encoder: SentenceEncoder) -> None:
+    rows, settings = toy(), quick(epochs=2, anchor_texts=4)
+    batches = list(planned_batches(rows, settings))
+    assert len(batches) == 12
+    anchor = Anchor.of_base(encoder, 4, settings.seed, batches)
+    met: tuple[set[str], set[str]] = (set(), set())
+    for batch in batches:
+        for texts, known in zip(anchor.of_batch(batch), met, strict=True):
+            again = encoder.encode(texts.texts, texts.kind)
+            assert np.allclose(texts.vectors, again, atol=1e-5)
+            known.update(texts.texts)
+    for side, known in zip((anchor.queries, anchor.documents), met, strict=True):
+        embedded = np.isfinite(side.vectors).all(axis=1)
+        assert {side.texts[position] for position in np.flatnonzero(embedded)} == known
+    other = [row for row in range(24) if row not in batches[0]]  # its texts are others, by chance
+    with pytest.raises(LookupError, match="not planned"):
+        anchor.of_batch(other)
 
 
 def test_less_is_forgotten_with_an_anchor(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,40 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_training_helps_and_reports_itself(tiny_model: Path, tmp_path: Path) -> None:
-    _, trained = train_toy(tmp_path, tiny_model, quick())
+@dataclass(frozen=True)
+class Ended:
+    """A training that ended, with the weights that it left."""
+
+    weights: dict[str, torch.Tensor]
+    trained: Trained
+
+    @classmethod
+    def of(cls, encoder: SentenceEncoder, trained: Trained) -> Ended:
+        return cls(weights(encoder), trained)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A training that nobody interrupted."""
+    return Ended.of(*train_toy(tmp_path_factory.mktemp("whole"), tiny_model, quick()))
+
+
+@pytest.fixture(scope="module")
+def resumed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """The same, interrupted at its second checkpoint, and gone on with."""
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_judge", failing_judge(3))  # before, first checkpoint, the kill
+        with pytest.raises(KeyboardInterrupt):
+            train_toy(folder, tiny_model, quick())
+    (folder / "checkpoint-999").mkdir()  # half-written: must not be trusted
+    ended = Ended.of(*train_toy(folder, tiny_model, quick()))
+    assert not (folder / "checkpoint-999").exists()
+    return ended
+
+
+def test_training_helps_and_reports_itself(whole: Ended) -> None:
+    trained = whole.trained
     dev = trained.summary["dev"]
     assert dev["after"] > dev["before"]
     assert trained.history[0]["step"] == 0
@@ -254,28 +287,9 @@ def test_training_helps_and_reports_itself(tiny_model: Path, tmp_path: Path) -> 
     assert trained.summary["pairs_per_second"] > 0
 
 
-def test_a_killed_training_goes_on_to_the_very_same_model(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, _ = train_toy(tmp_path / "whole", tiny_model, quick())
-    real = module._judge
-    calls = []
-
-    def killed(encoder: SentenceEncoder, dev_score: Any) -> float:
-        calls.append(1)
-        if len(calls) == 3:  # before, first checkpoint, then the kill
-            raise KeyboardInterrupt
-        return real(encoder, dev_score)
-
-    monkeypatch.setattr(module, "_judge", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train_toy(tmp_path / "killed", tiny_model, quick())
-    monkeypatch.setattr(module, "_judge", real)
-    (tmp_path / "killed" / "checkpoint-999").mkdir()  # half-written: must not be trusted
-    resumed, trained = train_toy(tmp_path / "killed", tiny_model, quick())
-    assert trained.summary["resumed_from"] == "checkpoint-6"
-    assert not (tmp_path / "killed" / "checkpoint-999").exists()
-    assert equal(weights(resumed), weights(whole))
+def test_a_killed_training_goes_on_to_the_very_same_model(whole: Ended, resumed: Ended) -> None:
+    assert resumed.trained.summary["resumed_from"] == "checkpoint-6"
+    assert equal(resumed.weights, whole.weights)
 
 
 def state_of_use(model: Any) -> dict[str, Any]:
@@ -341,22 +355,14 @@ def test_vectors_after_a_bf16_training_are_fp32_where_fp32_is_asked_for(
     train(again, toy(8), None, Recipe.of(quick(epochs=1), tmp_path / "fp32"))  # no bf16 left over
 
 
-def test_figures_of_a_resumed_training_are_those_of_the_whole(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, whole = train_toy(tmp_path / "whole", tiny_model, quick())
-    interrupt = failing_judge(3)
-    monkeypatch.setattr(module, "_judge", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train_toy(tmp_path / "killed", tiny_model, quick())
-    monkeypatch.undo()
-    _, resumed = train_toy(tmp_path / "killed", tiny_model, quick())
-    figures = (whole.summary, resumed.summary)
+def test_figures_of_a_resumed_training_are_those_of_the_whole(whole: Ended, resumed: Ended) -> None:
+    both = (whole.trained, resumed.trained)
+    figures = tuple(trained.summary for trained in both)
     assert len({summary["train_loss"] for summary in figures}) == 1
     assert figures[1]["steps"] == figures[0]["steps"]
     assert figures[1]["training_seconds"] > 0
     assert figures[1]["pairs_per_second"] > 0
-    losses = [[line["loss"] for line in t.history if "loss" in line] for t in (whole, resumed)]
+    losses = [[line["loss"] for line in trained.history if "loss" in line] for trained in both]
     assert losses[0] == losses[1]
 
 
@@ -474,13 +480,13 @@ def test_the_best_checkpoint_is_restored_whole(
     assert equal(weights(encoder), kept[1])  # after the first epoch; kept[0] is the base model
 
 
-def test_merging_goes_back_as_far_as_dev_allows(tiny_model: Path, tmp_path: Path) -> None:
+def test_merging_goes_back_as_far_as_dev_allows(
+    tiny_model: Path, whole: Ended, tmp_path: Path
+) -> None:
     base = SentenceTransformer(str(tiny_model), device="cpu").state_dict()
-    free, merged = (
-        train_toy(tmp_path / str(t), tiny_model, quick(merge_tolerance=t)) for t in (0, 1)
-    )
-    assert merged[1].summary["merge"]["weight"] == merging.MERGE_WEIGHTS[-1]
-    tuned, halfway = weights(free[0]), weights(merged[0])
+    encoder, merged = train_toy(tmp_path, tiny_model, quick(merge_tolerance=1))
+    assert merged.summary["merge"]["weight"] == merging.MERGE_WEIGHTS[-1]
+    tuned, halfway = whole.weights, weights(encoder)
     name = next(n for n in tuned if n.endswith("attention.self.query.weight"))
     assert torch.allclose(halfway[name], base[name] + 0.5 * (tuned[name] - base[name]), atol=1e-6)
 

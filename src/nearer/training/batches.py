@@ -146,6 +146,14 @@ def batches_of(rows: TrainingSet, settings: Train) -> DocumentBatches | PartBatc
     return PartBatches(samplers, settings.seed)
 
 
+def planned_batches(rows: TrainingSet, settings: Train) -> Iterator[list[int]]:
+    """The rows of every batch that a training takes from `batches_of`, epoch by epoch."""
+    sampler = batches_of(rows, settings)
+    for epoch in range(math.ceil(settings.epochs)):
+        sampler.set_epoch(epoch)
+        yield from sampler
+
+
 def _slices(items: list[_T], size: int) -> Iterator[list[_T]]:
     """Consecutive pieces of at most `size` items."""
     for start in range(0, len(items), size):

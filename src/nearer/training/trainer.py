@@ -57,13 +57,16 @@ def train(
     # Longer than fifty lines, since the order of these steps is what this function is about.
     import transformers
 
+    from nearer.training.batches import planned_batches
+
     model, settings = encoder.model, recipe.settings
     transformers.set_seed(settings.seed)
     length = settings.max_seq_length or _needed_length(encoder, rows)
     base = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     vectors_before = sampled_vectors(encoder.without_cache(), rows)
     if settings.anchor:
-        anchor = Anchor.of_base(encoder, settings.anchor_texts, settings.seed)
+        batches = planned_batches(rows, settings)
+        anchor = Anchor.of_base(encoder, settings.anchor_texts, settings.seed, batches)
         rows = replace(rows, anchor=anchor)
     merged = Merged()
     with training_mode(model, settings, length):

@@ -16,12 +16,19 @@ from nearer import config
 from nearer.cli import app
 from nearer.data.heldout import HeldOut
 from nearer.data.scored import ScoredPair, held_out_pairs
+from nearer.decision.scored import PairsEvidence, _verdict
 from nearer.embed.encoder import load_encoder
 from nearer.embed.pairs import similarities
 from nearer.errors import DataError, HeldOutError
-from nearer.measure.correlation import compare_correlations, products, spearman
+from nearer.guardrails.base import Row
+from nearer.measure.correlation import (
+    CorrelationChange,
+    compare_correlations,
+    products,
+    spearman,
+)
 from nearer.training.mining.files import PAIR_HELD_OUT, usable_examples
-from nearer.types import Example
+from nearer.types import Example, Interval
 
 WORDS = [
     "buffer",
@@ -189,6 +196,37 @@ def test_mining_leaves_held_out_pairs_out_in_either_order_and_keeps_their_texts(
     assert leakage == {}
 
 
+# -- the verdict ----------------------------------------------------------------------------------
+
+
+def change(delta: float, low: float, high: float, p: float) -> CorrelationChange:
+    before, after = Interval(0.7, 0.6, 0.8), Interval(0.7 + delta, 0.6 + delta, 0.8 + delta)
+    return CorrelationChange(before, after, delta, low, high, p, 500)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "verdict"),
+    [
+        (change(0.05, 0.02, 0.08, 0.001), "pass", "ship"),
+        (change(0.05, 0.02, 0.08, 0.001), "fail", "do_not_ship"),
+        (change(0.05, 0.02, 0.08, 0.001), "inconclusive", "inconclusive"),
+        (change(0.05, -0.01, 0.11, 0.08), "pass", "inconclusive"),
+        (change(0.009, 0.002, 0.016, 0.01), "pass", "inconclusive"),  # shown, and not useful
+        (change(-0.05, -0.08, -0.02, 0.001), "pass", "do_not_ship"),
+    ],
+)
+def test_a_model_ships_where_a_useful_gain_is_shown_and_nothing_is_lost(
+    changed: CorrelationChange, status: Any, verdict: str
+) -> None:
+    model: Any = object()
+    evidence = PairsEvidence((), model, model, None, config.Config(), looks=1)
+    found, why = _verdict(evidence, changed, [Row(name="general ability", status=status)])
+    assert found == verdict
+    assert why
+    untrained = PairsEvidence((), model, None, None, config.Config(), looks=1)
+    assert _verdict(untrained, changed, ())[0] == "do_not_ship"
+
+
 # -- from the file to the decision ----------------------------------------------------------------
 
 
@@ -244,19 +282,21 @@ def test_dev_pairs_choose_the_model_and_the_summary_tells_both(folder: Path) -> 
 
 def test_the_decision_compares_both_models_on_the_test_pairs(folder: Path) -> None:
     decision = read(folder / "decide/decision.json")
-    assert decision["verdict"] == "ship"
+    assert decision["verdict"] in ("ship", "inconclusive")
     assert decision["primary"] == "Spearman"
     assert decision["n_queries"] == 120
     (comparison,) = decision["comparisons"]
     assert comparison["delta"] > 0
-    assert comparison["outcome"] == "better"
+    shown = comparison["ci"][0] > 0 and comparison["p"] <= 0.05 and comparison["delta"] >= 0.01
+    assert (decision["verdict"] == "ship") == shown  # what 120 pairs can tell
     means = {row["name"]: row["measures"]["Spearman"]["mean"] for row in decision["candidates"]}
     assert means["fine-tuned"] - means["today"] == pytest.approx(comparison["delta"])
     look = read(folder / "test_looks.jsonl")
     assert look["n_pairs"] == 120
     assert "no search and no simpler fix was compared" in " ".join(decision["reasons"])
     text = (folder / "report/report.md").read_text()
-    assert "Spearman rises from" in text
+    assert decision["sentence"].split(":")[0] in text
+    assert "Spearman" in text
     assert "Spearman on dev by step" in (folder / "report/report.html").read_text()
 
 

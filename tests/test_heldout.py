@@ -28,6 +28,17 @@ def test_only_decide_calls_the_door_to_test() -> None:
     assert callers == {"stages/decide.py"}
 
 
+def test_only_decide_reads_the_scored_pairs_of_test() -> None:
+    callers: dict[str, set[str]] = {"open_test_pairs": set(), "read_pairs": set()}
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name) and node.id in callers:
+                callers[node.id].add(path.relative_to(SOURCE).as_posix())
+    assert callers["open_test_pairs"] == {"stages/decide.py"}
+    # `check` freezes them and reads dev back; a project's own door refuses test.
+    assert callers["read_pairs"] == {"data/heldout.py", "stages/check.py", "project.py"}
+
+
 def test_only_decide_and_the_notebook_interface_name_the_test_split() -> None:
     settings = {"settings/data.py", "settings/system.py"}
     allowed = {"stages/decide.py", "stages/check.py", "project.py", "types.py"} | settings

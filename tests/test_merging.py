@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from nearer.training.merging import MERGE_WEIGHTS, Merged, MergeRule, Scores, merge
+from nearer.training.merging import MERGE_WEIGHTS, Merged, MergeRule, Scores, back_to_base, merge
 
 RULE = MergeRule(tolerance=0.01, keep=0.85, forget=0.01)
 Curve = Callable[[float], Scores]
@@ -71,6 +71,45 @@ def test_part_of_the_way_can_help_where_all_of_it_hurts() -> None:
     assert merged.scores is not None
     assert merged.scores.dev >= 0.5
     assert weight == pytest.approx(merged.weight)
+
+
+def test_going_back_stops_at_the_score_of_the_base() -> None:
+    """Within the tolerance of the tuned model, and still not below the base's."""
+    before = Scores(0.5)
+    merged, _ = merged_along(lambda w: Scores(0.503 - 0.02 * (1 - w)), before)
+    assert merged.weight == pytest.approx(0.9)
+    assert merged.scores is not None
+    assert merged.scores.dev >= before.dev
+
+
+@pytest.mark.parametrize("general", [None, 0.8])
+def test_where_all_of_the_way_hurts_a_part_that_does_not_is_taken(general: float | None) -> None:
+    before = Scores(0.5, general)
+
+    def curve(w: float) -> Scores:
+        return Scores(0.495 if w > 0.65 else 0.495 + 0.01 * (w > 0.55), general)
+
+    merged, _ = merged_along(curve, before)
+    assert merged.weight == pytest.approx(0.6)  # .505; at .5 it is worse than the base again
+
+
+def test_without_time_for_another_score_the_base_is_known_to_be_better() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    base = {"weight": torch.zeros(1, 1)}
+    judged: list[float] = []
+
+    def judge() -> Scores:
+        judged.append(model.weight.item())
+        return Scores(0.4)
+
+    merged = merge(model, base, Scores(0.5), judge, RULE, go_on=lambda: False)
+    assert len(judged) == 1
+    assert merged.weight == 0.0
+    assert merged.scores == Scores(0.5)
+    assert model.weight.item() == 0.0
+    torch.nn.init.ones_(model.weight)
+    assert back_to_base(model, base, Scores(0.5)).scores == Scores(0.5)
+    assert model.weight.item() == 0.0
 
 
 def test_a_tolerance_of_0_merges_nothing() -> None:

@@ -26,6 +26,7 @@ from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ConfigError, FingerprintError, ModelError
 from nearer.stages.train import FineTuned, save_model
 from nearer.training.examples import TrainingSet
+from nearer.training.merging import _load
 from nearer.training.methods import frozen
 from nearer.training.methods.adapters import fit_adapter
 from nearer.training.methods.contest import ALL, NONE, Entry, choose
@@ -366,6 +367,29 @@ def test_lora_is_merged_into_a_plain_model(tiny_model: Path, tmp_path: Path) -> 
     assert np.allclose(inside, encoder.encode(TEXTS, "document"), atol=1e-5)
     assert all(parameter.requires_grad for parameter in encoder.model.parameters())
     assert_saves_whole(encoder, tmp_path / "model")
+
+
+def test_half_of_the_way_is_half_of_the_change_for_lora_too(tiny_model: Path) -> None:
+    """The merged weight is W + w·(B·A): were both factors halved, a quarter would be left."""
+    name = "encoder.layer.1.attention.self.query.weight"
+    weights: dict[float, torch.Tensor] = {}
+    for share in (0.0, 0.5, 1.0):
+        model = encoder_of(tiny_model).model
+        with low_rank_changes(model, 4):
+            base = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+            generator = torch.Generator().manual_seed(1)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    if parameter.requires_grad:
+                        parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+            _load(model, base, dict(model.state_dict()), share)
+        (key,) = [key for key in model.state_dict() if key.endswith(name)]
+        weights[share] = model.state_dict()[key]
+    own = encoder_of(tiny_model).model.state_dict()[key]
+    assert torch.equal(weights[0.0], own)
+    change = weights[1.0] - own
+    assert float(change.abs().max()) > 1e-2
+    assert torch.allclose(weights[0.5], own + 0.5 * change, atol=1e-6)
 
 
 def test_a_query_tower_trains_against_documents_that_stay(tiny_model: Path, tmp_path: Path) -> None:

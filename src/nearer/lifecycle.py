@@ -68,7 +68,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
-        version=4,  # which years, grades and lines are read; what clicks weigh
+        version=5,  # scored pairs are held out where they are all the data
     ),
     Stage(
         "evaluate",
@@ -131,7 +131,7 @@ STAGES: tuple[Stage, ...] = (
             "second model",
         ),
         settings=("seed", "data", "model", "search", "rerank", "check", "mine"),
-        version=4,  # scored pairs stay without mine.min_score; suspects, passages, weak pairs
+        version=5,  # held-out scored pairs are left out
     ),
     Stage(
         "train",
@@ -148,7 +148,7 @@ STAGES: tuple[Stage, ...] = (
             "loss",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "mine", "train"),
-        version=5,  # the data decides the loss; candidates; dev is looked at by a sample
+        version=6,  # no merged model is below its base on dev; searches; scored pairs judge
         resumable=True,
     ),
     Stage(
@@ -194,7 +194,7 @@ STAGES: tuple[Stage, ...] = (
             "decide",
         ),
         settings=(),
-        version=3,
+        version=4,  # gain and forgetting by merge weight; the settings that a search tried
     ),
 )
 

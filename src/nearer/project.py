@@ -20,6 +20,7 @@ from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut
 from nearer.data.load import Loaded, load_corpus
 from nearer.data.load import load as load_data
+from nearer.data.scored import ScoredPair, read_pairs
 from nearer.data.splits import read_split, require_open
 from nearer.embed.base import EncoderSpec, TextEncoder
 from nearer.embed.opening import open_encoder
@@ -124,6 +125,14 @@ class Project:
             split: Split = self.checked.splits[name]
             return split
         return read_split(self.earlier(f"check/split/{name}").parent, name)
+
+    def scored_pairs(self, name: str) -> tuple[ScoredPair, ...]:
+        """The held-out scored pairs of dev.  Raises HeldOutError for test."""
+        require_open(name, "check")
+        if self.run_dir is None:
+            pairs: tuple[ScoredPair, ...] = self.checked.pairs.get(name, ())
+            return pairs
+        return read_pairs(self.earlier(f"check/split/{name}").parent, name)
 
     @property
     def dev(self) -> Split:

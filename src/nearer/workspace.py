@@ -30,6 +30,8 @@ from nearer.project import Project
 from nearer.results import Block, Result
 from nearer.training import processes
 
+#: Stages that need queries: with training files alone there is nothing of theirs to read.
+_OF_QUERIES = ("evaluate", "diagnose", "fix")
 _OUT_OF_DATE = ("stale", "missing", "waiting")
 
 
@@ -237,6 +239,8 @@ class Workspace:
         path = self.run_dir / file
         if not path.exists():
             earlier = name.split("/", 1)[0]
+            if earlier in _OF_QUERIES and sources.is_only_training(self.config.data):
+                return None
             raise MissingStepError(
                 f"{stage.name} reads {file}, which is not there yet",
                 where=str(self.run_dir),

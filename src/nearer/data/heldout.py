@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from nearer import files
 from nearer.data import splits
 from nearer.data.near import Shingler, Shingles, digest, normalise
+from nearer.data.scored import ScoredPair, read_pairs
 from nearer.data.sources import bad
 from nearer.types import Split
 
@@ -100,15 +101,41 @@ def open_test(folder: Path, log: Path, reason: str) -> Split:
     if not queries.is_file():
         raise bad("there is no test split", folder, "nearer check")
     n_queries = sum(1 for line in queries.read_bytes().splitlines() if line.strip())
+    _write_look(log, reason, {"n_queries": n_queries})
+    return splits.read_files(folder, "test")
+
+
+def open_test_pairs(folder: Path, log: Path, reason: str) -> tuple[ScoredPair, ...]:
+    """The scored pairs of test, after a line about this look is safely in `log`.
+
+    The line has `n_pairs` in place of `n_queries`.  Only `decide` may call this.  Raises DataError
+    when there are none, and writes no line then.
+    """
+    pairs = read_pairs(folder, "test")
+    require_pairs(pairs)
+    _write_look(log, reason, {"n_pairs": len(pairs)})
+    return pairs
+
+
+def require_pairs(pairs: Sequence[ScoredPair]) -> None:
+    """Raises DataError where no scored pairs are held out for test."""
+    if not pairs:
+        raise bad(
+            "there are training files only, and no scored pairs held out for test",
+            "data.training",
+            "add documents, queries and judgments (data.folder), or more scored pairs",
+        )
+
+
+def _write_look(log: Path, reason: str, counts: dict[str, int]) -> None:
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "reason": reason,
         "pid": os.getpid(),
-        "n_queries": n_queries,
+        **counts,
     }
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as out:
         out.write(json.dumps(record, ensure_ascii=False) + "\n")
         out.flush()
         os.fsync(out.fileno())
-    return splits.read_files(folder, "test")

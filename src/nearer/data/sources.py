@@ -193,7 +193,8 @@ def _corpus(data: Data, root: Path) -> dict[str, Path]:
 
 def _data(data: Data, root: Path) -> dict[str, Path]:
     if is_only_training(data):
-        return _training(data, root)
+        held_out = scored_files(data, root)
+        return _training(data, root) | {f"scored.{name}": held_out[name] for name in held_out}
     paths = {"corpus": corpus_file(data, root)}
     queries = queries_file(data, root)
     if queries:
@@ -217,6 +218,11 @@ def training_files(data: Data, root: Path) -> list[Path]:
     if isinstance(names, str):
         names = (names,)
     return [named(root, name, "data.training") for name in names]
+
+
+def scored_files(data: Data, root: Path) -> dict[str, Path]:
+    """Files of held-out scored pairs by split.  Raises DataError."""
+    return {name: named(root, path, f"data.scored.{name}") for name, path in data.scored.items()}
 
 
 def _training(data: Data, root: Path) -> dict[str, Path]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from nearer.config import Config
 from nearer.data.corpus import Corpus
+from nearer.embed.base import TextEncoder
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.types import Judgments, Split
@@ -41,3 +42,31 @@ class DecisionInputs:
     def primary(self) -> str:
         """The measure that decides."""
         return self.settings.evaluate.primary
+
+
+class Tuned(Protocol):
+    """What `train` returns, as far as it matters here."""
+
+    @property
+    def model(self) -> Any:
+        """The fine-tuned SentenceTransformer; None where there is none."""
+
+    @property
+    def encoder(self) -> TextEncoder | None:
+        """What gives its vectors; None where nothing was trained."""
+
+
+class Summarised(Protocol):
+    """What `diagnose` returns, as far as it matters here."""
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """`diagnose/summary.json`."""
+
+
+class Laddered(Protocol):
+    """What `fix` returns, as far as it matters here."""
+
+    @property
+    def ladder(self) -> Mapping[str, Any]:
+        """`fix/summary.json`."""

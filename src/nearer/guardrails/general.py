@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from nearer import config
+from nearer.data.corpus import Corpus
+from nearer.embed.base import Encoder
 from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
 from nearer.measure.metrics import score
 from nearer.measure.significance import non_inferior
 from nearer.search.dense import Dense
+from nearer.types import Split
 
 _MEASURE = "nDCG@10"
 
@@ -18,13 +22,20 @@ class GeneralGuardrail:
     def check(self, evidence: GuardrailEvidence) -> list[Row] | DoesNotApply:
         if evidence.general_set is None:
             return DoesNotApply("decide.guardrails.general is null")
-        corpus, split = evidence.general_set
-        columns = []
-        for systems in (evidence.base, evidence.tuned):
-            run = Dense(systems.encoder, corpus).search(split.queries, 10)
-            columns.append(score(run, split, [_MEASURE]).column(_MEASURE))
-        before, after = columns
-        settings = evidence.settings
-        guard = non_inferior(after - before, settings.guardrails.general_margin, settings.alpha)
-        means = {"before": float(before.mean()), "after": float(after.mean())}
-        return [Row.of(self.name, guard, **means)]
+        encoders = evidence.base.encoder, evidence.tuned.encoder
+        return [general_row(encoders, evidence.general_set, evidence.settings)]
+
+
+def general_row(
+    encoders: tuple[Encoder, Encoder], general_set: tuple[Corpus, Split], settings: config.Decide
+) -> Row:
+    """How much the second model has lost against the first one on the general-ability set."""
+    corpus, split = general_set
+    columns = []
+    for encoder in encoders:
+        run = Dense(encoder, corpus).search(split.queries, 10)
+        columns.append(score(run, split, [_MEASURE]).column(_MEASURE))
+    before, after = columns
+    guard = non_inferior(after - before, settings.guardrails.general_margin, settings.alpha)
+    means = {"before": float(before.mean()), "after": float(after.mean())}
+    return Row.of(GeneralGuardrail.name, guard, **means)

@@ -12,6 +12,8 @@ from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
 from nearer.report.sections import guardrails
+from nearer.report.sections.frontier import merging
+from nearer.report.sections.searched import searched
 from nearer.report.values import (
     DASH,
     Json,
@@ -32,6 +34,7 @@ MAX_CAUSES = 12
 MAX_FIX_STEPS = 8
 MAX_GUARDRAILS = 20
 MAX_SLICES = 10
+MAX_TRIALS = 8
 
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
@@ -55,6 +58,7 @@ def render(data: ReportData) -> str:
         *_comparisons(decided),
         *_failures(data.diagnosis),
         *_fixes(data),
+        *_training(data.training),
         *_guardrails(decided),
         *_slices(decided),
         *_repeat(data),
@@ -185,6 +189,28 @@ def _fixes(data: ReportData) -> list[str]:
     header += ["Repaired / broken", "Failures repaired", "Kept"]
     table = _table(header, rows, left=2)
     return _titled("Simpler fixes", [sentence, "", *table])
+
+
+def _training(summary: Json) -> list[str]:
+    """How far the model went back towards its base, and which settings a search tried."""
+    lines: list[str] = []
+    merged = merging(summary)
+    if merged is not None:
+        rows = []
+        for share, *figures, chosen in merged["rows"]:
+            rows.append([f"**{share}** (chosen)" if chosen else share, *figures])
+        measure = plain(merged["measure"], 30)
+        lines += _table(["Share of the way", measure, "Gain", "General", "Lost"], rows)
+    search = searched(summary)
+    if search is not None:
+        rows = []
+        for number, label, seconds, steps, dev, chosen in search["rows"][:MAX_TRIALS]:
+            name = plain(label)
+            rows.append([f"**{name}**" if chosen else name, number, seconds, steps, plain(dev)])
+        header = ["Settings tried", "Round", "Time", "Steps", plain(search["measure"], 30)]
+        taken = f"Taken: {plain(search['chosen'])} ({plain(search['reason'])})."
+        lines += [*_table(header, rows), taken, ""]
+    return _titled("Training", lines)
 
 
 def _guardrails(decided: DecisionRecord) -> list[str]:

@@ -74,3 +74,7 @@ class Data(Section):
         None,
         description="queries are documents, left out of their own results (null: noticed from ids, texts and judgments)",
     )
+    scored: dict[Literal["dev", "test"], str] = Field(
+        {},
+        description="where scored pairs are all the data: files of held-out ones, {dev: …, test: …} (empty: shares of data.training)",
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from nearer.settings.base import Count, Fraction, Positive, Section, Seed, named
 from nearer.settings.durations import Duration
@@ -79,6 +79,56 @@ class Mine(Section):
     strict: bool = Field(
         False, description="refuse to mine when training data collides with dev or test queries"
     )
+
+
+def _weights(name: str) -> str:
+    if name == "linear":
+        raise ValueError("linear takes seconds and always runs beside a search: leave it out")
+    return name
+
+
+_Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+#: Settings that `train.search: true` tries, at most.
+_ARMS = 8
+
+
+class TrainSearch(Section):
+    """Settings that train.budget is spent on, by successive halving; true for all that is usual."""
+
+    arms: Count = Field(
+        0,
+        description="settings to try, at most, your own among them: fewer where the budget is short (0: no search)",
+    )
+    learning_rate: tuple[_Rate, ...] = Field(
+        (), description="values to try (empty: half, once, twice and three times your own)"
+    )
+    epochs: tuple[_Rate, ...] = Field(
+        (), description="values to try (empty: your own, and twice as many)"
+    )
+    batch_size: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (), description="values to try (empty: half, once and twice your own)"
+    )
+    method: tuple[Annotated[MethodName, AfterValidator(_weights)], ...] = Field(
+        (), description="values to try (empty: your own; of full also the upper half of the layers)"
+    )
+    anchor: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
+        (), description="values to try (empty: a third, once and three times your own)"
+    )
+    negatives_per_batch: tuple[Count | None, ...] = Field(
+        (), description="values to try (empty: your own, and 0 where examples have hard negatives)"
+    )
+
+
+def _search(value: Any) -> Any:
+    """`true`, `false`, null or a number of settings in place of the whole section."""
+    if value is None or value is False:
+        return {}
+    if value is True:
+        return {"arms": _ARMS}
+    if isinstance(value, int):
+        return {"arms": value}
+    return value
 
 
 class Train(Section):
@@ -202,3 +252,4 @@ class Train(Section):
         False,
         description="also train on 25, 50 and 75% of the data, to tell what more would add (takes one and a half trainings more)",
     )
+    search: Annotated[TrainSearch, BeforeValidator(_search)] = TrainSearch()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from nearer.data.fitting import (
 )
 from nearer.data.heldout import HeldOut
 from nearer.data.lengths import measure_texts
+from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
 from nearer.data.sources import is_only_training
 from nearer.embed.tokens import Tokens, load_tokens
 from nearer.measure.significance import queries_needed, smallest_difference
@@ -61,6 +62,7 @@ class CheckResult(Result):
     duplicate_train_queries: tuple[tuple[str, ...], ...]
     item_to_item: bool
     dropped: Mapping[str, int]
+    pairs: Mapping[str, tuple[ScoredPair, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """`findings.json`."""
@@ -82,6 +84,7 @@ class CheckResult(Result):
         """`findings.json`, `report.md`, `split/`, `heldout.npz` and `near_duplicates.json`."""
         for split in self.splits.values():
             splits.write_split(folder / "split", split)
+        write_pairs(folder / "split", self.pairs)
         self.held_out.save(folder / "heldout.npz")
         files.write_json(
             folder / "near_duplicates.json",
@@ -107,6 +110,7 @@ class CheckResult(Result):
             duplicate_train_queries=tuple(map(tuple, alike["queries"])),
             item_to_item=bool(found["item_to_item"]),
             dropped=found["split"]["dropped"],
+            pairs={"dev": read_pairs(folder / "split", "dev")},
         )
 
     def rows(self) -> Iterable[dict[str, Any]]:
@@ -136,6 +140,10 @@ class CheckResult(Result):
 _ONLY_TRAINING = (
     "There are training files only: a model can be trained on them (nearer mine, nearer train), "
     "but no search is evaluated and nothing can be decided."
+)
+_ONLY_PAIRS = (
+    "There are scored pairs only: a model can be trained on them and judged by how well its "
+    "similarities follow the scores (Spearman), but no search is evaluated."
 )
 _NO_TRAIN = (
     "There are no training queries: the data can be evaluated, but no model can be trained on it."
@@ -300,8 +308,34 @@ def run(project: Project) -> CheckResult:
         seed=settings.seed,
         tokens=load_tokens(settings.model, project.root),
     )
+    threshold = settings.check.near_duplicate
+    scored = held_out_pairs(settings.data, project.root, settings.seed, threshold)
+    result = _with_pairs(result, scored, threshold)
     clicks = (f"Click log: {count} {why}." for why, count in loaded.dropped.items())
     return replace(result, split_notes=(*result.split_notes, *clicks))
+
+
+def _with_pairs(result: CheckResult, scored: HeldOutPairs, threshold: float) -> CheckResult:
+    """The result with held-out scored pairs, where these are all the data.
+
+    Of a pair the two texts together are held out: each of them may stand in other pairs.
+    """
+    notes = (*result.split_notes, *scored.notes)
+    if not (scored.dev or scored.test):
+        return replace(result, split_notes=notes)
+    findings = []
+    for finding in result.findings:
+        is_about = finding.code == "only_training"
+        findings.append(replace(finding, message=_ONLY_PAIRS) if is_about else finding)
+    counts = {"dev_pairs": len(scored.dev), "test_pairs": len(scored.test)}
+    return replace(
+        result,
+        counts={**result.counts, **counts},
+        findings=tuple(findings),
+        split_notes=notes,
+        held_out=HeldOut.of([pair.identity for pair in (*scored.dev, *scored.test)], threshold),
+        pairs=scored.by_split(),
+    )
 
 
 RESULT = CheckResult

@@ -10,16 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from nearer import config
 from nearer.data.corpus import Corpus
 from nearer.data.general import load_general
-from nearer.data.heldout import open_test
+from nearer.data.heldout import open_test, open_test_pairs, require_pairs
 from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
+from nearer.data.sources import is_only_training
 from nearer.decision.building import Findings, TunedFindings
 from nearer.decision.candidates import (
     Finalists,
@@ -35,8 +36,9 @@ from nearer.decision.comparisons import (
     compare_margins,
 )
 from nearer.decision.examples import Changes
-from nearer.decision.inputs import DecisionInputs
+from nearer.decision.inputs import DecisionInputs, Laddered, Summarised, Tuned
 from nearer.decision.record import CandidateRecord, DecisionRecord
+from nearer.decision.scored import PairsEvidence, decide_on_pairs
 from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.embed.opening import open_encoder
@@ -281,6 +283,8 @@ def run(
     project.uses("guardrails")
     # A guardrail that cannot be found is refused before test is opened: a look is not spent on it.
     load_guardrails(settings.decide.guardrails.more, project.root)
+    if is_only_training(settings.data):
+        return _on_pairs(project, trained)
     test, looks = _opened_test(project)
     ladder = fixes.ladder if fixes else project.saved_summary("fix")
     best = (ladder or {}).get("best")
@@ -322,34 +326,6 @@ def run(
 RESULT = Decision
 
 
-class Tuned(Protocol):
-    """What `train` returns, as far as it matters here."""
-
-    @property
-    def model(self) -> Any:
-        """The fine-tuned SentenceTransformer; None where there is none."""
-
-    @property
-    def encoder(self) -> TextEncoder | None:
-        """What gives its vectors; None where nothing was trained."""
-
-
-class Summarised(Protocol):
-    """What `diagnose` returns, as far as it matters here."""
-
-    @property
-    def summary(self) -> Mapping[str, Any]:
-        """`diagnose/summary.json`."""
-
-
-class Laddered(Protocol):
-    """What `fix` returns, as far as it matters here."""
-
-    @property
-    def ladder(self) -> Mapping[str, Any]:
-        """`fix/summary.json`."""
-
-
 def _opened_test(project: Project) -> tuple[Split, int]:
     """The test split, and how often it has been opened; in a run the look is written down."""
     if project.run_dir is None:
@@ -358,6 +334,27 @@ def _opened_test(project: Project) -> tuple[Split, int]:
     reason = f"decide, run {project.settings.run}"
     test = open_test(project.earlier("check/split"), looks, reason)
     return test, sum(1 for _ in read_jsonl(looks))
+
+
+def _on_pairs(project: Project, trained: Tuned | str | Path | None) -> Decision:
+    """Where scored pairs are all the data.  Raises DataError where none were held out."""
+    if project.run_dir is None:
+        pairs, looks = project.checked.pairs.get("test", ()), 1
+        require_pairs(pairs)
+    else:
+        log = project.run_dir / "test_looks.jsonl"
+        folder = project.earlier("check/split")
+        pairs = open_test_pairs(folder, log, f"decide, run {project.settings.run}")
+        looks = sum(1 for _ in read_jsonl(log))
+    evidence = PairsEvidence(
+        pairs=pairs,
+        base=project.systems.encoder,
+        tuned=_tuned_encoder(project, trained),
+        general_set=general_set_of(project.settings, project.root),
+        settings=project.settings,
+        looks=looks,
+    )
+    return Decision(decide_on_pairs(evidence, project.rng("decide")), {}, {})
 
 
 def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> TextEncoder | None:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from nearer import config, progress
+from nearer.data.scored import ScoredPair
 from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ConfigError
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
+from nearer.measure.correlation import CorrelationChange
 from nearer.project import Project
 from nearer.results import Block, Line, Result
 from nearer.search.systems import Systems
@@ -29,12 +31,15 @@ from nearer.training.examples import (
 )
 from nearer.training.forgetting import general_judge
 from nearer.training.learning_curve import draw, worth_drawing
-from nearer.training.looks import dev_judge
-from nearer.training.methods.candidates import Job, run_candidates, train_method
+from nearer.training.looks import DevJudge, dev_judge
+from nearer.training.methods.candidates import run_candidates, train_method
+from nearer.training.methods.job import Job
 from nearer.training.methods.references import LINEAR, Learned
-from nearer.training.methods.shown import candidate_blocks
+from nearer.training.methods.search import refuse_impossible
+from nearer.training.methods.shown import candidate_blocks, search_blocks
 from nearer.training.parts import planned
 from nearer.training.saving import save_model
+from nearer.training.scored import ScoredJudge
 from nearer.types import Example, Split
 
 #: What `step.json` repeats of the summary.
@@ -123,6 +128,9 @@ class FineTuned(Result):
         change = "no dev queries"
         if dev["after"] is not None:
             change = f"dev {dev['measure']} {dev['before']:.3f} → {dev['after']:.3f}"
+        if dev.get("gain"):
+            low, high = dev["gain"]["ci"]
+            change += f", {low:+.3f} to {high:+.3f} over {dev['pairs']:,} scored pairs"
         best = f"(best at step {summary['best_step']} of {summary['steps']})"
         speed = f"{summary['pairs_per_second']} pairs per second, {summary['precision']}"
         lines: list[Block] = [Line(f"{change} {best}"), Line(speed, "dim")]
@@ -135,6 +143,7 @@ class FineTuned(Result):
         curve = summary.get("learning_curve")
         if curve:
             lines.append(Line(curve["sentence"]))
+        lines += search_blocks(summary.get("search"), dev["measure"])
         return [*lines, *candidate_blocks(self.candidates)]
 
 
@@ -157,14 +166,15 @@ def training_rows(
 
 def fine_tune(
     systems: Systems,
-    dev: Split,
+    dev: Split | Sequence[ScoredPair],
     learned: Learned,
     checkpoints: Path,
     rng: np.random.Generator,
 ) -> FineTuned:
     """Fine-tune what the settings name, beside the references; dev chooses.
 
-    `systems` are those of the baseline; they name the settings and the project's folder.
+    `systems` are those of the baseline; they name the settings and the project's folder.  `dev` are
+    held-out scored pairs where there are no dev queries.
     """
     settings, root = systems.config, systems.root
     if settings.train.learning_curve and settings.train.budget is not None:
@@ -173,17 +183,44 @@ def fine_tune(
             where="train.learning_curve, train.budget",
             next_step="set one of them",
         )
-    judge = dev_judge(systems, dev, learned.rows, rng) if dev.queries else None
+    refuse_impossible(settings.train, len(dev))
+    judge = _judge_of(systems, dev, learned, rng)
     general = general_judge(settings, root) if _trains_weights(settings.train) else None
     job = Job(systems, learned, judge, checkpoints, general)
     outcome = run_candidates(job)
     chosen, table = outcome.candidate, outcome.table
     summary = chosen.summary
     summary["dev"] |= {"documents": 0} if judge is None else judge.facts()
-    if settings.train.learning_curve and judge is not None:
+    if isinstance(judge, ScoredJudge):
+        _describe_gain(summary["dev"], judge.compared(systems.encoder, chosen.encoder, rng))
+        if settings.train.learning_curve:
+            progress.warn(
+                "no learning curve: it is drawn of dev queries, and there are pairs alone"
+            )
+    elif settings.train.learning_curve and judge is not None:
         summary["learning_curve"] = _learning_curve(job, judge.whole.values(chosen.encoder))
     facts = CardFacts(settings, root, summary)
     return FineTuned(chosen.encoder, chosen.history, summary, settings.model, root, table, facts)
+
+
+def _judge_of(
+    systems: Systems,
+    dev: Split | Sequence[ScoredPair],
+    learned: Learned,
+    rng: np.random.Generator,
+) -> DevJudge | ScoredJudge | None:
+    """What judges models on dev: its queries, or its scored pairs; None where there are neither."""
+    if not len(dev):
+        return None
+    if isinstance(dev, Split):
+        return dev_judge(systems, dev, learned.rows, rng)
+    return ScoredJudge.of(dev, rng)
+
+
+def _describe_gain(dev: dict[str, Any], change: CorrelationChange) -> None:
+    """Add to `dev` of the summary what another draw of pairs may change."""
+    dev["interval"] = [change.after.low, change.after.high]
+    dev["gain"] = change.as_dict()
 
 
 def _learning_curve(job: Job, whole: np.ndarray) -> dict[str, Any] | None:
@@ -194,8 +231,8 @@ def _learning_curve(job: Job, whole: np.ndarray) -> dict[str, Any] | None:
     if not worth_drawing(job.rows):
         progress.warn("no learning curve: there are too few training queries")
         return None
-    assert job.dev is not None  # noqa: S101 - it was asked before
-    judge = job.dev.whole
+    judge = job.search_judge
+    assert judge is not None  # noqa: S101 - it was asked before
 
     def train_on(fewer: TrainingSet, name: str) -> np.ndarray:
         part = replace(
@@ -242,7 +279,9 @@ def run(
             folder = project.out / "checkpoints"
         positives = known_positives(training.judgments, duplicates).values()
         learned = Learned(rows, systems.corpus, frozenset().union(*positives))
-        return fine_tune(systems, project.split("dev"), learned, folder, project.rng("train"))
+        dev = project.split("dev")
+        judged = dev if dev.queries else project.scored_pairs("dev")
+        return fine_tune(systems, judged, learned, folder, project.rng("train"))
 
 
 RESULT = FineTuned

@@ -126,6 +126,9 @@ def _introduction(facts: CardFacts, encoder: SentenceEncoder) -> list[str]:
     licence = base_licence(facts.settings.model.name, facts.root) or "not known to nearer"
     documents = facts.summary.get("distinct_documents")
     queries = facts.summary.get("distinct_queries")
+    purpose = f"retrieval in {facts.data}"
+    if "pairs" in facts.summary.get("dev", {}):
+        purpose = f"the similarity of texts as in {facts.data}"
     return [
         f"# {facts.base}, fine-tuned on {facts.data}",
         "",
@@ -138,7 +141,7 @@ def _introduction(facts: CardFacts, encoder: SentenceEncoder) -> list[str]:
         f"{_number(queries)} queries, {_number(documents)} documents",
         f"- **Licence of the base model:** {licence}",
         "- **Licence of the data:** not recorded: add it before you share this model",
-        f"- **Trained for:** retrieval in {facts.data}, ranked by {encoder.similarity} similarity",
+        f"- **Trained for:** {purpose}, ranked by {encoder.similarity} similarity",
     ]
 
 
@@ -179,9 +182,11 @@ def _measures(facts: CardFacts) -> list[str]:
             "|---|---|---|---|---|",
         ]
         before, after = _figure(dev.get("before")), _figure(dev["after"])
+        size = f"{_number(dev.get('queries'))} queries, {_number(dev.get('documents'))} documents"
+        if "pairs" in dev:
+            size = f"{_number(dev['pairs'])} scored pairs"
         lines.append(
-            f"| dev ({_number(dev.get('queries'))} queries, {_number(dev.get('documents'))} "
-            f"documents) | {measure} | {before} | {after} | {_interval(dev.get('interval'))} |"
+            f"| dev ({size}) | {measure} | {before} | {after} | {_interval(dev.get('interval'))} |"
         )
         lines += _test_rows(facts.decision)
         lines += [

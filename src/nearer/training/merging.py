@@ -12,10 +12,14 @@ from typing import Any
 
 from nearer import progress
 
+#: Of LoRA's change B·A, the factor that stays as it was trained: B alone is 0 in the base, so that
+#: the merged weight is W + w·(B·A), as for every other method.
+_KEPT_FACTOR = ".lora_A."
+
 #: Shares of the way from base to tuned, tried in this order; 1 is the tuned model itself.
 MERGE_WEIGHTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-#: Tried besides where training made dev worse; 0 is the base model itself.
-RESCUE_WEIGHTS = (0.3, 0.1, 0.0)
+#: Tried besides where training made dev worse, before the base model itself.
+RESCUE_WEIGHTS = (0.3, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,10 @@ class MergeRule:
     forget: float
 
     def floor(self, base: Scores, tuned: Scores) -> float:
-        """The smallest dev score that a merged model may have."""
+        """The smallest dev score that a merged model may have, where it can: never below the base's."""
         if base.general is None:
-            return tuned.dev - self.tolerance
-        return base.dev + self.keep * (tuned.dev - base.dev)
+            return max(base.dev, tuned.dev - self.tolerance)
+        return base.dev + self.keep * max(0.0, tuned.dev - base.dev)
 
     def is_enough(self, base: Scores, merged: Scores) -> bool:
         """Whether so little is forgotten that going back further gains nothing."""
@@ -96,13 +100,23 @@ def merge(
         chosen = _smallest_allowed(before, curve, rule)
         if max(scores.dev for scores in curve.values()) < before.dev:
             for weight in RESCUE_WEIGHTS:
+                if not go_on():
+                    break
                 _load(model, base, tuned, weight)
                 curve[weight] = judge()
                 if curve[weight].dev >= before.dev:
                     break
+            if max(scores.dev for scores in curve.values()) < before.dev:
+                curve[0.0] = before  # known without another score
             chosen = max(curve, key=lambda weight: curve[weight].dev)
     _load(model, base, tuned, chosen)
     return Merged(chosen, tuple(curve.items()))
+
+
+def back_to_base(model: Any, base: Mapping[str, Any], before: Scores) -> Merged:
+    """Make the model its base again, whose scores are `before`: where there is no time to try more."""
+    model.load_state_dict(dict(base))
+    return Merged(0.0, ((0.0, before),))
 
 
 def _is_end(before: Scores, curve: Mapping[float, Scores], rule: MergeRule) -> bool:
@@ -124,7 +138,7 @@ def _load(model: Any, base: Mapping[str, Any], tuned: Mapping[str, Any], weight:
     """Integer tensors (position ids) are the same in both and stay."""
     mixed = dict(tuned)
     for name, tensor in tuned.items():
-        if weight != 1.0 and tensor.is_floating_point():
+        if weight != 1.0 and tensor.is_floating_point() and _KEPT_FACTOR not in name:
             change = tensor - base[name]
             mixed[name] = base[name] + weight * change
     model.load_state_dict(mixed)

@@ -28,7 +28,7 @@ from nearer.training.checkpoints import (
 from nearer.training.engine import Job, make_trainer
 from nearer.training.examples import TrainingSet
 from nearer.training.recipe import Judging, Recipe
-from nearer.training.schedule import Planner, Schedule
+from nearer.training.schedule import LOOKS_WITHOUT_MERGING, Planner, Schedule
 from nearer.training.work import Work, WorkClock
 
 #: Learning rates where train.learning_rate is not set.
@@ -96,6 +96,10 @@ class Fitted:
     def train_loss(self) -> float:
         """Mean loss per step."""
         return self.work.loss / max(1, self.work.steps)
+
+    def is_worse_than(self, dev: float) -> bool:
+        """Whether the kept checkpoint has a smaller score on all of dev."""
+        return self.dev is not None and self.dev < dev
 
     def time_for_another_score(self) -> bool:
         """Whether the budget allows one more score on all of dev, and saving after it."""
@@ -179,7 +183,10 @@ def _planner(job: Job, clock: WorkClock) -> Planner | None:
         return None
     look_seconds = 0.0 if judging is None else judging.look_seconds
     score_seconds = 0.0 if judging is None else judging.seconds
-    return Planner(job.schedule, budget, clock.earlier, look_seconds, score_seconds)
+    planner = Planner(job.schedule, budget, clock.earlier, look_seconds, score_seconds)
+    if job.recipe.settings.merge_tolerance <= 0:
+        planner.final_looks = LOOKS_WITHOUT_MERGING
+    return planner
 
 
 def default_learning_rate(model: Any) -> float:

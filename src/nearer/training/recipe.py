@@ -29,6 +29,7 @@ class Recipe:
     measure: str = "nDCG@10"  # of the dev score
     root: Path | None = None  # where modules of the user's own are looked for
     budget: Budget = field(default_factory=Budget)  # runs from the moment it is made
+    final_look: bool = True  # whether the kept model is judged once more, per query
 
     @classmethod
     def of(

@@ -18,7 +18,9 @@ _LOOKS = 4
 #: Seconds kept for saving the model and for proving that what is saved is what was trained.
 _SAVING = 4.0
 #: Evaluations on the whole of dev kept for the choice of the checkpoint and for merging.
-_FINAL_LOOKS = 4
+FINAL_LOOKS = 4
+#: The same where nothing is merged.
+LOOKS_WITHOUT_MERGING = 2
 #: Never more than this share of the budget is kept back from training.
 _MOST_RESERVED = 0.5
 
@@ -87,11 +89,12 @@ class Planner:
     look_seconds: float
     final_seconds: float
     checkpoint_seconds: float = 0.0
+    final_looks: int = FINAL_LOOKS
 
     @property
     def reserve(self) -> float:
         """Seconds kept for what follows the last step."""
-        wanted = _SAVING + self.checkpoint_seconds + _FINAL_LOOKS * self.final_seconds
+        wanted = _SAVING + self.checkpoint_seconds + self.final_looks * self.final_seconds
         return min(wanted, _MOST_RESERVED * self.budget.seconds)
 
     def left(self) -> float:

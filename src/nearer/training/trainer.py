@@ -22,7 +22,7 @@ from nearer.training.anchor import Anchor
 from nearer.training.checkpoints import timed
 from nearer.training.examples import TrainingSet
 from nearer.training.looks import DevJudge
-from nearer.training.merging import Merged, MergeRule, merge
+from nearer.training.merging import Merged, MergeRule, back_to_base, merge
 from nearer.training.modes import training_mode
 from nearer.training.movement import Movement, sampled_vectors
 from nearer.training.optimise import Fitted, fit
@@ -76,11 +76,16 @@ def train(
         vectors_after = sampled_vectors(encoder.without_cache(), rows)
         movement = Movement.between(vectors_before, vectors_after)
         go_on = fitted.time_for_another_score
-        if judging is not None and movement.moved and go_on():
+        if judging is not None and movement.moved:
             rule = MergeRule(settings.merge_tolerance, settings.keep, settings.forget)
             before = judging.scores_before
-            merged = merge(model, base, before, judging.agreed_scores, rule, go_on)
-        final = _final_look(encoder, dev_score, rows, fitted)
+            if go_on():
+                merged = merge(model, base, before, judging.agreed_scores, rule, go_on)
+            elif rule.tolerance > 0 and fitted.is_worse_than(before.dev):
+                merged = back_to_base(model, base, before)
+        final = None
+        if recipe.final_look:
+            final = _final_look(encoder, dev_score, rows, fitted)
     if not movement.moved:
         progress.warn(
             "training did not move the model "
@@ -107,6 +112,18 @@ def train(
         "settings": settings.model_dump(mode="json"),
     }
     return Trained(model, history, summary, None if final is None else final.per_query)
+
+
+def judged_base(
+    encoder: SentenceEncoder, rows: TrainingSet, dev_score: DevScore | None, recipe: Recipe
+) -> Judging:
+    """The base model on dev as `train` would judge it.  Raises ValueError without `dev_score`."""
+    length = recipe.settings.max_seq_length or _needed_length(encoder, rows)
+    with training_mode(encoder.model, recipe.settings, length):
+        judging = _judging(encoder, dev_score, None, recipe)
+    if judging is None:
+        raise ValueError("there is nothing to judge by")
+    return judging
 
 
 def _judging(

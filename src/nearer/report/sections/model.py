@@ -10,7 +10,9 @@ from markupsafe import Markup
 from nearer.report import charts, content, values
 from nearer.report.data import ReportData
 from nearer.report.sections.drawn import in_both_widths
+from nearer.report.sections.frontier import merging
 from nearer.report.sections.mining import SHOWN_HERE
+from nearer.report.sections.searched import searched
 from nearer.report.values import (
     Json,
     as_number,
@@ -34,6 +36,7 @@ _LEFT_OUT = (
     "fingerprint",
     "base_fingerprint",
     "learning_curve",
+    "search",
 )
 
 
@@ -89,6 +92,8 @@ def training(data: ReportData) -> Json | None:
         "table": on_dev[:60],
         "facts": values.facts(_training_facts(summary, measure)),
         "candidates": candidates,
+        "merging": merging(summary),
+        "search": searched(summary),
         "mining": values.facts({key: mining[key] for key in mining if key not in SHOWN_HERE}),
         "dropped": values.facts({key: dropped[key] for key in dropped if as_number(dropped[key])}),
     }
@@ -145,7 +150,7 @@ def _dev_measure(data: ReportData) -> str:
     recorded: dict[str, None] = {}
     for line in data.history:
         for key in line:
-            if "@" in key or key in ("AP", "RR"):
+            if "@" in key or key in ("AP", "RR", "Spearman"):
                 recorded[key] = None
     wanted = content.primary(data.decided)
     if wanted in recorded:

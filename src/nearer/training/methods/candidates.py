@@ -3,92 +3,20 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nearer import config, progress
-from nearer.embed.base import TextEncoder
-from nearer.embed.encoder import SentenceEncoder, load_encoder
-from nearer.search.systems import Systems
-from nearer.training.examples import TrainingSet
-from nearer.training.looks import DevJudge, Judge
-from nearer.training.methods import lora
+from nearer import progress
+from nearer.embed.encoder import SentenceEncoder
+from nearer.training import processes
 from nearer.training.methods.contest import Entry, Table, choose
-from nearer.training.methods.frozen import upper_layers
-from nearer.training.methods.naming import Method, parse
-from nearer.training.methods.query_side import fixed_documents
-from nearer.training.methods.references import LINEAR, NUDGE, Learned, Reference, Workbench
-from nearer.training.methods.seeds import WeightAverage, spread
-from nearer.training.methods.towers import with_query_tower
-from nearer.training.recipe import DevScore, Recipe
-from nearer.training.schedule import Budget
-from nearer.training.teacher import with_vectors
-from nearer.training.trainer import train
-
-
-class SharedTime:
-    """The time of `train.budget`, divided among the trainings that are still to come."""
-
-    def __init__(self, seconds: float = math.inf, trainings: int = 1) -> None:
-        self._budget = Budget(seconds)
-        self._trainings = trainings
-
-    def share(self) -> Budget:
-        """That of the next training: what the ones before left over goes to the others."""
-        left = max(1.0, self._budget.left())
-        share = Budget(left / max(1, self._trainings))
-        self._trainings -= 1
-        return share
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is trained on what, and how it is judged: on dev, and on ordinary language (`general`).
-
-    Either may be None: there are no dev queries, or there is no such set.
-    """
-
-    systems: Systems
-    learned: Learned
-    dev: DevJudge | None
-    checkpoints: Path
-    general: DevScore | None = None
-    time: SharedTime = field(default_factory=SharedTime)
-
-    @property
-    def rows(self) -> TrainingSet:
-        return self.learned.rows
-
-    @property
-    def settings(self) -> config.Train:
-        return self.systems.config.train
-
-    @property
-    def judge(self) -> Judge | None:
-        """Judges on all of dev."""
-        return None if self.dev is None else self.dev.whole
-
-    @property
-    def methods(self) -> tuple[Method, ...]:
-        """In the order of the settings, each once."""
-        names = self.settings.candidates or (self.settings.method,)
-        return tuple(parse(name) for name in dict.fromkeys(names))
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model with how it came to be."""
-
-    entry: Entry
-    encoder: TextEncoder
-    history: Sequence[Mapping[str, Any]]
-    summary: dict[str, Any]
+from nearer.training.methods.job import Candidate, Job, SharedTime
+from nearer.training.methods.naming import Method
+from nearer.training.methods.references import LINEAR, NUDGE, Reference, Workbench
+from nearer.training.methods.search import search
+from nearer.training.methods.weights import train_weights
 
 
 @dataclass(frozen=True)
@@ -100,33 +28,30 @@ class Outcome:
 
 
 def run_candidates(job: Job) -> Outcome:
-    """Run the references and train every method of the settings; raises what `train` raises."""
+    """Run the references and train every method of the settings; raises what `train` raises.
+
+    With `train.search` its trainings take the place of those methods.
+    """
     job = replace(job, time=_shared_time(job))
     bench, not_tried = _workbench(job)
     references = _references(job, bench)
     for line in not_tried:
         progress.info(f"{line['name']} was not tried: {line['reason']}")
-    best: Candidate | None = None
-    trained: list[Entry] = []
-    for method in job.methods:
-        candidate = _linear(job, bench) if method.kind == LINEAR else _trained(job, method)
-        trained.append(candidate.entry)
-        if best is None or candidate.entry.mean > best.entry.mean:
-            best = candidate
-    assert best is not None  # noqa: S101 - there is at least one method
-    entries = [reference.entry for reference in references]
+    best, trained = _trained(job, bench)
+    # Only the first process has computed them.
+    entries = processes.agreed(lambda: [reference.entry for reference in references])
     chosen = choose(trained, entries, job.settings.seed)
     if chosen.entry.reference:
-        reference = references[entries.index(chosen.entry)]
-        objection = _objection(job, reference)
+        number = entries.index(chosen.entry)
+        objection = processes.agreed(lambda: _objection(job, references[number]))
         if objection:
             chosen = replace(choose(trained, [], job.settings.seed), reason=objection)
-        else:
-            best = _taken(job, reference, bench)
+        elif references:
+            best = _taken(job, references[number], bench)
         progress.info(chosen.reason)
     table = Table(
-        measure=job.systems.config.evaluate.primary,
-        base=None if bench is None or job.dev is None else bench.base_scores,
+        measure=job.measure,
+        base=_base_scores(job, bench),
         seen=_seen(job),
         entries=[*trained, *entries],
         chosen=chosen,
@@ -136,11 +61,27 @@ def run_candidates(job: Job) -> Outcome:
     return Outcome(best, table.as_dict())
 
 
+def _trained(job: Job, bench: Workbench | None) -> tuple[Candidate, list[Entry]]:
+    """The best on dev of what the settings ask for, and the figures of each in their order."""
+    if job.settings.search.arms:
+        found = search(job)
+        return found, [found.entry]
+    best: Candidate | None = None
+    trained: list[Entry] = []
+    for method in job.methods:
+        candidate = _linear(job, bench) if method.kind == LINEAR else train_weights(job, method)
+        trained.append(candidate.entry)
+        if best is None or candidate.entry.mean > best.entry.mean:
+            best = candidate
+    assert best is not None  # noqa: S101 - there is at least one method
+    return best, trained
+
+
 def train_method(job: Job, method: Method) -> Candidate:
     """Train one method alone, whatever the budget; raises what `train` raises."""
     if method.kind == LINEAR:
         return _linear(job, _workbench(job)[0])
-    return _trained(job, method)
+    return train_weights(job, method)
 
 
 def _shared_time(job: Job) -> SharedTime:
@@ -165,19 +106,21 @@ def _objection(job: Job, reference: Reference) -> str:
 def _workbench(job: Job) -> tuple[Workbench | None, list[dict[str, str]]]:
     """The vectors for what takes seconds; None with the reason where nothing of it is wanted."""
     wants_linear = any(method.kind == LINEAR for method in job.methods)
+    if not (processes.first() or wants_linear):
+        return None, []  # the first process computes the references, and the others wait for it
     not_tried = []
-    if job.dev is None:
+    if job.search_judge is None:
         reason = "there are no dev queries to judge it on"
         not_tried = [{"name": name, "reason": reason} for name in (LINEAR, NUDGE)]
         if not wants_linear:
             return None, not_tried
         not_tried = not_tried[1:]
-    bench = Workbench.of(job.systems.encoder, job.learned, job.judge, job.settings)
+    bench = Workbench.of(job.systems.encoder, job.learned, job.search_judge, job.settings)
     return bench, not_tried
 
 
 def _references(job: Job, bench: Workbench | None) -> list[Reference]:
-    if bench is None or job.dev is None:
+    if bench is None or job.search_judge is None or not processes.first():
         return []
     references = [bench.nudge()]
     if all(method.kind != LINEAR for method in job.methods):
@@ -185,9 +128,16 @@ def _references(job: Job, bench: Workbench | None) -> list[Reference]:
     return references
 
 
+def _base_scores(job: Job, bench: Workbench | None) -> np.ndarray | None:
+    """float64 (n_queries,): dev scores of the base model; None where queries judge nothing."""
+    if bench is None or job.search_judge is None:
+        return None
+    return bench.base_scores
+
+
 def _seen(job: Job) -> np.ndarray:
     """bool (n_dev_queries,): those with a relevant document that has training queries."""
-    judge = job.judge
+    judge = job.search_judge
     if judge is None:
         return np.zeros(0, bool)
     positives = {job.rows.documents[positive] for _, positive, _ in job.rows.rows}
@@ -209,10 +159,10 @@ def _taken(job: Job, reference: Reference, bench: Workbench | None) -> Candidate
     assert reference.make is not None  # noqa: S101 - only entries with a model are chosen
     assert bench is not None  # noqa: S101 - references come from it
     encoder, entry = reference.make(), reference.entry
-    measure = job.systems.config.evaluate.primary
+    measure = job.measure
     before = after = None
     history: list[dict[str, Any]] = []
-    if job.dev is not None and entry.scores is not None:
+    if job.search_judge is not None and entry.scores is not None:
         before, after = float(bench.base_scores.mean()), entry.mean
         history = [
             {"step": 0, "epoch": 0.0, measure: before},
@@ -244,143 +194,3 @@ def _base_of(job: Job) -> dict[str, Any]:
         "base_model": job.systems.config.model.name,
         "base_fingerprint": job.systems.encoder.fingerprint.id,
     }
-
-
-# -- methods that train weights -------------------------------------------------------------------
-
-
-def _trained(job: Job, method: Method) -> Candidate:
-    """The best of the seeds' models and of their average, on dev."""
-    count = job.settings.seeds
-    average = WeightAverage()
-    best: Candidate | None = None
-    scores: list[float] = []
-    seconds = 0.0
-    for number in range(count):
-        candidate = _train_once(job, method, number)
-        seconds += candidate.entry.seconds
-        scores.append(candidate.entry.mean)
-        if count > 1:
-            average.add(_with_weights(candidate.encoder).model)
-        if best is None or candidate.entry.mean > best.entry.mean:
-            best = candidate
-    assert best is not None  # noqa: S101 - there is at least one seed
-    if count == 1:
-        return best
-    best.summary["seeds"] = count
-    if job.dev is None:
-        return best
-    return _with_average(job, best, average, scores, seconds)
-
-
-def _with_average(
-    job: Job, best: Candidate, average: WeightAverage, scores: Sequence[float], seconds: float
-) -> Candidate:
-    """The average of the seeds where dev likes it at least as well as the best of them."""
-    assert job.dev is not None  # noqa: S101 - it was asked before
-    averaged = average.applied_to(_with_weights(best.encoder))
-    column = job.dev.whole.values(averaged)
-    figures = {**spread(scores), "average": float(column.mean())}
-    taken = "one seed"
-    encoder: TextEncoder = best.encoder
-    kept = best.entry.scores
-    if float(column.mean()) >= best.entry.mean:
-        taken, encoder, kept = "average", averaged, column
-        best.summary["dev"]["after"] = float(column.mean())
-    figures["taken"] = taken
-    best.summary["seed_scores"] = figures
-    more = {**best.entry.more, "seeds": figures}
-    entry = replace(best.entry, seconds=seconds, scores=kept, more=more)
-    return replace(best, entry=entry, encoder=encoder)
-
-
-def _train_once(job: Job, method: Method, number: int) -> Candidate:
-    """One training, with the seed of that number."""
-    started = time.monotonic()
-    systems = job.systems
-    settings = _settings_of(job, method, number)
-    in_training = systems.config.model.model_copy(update={"precision": settings.precision})
-    encoder = load_encoder(in_training, systems.root)
-    base = encoder.fingerprint.id
-    recipe = Recipe.of(
-        settings,
-        _checkpoints(job, method, number),
-        measure=systems.config.evaluate.primary,
-        root=systems.root,
-        rows=job.rows,
-    )
-    recipe = replace(recipe, budget=job.time.share())
-    rows = with_vectors(job.rows, systems, encoder.dimension)
-    with _part(job, method, encoder) as finish:
-        trained = train(encoder, rows, job.dev, recipe, job.general)
-        final = finish()
-    summary = {
-        "base_model": systems.config.model.name,
-        "base_fingerprint": base,
-        "method": method.name,
-        **trained.summary,
-    }
-    scores = None
-    if job.dev is not None:
-        scores = trained.dev_scores
-        if scores is None:
-            scores = job.dev.whole.values(final)
-    entry = Entry(
-        method.name,
-        max(time.monotonic() - started, summary["seconds"]),
-        method.reindex,
-        _size(final.model),
-        scores,
-        more={"general": summary.get("forgetting")},
-    )
-    return Candidate(entry, final, trained.history, summary)
-
-
-def _settings_of(job: Job, method: Method, number: int) -> config.Train:
-    """The settings of one training: its seed, and the learning rate where its method has its own."""
-    changes: dict[str, Any] = {"seed": job.settings.seed + number}
-    if method.kind == "lora" and job.settings.learning_rate is None:
-        changes["learning_rate"] = lora.LEARNING_RATE
-    return job.settings.model_copy(update=changes)
-
-
-def _checkpoints(job: Job, method: Method, number: int) -> Path:
-    """A folder of its own for each training; the first of `full` has the outer one."""
-    if method.kind == "full" and number == 0:
-        return job.checkpoints
-    return job.checkpoints / f"{method.name.replace(':', '-')}-{number}"
-
-
-@contextmanager
-def _part(
-    job: Job, method: Method, encoder: SentenceEncoder
-) -> Iterator[Callable[[], SentenceEncoder]]:
-    """While it lasts, only the part that the method names trains; gives what makes the result."""
-
-    def finish() -> SentenceEncoder:
-        return encoder
-
-    if method.kind == "top":
-        with upper_layers(encoder, method.size):
-            yield finish
-    elif method.kind == "lora":
-        with lora.low_rank_changes(encoder.model, method.size):
-            yield finish
-    elif method.kind == "query":
-        base = _with_weights(job.systems.encoder)
-        with fixed_documents(encoder, base):
-            yield lambda: with_query_tower(base, encoder.model)
-    else:
-        yield finish
-
-
-def _with_weights(encoder: TextEncoder) -> SentenceEncoder:
-    """The encoder, which is one over a model that is here: only such ones are trained."""
-    assert isinstance(encoder, SentenceEncoder)  # noqa: S101 - the stage has asked before
-    return encoder
-
-
-def _size(model: Any) -> int:
-    """Bytes of the weights, those that routes share counted once."""
-    weights = {id(tensor): tensor for tensor in model.parameters()}
-    return sum(tensor.numel() * tensor.element_size() for tensor in weights.values())

@@ -1,4 +1,4 @@
-"""The table of candidates as people see it in a terminal and in a notebook."""
+"""Candidates, and the trials of a search, as people see them in a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from nearer.results import Block, Line, Row, Table
 
 _COLUMNS = ("candidate", "seconds", "dev", "seen", "unseen", "embed again", "size")
+_TRIALS = ("round", "settings", "seconds", "steps")
 _GAP = "–"
 
 
@@ -24,8 +25,34 @@ def candidate_blocks(table: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
+def search_blocks(search: Mapping[str, Any] | None, measure: str) -> list[Block]:
+    """One row per trial, the best of each round first, and what was chosen; nothing without a search."""
+    if not search:
+        return []
+    rows = []
+    chosen = search["chosen"]
+    for trial in sorted(search["trials"], key=_by_round):
+        dev = trial["stopped"] if trial["dev"] is None else f"{trial['dev']:.3f}"
+        cells = (str(trial["round"] + 1), trial["label"], f"{trial['seconds']:.0f}")
+        tone = "bold" if trial["arm"] == chosen["arm"] else ""
+        rows.append(Row((*cells, str(trial["steps"]), dev), tone))
+    sentence = (
+        f"{search['arms']} settings tried in {search['seconds']:.0f} of {search['budget']:.0f} s; "
+        f"taken: {chosen['label']} ({search['reason']})"
+    )
+    return [Table((*_TRIALS, f"dev {measure}"), rows, prose=("settings",)), Line(sentence, "dim")]
+
+
+def _by_round(trial: Mapping[str, Any]) -> tuple[int, float]:
+    score = float("-inf") if trial["dev"] is None else trial["dev"]
+    return trial["round"], -score
+
+
 def _row(line: Mapping[str, Any]) -> Row:
     name = f"{line['name']} (reference)" if line["reference"] else str(line["name"])
+    scores = line.get("seeds", {}).get("scores", ())
+    if len(scores) > 1:
+        name += f", {len(scores)} seeds {min(scores):.3f} to {max(scores):.3f}"
     cells = (
         name,
         f"{line['seconds']:.1f}",

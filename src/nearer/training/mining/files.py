@@ -6,9 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from nearer.data.scored import pair_text
 from nearer.text import folded_line
 from nearer.training.material import POSITIVE_HELD_OUT
 from nearer.types import Example
+
+#: Why a scored pair is left out that dev or test has.
+PAIR_HELD_OUT = "the scored pair is held out"
 
 #: Says how a text collides with a held-out query, or None.
 Collides = Callable[[str], str | None]
@@ -48,6 +52,8 @@ class _Sifter:
     def reason_against(self, example: Example) -> str | None:
         """Why an example is left out; a pair that is let through is remembered."""
         query = str(example.query)
+        if self._is_held_out(example):
+            return PAIR_HELD_OUT
         pair = (folded_line(query), folded_line(example.positive))
         if self._leaks(query):
             return "query also held out"
@@ -61,6 +67,13 @@ class _Sifter:
             return POSITIVE_HELD_OUT
         self._pairs.add(pair)
         return None
+
+    def _is_held_out(self, example: Example) -> bool:
+        """Whether dev or test has this scored pair; that is how they were made, and no leakage."""
+        if example.score is None:
+            return False
+        text = pair_text(str(example.query), example.positive, example.symmetric)
+        return self._collides(text) is not None
 
     def without_held_out(self, example: Example) -> Example:
         """The example without the negatives that are held-out queries."""

@@ -12,6 +12,7 @@ from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
 from nearer.report.sections import guardrails
+from nearer.report.sections.reviewed import change_of_verdict
 from nearer.report.values import (
     DASH,
     Json,
@@ -50,6 +51,7 @@ def render(data: ReportData) -> str:
         sentence,
         "",
         *(f"- {plain(reason, 500)}" for reason in decided.reasons[:MAX_REASONS]),
+        *(f"- {plain(text, 500)}" for text in (change_of_verdict(data),) if text),
         "",
         *_candidates(decided),
         *_comparisons(decided),

@@ -178,7 +178,7 @@ def _from_qrels(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
 
 
 def _from_csv(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
-    for row in read_rows(path, "judgments"):
+    for row in read_rows(path):
         values = row.values
         action = str(values.get("action") or GRADE)
         if action not in (GRADE, CANNOT_TELL, SKIP):

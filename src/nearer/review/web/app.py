@@ -84,7 +84,7 @@ def create_app(review: Review) -> Starlette:
     ]
     size = review.project.settings.review.max_body
     bounds = Bounds(size=size, seconds=_ARRIVAL, waiting=_AT_ONCE, answering=_AT_ONCE)
-    edge = Middleware(Edge, bounds=bounds, observe=_observed)  # type: ignore[arg-type]
+    edge = Middleware(Edge, bounds=bounds, observe=_observed)
     return Starlette(routes=routes, middleware=[edge])
 
 

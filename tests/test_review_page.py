@@ -154,7 +154,7 @@ def test_a_test_query_is_shown_without_training_data(opened: Workspace, anna: Ca
         anna.grade(value["pair"], 0)
     review = Review(opened.project)
     asked = {review.by_subject[s].split for s in review.log.judgments.by_subject}
-    assert "test" in asked
+    assert "decision" in asked
     for html in shown:
         query = html.split('<h1 id="query" dir="auto">')[1].split("</h1>")[0]
         assert query not in train

@@ -67,8 +67,8 @@ def added_to(
 class Reviewed:
     """Splits with what was reviewed, and how much of it went where.
 
-    `counts` has `judgments`, `added`, `changed`, `same`, `outside` (of queries in no split) and
-    `splits` (judgments by split); it is empty where nothing was reviewed.
+    `counts` has `judgments`, `added`, `changed`, `same`, `outside` (of queries in no split),
+    `splits` (judgments by split) and `held_out` (those that decide); it is empty where nothing was reviewed.
     """
 
     splits: Splits
@@ -122,7 +122,7 @@ def with_reviewed(
         by_split[split] += len(own)
         for doc_id in own:
             counts[_change(before.get(doc_id), after[doc_id])] += 1
-    return Reviewed(splits, {**counts, "splits": by_split})
+    return Reviewed(splits, {**counts, "splits": by_split, "held_out": by_split[SPLITS[-1]]})
 
 
 def _owners(judgments: Mapping[str, Judgments]) -> dict[str, str]:

@@ -29,7 +29,7 @@ SUSPECT = "judgment in doubt"
 SHADOW = "shadow disagrees"
 LABEL = "failure with unjudged results above"
 _OPEN = 0.5  # weight of an unjudged result that is no question between two systems
-_TRAFFIC = "traffic"
+_TRAFFIC, _DECISION = "traffic", "decision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Pair:
     query_id: str  # or the id of a request of the traffic log
     doc_id: str
     query: str
-    split: str  # train, dev, test or traffic
+    split: str  # train, dev, decision (what `decide` left) or traffic
     weight: float
     reasons: tuple[str, ...] = ()
     filter: Mapping[str, Any] | None = None
@@ -126,7 +126,7 @@ def pairs_of_lists(lists: Lists, depth: int) -> Iterator[Pair]:
                 query_id=row.query_id,
                 doc_id=doc_id,
                 query=row.text,
-                split="test",
+                split=_DECISION,
                 weight=round((apart + 0.05 * max(before, after)) / ideal, 6),
                 reasons=(DISAGREEMENT if apart else UNJUDGED,),
                 filter=row.filter,

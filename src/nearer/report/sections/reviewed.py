@@ -19,12 +19,14 @@ def reviewed(data: ReportData) -> Json | None:
         return None
     by_split = as_object(counts.get("splits"))
     return {
-        "counts": values.facts({key: value for key, value in counts.items() if key != "splits"}),
+        "counts": values.facts(
+            {key: value for key, value in counts.items() if key not in ("splits", "held_out")}
+        ),
         "splits": values.facts(by_split),
         "agreement": _agreement(as_object(summary.get("agreement"))),
         "below_chance": _below_chance(summary),
         "disagreements": as_number(summary.get("disagreements")),
-        "verdicts": _verdicts(data, as_number(by_split.get("test"))),
+        "verdicts": _verdicts(data, as_number(counts.get("held_out"))),
     }
 
 
@@ -47,11 +49,10 @@ def _verdicts(data: ReportData, n_test: float | None) -> list[Json]:
     for row in history[-_MOST:]:
         if row.get("decision") == data.reviews.get("decision"):
             continue
-        splits = as_object(as_object(row.get("reviewed")).get("splits"))
         rows.append(
             {
                 "verdict": values.words(str(row.get("verdict"))),
-                "judgments": as_number(splits.get("test")) or 0,
+                "judgments": as_number(as_object(row.get("reviewed")).get("held_out")) or 0,
                 "sentence": as_text(row.get("sentence"), 300),
             }
         )

@@ -34,6 +34,7 @@ LEVELS = (
     {"live.stores", "live.index"},
     {"live.rollout", "live.monitor"},
     {"live.web"},
+    {"review"},
     {"workspace"},
     {"stages"},
     {"cli"},

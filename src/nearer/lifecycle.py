@@ -5,7 +5,8 @@ earlier ones wrote under `runs/NAME/`, so each can be run alone, resumed, or rep
 that somebody else wrote in the same format.
 
 `reads` names inputs whose *content* decides whether a stage must run again:
-`data` (the files named in the config's data section), `model` (the model folder), `other models`
+`data` (the files named in the config's data section, and what was reviewed), `review` (what the
+reviews say of themselves), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `reranker` (that one alone), `second model`
 (mine.model), `system` (the user's own run files), `guard`
 (the general-ability set), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
@@ -175,7 +176,7 @@ STAGES: tuple[Stage, ...] = (
             "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=4,  # more general questions; a fix that was not tried is named once in the reasons
+        version=5,  # the lists of the finalists, for review
     ),
     Stage(
         "report",
@@ -192,6 +193,7 @@ STAGES: tuple[Stage, ...] = (
             "train/history.jsonl",
             "train/summary.json",
             "decide",
+            "review",
         ),
         settings=(),
         version=4,  # gain and forgetting by merge weight; the settings that a search tried
@@ -232,6 +234,14 @@ LIVE: tuple[Stage, ...] = (
         reads=("corpus", "model", "check/split/dev"),
         settings=("data", "model", "index", "serve", "monitor"),
         home="nearer.live.monitor",
+    ),
+    Stage(
+        "review",
+        "What do people say is relevant, and how many more judgments would settle the verdict?",
+        writes="review/: the log of judgments, the pairs to judge, qrels.tsv for the next check",
+        reads=("corpus", "check/split/train", "check/split/dev", "evaluate", "decide"),
+        settings=("data", "decide", "evaluate", "review"),
+        home="nearer.review",
     ),
 )
 

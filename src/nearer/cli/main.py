@@ -16,6 +16,7 @@ import typer
 
 from nearer.cli import index as cli_index
 from nearer.cli import monitor as cli_monitor
+from nearer.cli import review as cli_review
 from nearer.cli import serve as cli_serve
 from nearer.cli import share as cli_share
 from nearer.cli.shared import Options, emit, with_options
@@ -350,6 +351,7 @@ app.add_typer(cli_index.app, name="index", rich_help_panel=_LIVE)
 app.command(rich_help_panel=_LIVE)(cli_serve.serve)
 app.add_typer(cli_serve.shadow, name="shadow", rich_help_panel=_LIVE)
 app.command(rich_help_panel=_LIVE)(cli_monitor.monitor)
+app.add_typer(cli_review.app, name="review", rich_help_panel=_LIVE)
 app.add_typer(cli_serve.log, name="log", rich_help_panel=_LIVE)
 app.command(rich_help_panel=_LIVE)(cli_share.export)
 app.command(rich_help_panel=_LIVE)(cli_share.push)

@@ -149,7 +149,8 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
 ) -> Inputs | None:
     """Inputs of a stage that lie outside the run, by key; None when `name` is not such an input.
 
-    `bridge`: the generation that decide.bridge names; `data`: all files of the data section;
+    `bridge`: the generation that decide.bridge names; `data`: all files of the data section, and
+    what was reviewed; `review`: what the reviews say of themselves;
     `corpus`: the documents alone; `training`: the plain training file; `model`, `other models`,
     `reranker`, `second model`, `system`, `guard`: the model, what `fix` and `rerank` name, what
     `rerank` and what `mine.model` name, the user's own search system and the
@@ -159,7 +160,9 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
     """
     match name:
         case "data":
-            return _data(config.data, root)
+            return {**_data(config.data, root), **_reviewed(config.data, root)}
+        case "review":
+            return _kept(root / "review", "history.jsonl", "summary.json")
         case "corpus":
             return _corpus(config.data, root)
         case "training":
@@ -204,6 +207,19 @@ def _data(data: Data, root: Path) -> dict[str, Path]:
     if data.clicks:
         paths["clicks"] = named(root, data.clicks, "data.clicks")
     return paths | _training(data, root)
+
+
+def _reviewed(data: Data, root: Path) -> dict[str, Path]:
+    """Judgments that people made later (see `nearer.data.reviewed`)."""
+    if is_only_training(data):
+        return {}
+    return _kept(root / "review", "qrels.tsv")
+
+
+def _kept(folder: Path, *names: str) -> dict[str, Path]:
+    """Those files of a folder that are there, under `FOLDER/NAME`."""
+    paths = {f"{folder.name}/{name}": folder / name for name in names}
+    return {key: path for key, path in paths.items() if path.is_file()}
 
 
 def is_only_training(data: Data) -> bool:

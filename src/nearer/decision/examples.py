@@ -16,6 +16,7 @@ from nearer.types import Run, Split
 _EXAMPLES = 8  # wins and losses in the report
 _HITS = 5  # results of each
 _TITLE = 120  # characters
+_LISTED = 20  # results of each finalist that people may judge later
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,23 @@ class Changes:
             query_id = self.after.scores.query_ids[row]
             flips.append({"query_id": query_id, "text": texts[query_id]})
         return flips
+
+    def lists(self) -> dict[str, Any]:
+        """`lists.json`: what both systems find for every test query, for review and nothing else."""
+        rows = []
+        for query in self.test.queries:
+            rows.append(
+                {
+                    "query_id": query.id,
+                    "text": query.text,
+                    "filter": query.filter,
+                    "baseline": list(self.before.run.top(query.id, _LISTED)),
+                    "candidate": list(self.after.run.top(query.id, _LISTED)),
+                    "grades": dict(self.test.judgments.get(query.id, {})),
+                }
+            )
+        names = {"baseline": self.before.name, "candidate": self.after.name}
+        return {**names, "measure": self.primary, "queries": rows}
 
     def _columns(self) -> tuple[np.ndarray, np.ndarray]:
         """The primary measure before and after, (n_queries,) each."""

@@ -69,6 +69,7 @@ class ReportData:
     trials: Sequence[Json] = ()  # each fix at each setting, alone
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json
     versions: Mapping[str, str] = field(default_factory=dict)  # package → version
+    reviews: Json = field(default_factory=dict)  # what the reviews say: summary, history
 
     @property
     def decided(self) -> DecisionRecord:
@@ -90,6 +91,16 @@ def load(run: str, file: Callable[[str], Path]) -> ReportData:
         if record:
             steps[stage.name] = record
     return ReportData(run=run, steps=steps, versions=_versions(), **values)
+
+
+def read_reviews(folder: Path, decision: Path) -> Json:
+    """What people reviewed, from the project's folder `review`, and the hash of the present decision."""
+    summary, history = folder / "summary.json", folder / "history.jsonl"
+    return {
+        "summary": _read(summary),
+        "history": _read(history),
+        "decision": files.content_hash(decision),
+    }
 
 
 def _read(path: Path) -> Any:

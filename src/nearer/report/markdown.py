@@ -13,6 +13,7 @@ from nearer.report import content, repeat
 from nearer.report.data import ReportData
 from nearer.report.sections import guardrails
 from nearer.report.sections.frontier import merging
+from nearer.report.sections.reviewed import change_of_verdict
 from nearer.report.sections.searched import searched
 from nearer.report.values import (
     DASH,
@@ -53,6 +54,7 @@ def render(data: ReportData) -> str:
         sentence,
         "",
         *(f"- {plain(reason, 500)}" for reason in decided.reasons[:MAX_REASONS]),
+        *(f"- {plain(text, 500)}" for text in (change_of_verdict(data),) if text),
         "",
         *_candidates(decided),
         *_comparisons(decided),

@@ -35,6 +35,7 @@ from nearer.data.fitting import (
 )
 from nearer.data.heldout import HeldOut
 from nearer.data.lengths import measure_texts
+from nearer.data.reviewed import REVIEWED, read_reviewed, with_reviewed
 from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
 from nearer.data.sources import is_only_training
 from nearer.embed.tokens import Tokens, load_tokens
@@ -63,10 +64,12 @@ class CheckResult(Result):
     item_to_item: bool
     dropped: Mapping[str, int]
     pairs: Mapping[str, tuple[ScoredPair, ...]] = field(default_factory=dict)
+    reviewed: Mapping[str, Any] = field(default_factory=dict)  # what became of later judgments
 
     def as_dict(self) -> dict[str, Any]:
         """`findings.json`."""
         sizes = {name: self.counts[f"{name}_queries"] for name in SPLITS}
+        reviewed = {"reviewed": self.reviewed} if self.reviewed else {}
         return {
             "counts": self.counts,
             "lengths": self.lengths,
@@ -74,6 +77,7 @@ class CheckResult(Result):
             "item_to_item": self.item_to_item,
             "split": {"notes": self.split_notes, "queries": sizes, "dropped": self.dropped},
             "findings": [finding.as_dict() for finding in self.findings],
+            **reviewed,
         }
 
     def report(self) -> str:
@@ -111,6 +115,7 @@ class CheckResult(Result):
             item_to_item=bool(found["item_to_item"]),
             dropped=found["split"]["dropped"],
             pairs={"dev": read_pairs(folder / "split", "dev")},
+            reviewed=found.get("reviewed", {}),
         )
 
     def rows(self) -> Iterable[dict[str, Any]]:
@@ -163,9 +168,12 @@ def check(
 ) -> CheckResult:
     """Judge the data and freeze the split; `judgments` are by split (`all`: a split is made).
 
-    Raises DataError, with a line for each fatal problem.
+    Those under `reviewed` are added to the split that has their query, once it is made.  Raises
+    DataError, with a line for each fatal problem.
     """
     data, settings = data or config.Data(), settings or config.Check()
+    later = judgments.get(REVIEWED, {})
+    judgments = {name: graded for name, graded in judgments.items() if name != REVIEWED}
     findings, threshold = Findings(settings.examples), settings.near_duplicate
     item_to_item = notice_item_to_item(corpus, queries, judgments, data.item_to_item, findings)
     only_training = is_only_training(data)
@@ -180,6 +188,8 @@ def check(
     findings.stop_if_fatal()
     documents = _duplicate_documents(corpus, threshold, findings)
     divided, notes = divide(queries, usable, Rules(data, seed, threshold), findings)
+    reviewed = with_reviewed(divided, judgments, _known(later, queries), item_to_item)
+    divided = reviewed.splits
     groups = _duplicate_queries(queries, divided, threshold, findings)
     report_shared_documents(corpus, divided, findings)
     kept = dict(divided)
@@ -195,14 +205,20 @@ def check(
         lengths=lengths,
         power=_power(len(frozen["test"]), findings),
         findings=tuple(findings.items),
-        split_notes=tuple(notes),
+        split_notes=(*notes, *reviewed.notes),
         splits=frozen,
         held_out=HeldOut.of(held_out, threshold),
         duplicate_documents=documents,
         duplicate_train_queries=tuple(group for group in in_train if len(group) > 1),
         item_to_item=item_to_item,
         dropped={name: len(divided[name]) - len(kept[name]) for name in ("dev", "train")},
+        reviewed=reviewed.counts,
     )
+
+
+def _known(judgments: Judgments, queries: Mapping[str, Query]) -> Judgments:
+    """Without requests of the traffic log, which are judged under ids of their own."""
+    return {query_id: grades for query_id, grades in judgments.items() if query_id in queries}
 
 
 def _frozen(name: str, queries: Mapping[str, Query], judged: Judgments) -> Split:
@@ -299,10 +315,13 @@ def run(project: Project) -> CheckResult:
         and settings.mine.min_score is None
     ):
         load.refuse_undeclared_scores(settings.data, project.root)
+    judgments = dict(loaded.judgments)
+    if project.run_dir is not None:  # a notebook has no folder of its own to review in
+        judgments[REVIEWED] = read_reviewed(project.root)
     result = check(
         loaded.corpus,
         loaded.queries,
-        loaded.judgments,
+        judgments,
         data=settings.data,
         settings=settings.check,
         seed=settings.seed,

@@ -7,7 +7,7 @@ judges them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ class Decision(Result):
     decided: DecisionRecord
     examples: dict[str, Any]
     margins: dict[str, Any]
+    lists: dict[str, Any] = field(default_factory=dict)  # of the finalists, for nearer review
 
     @property
     def verdict(self) -> str:
@@ -100,10 +101,12 @@ class Decision(Result):
         return self.decided.as_dict()
 
     def save(self, folder: Path) -> None:
-        """`decision.json`, `examples.json` and `margins.json`."""
+        """`decision.json`, `examples.json`, `margins.json`, and for review `lists.json`."""
         write_json(folder / "decision.json", self.record)
         write_json(folder / "examples.json", self.examples)
         write_json(folder / "margins.json", self.margins)
+        if self.lists:
+            write_json(folder / "lists.json", self.lists)
 
     @classmethod
     def load(cls, folder: Path) -> Decision:
@@ -115,13 +118,9 @@ class Decision(Result):
                 where=str(folder / "decision.json"),
                 next_step="nearer decide --force",
             )
-        examples = folder / "examples.json"
-        margins = folder / "margins.json"
-        return cls(
-            DecisionRecord.of(record),
-            read_json(examples) if examples.is_file() else {},
-            read_json(margins) if margins.is_file() else {},
-        )
+        others = [folder / f"{name}.json" for name in ("examples", "margins", "lists")]
+        beside = [read_json(path) if path.is_file() else {} for path in others]
+        return cls(DecisionRecord.of(record), *beside)
 
     def brief(self) -> dict[str, Any]:
         return {key: self.record[key] for key in _BRIEF}
@@ -195,7 +194,8 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     missing = missing_documents(test, corpus)
     found = Findings(inputs, evidence, measured, findings, changes, missing)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
-    return Decision(found.record(), examples, findings.margins)
+    lists = {} if changes is None else changes.lists()
+    return Decision(found.record(), examples, findings.margins, lists)
 
 
 def _require_judged(candidate: Candidate) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nearer import files
 from nearer.project import Project
 from nearer.report import markdown, page
-from nearer.report.data import load
+from nearer.report.data import load, read_reviews
 from nearer.results import Block, Line, Result, short_path
 
 
@@ -48,4 +48,7 @@ def run(project: Project) -> Report:
     """Write the report.  Only `decide/decision.json` must be there; other files may be missing."""
     folder = project.earlier("decide/decision.json").parent.parent
     data = load(folder.name, project.perhaps)
+    project.uses("review")
+    reviews = read_reviews(project.root / "review", folder / "decide" / "decision.json")
+    data = replace(data, reviews=reviews)
     return Report(page.render(data), markdown.render(data), folder / "report")

@@ -13,6 +13,7 @@ import numpy as np
 from nearer.data import sources
 from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
+from nearer.data.reviewed import added_to, largest_grade
 from nearer.data.splits import frozen_split, read_split
 from nearer.data.times import read_time
 from nearer.data.trec import read_qrels
@@ -214,7 +215,10 @@ class Observed:
         if chosen:
             path = sources.named(self.root, chosen, "index.canaries")
             queries = tuple(read_queries(path).values())
-        judgments = {**dev.judgments, **self._judgments}
+        judgments = dict(dev.judgments)
+        largest = largest_grade({"dev": dev.judgments})
+        for query_id, reviewed in self._judgments.items():
+            judgments[query_id] = added_to(judgments.get(query_id, {}), reviewed, largest)
         return self._measured(Split("canaries", queries, judgments), as_judged=True)
 
     def fresh(self, day: date) -> Measured | None:

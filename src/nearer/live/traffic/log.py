@@ -165,8 +165,11 @@ def ranked(hits: Iterable[Hit]) -> list[dict[str, Any]]:
     ]
 
 
-def append_whole(path: Path, lines: bytes) -> None:
-    """Append to a file that other processes append to as well: everything or nothing.  Raises OSError."""
+def append_whole(path: Path, lines: bytes, *, durable: bool = False) -> None:
+    """Append to a file that other processes append to as well: everything or nothing.
+
+    `durable` waits until the disk has it.  Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
     try:
@@ -178,6 +181,8 @@ def append_whole(path: Path, lines: bytes) -> None:
             done = 0
             while done < len(lines):
                 done += os.write(handle, lines[done:])
+            if durable:
+                os.fsync(handle)
         except OSError:
             os.ftruncate(handle, size)
             raise

@@ -9,6 +9,7 @@ from nearer.report.sections.mining import mining
 from nearer.report.sections.model import margins, training
 from nearer.report.sections.ranked_lists import examples
 from nearer.report.sections.repairs import failures, fixes
+from nearer.report.sections.reviewed import reviewed
 from nearer.report.sections.systems import candidates, guardrails, slices
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "guardrails",
     "margins",
     "mining",
+    "reviewed",
     "slices",
     "training",
     "verdict",

@@ -1,0 +1,224 @@
+"""`nearer review …`: judgments by people, and how many more of them there should be."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from nearer.cli.shared import Options, emit, with_options
+
+if TYPE_CHECKING:
+    from nearer.review.reviewers import Reviewer
+    from nearer.review.session import Review
+
+app = typer.Typer(
+    help="Let people judge results, blind, and use what they say.", no_args_is_help=True
+)
+Format = Annotated[
+    Literal["qrels", "csv", "argilla", "label-studio"],
+    typer.Option("--format", help="Of the file; docs/review.md describes each."),
+]
+
+
+def _opened(options: Options, *, choose: bool = False) -> Review:
+    """The review of the project that the options name.  Raises DataError and MissingStepError."""
+    from nearer import progress
+    from nearer.review.session import Review
+
+    review = Review(options.workspace().project, choose=choose)
+    for warning in review.log.warnings():
+        progress.warn(warning)
+    if review.adopted:
+        progress.info(f"{review.adopted} judgments of review/qrels.tsv went into the log")
+    return review
+
+
+@app.command()
+@with_options("force", "as_json")
+def serve(
+    options: Options,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (default: review.host, loopback).")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port (default: review.port).")] = None,
+) -> None:
+    """The page on which people judge: the most informative pairs first, blind, by keyboard.
+
+    Each reviewer has a link of their own (nearer review invite); where there is none yet, one is
+    made for you.
+
+    Example: nearer review serve
+    """
+    from dataclasses import replace
+    from getpass import getuser
+
+    from nearer.cli.show import err
+    from nearer.review.pairs import require_pairs
+    from nearer.review.web.app import server_of
+
+    more = [f"review.host={host}"] if host is not None else []
+    more += [f"review.port={port}"] if port is not None else []
+    options = replace(options, overrides=[*(options.overrides or ()), *more])
+    review = _opened(options, choose=True)
+    require_pairs(review.pairs, review.root)
+    settings = review.project.settings.review
+    server = server_of(review)
+    socket = server.config.bind_socket()
+    port_here = socket.getsockname()[1]
+    err.print(f"  {len(review.pairs):,} pairs to judge at http://{settings.host}:{port_here}/")
+    if not review.reviewers.all():
+        reviewer, token = review.reviewers.invite(getuser(), settings.token_days)
+        _print_link(reviewer, token, settings.host, port_here)
+    else:
+        err.print("  links for reviewers: nearer review invite NAME")
+    server.run(sockets=[socket])
+
+
+@app.command()
+@with_options("force", "quiet")
+def invite(
+    options: Options,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who judges, as the log will say.")],
+    adjudicator: Annotated[
+        bool, typer.Option("--adjudicator", help="Also settles what reviewers disagree on.")
+    ] = False,
+) -> None:
+    """A reviewer's link with a token, printed this once; an earlier one of that name ends.
+
+    Example: nearer review invite anna
+    """
+    from nearer.review.reviewers import Reviewers
+
+    workspace = options.workspace()
+    settings = workspace.config.review
+    people = Reviewers(workspace.root)
+    reviewer, token = people.invite(name, settings.token_days, adjudicates=adjudicator)
+    if options.as_json:
+        emit(
+            {
+                "name": reviewer.name,
+                "token": token,
+                "expires": reviewer.expires.isoformat(timespec="seconds"),
+                "adjudicates": adjudicator,
+            }
+        )
+    else:
+        _print_link(reviewer, token, settings.host, settings.port)
+
+
+def _print_link(reviewer: Reviewer, token: str, host: str, port: int) -> None:
+    """The link goes to stdout alone: what is said around it can be thrown away."""
+    from nearer.cli.show import err
+
+    day = reviewer.expires.date().isoformat()
+    err.print(f"  the link of {reviewer.name}, until {day}; it is not shown again:")
+    sys.stdout.write(f"http://{host}:{port}/#{token}\n")
+    sys.stdout.flush()
+
+
+@app.command()
+@with_options("force")
+def status(options: Options) -> None:
+    """What was judged, how far reviewers agree, and how many more judgments settle the verdict.
+
+    Example: nearer review status --json
+    """
+    from nearer.cli.show import out
+
+    review = _opened(options)
+    values = review.summary()
+    if options.as_json:
+        emit(values)
+        return
+    for line in _status_lines(values):
+        out.print(line)
+
+
+def _status_lines(values: dict[str, Any]) -> list[str]:
+    lines = [
+        f"  {values['judgments']:,} judgments of {values['pairs_judged']:,} pairs; "
+        f"{values['pairs']:,} pairs wait or waited"
+    ]
+    for name, count in values["reviewers"].items():
+        lines.append(f"    {name}: {count:,}")
+    agreement = values["agreement"]
+    lines.append(f"  Krippendorff's alpha {_coefficient(agreement['alpha'])}")
+    for row in agreement["kappa"]:
+        lines.append(f"    kappa of {' and '.join(row['reviewers'])} {_coefficient(row)}")
+    for name in agreement["below_chance"]:
+        lines.append(f"  ! {name} agrees with the others no more than chance: look at it together")
+    if values["disagreements"]:
+        lines.append(
+            f"  {values['disagreements']:,} pairs wait for adjudication "
+            "(nearer review invite NAME --adjudicator)"
+        )
+    if values["sentence"]:
+        lines.append(f"  {values['sentence']}")
+    else:
+        lines.append("  no verdict to settle yet → nearer run")
+    if values["judgments"] or values["adjudicated"]:
+        lines.append("  → nearer run   (check takes in what was judged)")
+    return lines
+
+
+def _coefficient(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return f"not defined on {row['n']} shared pairs"
+    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f}, {row['n']} shared pairs)"
+
+
+@app.command("import")
+@with_options("force")
+def import_(
+    options: Options,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Judgments made elsewhere.")],
+    kind: Format = "csv",
+    reviewer: Annotated[
+        str, typer.Option(metavar="NAME", help="Who judged, where the file names nobody.")
+    ] = "imported",
+) -> None:
+    """Take in judgments that were made elsewhere; all of a file or nothing, and each only once.
+
+    Example: nearer review import judged.csv --reviewer anna
+    """
+    from nearer.cli.show import out
+    from nearer.review import exchange
+
+    review = _opened(options)
+    known = exchange.Known(
+        exchange.project_name(review), review.query_check(), review.project.corpus.__contains__
+    )
+    entries = exchange.read(path, kind, known, reviewer)
+    added = review.add(entries)
+    values = {"judgments": len(entries), "new": added, "known": len(entries) - added}
+    if options.as_json:
+        emit(values)
+        return
+    out.print(f"  {added:,} judgments from {path}, {values['known']:,} were there already")
+    out.print("  → nearer run   (check takes in what was judged)")
+
+
+@app.command()
+@with_options("force")
+def export(
+    options: Options,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
+    kind: Format = "csv",
+) -> None:
+    """Write judgments, or for Argilla and Label Studio the pairs to judge with what was said so far.
+
+    Example: nearer review export pairs.json --format label-studio
+    """
+    from nearer.cli.show import out
+    from nearer.review import exchange
+
+    review = _opened(options, choose=True)
+    told = exchange.Told(exchange.project_name(review), exchange.texts_of(review))
+    count = exchange.export(path, kind, review.log.judgments, review.pairs, told)
+    if options.as_json:
+        emit({"path": str(path), "records": count})
+    else:
+        out.print(f"  {count:,} records in {path}")

@@ -1,0 +1,267 @@
+"""The ASGI application of the review page.
+
+It knows no cookies: the token comes with every request, in a header.  What it sends of a pair is
+the query, the document and a name that tells nothing; no system, no rank, no reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from nearer.errors import NearerError
+from nearer.live.web.limits import Bounds, Edge, protocol_of
+from nearer.review.consensus import SPLIT, consensus
+from nearer.review.judgments import ACTIONS, CANNOT_TELL, GRADE, GRADES, MAX_COMMENT, SKIP
+from nearer.review.reviewers import Expired, Reviewer
+from nearer.review.session import Action, Review
+from nearer.review.web.page import page, pair_html
+
+_ID = re.compile(r"^[A-Za-z0-9-]{8,64}$")
+_ARRIVAL = 10.0  # seconds for a request to arrive
+_AT_ONCE = 64
+_EVERY = 10  # judgments between two looks at how many more there should be
+_LONGEST = 24 * 3600.0  # seconds that a pair can have been looked at
+_log = logging.getLogger("nearer.review")
+
+Handler = Callable[["Room", Reviewer, Request], Awaitable[Response]]
+
+
+class RefusedError(Exception):
+    """A request that is answered with a refusal."""
+
+    def __init__(self, status: int, what: str, next_step: str | None = None) -> None:
+        super().__init__(what)
+        self.status, self.what, self.next_step = status, what, next_step
+
+
+class Room:
+    """The review as the page sees it, with what is costly to say kept for a while."""
+
+    def __init__(self, review: Review) -> None:
+        self.review = review
+        self._told: tuple[int, dict[str, Any]] | None = None
+        self._lock = threading.Lock()
+
+    def outlook(self) -> dict[str, Any]:
+        """Agreement and how many more, computed anew every few judgments."""
+        count = len(self.review.log.judgments.by_id)
+        with self._lock:
+            if self._told is not None and self._told[0] // _EVERY == count // _EVERY:
+                return self._told[1]
+            more = self.review.more()
+            agreed = self.review.agreement()
+            told = {
+                "agreement": str(agreed.alpha) if agreed.alpha.n else None,
+                "alpha": agreed.alpha.as_dict(),
+                "kappa": [value.as_dict() for value in agreed.kappa.values()],
+                "more": None if more is None else more.sentence(blind=True),
+                "settled": more is not None and more.settled,
+            }
+            self._told = (count, told)
+            return told
+
+
+def create_app(review: Review) -> Starlette:
+    """The application over one review."""
+    room = Room(review)
+    routes = [
+        Route("/", _page, methods=["GET"]),
+        Route("/api/next", _guarded(room, _next), methods=["GET"]),
+        Route("/api/outlook", _guarded(room, _outlook), methods=["GET"]),
+        Route("/api/judge", _guarded(room, _judge), methods=["POST"]),
+        Route("/api/undo", _guarded(room, _undo), methods=["POST"]),
+    ]
+    size = review.project.settings.review.max_body
+    bounds = Bounds(size=size, seconds=_ARRIVAL, waiting=_AT_ONCE, answering=_AT_ONCE)
+    edge = Middleware(Edge, bounds=bounds, observe=_observed)
+    return Starlette(routes=routes, middleware=[edge])
+
+
+def server_of(review: Review) -> Any:
+    """The uvicorn server of the page; port 0 is any free one."""
+    import uvicorn
+
+    settings = review.project.settings.review
+    values = uvicorn.Config(
+        create_app(review),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        http=protocol_of(_ARRIVAL),
+        server_header=False,
+    )
+    return uvicorn.Server(values)
+
+
+def _observed(method: str, path: str, status: int, seconds: float) -> None:
+    """Log a request without its token, its query or its judgment."""
+    known = path if path.startswith("/api/") and len(path) < 20 else "/"
+    _log.info("%s %s %d %.1f ms", method, known, status, 1000 * seconds)
+
+
+async def _page(request: Request) -> Response:
+    """The empty page; everything that is somebody's comes later, with the token."""
+    text, policy = page()
+    return HTMLResponse(text, headers=_headers(policy))
+
+
+def _headers(policy: str) -> dict[str, str]:
+    return {
+        "Content-Security-Policy": policy,
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+
+
+def _guarded(room: Room, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """A handler for reviewers only, whose refusals are said in one form."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            reviewer = _reviewer(room, request)
+            response = await handler(room, reviewer, request)
+        except RefusedError as error:
+            response = _problem(error.status, error.what, error.next_step)
+        except NearerError as error:
+            response = _problem(409, error.what, error.next_step)
+        except OSError as error:
+            _log.error("not saved: %s", error)
+            what = f"not saved: {error.strerror or error}"
+            response = _problem(503, what, "make room or access, then send it again")
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return answer
+
+
+def _problem(status: int, what: str, next_step: str | None) -> JSONResponse:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse({"what": what, "next": next_step}, status, headers)
+
+
+def _reviewer(room: Room, request: Request) -> Reviewer:
+    """Whose token the request carries.  Raises RefusedError."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    found = room.review.reviewers.of(token.strip()) if scheme.lower() == "bearer" else None
+    if found is None:
+        raise RefusedError(401, "this is no token of a reviewer", "nearer review invite NAME")
+    if isinstance(found, Expired):
+        day = found.reviewer.expires.date().isoformat()
+        again = f"nearer review invite {found.reviewer.name}"
+        raise RefusedError(401, f"this token expired on {day}; what you judged is kept", again)
+    return found
+
+
+# -- what reviewers do -----------------------------------------------------------------------------
+
+
+async def _next(room: Room, reviewer: Reviewer, request: Request) -> Response:
+    """The pair to judge next."""
+    return await asyncio.to_thread(_shown, room, reviewer)
+
+
+def _shown(room: Room, reviewer: Reviewer) -> Response:
+    review = room.review
+    pair = review.next(reviewer)
+    progress = review.desk.progress(reviewer, review.log.judgments)
+    value: dict[str, Any] = {
+        "reviewer": reviewer.name,
+        "progress": {
+            "done": progress.done,
+            "open": progress.open,
+            "own": progress.own,
+            "minutes_left": progress.minutes_left,
+        },
+        "pair": None,
+        "html": None,
+        "adjudicate": False,
+        "can_undo": review.log.judgments.last_of(reviewer.name) is not None,
+    }
+    if pair is not None:
+        document = review.project.corpus.get(pair.doc_id)
+        status = consensus(review.log.judgments, pair.subject).status
+        value["pair"] = review.desk.id_of(pair)
+        value["html"] = pair_html(pair, document)
+        value["adjudicate"] = reviewer.adjudicates and status == SPLIT
+    return JSONResponse(value)
+
+
+async def _outlook(room: Room, reviewer: Reviewer, request: Request) -> Response:
+    """How far reviewers agree, and how many more judgments there should be."""
+    return JSONResponse(await asyncio.to_thread(room.outlook))
+
+
+async def _judge(room: Room, reviewer: Reviewer, request: Request) -> Response:
+    """Save one judgment; it is on the disk before the answer is sent."""
+    values = await _body(request)
+    pair = room.review.desk.by_id.get(str(values.get("pair")))
+    if pair is None:
+        what = "this pair is not among those to judge"
+        raise RefusedError(404, what, "reload the page: the pairs were chosen anew")
+    action = _action(values)
+    await asyncio.to_thread(room.review.judge, reviewer, pair, action)
+    return JSONResponse({"saved": action.id})
+
+
+async def _undo(room: Room, reviewer: Reviewer, request: Request) -> Response:
+    """Take back this reviewer's latest action."""
+    values = await _body(request)
+    undone = await asyncio.to_thread(room.review.undo, reviewer, _id_of(values))
+    if undone is None:
+        raise RefusedError(409, "there is nothing to undo")
+    return JSONResponse({"undone": undone.id})
+
+
+async def _body(request: Request) -> Mapping[str, Any]:
+    """The JSON object of a request.  Raises RefusedError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RefusedError(415, "the body must be JSON (Content-Type: application/json)")
+    try:
+        values = await request.json()
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "the body is not valid JSON") from None
+    if not isinstance(values, dict):
+        raise RefusedError(422, "the body must be a JSON object")
+    return values
+
+
+def _id_of(values: Mapping[str, Any]) -> str:
+    action_id = values.get("id")
+    if not isinstance(action_id, str) or not _ID.match(action_id):
+        raise RefusedError(422, "id must be 8 to 64 letters, digits and hyphens")
+    return action_id
+
+
+def _action(values: Mapping[str, Any]) -> Action:
+    """What a body says.  Raises RefusedError."""
+    kind, grade = values.get("action"), values.get("grade")
+    if kind not in (GRADE, CANNOT_TELL, SKIP):
+        known = ", ".join(ACTIONS[:3])
+        raise RefusedError(422, f"action must be one of {known}")
+    if kind == GRADE and (isinstance(grade, bool) or grade not in GRADES):
+        raise RefusedError(422, "grade must be 0, 1, 2 or 3")
+    comment = values.get("comment", "")
+    if not isinstance(comment, str) or len(comment) > MAX_COMMENT:
+        raise RefusedError(422, f"comment must be text of at most {MAX_COMMENT} characters")
+    seconds = values.get("seconds")
+    if seconds is not None:
+        timed = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not timed or not 0 <= seconds <= _LONGEST:
+            raise RefusedError(422, "seconds must be a number from 0 to 86,400")
+    return Action(_id_of(values), str(kind), grade, comment.strip(), seconds)

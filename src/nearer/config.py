@@ -22,6 +22,7 @@ from nearer.settings.base import Section, Seed
 from nearer.settings.data import Columns, Data, SplitSettings
 from nearer.settings.decision import Decide, Guardrails
 from nearer.settings.live import Index, Monitor, Serve, Shadow
+from nearer.settings.rag import Rag
 from nearer.settings.system import Model, Rerank, Search
 from nearer.settings.training import Mine, Train
 
@@ -39,6 +40,7 @@ __all__ = [
     "Mine",
     "Model",
     "Monitor",
+    "Rag",
     "Rerank",
     "Search",
     "Section",
@@ -76,6 +78,7 @@ class Config(Section):
     serve: Serve = Serve()
     shadow: Shadow = Shadow()
     monitor: Monitor = Monitor()
+    rag: Rag = Rag()
 
     def section(self, name: str) -> dict[str, Any]:
         """One section (or top-level value) as plain JSON values, for fingerprints."""

@@ -8,7 +8,7 @@ that somebody else wrote in the same format.
 `data` (the files named in the config's data section), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `reranker` (that one alone), `second model`
 (mine.model), `system` (the user's own run files), `guard`
-(the general-ability set), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
+(the general-ability set), `bridge` (the generation that decide.bridge names), `graded` (rag.graded), `loss` and `guardrails`
 (the modules of the user's own that train.loss and decide.guardrails.more name; `loss` also the
 model that train.teacher names), or a path below
 `runs/NAME/`.
@@ -173,9 +173,10 @@ STAGES: tuple[Stage, ...] = (
             "guard",
             "guardrails",
             "bridge",
+            "graded",
         ),
-        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=4,  # more general questions; a fix that was not tried is named once in the reasons
+        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide", "rag"),
+        version=5,  # contexts and answers of a language model; what the report's pictures show
     ),
     Stage(
         "report",
@@ -185,6 +186,7 @@ STAGES: tuple[Stage, ...] = (
             "check/findings.json",
             "evaluate",
             "diagnose/summary.json",
+            "diagnose/failures.jsonl",
             "fix",
             "mine/summary.json",
             "mine/sample.jsonl",
@@ -194,7 +196,7 @@ STAGES: tuple[Stage, ...] = (
             "decide",
         ),
         settings=(),
-        version=3,
+        version=4,  # frontiers, neighbourhoods, every test query; the same facts as JSON
     ),
 )
 

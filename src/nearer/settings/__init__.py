@@ -3,6 +3,7 @@
 - base.py: what every section is, and the ranges of numbers
 - data.py: where the data lies; system.py: the baseline (model, search, reranking)
 - analysis.py: check, evaluate, diagnose and fix; training.py: mine and train; decision.py: decide
+- rag.py: a language model that answers from the results
 - live.py: index, serve, shadow and monitor
 
 The default values and descriptions *are* the documentation of the settings.  A new setting is a

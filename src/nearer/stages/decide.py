@@ -7,7 +7,7 @@ judges them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from nearer.data.general import load_general
 from nearer.data.heldout import open_test
 from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
+from nearer.decision.bridged import across_a_bridge
 from nearer.decision.building import Findings, TunedFindings
 from nearer.decision.candidates import (
     Finalists,
@@ -37,6 +38,7 @@ from nearer.decision.comparisons import (
 from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs
 from nearer.decision.record import CandidateRecord, DecisionRecord
+from nearer.decision.shown import Shown
 from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.embed.opening import open_encoder
@@ -48,6 +50,7 @@ from nearer.live.index.generations import Generations, for_chunks
 from nearer.live.index.manifest import Manifest
 from nearer.measure.verdict import TUNED, Candidate, Evidence
 from nearer.project import Project
+from nearer.rag.evaluation import require_usable
 from nearer.results import Block, Line, Result, Row, Table
 from nearer.search.costs import Latency, embedding_cost
 from nearer.search.dense import Contents
@@ -86,6 +89,7 @@ class Decision(Result):
     decided: DecisionRecord
     examples: dict[str, Any]
     margins: dict[str, Any]
+    shown: Shown = field(default_factory=Shown)  # pictures, queries to browse, answers
 
     @property
     def verdict(self) -> str:
@@ -98,10 +102,11 @@ class Decision(Result):
         return self.decided.as_dict()
 
     def save(self, folder: Path) -> None:
-        """`decision.json`, `examples.json` and `margins.json`."""
+        """`decision.json`, `examples.json`, `margins.json`, and what is shown besides."""
         write_json(folder / "decision.json", self.record)
         write_json(folder / "examples.json", self.examples)
         write_json(folder / "margins.json", self.margins)
+        self.shown.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Decision:
@@ -119,6 +124,7 @@ class Decision(Result):
             DecisionRecord.of(record),
             read_json(examples) if examples.is_file() else {},
             read_json(margins) if margins.is_file() else {},
+            Shown.load(folder),
         )
 
     def brief(self) -> dict[str, Any]:
@@ -193,7 +199,8 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     missing = missing_documents(test, corpus)
     found = Findings(inputs, evidence, measured, findings, changes, missing)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
-    return Decision(found.record(), examples, findings.margins)
+    shown = Shown.of(plan, finalists, changes, inputs)
+    return Decision(shown.added_to(found.record()), examples, findings.margins, shown)
 
 
 def _require_judged(candidate: Candidate) -> None:
@@ -279,6 +286,8 @@ def run(
     settings = project.settings
     project.uses("guard")
     project.uses("guardrails")
+    project.uses("graded")
+    require_usable(settings.rag, project.root)
     # A guardrail that cannot be found is refused before test is opened: a look is not spent on it.
     load_guardrails(settings.decide.guardrails.more, project.root)
     test, looks = _opened_test(project)
@@ -315,7 +324,12 @@ def run(
     )
     decision = decide(inputs, project.rng("decide"))
     if bridge is not None and bridge.bridge:
-        return replace(decision, decided=_across(decision.decided, bridge))
+        return replace(
+            decision,
+            decided=across_a_bridge(
+                decision.decided, bridge.id, bridge.bridge, bridge.fingerprint.id
+            ),
+        )
     return decision
 
 
@@ -383,13 +397,3 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Text
         cache=project.cache,
         name=TUNED,
     )
-
-
-def _across(decided: DecisionRecord, manifest: Manifest) -> DecisionRecord:
-    """The record, saying that it was judged across a bridge, and what the bridge keeps."""
-    bridge = manifest.bridge or {}
-    recall = bridge["kept"]["recall@10"]
-    kept = f"its queries find {recall:.3f} of the new model's ten nearest"
-    across = f"judged across the bridge {manifest.id} ({bridge['kind']}): {kept}"
-    described = {"generation": manifest.id, **bridge, "fingerprint": manifest.fingerprint.id}
-    return replace(decided, bridge=described, reasons=(*decided.reasons, across))

@@ -136,10 +136,11 @@ class QueryBrowser {
     this.draw(false);
     const change = this.found.reduce((sum, query) => sum + query.after - query.before, 0);
     const mean = this.found.length ? change / this.found.length : 0;
-    const sign = mean < 0 ? "−" : "+";
+    const amount = Math.abs(mean).toFixed(3);
+    const sign = Number(amount) === 0 ? "" : mean < 0 ? "−" : "+";
     this.status.textContent =
       `${this.found.length.toLocaleString("en")} queries` +
-      (this.found.length ? `, mean change ${sign}${Math.abs(mean).toFixed(3)}` : "");
+      (this.found.length ? `, mean change ${sign}${amount}` : "");
   }
 
   // The next rows; after "show more" the first new one has the focus.
@@ -177,7 +178,7 @@ class QueryBrowser {
     const lists = element("div", "lists");
     for (const [side, title] of [this.data.baseline, this.data.candidate].entries()) {
       const name = side ? `After: ${title}` : `Before: ${title}`;
-      const column = element("div", "", element("h4", "", name));
+      const column = element("div", "", element("h3", "", name));
       const hits = query.hits[side];
       if (!hits.length) column.append(element("p", "quiet", "Nothing was found."));
       const list = element("ol");

@@ -53,13 +53,15 @@ def planes(
     for name, panel in zip(names, (before, after), strict=True):
         box = f'x="{panel.left:.0f}" y="{panel.top:.0f}"'
         size = f'width="{panel.size:.0f}" height="{panel.size:.0f}"'
-        body.append(text(panel.left, panel.top - 9, name, "name"))
+        body.append(text(panel.left, panel.top - 9, name, "heading"))
         body.append(f'<rect {box} {size} rx="8" class="panel"/>')
-    for number, group in enumerate(groups):
-        body.append(f'<g class="group" data-group="{number}">')
-        body += _group(group, number, before, [spot.before for spot in group])
-        body += _group(group, number, after, [spot.after for spot in group])
-        body.append("</g>")
+    # The numbers of all queries lie above all documents.
+    for draw in (_documents, _query):
+        for number, group in enumerate(groups):
+            body.append(f'<g class="group" data-group="{number}">')
+            body += draw(group, number, before, [spot.before for spot in group])
+            body += draw(group, number, after, [spot.after for spot in group])
+            body.append("</g>")
     height = after.top + after.size + 2
     description = f"{len(groups)} queries and {len(spots) - len(groups)} documents."
     return svg(width, height, body, _TITLE, description)
@@ -86,8 +88,10 @@ def _panels(spots: Sequence[Spot], width: int) -> tuple[_Panel, _Panel]:
     )
 
 
-def _group(group: Sequence[Spot], number: int, panel: _Panel, points: Sequence[Point]) -> list[str]:
-    """Documents first, so that the number of the query lies above them."""
+def _documents(
+    group: Sequence[Spot], number: int, panel: _Panel, points: Sequence[Point]
+) -> list[str]:
+    """The documents of a query, the relevant ones joined with it."""
     pixels = [panel(point) for point in points]
     elements = []
     for spot, pixel in zip(group, pixels, strict=True):
@@ -95,10 +99,13 @@ def _group(group: Sequence[Spot], number: int, panel: _Panel, points: Sequence[P
             elements.append(path([pixels[0], pixel], "tie"))
     for spot, pixel in zip(group[1:], pixels[1:], strict=True):
         elements.append(_spot(spot, _shape(spot.kind, pixel)))
-    x, y = pixels[0]
-    label = text(x, y + 4, str(number + 1), "number", "middle")
-    elements.append(_spot(group[0], dot(x, y, 9, "spot query") + label))
     return elements
+
+
+def _query(group: Sequence[Spot], number: int, panel: _Panel, points: Sequence[Point]) -> list[str]:
+    x, y = panel(points[0])
+    label = text(x, y + 4, str(number + 1), "number", "middle")
+    return [_spot(group[0], dot(x, y, 9, "spot query") + label)]
 
 
 def _shape(kind: str, pixel: Point) -> str:

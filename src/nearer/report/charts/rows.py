@@ -112,7 +112,7 @@ def whiskers(
     if margin is not None:
         pixel = x(margin.value)
         body.append(vertical(pixel, top - 4, bottom, "margin"))
-        body += _margin_label(margin, pixel, x, top)
+        body += _margin_label(margin, pixel, top)
     for row, mark in enumerate(marks):
         body += _whisker_row(mark, row, rows, x)
     description = "; ".join(f"{mark.label} {mark.note}" for mark in marks)
@@ -149,9 +149,9 @@ def _reference_line(reference: Reference, x: Axis, top: float, bottom: float) ->
     ]
 
 
-def _margin_label(margin: Reference, pixel: float, x: Axis, top: float) -> list[str]:
-    """Above the label of the other line, on the side with more room."""
-    if pixel - x.start < 0.5 * (x.stop - x.start):
+def _margin_label(margin: Reference, pixel: float, top: float) -> list[str]:
+    """Above the label of the other line, to the left where there is room."""
+    if pixel < 140:
         return [text(pixel - 4, top - 25, margin.label, "tick")]
     return [text(pixel + 4, top - 25, margin.label, "tick", "end")]
 

@@ -112,13 +112,16 @@ def _ticks(x: Axis, axes: Axes) -> list[float]:
             x.low + (pixel - x.start) / (x.stop - x.start) * (x.high - x.low)
             for pixel, _ in x.labels()
         ]
-    values = []
-    for power in range(math.floor(x.low), math.ceil(x.high) + 1):
-        for factor in (1, 2, 5):
-            value = factor * 10.0**power
-            if x.low <= math.log10(value) <= x.high:
-                values.append(value)
-    return values
+    for factors in ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)):
+        values = []
+        for power in range(math.floor(x.low), math.ceil(x.high) + 1):
+            for factor in factors:
+                value = factor * 10.0**power
+                if x.low <= math.log10(value) <= x.high:
+                    values.append(value)
+        if len(values) > 2:
+            return values
+    return [10.0 ** (x.low + share * (x.high - x.low)) for share in (0.1, 0.5, 0.9)]
 
 
 def _mark(spot: Spot, pixel: Point, taken: list[Point]) -> list[str]:

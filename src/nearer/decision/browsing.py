@@ -1,7 +1,7 @@
 """`queries.json`: every query that was judged, with its results before and after, for the report.
 
 Bounded: at most 2,000 queries (those of test before those of dev, the most changed first), eight
-results each, and the beginning of each document once.
+results each (five where there are many queries), and the beginning of each document once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from nearer.search.slices import slices_of
 from nearer.types import Run, Split
 
 MOST_QUERIES = 2000
-_HITS = 8
-_TITLE, _TEXT, _QUERY = 120, 160, 400  # characters
+_HITS, _HITS_OF_MANY, _MANY = 8, 5, 500
+_TITLE, _TEXT, _QUERY = 120, 120, 400  # characters
 
 Json = dict[str, Any]
 
@@ -78,12 +78,12 @@ def browsed_queries(
     slices = _slices(inputs)
     names = list(slices)
     documents = _Documents(inputs.base.corpus)
+    scored = sum(len(each.before[1]) for each in judged)
+    hits = _HITS if scored <= _MANY else _HITS_OF_MANY
     queries: list[Json] = []
-    total = 0
     for each in judged:
         texts = {query.id: query.text for query in each.split.queries}
         changes = each.changes(inputs.primary)
-        total += len(changes)
         for query_id, before, after in changes[: MOST_QUERIES - len(queries)]:
             relevant = list(each.split.relevant(query_id))
             queries.append(
@@ -94,16 +94,16 @@ def browsed_queries(
                     "before": round(before, 4),
                     "after": round(after, 4),
                     "slices": [names.index(name) for name in names if query_id in slices[name]],
-                    "relevant": documents.of(relevant[:_HITS]),
-                    "before_top": documents.of(each.before[0].top(query_id, _HITS)),
-                    "after_top": documents.of(each.after[0].top(query_id, _HITS)),
+                    "relevant": documents.of(relevant[:hits]),
+                    "before_top": documents.of(each.before[0].top(query_id, hits)),
+                    "after_top": documents.of(each.after[0].top(query_id, hits)),
                 }
             )
     return {
         "measure": inputs.primary,
         "baseline": today.name,
         "candidate": challenger.name,
-        "n": total,
+        "n": scored,
         "slices": names,
         "documents": documents.rows,
         "queries": queries,

@@ -67,7 +67,8 @@ class Endpoint:
         address = _address(url, wording)
         self.place = str(address.host)
         self._wording = wording
-        self._where = f"{address.scheme}://{address.netloc.decode()}{address.path}"
+        #: The address as messages show it: without its query string, which may hold secrets.
+        self.where = f"{address.scheme}://{address.netloc.decode()}{address.path}"
         self._url, self._token, self._timeout = address, _usable(token, wording), timeout
         headers = {"User-Agent": "nearer"}
         if self._token:
@@ -86,7 +87,7 @@ class Endpoint:
             wait = backoff if failure.wait is None else failure.wait
             if not failure.passing or tried == TRIES or wait > PATIENCE:
                 break
-            progress.info(f"{self._where} {failure.problem}: trying again in {wait:.3g} s")
+            progress.info(f"{self.where} {failure.problem}: trying again in {wait:.3g} s")
             time.sleep(wait)
             backoff *= 2
             tried += 1
@@ -144,7 +145,7 @@ class Endpoint:
         """Raise ModelError: the endpoint did something that cannot be used."""
         raise ModelError(
             f"the endpoint {problem}",
-            where=self._where,
+            where=self.where,
             next_step=next_step
             or f"see that {self._wording.url} and {self._wording.model} are right",
         )

@@ -85,7 +85,7 @@ class Answers:
             for name, texts in self.texts.items():
                 pieces = self.contexts[name][number]
                 measures = columns[name]
-                line = {
+                line: Json = {
                     "query_id": each.query.id,
                     "system": name,
                     "question": each.query.text,

@@ -63,7 +63,7 @@ class LanguageModel:
         )
         folder = None
         if cache is not None:
-            identity = value_hash({"where": self._endpoint.place, **self._fixed})[:16]
+            identity = value_hash({"where": self._endpoint.where, **self._fixed})[:16]
             folder = cache / "answers" / identity
             folder.mkdir(parents=True, exist_ok=True)
             self._spending.keep_in(folder)

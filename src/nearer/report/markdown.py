@@ -37,7 +37,7 @@ MAX_CAUSES = 12
 MAX_FIX_STEPS = 8
 MAX_GUARDRAILS = 20
 MAX_SLICES = 10
-MAX_RAG_ROWS = 6
+MAX_RAG_ROWS = 9
 MAX_FRONTIER = 6
 
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}

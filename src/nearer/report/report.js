@@ -101,6 +101,7 @@ class QueryBrowser {
     this.more.addEventListener("click", () => this.draw(true));
     this.list.addEventListener("keydown", (event) => this.move(event));
     root.hidden = false;
+    document.getElementById("without-script").hidden = true;
     this.filter();
   }
 

@@ -65,14 +65,14 @@ def systems_of(data: ReportData) -> list[System]:
             System(len(systems) + 1, name, ON_TEST, gain, milliseconds, row.cost.index_bytes, tone)
         )
     for trial in as_objects(data.trials)[:_MOST_TRIALS]:
-        gain = as_number(as_object(trial.get("delta")).get("mean"))
-        if gain is None:
+        change = as_number(as_object(trial.get("delta")).get("mean"))
+        if change is None:
             continue
         cost = as_object(trial.get("cost"))
         name = f"{words(str(trial.get('fix')))}: {as_text(trial.get('label'), 120)}"
         milliseconds = as_number(cost.get("p50_ms"))
         size = as_number(cost.get("index_bytes"))
-        systems.append(System(len(systems) + 1, name, ON_DEV, gain, milliseconds, size, "plain"))
+        systems.append(System(len(systems) + 1, name, ON_DEV, change, milliseconds, size, "plain"))
     return systems
 
 

@@ -157,6 +157,7 @@ def rag() -> dict[str, Any]:
             },
             "not_tried": [],
         },
+        "about": "fine-tuned",
         "finding": "nDCG@10 +0.225; TokenF1 +0.004: the gain is not shown to reach it",
         "reaches_answers": False,
     }

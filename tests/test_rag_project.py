@@ -265,10 +265,11 @@ def test_a_gain_that_does_not_reach_the_answers_is_in_the_sentence(
 ) -> None:
     plan, finalists, inputs = _planted(tmp_path, stand_in.url)
     record = DecisionRecord(sentence="Ship it.")
-    reached = RagFindings.of(plan, finalists, inputs)
-    assert reached.record
-    assert reached.record["reaches_answers"] is True
-    assert reached.added_to(record).sentence == "Ship it."
+    reached = RagFindings.of(plan, finalists, inputs).added_to(record)
+    assert reached.rag
+    assert reached.rag["reaches_answers"] is True
+    assert reached.rag["about"] == "after"
+    assert reached.sentence == "Ship it."
     stand_in.reply = lambda body: "part1 part2"  # a model that reads nothing
     try:
         other = inputs.settings.model_copy(
@@ -278,9 +279,8 @@ def test_a_gain_that_does_not_reach_the_answers_is_in_the_sentence(
         deaf = RagFindings.of(plan, finalists, inputs)
     finally:
         stand_in.reply = STAND_IN.reply
-    assert deaf.record
-    assert deaf.record["reaches_answers"] is False
     added = deaf.added_to(record)
+    assert added.rag
+    assert added.rag["reaches_answers"] is False
     assert added.sentence == ("Ship it. The gain of the search is not shown to reach the answers.")
     assert "the gain is not shown to reach it" in added.reasons[0]
-    assert added.as_dict()["rag"]["finding"] == deaf.record["finding"]

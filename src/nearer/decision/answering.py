@@ -38,15 +38,30 @@ class RagFindings:
         """The record with what was found; a gain that does not reach the answers is in its sentence."""
         if self.record is None:
             return decided
+        record = {**self.record, **_about(self.record["conclusions"], decided.recommended)}
         reasons = list(decided.reasons)
         sentence = decided.sentence
-        if self.record.get("finding"):
-            reasons.append(f"what a language model reads: {self.record['finding']}")
-        for row in self.record.get("answers", {}).get("not_tried", ()):
+        if record["finding"]:
+            reasons.append(f"what a language model reads: {record['finding']}")
+        for row in record.get("answers", {}).get("not_tried", ()):
             reasons.append(f"not tried: {row['what']} ({row['why']}; {row['next']})")
-        if self.record.get("reaches_answers") is False:
+        if record["reaches_answers"] is False:
             sentence += " The gain of the search is not shown to reach the answers."
-        return replace(decided, rag=self.record, reasons=tuple(reasons), sentence=sentence)
+        return replace(decided, rag=record, reasons=tuple(reasons), sentence=sentence)
+
+
+def _about(conclusions: Sequence[Json], recommended: str) -> Json:
+    """The conclusion about the recommended system, or the first where the baseline stays."""
+    nothing: Json = {"candidate": "", "finding": "", "reaches_answers": None}
+    chosen = next(iter(conclusions), nothing)
+    for conclusion in conclusions:
+        if conclusion["candidate"] == recommended:
+            chosen = conclusion
+    return {
+        "about": chosen["candidate"],
+        "finding": chosen["finding"],
+        "reaches_answers": chosen["reaches_answers"],
+    }
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,8 @@ class _Reading:
         record: Json = {"contexts": contexts}
         if answered is not None:
             record["answers"] = answered.record
-        record |= self._conclusion([*contexts, *record.get("answers", {}).get("comparisons", ())])
+        rows = [*contexts, *record.get("answers", {}).get("comparisons", ())]
+        record["conclusions"] = self._conclusions(rows)
         return RagFindings(record, () if answered is None else answered.lines)
 
     def _compare(self, before: np.ndarray, after: np.ndarray) -> Comparison:
@@ -105,19 +121,27 @@ class _Reading:
         named = [(baseline.name, candidate.name) for baseline, candidate in pairs]
         return answer_queries(searched, named, inputs.test, asking, self._compare)
 
-    def _conclusion(self, rows: Sequence[Json]) -> Json:
-        """What becomes of the change from the baseline to its challenger."""
-        today, challenger = self.finalists.today, self.finalists.challenger
-        if challenger is None:
-            return {"finding": "", "reaches_answers": None}
-        retrieval = self._row(today, challenger, self.inputs.primary)
+    def _conclusions(self, rows: Sequence[Json]) -> list[Json]:
+        """What becomes of the change from the baseline to each other finalist, the challenger first."""
+        return [
+            self._conclusion(baseline, candidate, rows)
+            for baseline, candidate in self.finalists.pairs()
+            if baseline is self.finalists.today
+        ]
+
+    def _conclusion(self, baseline: Candidate, candidate: Candidate, rows: Sequence[Json]) -> Json:
+        retrieval = self._row(baseline, candidate, self.inputs.primary)
         told = []
         reached = None
         for row in rows:
-            if (row["baseline"], row["candidate"]) != (today.name, challenger.name):
+            if (row["baseline"], row["candidate"]) != (baseline.name, candidate.name):
                 continue
             if row["measure"].startswith("ContextRecall") or row["measure"] == DECISIVE:
                 told.append(row)
             if row["measure"] == DECISIVE:
                 reached = reaches(retrieval, row)
-        return {"finding": finding(retrieval, told), "reaches_answers": reached}
+        return {
+            "candidate": candidate.name,
+            "finding": finding(retrieval, told),
+            "reaches_answers": reached,
+        }

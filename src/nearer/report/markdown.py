@@ -236,7 +236,8 @@ def _language_model(data: ReportData) -> list[str]:
         return []
     rows = []
     for row in section["rows"]:
-        if row["candidate"] == data.decided.compared.candidate:
+        about = plain(section["about"], 80), plain(data.decided.compared.baseline, 80)
+        if (plain(row["candidate"], 80), plain(row["baseline"], 80)) == about:
             names = [plain(row["measure"], 40), plain(row["outcome"], 20)]
             rows.append([*names, row["delta"], row["interval"], row["n"]])
     header = ["Measure", "Outcome", "Change", "Interval", "Questions"]

@@ -42,6 +42,7 @@ def reading(data: ReportData) -> Json | None:
     for row in [*as_objects(rag.get("contexts")), *as_objects(answers.get("comparisons"))]:
         rows.append(_row(row))
     return {
+        "about": as_text(rag.get("about"), 80),
         "finding": as_text(rag.get("finding"), 800),
         "reaches": rag.get("reaches_answers"),
         "rows": rows[:_MOST_ROWS],

@@ -38,12 +38,16 @@ class _Documents:
             document = self.corpus.get(doc_id)
             row = [doc_id, "", ""]
             if document is not None:
-                row = [doc_id, document.title[:_TITLE], document.text[:_TEXT]]
+                row = [doc_id, _cut(document.title, _TITLE), _cut(document.text, _TEXT)]
             self.rows.append(row)
         return self.positions[doc_id]
 
     def of(self, doc_ids: Sequence[str]) -> list[int]:
         return [self.position(doc_id) for doc_id in doc_ids]
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ def browsed_queries(
             queries.append(
                 {
                     "id": query_id,
-                    "text": texts[query_id][:_QUERY],
+                    "text": _cut(texts[query_id], _QUERY),
                     "split": each.split.name,
                     "before": round(before, 4),
                     "after": round(after, 4),

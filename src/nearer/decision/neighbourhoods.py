@@ -1,8 +1,10 @@
 """`neighbours.json`: where queries, their positives and hard negatives lie in both models, in the plane.
 
 The plane of each model is that of the two first principal components of the same texts; the second
-is turned (orthogonal Procrustes) to lie as the first one does, and both keep one scale.  Distances
-in a plane are distorted, so the similarities themselves stand beside the points.
+is turned (orthogonal Procrustes) to lie as the first one does, and both keep one scale.  Queries
+and documents are centred apart: otherwise the plane shows little but that short texts lie elsewhere
+than long ones.  Distances in a plane are distorted, so the similarities themselves stand beside the
+points.
 """
 
 from __future__ import annotations
@@ -62,9 +64,10 @@ def neighbourhoods(base: Systems, tuned: Systems, changes: Changes, seed: int) -
         return {}
     before, after = _Space.of(base, queries), _Space.of(tuned, queries)
     groups = [_group(query, row, changes, (before, after)) for row, query in enumerate(queries)]
+    are_queries = np.array([point.kind == "query" for group in groups for point in group])
     planes = []
     for space in (before, after):
-        planes.append(_plane(_stacked(space, groups, base.corpus)))
+        planes.append(_plane(_stacked(space, groups, base.corpus), are_queries))
     (first, explained_first), (second, explained_second) = planes
     second = _turned(second, first)
     scores = {query_id: values for query_id, *values in changes.values()}
@@ -150,9 +153,14 @@ def _stacked(space: _Space, groups: Sequence[Sequence[_Point]], corpus: Corpus) 
     return np.array(rows, np.float64)
 
 
-def _plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
-    """(n, 2) coordinates on the first two principal components, and the variance they explain."""
-    centred = vectors - vectors.mean(axis=0)
+def _plane(vectors: np.ndarray, are_queries: np.ndarray) -> tuple[np.ndarray, float]:
+    """(n, 2) coordinates on the first two principal components, and the variance they explain.
+
+    `are_queries` bool (n,): these rows are centred apart from the others.
+    """
+    centred = vectors.copy()
+    for kind in (are_queries, ~are_queries):
+        centred[kind] -= vectors[kind].mean(axis=0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     axes = axes[:2]
     # The sign of an axis is arbitrary: its largest part is made positive.

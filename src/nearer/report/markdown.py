@@ -236,10 +236,8 @@ def _language_model(data: ReportData) -> list[str]:
         return []
     rows = []
     for row in section["rows"]:
-        about = plain(section["about"], 80), plain(data.decided.compared.baseline, 80)
-        if (plain(row["candidate"], 80), plain(row["baseline"], 80)) == about:
-            names = [plain(row["measure"], 40), plain(row["outcome"], 20)]
-            rows.append([*names, row["delta"], row["interval"], row["n"]])
+        names = [plain(row["measure"], 40), plain(row["outcome"], 20)]
+        rows.append([*names, row["delta"], row["interval"], row["n"]])
     header = ["Measure", "Outcome", "Change", "Interval", "Questions"]
     lines = _table(header, rows[:MAX_RAG_ROWS], left=2)
     for sentence in (section["finding"], section["judge"]):
@@ -281,7 +279,7 @@ def _changes(data: ReportData) -> list[str]:
     if queries:
         counted = counts(queries)
         better, same, worse = (whole(counted[key]) for key in ("better", "same", "worse"))
-        flips = f"{whole(counted['lost'])} lost all they had, {whole(counted['found'])} found something first"
+        flips = f"{whole(counted['lost'])} lost all they had, {whole(counted['found'])} found something where there was nothing"
         lines += [f"{better} better, {same} the same, {worse} worse; {flips}.", ""]
     sentence = moved(data.neighbours)
     if sentence:

@@ -38,14 +38,22 @@ def reading(data: ReportData) -> Json | None:
     if not rag:
         return None
     answers = as_object(rag.get("answers"))
-    rows = []
-    for row in [*as_objects(rag.get("contexts")), *as_objects(answers.get("comparisons"))]:
-        rows.append(_row(row))
+    about = as_text(rag.get("about"), 80), as_text(data.decided.compared.baseline, 80)
+    rows: list[Json] = []
+    others: list[Json] = []
+    for each in [*as_objects(rag.get("contexts")), *as_objects(answers.get("comparisons"))]:
+        row = _row(each)
+        is_about = (row["candidate"], row["baseline"]) == about
+        if is_about:
+            rows.append(row)
+        else:
+            others.append(row)
     return {
         "about": as_text(rag.get("about"), 80),
         "finding": as_text(rag.get("finding"), 800),
         "reaches": rag.get("reaches_answers"),
         "rows": rows[:_MOST_ROWS],
+        "others": others[:_MOST_ROWS],
         "model": as_text(answers.get("model"), 120),
         "n": as_number(answers.get("n_queries")),
         "available": as_number(answers.get("queries_with_answers")),

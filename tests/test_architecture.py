@@ -27,6 +27,7 @@ LEVELS = (
     {"embed"},
     {"search"},
     {"diagnosis"},
+    {"rag"},
     {"fixes", "training", "guardrails", "decision"},
     {"project"},
     {"report"},

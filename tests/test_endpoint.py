@@ -18,7 +18,7 @@ import pytest
 
 from embeddings_kit import StandIn, serving, vector
 from nearer import config, progress
-from nearer.embed import endpoint, spending
+from nearer.embed import endpoint, posting, spending
 from nearer.embed.base import DESCRIPTION, EncoderSpec
 from nearer.embed.fingerprint import PROBES
 from nearer.embed.loading import load_model
@@ -51,7 +51,7 @@ def stand_in() -> Iterator[StandIn]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the encoder would have waited between tries."""
     waited: list[float] = []
-    monkeypatch.setattr(endpoint.time, "sleep", waited.append)
+    monkeypatch.setattr(posting.time, "sleep", waited.append)
     return waited
 
 
@@ -175,7 +175,7 @@ def test_a_throttled_request_waits_as_it_is_told(stand_in: StandIn, waits: list[
     encoder.encode(TEXTS, "document")
     assert waits[0] == 3
     assert 15 < waits[1] <= 20
-    assert waits[2:] == [endpoint.FIRST_WAIT * 4, endpoint.FIRST_WAIT * 8]
+    assert waits[2:] == [posting.FIRST_WAIT * 4, posting.FIRST_WAIT * 8]
     assert stand_in.texts == dict.fromkeys([*PROBES, *TEXTS], 1)
 
 
@@ -184,10 +184,10 @@ def test_tries_are_bounded_and_what_was_paid_for_stays(
 ) -> None:
     encoder = opened(stand_in, tmp_path, batch_texts=10)
     stand_in.before = lambda number: stand_in.script.append((502, {}, {})) if number > 3 else None
-    with pytest.raises(ModelError, match=rf"answered 502 \({endpoint.TRIES} tries\)") as caught:
+    with pytest.raises(ModelError, match=rf"answered 502 \({posting.TRIES} tries\)") as caught:
         encoder.encode(TEXTS, "document")
     assert stand_in.url in str(caught.value)
-    assert len(waits) == endpoint.TRIES - 1
+    assert len(waits) == posting.TRIES - 1
     assert waits == sorted(waits)
     stand_in.before = None
     stand_in.script.clear()
@@ -218,14 +218,14 @@ def test_a_slow_answer_is_asked_for_again(stand_in: StandIn, waits: list[float])
     with progress.listen(heard):
         encoder.encode(TEXTS, "document")
     released.set()
-    assert waits[0] == endpoint.FIRST_WAIT
+    assert waits[0] == posting.FIRST_WAIT
     assert "did not answer within 2 s" in heard.lines[1]
 
 
 def test_an_endpoint_that_is_down_is_named(waits: list[float]) -> None:
     with pytest.raises(ModelError, match="is not reached") as caught:
         opened(StandIn(url="http://127.0.0.1:9/v1"))
-    assert f"{endpoint.TRIES} tries" in str(caught.value)
+    assert f"{posting.TRIES} tries" in str(caught.value)
 
 
 @pytest.mark.parametrize(("status", "next_step"), [(400, "max_characters"), (404, "model.url")])

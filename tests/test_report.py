@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import report_kit
 from nearer.config import Config
 from nearer.decision.record import DecisionRecord
 from nearer.errors import DataError, MissingStepError
@@ -19,6 +20,7 @@ from nearer.lifecycle import BY_NAME
 from nearer.project import Project
 from nearer.report import charts, content, markdown, page, repeat, sections, values
 from nearer.report.data import ReportData, load
+from nearer.report.facts import facts
 from nearer.stages import report
 
 TITLES = {
@@ -220,6 +222,7 @@ def decision() -> dict[str, Any]:
         ],
         "test_looks": 2,
         "sign_off": None,
+        "rag": report_kit.rag(),
     }
 
 
@@ -489,6 +492,8 @@ def write_run(run_dir: Path) -> Path:
             "wins": [example(i, 0.0 if i % 2 else 0.43, 1.0) for i in range(6)],
             "losses": [example(i, 1.0, 0.0) for i in (3, 5)],
         },
+        "decide/queries.json": report_kit.queries(60),
+        "decide/neighbours.json": report_kit.neighbours(QUESTIONS, list(TITLES.values())),
         "decide/margins.json": {
             "bins": edges,
             "before": margin_counts(-0.06, edges),
@@ -504,7 +509,16 @@ def write_run(run_dir: Path) -> Path:
             "best_step": 97,
             "steps": 117,
             "stopped": "all epochs done",
-            "dev": {"before": 0.338, "after": 0.571},
+            "dev": {"measure": "nDCG@10", "before": 0.338, "after": 0.571},
+            "merge": {
+                "weight": 0.8,
+                "curve": [
+                    {"weight": 1.0, "nDCG@10": 0.578, "general": 0.912},
+                    {"weight": 0.9, "nDCG@10": 0.575, "general": 0.924},
+                    {"weight": 0.8, "nDCG@10": 0.571, "general": 0.931},
+                ],
+            },
+            "forgetting": {"measure": "nDCG@10", "before": 0.934, "after": 0.931},
             "examples": 1245,
             "seconds": 214.6,
             "tokens_per_second": 6120.4,
@@ -587,9 +601,14 @@ def write_run(run_dir: Path) -> Path:
     (run_dir / "fix/trials.jsonl").write_text(
         "\n".join(map(json.dumps, trials())) + "\n", encoding="utf-8"
     )
-    (run_dir / "train/history.jsonl").write_text(
-        "\n".join(map(json.dumps, history)) + "\n", encoding="utf-8"
-    )
+    lines = {
+        "train/history.jsonl": history,
+        "decide/answers.jsonl": report_kit.answers(),
+        "diagnose/failures.jsonl": report_kit.failures(files["decide/queries.json"]),
+    }
+    for name, rows in lines.items():
+        text = "\n".join(map(json.dumps, rows)) + "\n"
+        (run_dir / name).write_text(text, encoding="utf-8")
     return run_dir
 
 
@@ -603,6 +622,7 @@ class Outline(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.words: list[str] = []
+        self.of_script = ""  # data inside the page
         self.feed(html)
         self.close()
 
@@ -619,7 +639,10 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self.open[-1:] != ["script"]:
+            self.words.append(data)
+        elif self.tags[-1][1].get("type") == "application/json":
+            self.of_script += data
 
     @property
     def text(self) -> str:
@@ -676,10 +699,14 @@ def test_the_verdict_comes_first_and_sections_follow_in_order(data: ReportData) 
         "fixes",
         "candidates",
         "slices",
+        "rag",
+        "frontiers",
         "margins",
+        "neighbours",
         "training",
         "guardrails",
         "examples",
+        "queries",
         "data",
         "cost",
         "repeat",
@@ -721,7 +748,7 @@ def test_the_page_asks_nothing_of_the_network(data: ReportData) -> None:
 def test_charts_are_named_for_those_who_do_not_see_them(data: ReportData) -> None:
     html = page.render(data)
     drawings = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
-    assert len(drawings) == 12  # five charts in two widths, two curves
+    assert len(drawings) == 20  # nine charts in two widths, two curves
     for drawing in drawings:
         assert 'role="img"' in drawing
         assert re.search(r"<title>.+?</title><desc>.+?</desc>", drawing)
@@ -735,6 +762,10 @@ def test_charts_are_named_for_those_who_do_not_see_them(data: ReportData) -> Non
     [
         "decide/examples.json",
         "decide/margins.json",
+        "decide/queries.json",
+        "decide/neighbours.json",
+        "decide/answers.jsonl",
+        "diagnose/failures.jsonl",
         "train/history.jsonl",
         "train/summary.json",
         "mine/summary.json",
@@ -798,6 +829,7 @@ def test_every_key_of_the_decision_may_be_missing_or_nonsense(data: ReportData) 
                 {} if value == "absent" else {key: value}
             )
             assert "</html>" in page.render(ReportData(decision=changed))
+            assert json.dumps(facts(ReportData(decision=changed)))
             assert markdown.render(ReportData(decision=changed)).startswith("## ")
 
 
@@ -862,11 +894,26 @@ def test_every_other_file_may_hold_nonsense() -> None:
             "measure": {},
         },
         {"skipped": {"x": 1}, "rungs": 3, "failures_repaired": {"a": [1]}},
+        {"queries": [3, {}, {"points": 7}, {"points": [{}, {"kind": "query"}]}], "explained": "x"},
+        {
+            "queries": [
+                {"points": [{"kind": "positive", "before": [0, 1], "after": [1, 2]}]},
+                {"points": [{"kind": "query", "before": [0, 0], "after": [float("nan"), 0]}]},
+                {"before": 1, "after": 0, "relevant": [99, "x", True], "slices": [5]},
+                {"before": 0, "after": float("inf")},
+            ],
+            "documents": [3, [1], None],
+            "slices": {"a": 1},
+            "n": "many",
+        },
+        {"merge": {"curve": [3, {"weight": 1, "nDCG@10": "x", "general": 1}]}, "forgetting": 3},
     ]
     for value in nonsense:
         for key in (
             "examples",
             "margins",
+            "neighbours",
+            "queries",
             "training",
             "candidates",
             "mining",
@@ -880,6 +927,7 @@ def test_every_other_file_may_hold_nonsense() -> None:
             data = ReportData(**{key: value})
             assert "</html>" in page.render(data)
             assert markdown.render(data)
+            assert json.dumps(facts(data))
     trials = [
         {},
         {"delta": 3, "cost": 7, "measures": []},
@@ -938,7 +986,7 @@ HOSTILE = (
 )
 
 
-WORDS = ("verdict", "role", "primary", "status", "answer", "cause")
+WORDS = ("verdict", "role", "primary", "status", "answer", "cause", "kind")
 
 
 def _replace_strings(value: Any, text: str) -> Any:
@@ -960,6 +1008,10 @@ def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None
             "decision",
             "examples",
             "margins",
+            "neighbours",
+            "queries",
+            "answers",
+            "failures",
             "history",
             "training",
             "candidates",
@@ -973,6 +1025,7 @@ def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None
     } | {"fixes": data.fixes, "trials": data.trials}
     hostile = _replace_strings(values, text)
     hostile["run"] = text
+    hostile["training"]["dev"]["measure"] = "nDCG@10"  # a key of the merge curve
     hostile["diagnosis"] = {
         **hostile["diagnosis"],
         "kinds": {"semantic": {text: 3}},
@@ -983,7 +1036,9 @@ def test_no_text_of_the_data_becomes_markup(data: ReportData, text: str) -> None
     html.encode("utf-8")  # no lone surrogate is left
     outline = Outline(html)
     assert outline.open == []
-    assert outline.count("script") == 1
+    assert outline.count("script") == clean.count("script") == 2  # the page's own, and its data
+    assert "<" not in outline.of_script
+    assert json.loads(outline.of_script)["queries"]
     assert outline.count("img") == 0
     assert outline.count("svg") == clean.count("svg")
     assert not [name for _, attrs in outline.tags for name in attrs if name.startswith("on")]

@@ -22,6 +22,7 @@ from nearer.settings.base import Section, Seed
 from nearer.settings.data import Columns, Data, SplitSettings
 from nearer.settings.decision import Decide, Guardrails
 from nearer.settings.live import Index, Monitor, Serve, Shadow
+from nearer.settings.rag import Rag
 from nearer.settings.review import Review
 from nearer.settings.system import Model, Rerank, Search
 from nearer.settings.training import Mine, Train
@@ -40,6 +41,7 @@ __all__ = [
     "Mine",
     "Model",
     "Monitor",
+    "Rag",
     "Rerank",
     "Review",
     "Search",
@@ -79,6 +81,7 @@ class Config(Section):
     shadow: Shadow = Shadow()
     monitor: Monitor = Monitor()
     review: Review = Review()
+    rag: Rag = Rag()
 
     def section(self, name: str) -> dict[str, Any]:
         """One section (or top-level value) as plain JSON values, for fingerprints."""

@@ -9,7 +9,7 @@ that somebody else wrote in the same format.
 reviews say of themselves), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `reranker` (that one alone), `second model`
 (mine.model), `system` (the user's own run files), `guard`
-(the general-ability set), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
+(the general-ability set), `bridge` (the generation that decide.bridge names), `graded` (rag.graded), `loss` and `guardrails`
 (the modules of the user's own that train.loss and decide.guardrails.more name; `loss` also the
 model that train.teacher names), or a path below
 `runs/NAME/`.
@@ -174,9 +174,10 @@ STAGES: tuple[Stage, ...] = (
             "guard",
             "guardrails",
             "bridge",
+            "graded",
         ),
-        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=5,  # the lists of the finalists, for review
+        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide", "rag"),
+        version=5,  # contexts and answers of a language model; what the report's pictures show
     ),
     Stage(
         "report",
@@ -186,6 +187,7 @@ STAGES: tuple[Stage, ...] = (
             "check/findings.json",
             "evaluate",
             "diagnose/summary.json",
+            "diagnose/failures.jsonl",
             "fix",
             "mine/summary.json",
             "mine/sample.jsonl",
@@ -196,7 +198,7 @@ STAGES: tuple[Stage, ...] = (
             "review",
         ),
         settings=(),
-        version=4,  # gain and forgetting by merge weight; the settings that a search tried
+        version=4,  # frontiers, neighbourhoods, every test query; the same facts as JSON
     ),
 )
 

@@ -155,8 +155,9 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
     `reranker`, `second model`, `system`, `guard`: the model, what `fix` and `rerank` name, what
     `rerank` and what `mine.model` name, the user's own search system and the
     general-ability set; `loss`: the user's own loss, the teacher and the general set of training;
-    `guardrails`: modules of the user's own.  A value is a path (its content counts) or a string.  Raises DataError for a named
-    file that is missing.
+    `guardrails`: modules of the user's own; `graded`: answers that people graded.
+    A value is a path (its content counts) or a string.  Raises DataError for a named file that is
+    missing.
     """
     match name:
         case "data":
@@ -185,6 +186,8 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
             return _own_modules(config.decide.guardrails.more, root)
         case "guard":
             return _guard(config, root)
+        case "graded":
+            return _graded(config, root)
     return None
 
 
@@ -291,6 +294,13 @@ def _guard(config: Config, root: Path) -> Inputs:
     if folder is None or folder == "builtin":
         return {"guard": folder or "none"}
     return _general_folder(folder, "decide.guardrails.general", root)
+
+
+def _graded(config: Config, root: Path) -> Inputs:
+    """The answers that people graded, which the judge of answers is compared with."""
+    if config.rag.graded is None:
+        return {}
+    return {"graded": named(root, config.rag.graded, "rag.graded")}
 
 
 def _general_folder(folder: str, setting: str, root: Path) -> Inputs:

@@ -9,6 +9,7 @@ from typing import Any
 from nearer.decision.inputs import DecisionInputs
 from nearer.measure.metrics import score
 from nearer.measure.verdict import TUNED, Candidate, best_on_dev
+from nearer.rag.contexts import measured
 from nearer.search.costs import Latency
 from nearer.search.pipeline import HYBRIDS, Pipeline
 from nearer.search.systems import Systems
@@ -84,7 +85,7 @@ def _measure(planned: PlannedCandidate, inputs: DecisionInputs) -> Candidate:
         role=planned.role,
         system=pipeline.system,
         run=run,
-        scores=score(run, test, measures, items),
+        scores=measured(systems, pipeline, run, test, measures),
         dev=on_dev.mean(primary),
         described=_described(systems, pipeline),
     )

@@ -48,6 +48,11 @@ class Changes:
             "losses": [self._example(row) for row in worst if change[row] < 0],
         }
 
+    def values(self) -> list[tuple[str, float, float]]:
+        """(query id, before, after) of every query, in the primary measure."""
+        before, after = self._columns()
+        return list(zip(self.after.scores.query_ids, before.tolist(), after.tolist(), strict=True))
+
     def negative_flips(self) -> list[dict[str, str]]:
         """Queries that had a relevant result where it counts and lost it altogether."""
         before, after = self._columns()

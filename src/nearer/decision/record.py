@@ -201,6 +201,7 @@ class DecisionRecord(Record):
     test_looks: int | None = number()
     sign_off: Any = anything()
     bridge: Json | None = mapping(optional=True)
+    rag: Json | None = mapping(optional=True)  # contexts and answers of a language model
 
     @property
     def ships(self) -> bool:

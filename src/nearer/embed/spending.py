@@ -1,4 +1,4 @@
-"""What was sent to an encoder outside, what it cost, and what it may cost."""
+"""What was sent to a model outside, what it cost, and what it may cost."""
 
 from __future__ import annotations
 
@@ -51,13 +51,16 @@ NOTHING = Load(0, 0, 0)
 class Spending:
     """Counts requests to one model; with `keep_in` they are kept as lines of `requests.jsonl`.
 
-    `price` is that of a million tokens, `most` the most that one process may spend.  Raises
-    ConfigError for a cap without a price.
+    `price` is that of a million tokens, `most` the most that one process may spend.  `section` of
+    nearer.yaml names both, `doing` says in messages what is done with texts.  Raises ConfigError for
+    a cap without a price.
     """
 
     model: str
     price: float | None = None
     most: float | None = None
+    section: str = "model"
+    doing: str = "embedding"
     _path: Path | None = None
     _waiting: list[str] = field(default_factory=list)
     _bytes: int = 0
@@ -69,8 +72,8 @@ class Spending:
         if self.most is not None and self.price is None:
             raise ConfigError(
                 "a cap on costs needs a price",
-                where="model.max_cost",
-                next_step="set model.price_per_million_tokens too",
+                where=f"{self.section}.max_cost",
+                next_step=f"set {self.section}.price_per_million_tokens too",
             )
 
     @classmethod
@@ -100,19 +103,23 @@ class Spending:
         """What so many tokens cost; None without a price."""
         return None if self.price is None else tokens * self.price / 1e6
 
-    def require(self, load: Load) -> None:
-        """Raise ModelError where sending this would cost more than is left."""
+    def require(self, load: Load, further: int = 0) -> None:
+        """Raise ModelError where sending this would cost more than is left.
+
+        `further` are the tokens that come back, where those are paid for.
+        """
         if self.most is None or not load.texts:
             return
-        cost = self.price_of(self.tokens_of(load.bytes)) or 0.0
+        cost = self.price_of(self.tokens_of(load.bytes) + further) or 0.0
         spent = self.price_of(_sent.get(self.model, 0)) or 0.0
         if spent + cost <= self.most:
             return
         raise ModelError(
-            f"embedding {load.texts:,} texts ({load.characters:,} characters) costs about {cost:.4g}, "
-            f"and {spent:.4g} is spent: more than the {self.most:.4g} of model.max_cost",
+            f"{self.doing} {load.texts:,} texts ({load.characters:,} characters) costs about "
+            f"{cost:.4g}, and {spent:.4g} is spent: more than the {self.most:.4g} of "
+            f"{self.section}.max_cost",
             where=self.model.partition(" ")[2],
-            next_step="raise model.max_cost, or embed less; what was paid for is kept",
+            next_step=f"raise {self.section}.max_cost, or send less; what was paid for is kept",
         )
 
     # -- after ---------------------------------------------------------------------------------

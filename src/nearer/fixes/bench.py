@@ -11,8 +11,9 @@ import numpy as np
 from nearer.config import Config
 from nearer.diagnosis.values import Failure
 from nearer.fixes.base import Fix
-from nearer.measure.metrics import Scores, score
+from nearer.measure.metrics import Scores
 from nearer.measure.significance import Comparison, compare
+from nearer.rag.contexts import measured
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.types import Run, Split
@@ -91,8 +92,7 @@ class Bench:
     def scores(self, pipeline: Pipeline) -> Scores:
         if pipeline not in self._scores:
             run = self.run(pipeline)
-            items = self.systems.item_to_item
-            self._scores[pipeline] = score(run, self.dev, self._measures, items)
+            self._scores[pipeline] = measured(self.systems, pipeline, run, self.dev, self._measures)
         return self._scores[pipeline]
 
     def mean(self, pipeline: Pipeline) -> float:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nearer.errors import ConfigError, DataError
+from nearer.measure.context import ContextEvidence, is_context, value_of
 from nearer.types import MAX_GRADE, Hit, Judgments, Run, Split
 
 _NAME = re.compile(r"^(?P<base>nDCG|R|P|RR|AP|Success|Judged)(?:@(?P<k>[1-9]\d{0,4}))?$")
@@ -80,12 +81,20 @@ class Scores:
             yield row
 
 
-def score(run: Run, split: Split, measures: Sequence[str], item_to_item: bool = False) -> Scores:
+def score(
+    run: Run,
+    split: Split,
+    measures: Sequence[str],
+    item_to_item: bool = False,
+    contexts: Mapping[str, ContextEvidence] | None = None,
+) -> Scores:
     """Measure a run on the judged queries of a split.
 
     Names: nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k, Judged@k.  Grades from 1 on are
     relevant; nDCG takes the grade as gain (trec_eval's ndcg_cut: linear gain, log2 discount, ideal
     order from the judgments).  `item_to_item` drops each query from its own results and judgments.
+    `contexts` (query id → its texts) are what the measures of contexts need besides
+    (`nearer.measure.context`).
 
     Raises ConfigError for an unknown measure, DataError for a run that is not canonical (see
     `nearer.types.Run`): NaN scores, wrong order, a document twice.
@@ -115,7 +124,9 @@ def score(run: Run, split: Split, measures: Sequence[str], item_to_item: bool = 
         evaluated = evaluator.evaluate(retrieved)
     values: dict[str, np.ndarray] = {}
     for name, measure in parsed.items():
-        if measure.base == "Judged":
+        if is_context(name):
+            values[name] = _context_column(name, judgments, contexts)
+        elif measure.base == "Judged":
             values[name] = _judged_column(run, judgments, measure.k or 1)
         else:
             values[name] = _trec_column(evaluated, judgments, measure)
@@ -164,6 +175,22 @@ def _judged_column(run: Run, judgments: Judgments, k: int) -> np.ndarray:
     return column
 
 
+def _context_column(
+    name: str, query_ids: Collection[str], contexts: Mapping[str, ContextEvidence] | None
+) -> np.ndarray:
+    """A measure of contexts per query.  Raises ConfigError where there are only ids to measure."""
+    if contexts is None:
+        raise ConfigError(
+            f"{name} needs the texts of the results, and here there are only their ids",
+            next_step="put it into evaluate.measures: evaluate, fix and decide measure it",
+        )
+    column = np.zeros(len(query_ids))
+    for position, query_id in enumerate(query_ids):
+        if query_id in contexts:
+            column[position] = value_of(name, contexts[query_id])
+    return column
+
+
 def drop_self(run: Run) -> Run:
     """The run without hits whose document is the query itself (item-to-item data)."""
     results: dict[str, list[Hit]] = {}
@@ -182,11 +209,14 @@ class _Measure(NamedTuple):
 
 def _parse(name: str) -> _Measure:
     """The measure that a name means.  Raises ConfigError."""
+    if is_context(name):
+        return _Measure(name.partition("@")[0], None, "")
     match = _NAME.match(name)
     base = match["base"] if match else ""
     if match is None or (match["k"] is None and base not in _WITHOUT_CUTOFF):
         known = (
-            "use nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k or Judged@k, for example nDCG@10"
+            "use nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k or Judged@k, for example nDCG@10, "
+            "or a measure of contexts such as ContextRecall@2000tok"
         )
         raise ConfigError(f"unknown measure {name!r}", next_step=known)
     if match["k"] is None:

@@ -109,6 +109,15 @@ def changed_slices(decided: DecisionRecord) -> list[SliceRecord]:
     return sorted(rows, key=measured_change, reverse=True)
 
 
+def slice_margin(decided: DecisionRecord) -> float | None:
+    """The drop that the guardrails of slices allow; None where there is none, or several."""
+    margins = set()
+    for row in decided.guardrails:
+        if row.name.startswith("slice") and row.margin is not None:
+            margins.add(row.margin)
+    return margins.pop() if len(margins) == 1 else None
+
+
 def measure_names(decided: DecisionRecord) -> list[str]:
     """Measures that any candidate has, the primary first."""
     names = {primary(decided): None}

@@ -36,6 +36,9 @@ FILES = {
     "decision": "decide/decision.json",
     "examples": "decide/examples.json",
     "margins": "decide/margins.json",
+    "neighbours": "decide/neighbours.json",
+    "queries": "decide/queries.json",
+    "answers": "decide/answers.jsonl",
     "history": "train/history.jsonl",
     "training": "train/summary.json",
     "candidates": "train/candidates.json",
@@ -44,6 +47,7 @@ FILES = {
     "check": "check/findings.json",
     "evaluation": "evaluate/summary.json",
     "diagnosis": "diagnose/summary.json",
+    "failures": "diagnose/failures.jsonl",
     "fixes": "fix/summary.json",
     "trials": "fix/trials.jsonl",
 }
@@ -57,6 +61,9 @@ class ReportData:
     decision: Json = field(default_factory=dict)
     examples: Json = field(default_factory=dict)  # queries that changed most, with ranked lists
     margins: Json = field(default_factory=dict)  # histograms of similarity, before and after
+    neighbours: Json = field(default_factory=dict)  # texts in the plane, before and after
+    queries: Json = field(default_factory=dict)  # every judged query, with both ranked lists
+    answers: Sequence[Json] = ()  # of a language model, by query and system
     history: Sequence[Json] = ()  # loss and dev measure, by training step
     training: Json = field(default_factory=dict)
     candidates: Json = field(default_factory=dict)  # what else was tried in place of that training
@@ -65,6 +72,7 @@ class ReportData:
     check: Json = field(default_factory=dict)
     evaluation: Json = field(default_factory=dict)
     diagnosis: Json = field(default_factory=dict)
+    failures: Sequence[Json] = ()  # one line per failure, with its cause
     fixes: Json = field(default_factory=dict)  # the ladder of simpler fixes
     trials: Sequence[Json] = ()  # each fix at each setting, alone
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json

@@ -12,7 +12,10 @@ from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
 from nearer.report.sections import guardrails
-from nearer.report.sections.frontier import merging
+from nearer.report.sections.browser import browsed, counts
+from nearer.report.sections.frontiers import best_of, merge_points, systems_of
+from nearer.report.sections.neighbours import moved
+from nearer.report.sections.reading import reading
 from nearer.report.sections.reviewed import change_of_verdict
 from nearer.report.sections.searched import searched
 from nearer.report.values import (
@@ -23,6 +26,7 @@ from nearer.report.values import (
     fixed,
     p_value,
     signed,
+    size,
     span,
     whole,
 )
@@ -36,6 +40,8 @@ MAX_FIX_STEPS = 8
 MAX_GUARDRAILS = 20
 MAX_SLICES = 10
 MAX_TRIALS = 8
+MAX_RAG_ROWS = 9
+MAX_FRONTIER = 6
 
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
@@ -63,6 +69,9 @@ def render(data: ReportData) -> str:
         *_training(data.training),
         *_guardrails(decided),
         *_slices(decided),
+        *_language_model(data),
+        *_costs(data),
+        *_changes(data),
         *_repeat(data),
     ]
     return "\n".join(lines) + "\n"
@@ -194,25 +203,17 @@ def _fixes(data: ReportData) -> list[str]:
 
 
 def _training(summary: Json) -> list[str]:
-    """How far the model went back towards its base, and which settings a search tried."""
-    lines: list[str] = []
-    merged = merging(summary)
-    if merged is not None:
-        rows = []
-        for share, *figures, chosen in merged["rows"]:
-            rows.append([f"**{share}** (chosen)" if chosen else share, *figures])
-        measure = plain(merged["measure"], 30)
-        lines += _table(["Share of the way", measure, "Gain", "General", "Lost"], rows)
+    """Which settings a search tried."""
     search = searched(summary)
-    if search is not None:
-        rows = []
-        for number, label, seconds, steps, dev, chosen in search["rows"][:MAX_TRIALS]:
-            name = plain(label)
-            rows.append([f"**{name}**" if chosen else name, number, seconds, steps, plain(dev)])
-        header = ["Settings tried", "Round", "Time", "Steps", plain(search["measure"], 30)]
-        taken = f"Taken: {plain(search['chosen'])} ({plain(search['reason'])})."
-        lines += [*_table(header, rows), taken, ""]
-    return _titled("Training", lines)
+    if search is None:
+        return []
+    rows = []
+    for number, label, seconds, steps, dev, chosen in search["rows"][:MAX_TRIALS]:
+        name = plain(label)
+        rows.append([f"**{name}**" if chosen else name, number, seconds, steps, plain(dev)])
+    header = ["Settings tried", "Round", "Time", "Steps", plain(search["measure"], 30)]
+    taken = f"Taken: {plain(search['chosen'])} ({plain(search['reason'])})."
+    return _titled("Training", [*_table(header, rows), taken, ""])
 
 
 def _guardrails(decided: DecisionRecord) -> list[str]:
@@ -245,6 +246,64 @@ def _slices(decided: DecisionRecord) -> list[str]:
     level = content.level(decided)
     header = ["Slice", "Queries", "Change", f"{level}% interval", "Holm p"]
     return _titled("Slices that moved most", _table(header, rows))
+
+
+def _language_model(data: ReportData) -> list[str]:
+    """Contexts and answers of the compared systems, and what was not tried."""
+    section = reading(data)
+    if section is None:
+        return []
+    rows = []
+    for row in section["rows"]:
+        names = [plain(row["measure"], 40), plain(row["outcome"], 20)]
+        rows.append([*names, row["delta"], row["interval"], row["n"]])
+    header = ["Measure", "Outcome", "Change", "Interval", "Questions"]
+    lines = _table(header, rows[:MAX_RAG_ROWS], left=2)
+    for sentence in (section["finding"], section["judge"]):
+        if sentence:
+            lines += [plain(sentence, 800), ""]
+    for line in section["not_tried"][:3]:
+        lines += [f"Not tried: {plain(line, 500)}", ""]
+    return _titled("What a language model makes of it", lines)
+
+
+def _costs(data: ReportData) -> list[str]:
+    """The systems that nothing beats in gain and latency, or in gain and size, and forgetting."""
+    systems = systems_of(data)
+    fast, small = best_of(systems, "milliseconds"), best_of(systems, "size")
+    rows = []
+    for system in systems:
+        if system.number in fast | small:
+            kinds = [
+                name for name, best in (("latency", fast), ("size", small)) if system.number in best
+            ]
+            figures = [signed(system.gain), fixed(system.milliseconds, 1), size(system.size)]
+            rows.append([plain(system.name, 80), system.queries, ", ".join(kinds), *figures])
+    header = ["Nothing beats", "Queries", "In", "Gain", "p50 ms", "Index"]
+    lines = _table(header, rows[:MAX_FRONTIER], left=3)
+    kept = [point for point in merge_points(data.training) if point["kept"]]
+    for point in kept[:1]:
+        sentence = (
+            f"The model that was kept went {point['weight']:.0%} of the way from its base: "
+            f"{signed(point['gain'])} on dev, {signed(point['general'])} on general questions."
+        )
+        lines += [plain(sentence, 300), ""]
+    return _titled("What a gain costs", lines)
+
+
+def _changes(data: ReportData) -> list[str]:
+    """How many queries changed, and how similarities did, in two sentences."""
+    lines = []
+    queries = browsed(data)["queries"]
+    if queries:
+        counted = counts(queries)
+        better, same, worse = (whole(counted[key]) for key in ("better", "same", "worse"))
+        flips = f"{whole(counted['lost'])} lost all they had, {whole(counted['found'])} found something where there was nothing"
+        lines += [f"{better} better, {same} the same, {worse} worse; {flips}.", ""]
+    sentence = moved(data.neighbours)
+    if sentence:
+        lines += [plain(sentence, 300), ""]
+    return _titled("Queries before and after", lines)
 
 
 def _repeat(data: ReportData) -> list[str]:

@@ -1,4 +1,4 @@
-"""report.html: one file, no network, no script needed, everything from data escaped.
+"""report.html: one file, no network, everything from data escaped; only browsing queries needs its script.
 
 `render` turns the parsed files of a run into a page.  A section whose file is missing is left out
 or says so in one line.  The look is in style.css, the order of sections in report.html.j2.
@@ -18,12 +18,6 @@ from markupsafe import Markup, escape
 from nearer.report import content, repeat, sections, values
 from nearer.report.data import ReportData
 from nearer.report.values import Json, as_object, as_objects, as_text
-
-# Details are opened before printing where the browser cannot do it by style alone; nothing else needs script.
-SCRIPT = (
-    "addEventListener('beforeprint',()=>document.querySelectorAll('details:not([open])').forEach(d=>{d.open=true;d.dataset.p=1}));"
-    "addEventListener('afterprint',()=>document.querySelectorAll('details[data-p]').forEach(d=>{d.open=false;delete d.dataset.p}));"
-)
 
 
 def _safe(value: Any) -> Any:
@@ -73,21 +67,27 @@ def _environment() -> Environment:
 
 def render(data: ReportData) -> str:
     """The whole page as one string of HTML."""
-    style = files("nearer.report").joinpath("style.css").read_text(encoding="utf-8")
+    folder = files("nearer.report")
+    style = folder.joinpath("style.css").read_text(encoding="utf-8")
+    script = folder.joinpath("report.js").read_text(encoding="utf-8")
     view = {
         "style": Markup(style),  # noqa: S704 - our own file
-        "script": Markup(SCRIPT),  # noqa: S704 - our own constant
-        "script_hash": base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        "script": Markup(script),  # noqa: S704 - our own file
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "run": as_text(data.run, 80),
         **_decision(data),
         "diagnosis": data.diagnosis,
         "failures": sections.failures(data.diagnosis),
         "fixes": sections.fixes(data),
+        "rag": sections.reading(data),
+        "frontiers": sections.frontiers(data),
         "margins": sections.margins(data.margins),
+        "neighbours": sections.neighbours(data.neighbours),
         "training": sections.training(data),
         "mining": sections.mining(data),
         "examples": sections.examples(data.examples, data.decided),
         "reviewed": sections.reviewed(data),
+        "browser": sections.browser(data),
         **_check(data.check),
         **_repeat(data),
     }

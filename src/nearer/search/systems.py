@@ -49,7 +49,7 @@ class Systems(Parts):
         depth = max(evaluate.depth, 10)
         for measure in (*evaluate.measures, evaluate.primary):
             _, at, cutoff = measure.partition("@")
-            if at:
+            if at and cutoff.isdecimal():  # of contexts it is a number of tokens
                 depth = max(depth, int(cutoff))
         return depth
 

@@ -12,6 +12,8 @@ from nearer.settings.base import Positive, Section, named
 FixName = Annotated[str, named("fix")]
 
 _MEASURE = re.compile(r"^(AP|RR|(nDCG|R|P|RR|AP|Success|Judged)@[1-9]\d{0,4})$")
+#: What a language model would read of the results (`nearer.measure.context`).
+_CONTEXT = re.compile(r"^Context(Recall|Precision|Novelty|Order)@[1-9]\d{0,6}tok$")
 
 
 class Check(Section):
@@ -28,7 +30,7 @@ class Evaluate(Section):
 
     measures: tuple[str, ...] = Field(
         ("nDCG@10", "R@10", "R@100", "RR@10", "P@5", "AP", "Success@1", "Judged@10"),
-        description="names as in ir-measures",
+        description="names as in ir-measures; of a language model's context: ContextRecall@2000tok (also Precision, Novelty, Order)",
     )
     primary: str = Field("nDCG@10", description="the measure that decides, and picks checkpoints")
     depth: Annotated[int, Field(ge=10)] = Field(100, description="results a query")
@@ -39,24 +41,33 @@ class Evaluate(Section):
         10_000, description="bootstrap and randomisation draws"
     )
     min_slice: Positive = Field(10, description="smallest slice that is reported")
+    context_chunks: Positive = Field(
+        1, description="chunks of one document that a context holds: those nearest to the query"
+    )
 
     @field_validator("measures")
     @classmethod
     def _known_measures(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            _check_measure(name)
+            if not _CONTEXT.match(name):
+                _check_measure(name)
         return names
 
     @field_validator("primary")
     @classmethod
     def _known_primary(cls, name: str) -> str:
+        if _CONTEXT.match(name):
+            raise ValueError(
+                f"{name} cannot decide: training and tuning rank documents without their texts; "
+                "put it into evaluate.measures, where decide compares it query by query"
+            )
         _check_measure(name)
         return name
 
 
 def _check_measure(name: str) -> None:
     if not _MEASURE.match(name):
-        known = "nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k, Judged@k"
+        known = "nDCG@k, R@k, P@k, RR, RR@k, AP, AP@k, Success@k, Judged@k, ContextRecall@Ntok"
         raise ValueError(f"unknown measure {name!r}; known: {known}")
 
 

@@ -21,6 +21,7 @@ from nearer.data.heldout import open_test, open_test_pairs, require_pairs
 from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
 from nearer.data.sources import is_only_training
+from nearer.decision.bridged import across_a_bridge
 from nearer.decision.building import Findings, TunedFindings
 from nearer.decision.candidates import (
     Finalists,
@@ -39,6 +40,7 @@ from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs, Laddered, Summarised, Tuned
 from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.decision.scored import PairsEvidence, decide_on_pairs
+from nearer.decision.shown import Shown
 from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.embed.opening import open_encoder
@@ -50,6 +52,7 @@ from nearer.live.index.generations import Generations, for_chunks
 from nearer.live.index.manifest import Manifest
 from nearer.measure.verdict import TUNED, Candidate, Evidence
 from nearer.project import Project
+from nearer.rag.evaluation import require_usable
 from nearer.results import Block, Line, Result, Row, Table
 from nearer.search.costs import Latency, embedding_cost
 from nearer.search.dense import Contents
@@ -88,7 +91,7 @@ class Decision(Result):
     decided: DecisionRecord
     examples: dict[str, Any]
     margins: dict[str, Any]
-    lists: dict[str, Any] = field(default_factory=dict)  # of the finalists, for nearer review
+    shown: Shown = field(default_factory=Shown)  # pictures, queries to browse, answers
 
     @property
     def verdict(self) -> str:
@@ -101,12 +104,11 @@ class Decision(Result):
         return self.decided.as_dict()
 
     def save(self, folder: Path) -> None:
-        """`decision.json`, `examples.json`, `margins.json`, and for review `lists.json`."""
+        """`decision.json`, `examples.json`, `margins.json`, and what is shown besides."""
         write_json(folder / "decision.json", self.record)
         write_json(folder / "examples.json", self.examples)
         write_json(folder / "margins.json", self.margins)
-        if self.lists:
-            write_json(folder / "lists.json", self.lists)
+        self.shown.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Decision:
@@ -118,9 +120,14 @@ class Decision(Result):
                 where=str(folder / "decision.json"),
                 next_step="nearer decide --force",
             )
-        others = [folder / f"{name}.json" for name in ("examples", "margins", "lists")]
-        beside = [read_json(path) if path.is_file() else {} for path in others]
-        return cls(DecisionRecord.of(record), *beside)
+        examples = folder / "examples.json"
+        margins = folder / "margins.json"
+        return cls(
+            DecisionRecord.of(record),
+            read_json(examples) if examples.is_file() else {},
+            read_json(margins) if margins.is_file() else {},
+            Shown.load(folder),
+        )
 
     def brief(self) -> dict[str, Any]:
         return {key: self.record[key] for key in _BRIEF}
@@ -194,8 +201,8 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     missing = missing_documents(test, corpus)
     found = Findings(inputs, evidence, measured, findings, changes, missing)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
-    lists = {} if changes is None else changes.lists()
-    return Decision(found.record(), examples, findings.margins, lists)
+    shown = Shown.of(plan, finalists, changes, inputs)
+    return Decision(shown.added_to(found.record()), examples, findings.margins, shown)
 
 
 def _require_judged(candidate: Candidate) -> None:
@@ -281,6 +288,8 @@ def run(
     settings = project.settings
     project.uses("guard")
     project.uses("guardrails")
+    project.uses("graded")
+    require_usable(settings.rag, project.root)
     # A guardrail that cannot be found is refused before test is opened: a look is not spent on it.
     load_guardrails(settings.decide.guardrails.more, project.root)
     if is_only_training(settings.data):
@@ -319,7 +328,12 @@ def run(
     )
     decision = decide(inputs, project.rng("decide"))
     if bridge is not None and bridge.bridge:
-        return replace(decision, decided=_across(decision.decided, bridge))
+        return replace(
+            decision,
+            decided=across_a_bridge(
+                decision.decided, bridge.id, bridge.bridge, bridge.fingerprint.id
+            ),
+        )
     return decision
 
 
@@ -380,13 +394,3 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Text
         cache=project.cache,
         name=TUNED,
     )
-
-
-def _across(decided: DecisionRecord, manifest: Manifest) -> DecisionRecord:
-    """The record, saying that it was judged across a bridge, and what the bridge keeps."""
-    bridge = manifest.bridge or {}
-    recall = bridge["kept"]["recall@10"]
-    kept = f"its queries find {recall:.3f} of the new model's ten nearest"
-    across = f"judged across the bridge {manifest.id} ({bridge['kind']}): {kept}"
-    described = {"generation": manifest.id, **bridge, "fingerprint": manifest.fingerprint.id}
-    return replace(decided, bridge=described, reasons=(*decided.reasons, across))

@@ -13,10 +13,11 @@ from nearer import config
 from nearer.data.missing import missing_documents, without_missing
 from nearer.data.trec import read_run, write_run
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
-from nearer.measure.metrics import Scores, score
+from nearer.measure.metrics import Scores
 from nearer.measure.significance import mean_interval
 from nearer.measure.slices import slice_table
 from nearer.project import Project
+from nearer.rag.contexts import measured
 from nearer.results import Block, Lazy, Line, Result, Row, Table
 from nearer.search.dense import Contents, require_differences
 from nearer.search.slices import slices_of
@@ -122,7 +123,9 @@ def evaluate(
     if any(systems.base(name).dense for name in names):
         _require_differences(systems)
     runs = {name: systems.search(name, split) for name in names}
-    scores = {name: score(run, split, measures, systems.item_to_item) for name, run in runs.items()}
+    scores = {}
+    for name, run in runs.items():
+        scores[name] = measured(systems, systems.base(name), run, split, measures)
     intervals = {name: _measures(scores[name], measures) for name in names}
     slices = slices_of(split, systems.corpus, min_grade, trained)
     today = scores[systems.today]
@@ -147,7 +150,9 @@ def evaluate(
         "missing": missing,
     }
     if missing["documents"]:
-        findable = score(runs[systems.today], without_missing(split, systems.corpus), measures)
+        rest = without_missing(split, systems.corpus)
+        baseline = systems.base(systems.today)
+        findable = measured(systems, baseline, runs[systems.today], rest, measures)
         summary["without_missing"] = {
             "n_queries": len(findable),
             "measures": _measures(findable, measures),

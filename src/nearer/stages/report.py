@@ -1,35 +1,43 @@
-"""report: what to show the people who must agree.  Reads the files of a run, writes report.html and report.md."""
+"""report: what to show the people who must agree.
+
+Reads the files of a run; writes report.html, and the same facts as report.md and report.json.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nearer import files
 from nearer.project import Project
-from nearer.report import markdown, page
+from nearer.report import facts, markdown, page
 from nearer.report.data import load, read_reviews
 from nearer.results import Block, Line, Result, short_path
 
 
 @dataclass(frozen=True)
 class Report(Result):
-    """The report as HTML and as Markdown; `folder` is where it is or will be."""
+    """The report as HTML, as Markdown and as values; `folder` is where it is or will be."""
 
     html: str = field(repr=False)
     markdown: str = field(repr=False)
     folder: Path
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def save(self, folder: Path) -> None:
-        """`report.html` and `report.md`."""
+        """`report.html`, `report.md` and `report.json`."""
         files.write_text(folder / "report.html", self.html)
         files.write_text(folder / "report.md", self.markdown)
+        files.write_json(folder / "report.json", self.facts)
 
     @classmethod
     def load(cls, folder: Path) -> Report:
         html = (folder / "report.html").read_text(encoding="utf-8")
-        return cls(html, (folder / "report.md").read_text(encoding="utf-8"), folder)
+        text = (folder / "report.md").read_text(encoding="utf-8")
+        facts = folder / "report.json"
+        return cls(html, text, folder, files.read_json(facts) if facts.is_file() else {})
 
     def brief(self) -> dict[str, Any]:
         return {
@@ -51,4 +59,5 @@ def run(project: Project) -> Report:
     project.uses("review")
     reviews = read_reviews(project.root / "review", folder / "decide" / "decision.json")
     data = replace(data, reviews=reviews)
-    return Report(page.render(data), markdown.render(data), folder / "report")
+    told = facts.facts(data)
+    return Report(page.render(data), markdown.render(data), folder / "report", told)

@@ -86,15 +86,22 @@ def whiskers(
     width: int,
     title: str,
     reference: Reference | None = None,
+    margin: Reference | None = None,
     sign: bool = False,
 ) -> Markup | None:
-    """Dots with whiskers, one row per mark.  `sign` writes + and − on the axis."""
+    """Dots with whiskers, one row per mark.
+
+    `margin` is a second line: the loss that is still accepted.  `sign` writes + and − on the axis.
+    """
     if not marks:
         return None
-    x = _value_axis(marks, reference, width, sign)
+    references = [line for line in (reference, margin) if line is not None]
+    x = _value_axis(marks, references, width, sign)
     top = 6.0
     if reference is not None and reference.label:
         top = 22.0
+    if margin is not None:
+        top += 16.0
     rows = _Rows(width, top, 30.0, 15.0)
     if is_narrow(width):
         rows = _Rows(width, top, 44.0, 30.0)
@@ -102,13 +109,19 @@ def whiskers(
     body = columns(x, top, bottom)
     if reference is not None:
         body += _reference_line(reference, x, top, bottom)
+    if margin is not None:
+        pixel = x(margin.value)
+        body.append(vertical(pixel, top - 4, bottom, "margin"))
+        body += _margin_label(margin, pixel, top)
     for row, mark in enumerate(marks):
         body += _whisker_row(mark, row, rows, x)
     description = "; ".join(f"{mark.label} {mark.note}" for mark in marks)
     return svg(width, bottom + 24, body, title, description)
 
 
-def _value_axis(marks: Sequence[Mark], reference: Reference | None, width: int, sign: bool) -> Axis:
+def _value_axis(
+    marks: Sequence[Mark], references: Sequence[Reference], width: int, sign: bool
+) -> Axis:
     values = []
     for mark in marks:
         values.append(mark.value)
@@ -116,8 +129,7 @@ def _value_axis(marks: Sequence[Mark], reference: Reference | None, width: int, 
             values.append(mark.low)
         if mark.high is not None:
             values.append(mark.high)
-    if reference is not None:
-        values.append(reference.value)
+    values += [line.value for line in references]
     if is_narrow(width):
         return axis_around(values, 14.0, width - 14.0, 5, sign)
     return axis_around(values, width * 0.26, width * 0.77, 7, sign)
@@ -135,6 +147,13 @@ def _reference_line(reference: Reference, x: Axis, top: float, bottom: float) ->
         vertical(pixel, top - 4, bottom, "reference"),
         text(pixel, top - 9, reference.label, "tick", anchor),
     ]
+
+
+def _margin_label(margin: Reference, pixel: float, top: float) -> list[str]:
+    """Above the label of the other line, to the left where there is room."""
+    if pixel < 140:
+        return [text(pixel - 4, top - 25, margin.label, "tick")]
+    return [text(pixel + 4, top - 25, margin.label, "tick", "end")]
 
 
 def _whisker_row(mark: Mark, row: int, rows: _Rows, x: Axis) -> list[str]:

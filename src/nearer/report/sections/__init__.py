@@ -4,22 +4,30 @@ A section whose file is missing is None, or has nothing in its lists; the templa
 out.
 """
 
+from nearer.report.sections.browser import browser
+from nearer.report.sections.frontiers import frontiers
 from nearer.report.sections.headline import verdict
 from nearer.report.sections.mining import mining
 from nearer.report.sections.model import margins, training
+from nearer.report.sections.neighbours import neighbours
 from nearer.report.sections.ranked_lists import examples
+from nearer.report.sections.reading import reading
 from nearer.report.sections.repairs import failures, fixes
 from nearer.report.sections.reviewed import reviewed
 from nearer.report.sections.systems import candidates, guardrails, slices
 
 __all__ = [
+    "browser",
     "candidates",
     "examples",
     "failures",
     "fixes",
+    "frontiers",
     "guardrails",
     "margins",
     "mining",
+    "neighbours",
+    "reading",
     "reviewed",
     "slices",
     "training",

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from nearer.report import charts, content, values
 from nearer.report.data import ReportData
 from nearer.report.sections.drawn import in_both_widths
-from nearer.report.sections.frontier import merging
 from nearer.report.sections.mining import SHOWN_HERE
 from nearer.report.sections.searched import searched
 from nearer.report.values import (
@@ -92,7 +91,6 @@ def training(data: ReportData) -> Json | None:
         "table": on_dev[:60],
         "facts": values.facts(_training_facts(summary, measure)),
         "candidates": candidates,
-        "merging": merging(summary),
         "search": searched(summary),
         "mining": values.facts({key: mining[key] for key in mining if key not in SHOWN_HERE}),
         "dropped": values.facts({key: dropped[key] for key in dropped if as_number(dropped[key])}),

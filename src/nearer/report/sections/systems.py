@@ -91,6 +91,10 @@ def slices(decided: DecisionRecord) -> Json:
     charted = rows
     if len(rows) > MAX_SLICES:
         charted = [*rows[: MAX_SLICES // 2], *rows[-MAX_SLICES // 2 :]]
+    margin = content.slice_margin(decided)
+    line = None
+    if margin is not None:
+        line = charts.Reference(-margin, f"allowed drop {signed(-margin)}")
     marks = []
     if head is not None and rows:
         marks.append(_slice_mark("All queries", head, "total", digits))
@@ -101,11 +105,14 @@ def slices(decided: DecisionRecord) -> Json:
         measure = content.primary(decided)
         no_change = charts.Reference(0.0, "no change")
         title = f"Change of {measure} from today's system to the candidate, per slice"
-        return charts.whiskers(marks, width=width, title=title, reference=no_change, sign=True)
+        return charts.whiskers(
+            marks, width=width, title=title, reference=no_change, margin=line, sign=True
+        )
 
     return {
         "chart": in_both_widths(draw),
         "rows": rows,
+        "margin": margin,
         "hidden": len(rows) - len(charted),
         "candidate": None if head is None else head.candidate,
     }

@@ -1,14 +1,11 @@
-"""The report on a training: gain against forgetting at every merge weight, and what a search tried."""
+"""The report on a training: the settings that a search tried."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from nearer.report import markdown, page
-from nearer.report.charts.frontier import Step, frontier
 from nearer.report.data import ReportData
-from nearer.report.sections.frontier import merging
 from nearer.report.sections.searched import searched
 
 CURVE = [
@@ -51,40 +48,6 @@ SEARCH = {
 }
 
 
-def test_every_weight_has_its_gain_and_its_loss_and_the_chosen_one_is_marked() -> None:
-    section = merging(summary())
-    assert section is not None
-    assert section["rows"] == [
-        ("100%", "0.550", "+0.250", "0.790", "+0.020", False),
-        ("90%", "0.545", "+0.245", "0.796", "+0.014", False),
-        ("80%", "0.530", "+0.230", "0.803", "+0.007", True),
-    ]
-    chart = str(section["chart"])
-    assert chart.count('class="point"') == 3  # the base, and the two that were not chosen
-    assert chart.count('class="best"') == 1
-    assert "80%: +0.230 gained, +0.007 lost, chosen" in chart
-    assert "allowed" in chart
-
-
-def test_gain_is_drawn_upwards_and_loss_to_the_right() -> None:
-    chart = frontier([Step(1.0, 0.2, 0.05, True)], title="t", allowed=0.01)
-    circles = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', str(chart))
-    (base_x, base_y), (tuned_x, tuned_y) = [(float(x), float(y)) for x, y in circles]
-    assert tuned_x > base_x
-    assert tuned_y < base_y
-    assert frontier([], title="t") is None
-    assert frontier([Step(0.0, 0.0, 0.0, True)], title="t") is None
-
-
-def test_without_a_general_set_there_are_rows_and_no_chart() -> None:
-    curve = [{"weight": 1.0, "nDCG@10": 0.55}, {"weight": 0.9, "nDCG@10": 0.545}]
-    section = merging(summary(merge={"weight": 0.9, "curve": curve}, forgetting=None))
-    assert section is not None
-    assert section["chart"] is None
-    assert section["rows"][1] == ("90%", "0.545", "+0.245", "–", "–", True)
-    assert merging(summary(merge={"weight": 1.0, "curve": []})) is None
-
-
 def test_trials_stand_by_round_the_best_first_and_failures_say_why() -> None:
     section = searched(summary(search=SEARCH))
     assert section is not None
@@ -93,13 +56,11 @@ def test_trials_stand_by_round_the_best_first_and_failures_say_why() -> None:
     assert searched(summary()) is None
 
 
-def test_page_and_markdown_hold_both() -> None:
+def test_page_and_markdown_hold_them() -> None:
     data = ReportData(training=summary(search=SEARCH))
     html = page.render(data)
-    assert "Gain and forgetting" in html
     assert "The settings that were tried" in html
     text = markdown.render(data)
-    assert "| **80%** (chosen) | 0.530 | +0.230 | 0.803 | +0.007 |" in text
     assert "| **full, learning rate 2e-4** | 1 | 12.0 s | 30 | 0.520 |" in text
     assert "9 min 00 s" in html
 

@@ -1,0 +1,1 @@
+"""Search that feeds a language model: what it reads, and what it answers from it."""

@@ -8,7 +8,8 @@ that somebody else wrote in the same format.
 `data` (the files named in the config's data section), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `reranker` (that one alone), `second model`
 (mine.model), `system` (the user's own run files), `guard`
-(the general-ability set), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
+(the general-ability set), `production` (which generation answers, its shadow record, and whether
+it is monitored), `bridge` (the generation that decide.bridge names), `loss` and `guardrails`
 (the modules of the user's own that train.loss and decide.guardrails.more name; `loss` also the
 model that train.teacher names), or a path below
 `runs/NAME/`.
@@ -94,7 +95,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
         ),
-        version=3,
+        version=4,  # domain terms
     ),
     Stage(
         "fix",
@@ -166,6 +167,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose/summary.json",
             "fix/summary.json",
             "mine/summary.json",
+            "mine/examples.jsonl",
             "train",
             "model",
             "other models",
@@ -175,7 +177,7 @@ STAGES: tuple[Stage, ...] = (
             "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=4,  # more general questions; a fix that was not tried is named once in the reasons
+        version=5,  # whether it pays, the common mistakes, hashes of what it rests on
     ),
     Stage(
         "report",
@@ -192,9 +194,10 @@ STAGES: tuple[Stage, ...] = (
             "train/history.jsonl",
             "train/summary.json",
             "decide",
+            "production",
         ),
         settings=(),
-        version=3,
+        version=4,  # the mistakes, domain terms, whether it pays
     ),
 )
 

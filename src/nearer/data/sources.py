@@ -154,7 +154,8 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
     `reranker`, `second model`, `system`, `guard`: the model, what `fix` and `rerank` name, what
     `rerank` and what `mine.model` name, the user's own search system and the
     general-ability set; `loss`: the user's own loss, the teacher and the general set of training;
-    `guardrails`: modules of the user's own.  A value is a path (its content counts) or a string.  Raises DataError for a named
+    `guardrails`: modules of the user's own; `production`: which generation answers, the shadow
+    records, and whether it is monitored.  A value is a path (its content counts) or a string.  Raises DataError for a named
     file that is missing.
     """
     match name:
@@ -182,6 +183,8 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
             return _own_modules(config.decide.guardrails.more, root)
         case "guard":
             return _guard(config, root)
+        case "production":
+            return _production(root)
     return None
 
 
@@ -325,6 +328,17 @@ def _system(config: Config, root: Path) -> Inputs:
     if search.system == "http" and search.url:
         return {"url": search.url}
     return {}
+
+
+def _production(root: Path) -> Inputs:
+    """What production says that a report repeats.  That it is monitored counts, not every day of it."""
+    inputs: dict[str, Path | str] = {}
+    for name in ("generations/ACTIVE", "shadow"):
+        path = root / name
+        inputs[name] = path if path.exists() else "none"
+    monitored = (root / "monitor" / "report.json").is_file()
+    inputs["monitor"] = "monitored" if monitored else "none"
+    return inputs
 
 
 def _own_modules(names: Iterable[str], root: Path) -> dict[str, Path | str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nearer.decision.candidates import Finalists, MeasuredCandidate
 from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs
+from nearer.decision.payback import QUESTION, Change, Payback, payback
 from nearer.decision.record import (
     Answer,
     CandidateCost,
@@ -80,6 +81,9 @@ class Findings:
             self.inputs.diagnosis or {},
             not_tried,
         )
+        pays = self._pays()
+        questions = [row for row in questions if row["question"] != QUESTION]
+        questions.append(pays.question())
         flips = [] if self.changes is None else self.changes.negative_flips()
         return DecisionRecord(
             verdict=verdict.verdict,
@@ -102,6 +106,23 @@ class Findings:
             cost=tuned.cost,
             negative_flips=tuple(map(Flip.of, flips)),
             test_looks=self.inputs.looks,
+            pays=pays.as_dict(),
+        )
+
+    def _pays(self) -> Payback:
+        """Whether re-indexing for the fine-tuned system pays."""
+        evidence = self.evidence
+        today, tuned = evidence.today, evidence.tuned
+        change = None
+        if tuned is not None:
+            sizes = {row.candidate.name: row.index_bytes for row in self.measured}
+            change = Change(today, tuned, sizes.get(today.name), sizes.get(tuned.name))
+        return payback(
+            change,
+            self.tuned.cost,
+            self.inputs.settings.decide,
+            evidence.primary,
+            evidence.shown(tuned, today),
         )
 
     def _not_tried(self) -> list[dict[str, str]]:
@@ -158,3 +179,14 @@ def _candidate(measured: MeasuredCandidate, alpha: float) -> CandidateRecord:
         latency=None if latency is None else LatencyRecord.of(latency.as_dict()),
         cost=CandidateCost(index_bytes=measured.index_bytes),
     )
+
+
+def across(
+    decided: DecisionRecord, generation: str, bridge: Mapping[str, Any], fingerprint: str
+) -> DecisionRecord:
+    """The record, saying that it was judged across a bridge, and what the bridge keeps."""
+    recall = bridge["kept"]["recall@10"]
+    kept = f"its queries find {recall:.3f} of the new model's ten nearest"
+    judged = f"judged across the bridge {generation} ({bridge['kind']}): {kept}"
+    described = {"generation": generation, **bridge, "fingerprint": fingerprint}
+    return replace(decided, bridge=described, reasons=(*decided.reasons, judged))

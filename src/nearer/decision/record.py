@@ -201,6 +201,8 @@ class DecisionRecord(Record):
     test_looks: int | None = number()
     sign_off: Any = anything()
     bridge: Json | None = mapping(optional=True)
+    pays: Json | None = mapping(optional=True)  # does the gain justify re-indexing?
+    hashes: Json | None = mapping(optional=True)  # of what it rests on, and of what was found
 
     @property
     def ships(self) -> bool:
@@ -224,8 +226,8 @@ class DecisionRecord(Record):
 class Permission(Record):
     """Why a generation may answer, in its manifest and in the history.
 
-    A decision (`path`, `hash`, `verdict`, the `pipeline` and the `reranker` that it judged), a
-    person's `override`, or that it is the `first` one, of the configured model.
+    A decision (`path`, `hash`, `verdict`, the `pipeline` and the `reranker` that it judged, and the
+    person's `sign_off`), a person's `override`, or that it is the `first` one, of the configured model.
     """
 
     override: str | None = perhaps_text(optional=True)
@@ -235,3 +237,4 @@ class Permission(Record):
     verdict: str | None = perhaps_text(optional=True)
     pipeline: Json | None = mapping(optional=True)
     reranker: Json | None = mapping(optional=True)
+    sign_off: Json | None = mapping(optional=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
-from nearer.report.sections import guardrails
+from nearer.report.sections import guardrails, mistakes, pays, terms
 from nearer.report.values import (
     DASH,
     Json,
@@ -32,6 +32,7 @@ MAX_CAUSES = 12
 MAX_FIX_STEPS = 8
 MAX_GUARDRAILS = 20
 MAX_SLICES = 10
+MAX_TERMS = 8
 
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
@@ -57,6 +58,9 @@ def render(data: ReportData) -> str:
         *_fixes(data),
         *_guardrails(decided),
         *_slices(decided),
+        *_terms(data.diagnosis),
+        *_mistakes(data),
+        *_pays(decided),
         *_repeat(data),
     ]
     return "\n".join(lines) + "\n"
@@ -217,6 +221,45 @@ def _slices(decided: DecisionRecord) -> list[str]:
     level = content.level(decided)
     header = ["Slice", "Queries", "Change", f"{level}% interval", "Holm p"]
     return _titled("Slices that moved most", _table(header, rows))
+
+
+def _terms(diagnosis: Json) -> list[str]:
+    section = terms(diagnosis)
+    if section is None:
+        return []
+    rows = []
+    for row in section["rows"][:MAX_TERMS]:
+        queries = f"{whole(row['failing'])} / {whole(row['queries'])}"
+        evidence = plain(row["evidence"], 200)
+        rows.append([plain(row["term"], 60), row["kind"], evidence, queries])
+    header = ["Term", "Kind", "Evidence", "Failing / queries"]
+    return _titled("Domain terms", [plain(section["lead"], 400), "", *_table(header, rows, left=3)])
+
+
+def _mistakes(data: ReportData) -> list[str]:
+    section = mistakes(data)
+    if section is None:
+        return []
+    lines = []
+    for row in section["rows"]:
+        mend = f" → {plain(row['next'], 160)}" if row["next"] else ""
+        answer = (
+            f"{_MARKS[row['tone']]} {plain(row['mistake'], 60)}: **{plain(row['answer'], 20)}**"
+        )
+        lines.append(f"- {answer}. {plain(row['evidence'], 300)}{mend}")
+    return _titled("Common mistakes", [plain(section["lead"], 300), "", *lines, ""])
+
+
+def _pays(decided: DecisionRecord) -> list[str]:
+    section = pays(decided)
+    if section is None:
+        return []
+    answer = f"**{plain(section['answer'], 20)}**: {plain(section['why'], 600)}"
+    changes = "; ".join(plain(change, 160) for change in section["changes"])
+    lines = [answer, ""]
+    if changes:
+        lines += [f"In production: {changes}. Back: {plain(section['rollback'], 200)}.", ""]
+    return _titled("Does it pay?", lines)
 
 
 def _repeat(data: ReportData) -> list[str]:

@@ -83,6 +83,8 @@ def render(data: ReportData) -> str:
         "diagnosis": data.diagnosis,
         "failures": sections.failures(data.diagnosis),
         "fixes": sections.fixes(data),
+        "terms": sections.terms(data.diagnosis),
+        "mistakes": sections.mistakes(data),
         "margins": sections.margins(data.margins),
         "training": sections.training(data),
         "mining": sections.mining(data),
@@ -105,6 +107,8 @@ def _decision(data: ReportData) -> Json:
         "slices": sections.slices(decided),
         "guardrails": sections.guardrails(decided),
         "cost": values.facts(decided.cost.as_dict()),
+        "pays": sections.pays(decided),
+        "hashes": values.facts(decided.hashes),
     }
 
 

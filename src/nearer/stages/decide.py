@@ -20,7 +20,7 @@ from nearer.data.general import load_general
 from nearer.data.heldout import open_test
 from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
-from nearer.decision.building import Findings, TunedFindings
+from nearer.decision.building import Findings, TunedFindings, across
 from nearer.decision.candidates import (
     Finalists,
     MeasuredCandidate,
@@ -35,7 +35,9 @@ from nearer.decision.comparisons import (
     compare_margins,
 )
 from nearer.decision.examples import Changes
+from nearer.decision.gathering import completed
 from nearer.decision.inputs import DecisionInputs
+from nearer.decision.mistakes import Mistake, brief, read_mistakes
 from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
@@ -86,6 +88,7 @@ class Decision(Result):
     decided: DecisionRecord
     examples: dict[str, Any]
     margins: dict[str, Any]
+    mistakes: tuple[Mistake, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -98,10 +101,12 @@ class Decision(Result):
         return self.decided.as_dict()
 
     def save(self, folder: Path) -> None:
-        """`decision.json`, `examples.json` and `margins.json`."""
+        """`decision.json`, `examples.json`, `margins.json` and `mistakes.json`."""
         write_json(folder / "decision.json", self.record)
         write_json(folder / "examples.json", self.examples)
         write_json(folder / "margins.json", self.margins)
+        rows = [row.as_dict() for row in self.mistakes]
+        write_json(folder / "mistakes.json", {"mistakes": rows})
 
     @classmethod
     def load(cls, folder: Path) -> Decision:
@@ -119,6 +124,7 @@ class Decision(Result):
             DecisionRecord.of(record),
             read_json(examples) if examples.is_file() else {},
             read_json(margins) if margins.is_file() else {},
+            read_mistakes(folder / "mistakes.json"),
         )
 
     def brief(self) -> dict[str, Any]:
@@ -139,7 +145,8 @@ class Decision(Result):
         columns = ("system", f"{primary} (interval)", *names[1:], "p50 ms")
         tone = _TONES.get(decided.verdict, "bold")
         reasons = [Line(f"  · {reason}", "dim") for reason in decided.reasons]
-        return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *reasons]
+        looked = [Line(brief(self.mistakes), "dim")] if self.mistakes else []
+        return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *reasons, *looked]
 
 
 def _candidate_row(row: CandidateRecord, names: Sequence[str], recommended: str) -> Row:
@@ -314,9 +321,12 @@ def run(
         looks=looks,
     )
     decision = decide(inputs, project.rng("decide"))
+    decided = decision.decided
     if bridge is not None and bridge.bridge:
-        return replace(decision, decided=_across(decision.decided, bridge))
-    return decision
+        decided = across(decided, bridge.id, bridge.bridge, bridge.fingerprint.id)
+    examples = None if mined is None else mined.examples
+    decided, found = completed(decided, inputs, project, ladder, examples)
+    return replace(decision, decided=decided, mistakes=found)
 
 
 RESULT = Decision
@@ -383,13 +393,3 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Text
         cache=project.cache,
         name=TUNED,
     )
-
-
-def _across(decided: DecisionRecord, manifest: Manifest) -> DecisionRecord:
-    """The record, saying that it was judged across a bridge, and what the bridge keeps."""
-    bridge = manifest.bridge or {}
-    recall = bridge["kept"]["recall@10"]
-    kept = f"its queries find {recall:.3f} of the new model's ten nearest"
-    across = f"judged across the bridge {manifest.id} ({bridge['kind']}): {kept}"
-    described = {"generation": manifest.id, **bridge, "fingerprint": manifest.fingerprint.id}
-    return replace(decided, bridge=described, reasons=(*decided.reasons, across))

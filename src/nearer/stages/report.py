@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nearer import files
+from nearer.decision.mistakes import in_production, read_mistakes
+from nearer.live.monitor.production import production_of
 from nearer.project import Project
 from nearer.report import markdown, page
 from nearer.report.data import load
@@ -48,4 +50,8 @@ def run(project: Project) -> Report:
     """Write the report.  Only `decide/decision.json` must be there; other files may be missing."""
     folder = project.earlier("decide/decision.json").parent.parent
     data = load(folder.name, project.perhaps)
+    project.uses("production")
+    found = read_mistakes(project.perhaps("decide/mistakes.json"))
+    rows = [row.as_dict() for row in in_production(found, production_of(project.root))]
+    data = replace(data, mistakes=rows)
     return Report(page.render(data), markdown.render(data), folder / "report")

@@ -6,10 +6,13 @@ out.
 
 from nearer.report.sections.headline import verdict
 from nearer.report.sections.mining import mining
+from nearer.report.sections.mistakes import mistakes
 from nearer.report.sections.model import margins, training
+from nearer.report.sections.pays import pays
 from nearer.report.sections.ranked_lists import examples
 from nearer.report.sections.repairs import failures, fixes
 from nearer.report.sections.systems import candidates, guardrails, slices
+from nearer.report.sections.terms import terms
 
 __all__ = [
     "candidates",
@@ -19,7 +22,10 @@ __all__ = [
     "guardrails",
     "margins",
     "mining",
+    "mistakes",
+    "pays",
     "slices",
+    "terms",
     "training",
     "verdict",
 ]

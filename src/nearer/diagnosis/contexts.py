@@ -57,14 +57,42 @@ def centred(vectors: np.ndarray) -> Nearness:
     return Nearness(_unit(vectors.astype(np.float32) - vectors.mean(axis=0, dtype=np.float32)))
 
 
-def from_contexts(documents: Sequence[np.ndarray], n_words: int) -> Nearness:
-    """The nearness of words by the words that they stand among.
-
-    `documents` are rows of the vocabulary in the order of the text, int64 (n_tokens,) each; words
-    that are not in the vocabulary are left out of it.
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """The contexts of a vocabulary: `information` float32 (n_words, n_words) is what each word says
+    of each other one, and `nearness` compares words by it.
     """
-    counts = _counted(documents, n_words)
-    return Nearness(_unit(_reduced(_informative(counts))))
+
+    information: np.ndarray
+    nearness: Nearness
+
+    @classmethod
+    def of(cls, documents: Sequence[np.ndarray], n_words: int) -> Contexts:
+        """`documents` are rows of the vocabulary in the order of the text, int64 (n_tokens,) each;
+        words that are not in the vocabulary are left out of it.
+        """
+        information = _informative(_counted(documents, n_words))
+        return cls(information, Nearness(_unit(_reduced(information))))
+
+    def fit(self, model: Nearness, near: np.ndarray) -> np.ndarray:
+        """How well the vectors of a model fit the contexts of their words, float64 (n_words,).
+
+        Two pictures of each word are made of the model's vectors: of the words that it stands among,
+        and of its neighbours here (`near`, int64 (n_words, count)).  Averaged are the shares of other
+        words that fit the picture less, and of other pictures that fit the word less.  1: as in the
+        model; 0.5: like a word drawn at random.
+        """
+        weights = self.information.copy()
+        np.fill_diagonal(weights, 0.0)
+        pictures = (weights @ model.vectors, model.vectors[near].sum(axis=1))
+        shares = []
+        for picture in pictures:
+            similarities = _unit(picture) @ model.vectors.T
+            own = np.diag(similarities)[:, None]
+            shares.append((similarities < own).mean(axis=1))
+            shares.append((own > similarities.T).mean(axis=1))
+        fit: np.ndarray = np.mean(shares, axis=0)
+        return fit
 
 
 def _counted(documents: Sequence[np.ndarray], n_words: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nearer.data.corpus import Corpus
-from nearer.diagnosis.contexts import Nearness, centred, from_contexts
+from nearer.diagnosis.contexts import Contexts, Nearness, centred
 from nearer.diagnosis.values import Failure
 from nearer.embed.base import TextEncoder
 from nearer.measure.slices import STOP_WORDS, terms
@@ -31,8 +31,10 @@ _NEIGHBOURS = 10  # that two notions of nearness are compared by
 _SHOWN = 5  # neighbours in the report
 _LEAST = 12  # documents of each half that hold a word whose meaning is compared
 _SURE = 0.85  # standing from which both halves of the corpus agree about a word
-#: Ten random words stand above this in 5% of all cases: 0.5 + 1.645 * sqrt(1 / 12 / 10).
-_RANDOM = 0.65
+#: Fit of a word's vector to its contexts up to which the model does not share its meaning; a word
+#: drawn at random has 0.5.
+_STRANGE = 0.4
+_COMMON = 0.2  # share of the documents from which a word says too little about its contexts
 _FEWEST = 3  # documents that make an acronym or a name more than a slip
 _PIECES = 3  # tokens from which a word is broken up
 _TOGETHER = 0.5  # normalised mutual information from which two words are one name (Bouma 2009)
@@ -136,7 +138,7 @@ def domain_terms(
         compared = len(vocabulary)
         found += _other_meaning(reading, vocabulary, encoder)
         if not compared:
-            not_tried = f"no word stands in {2 * _LEAST} documents of those that were read"
+            not_tried = f"no word stands in {2 * _LEAST} documents and in few enough to tell"
     placed = [_placed(term, reading, asked) for term in found]
     placed.sort(key=lambda term: (-len(term.failing), -term.queries, -term.frequency, term.term))
     return DomainTerms(tuple(placed[:_MOST]), len(reading.documents), compared, not_tried)
@@ -174,8 +176,9 @@ class _Reading:
         The words of queries come first; of the others the most frequent ones.
         """
         enough = []
+        most_documents = max(_COMMON * len(self.documents), 2 * _LEAST)
         for word, count in self.frequencies.items():
-            if count >= 2 * _LEAST and not word.isnumeric():
+            if 2 * _LEAST <= count <= most_documents and not word.isnumeric():
                 enough.append(word)
         enough.sort(key=lambda word: (word not in self.queries, -self.frequencies[word], word))
         return sorted(enough[:most])
@@ -223,29 +226,28 @@ def _working(failure: Failure) -> Iterator[str]:
 def _other_meaning(
     reading: _Reading, vocabulary: Sequence[str], encoder: TextEncoder
 ) -> Iterator[Term]:
-    """Words whose neighbours both halves of the corpus agree on, and the model does not.
+    """Words whose contexts both halves of the corpus agree on, and that the model does not fit into.
 
-    A word's neighbours by all contexts are looked for in each half, to know that they are no
-    chance, and among the model's: where they stand there like random words, the model means
-    something else by it.
+    Where the model's vector of a word fits the words around it no better than the vector of a random
+    word would, the model means something else by it.
     """
     if len(vocabulary) <= 2 * _NEIGHBOURS:
         return
     row_of = {word: row for row, word in enumerate(vocabulary)}
     streams = [_rows(document, row_of) for document in reading.documents]
-    halves = [from_contexts(streams[part::2], len(vocabulary)) for part in (0, 1)]
-    here = from_contexts(streams, len(vocabulary))
-    near_here = here.neighbours(_NEIGHBOURS)
+    halves = [Contexts.of(streams[part::2], len(vocabulary)).nearness for part in (0, 1)]
+    here = Contexts.of(streams, len(vocabulary))
+    near_here = here.nearness.neighbours(_NEIGHBOURS)
     model = centred(encoder.encode(list(vocabulary), "document"))
-    agreement = model.standing(near_here)
+    fit = here.fit(model, near_here)
     sure = _agreed(halves)
     near_there = model.neighbours(_SHOWN)
     in_halves = _in_both_halves(reading.documents, vocabulary)
     for word, row in row_of.items():
-        if sure[row] < _SURE or agreement[row] >= _RANDOM or not in_halves[row]:
+        if sure[row] < _SURE or fit[row] > _STRANGE or not in_halves[row]:
             continue
         details = {
-            "agreement": round(float(agreement[row]), 3),
+            "fit": round(float(fit[row]), 3),
             "agreement_of_halves": round(float(sure[row]), 3),
             "near_here": [vocabulary[other] for other in near_here[row, :_SHOWN]],
             "near_to_the_model": [vocabulary[other] for other in near_there[row]],

@@ -189,8 +189,8 @@ class Contrast:
         columns = ("measure", self.baseline.name, self.candidate.name, "change", "interval", "p")
         lines.append(Table(columns, [_row(row) for row in self.measured]))
         if self.slices:
-            columns = ("slice", "queries", "change", "interval", "Holm p")
-            lines.append(Table(columns, [_slice_row(row, self.alpha) for row in self.slices]))
+            names = ("slice", "queries", "change", "interval", "Holm p")
+            lines.append(Table(names, [_slice_row(row, self.alpha) for row in self.slices]))
         lines += _flip_lines(self.lost, "lost")
         lines += _flip_lines(self.won, "won")
         return lines

@@ -16,18 +16,22 @@ from nearer.decision.mistakes import MADE, Mistake, Saved, mistakes
 from nearer.decision.record import DecisionRecord
 from nearer.files import content_hash, read_json
 from nearer.lifecycle import BY_NAME
-from nearer.training.examples import read_examples
 from nearer.types import Example, Split
 
-_EXAMPLES = "mine/examples.jsonl"
+EXAMPLES = "mine/examples.jsonl"
 
 
 class Reads(Protocol):
     """What a project gives to the stage `decide`."""
 
-    settings: Config
-    run_dir: Path | None
-    inputs: Mapping[str, Any]
+    @property
+    def settings(self) -> Config: ...
+
+    @property
+    def run_dir(self) -> Path | None: ...
+
+    @property
+    def inputs(self) -> Mapping[str, Any]: ...
 
     def perhaps(self, relative: str) -> Path: ...
 
@@ -46,12 +50,10 @@ def completed(
 ) -> tuple[DecisionRecord, tuple[Mistake, ...]]:
     """The record with its hashes and with the mistakes that were made among its reasons.
 
-    `ladder` is `fix/summary.json`; `examples` are those of a notebook (None: the file of the run).
+    `ladder` is `fix/summary.json`; `examples` are those that training read (None: not at hand).
     """
     in_run = reads.run_dir is not None
-    path = reads.perhaps(_EXAMPLES) if in_run else None
-    if path is not None and path.is_file():
-        examples = read_examples(path)
+    path = reads.perhaps(EXAMPLES) if in_run else None
     trained = inputs.tuned is not None
     saved = Saved(
         decision=decided,

@@ -47,7 +47,7 @@ def input_hashes(inputs: Mapping[str, Any], examples: str | None, settings: Any)
 
 def reproducible(record: Mapping[str, Any]) -> Json:
     """The record without what a clock measured: the same seed and inputs give the same again."""
-    kept = _without_times(record)
+    kept: Json = _without_times(record)
     for row in kept.get("checklist", ()):
         if row.get("question") == QUESTION:
             row.pop("evidence", None)

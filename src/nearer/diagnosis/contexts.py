@@ -47,7 +47,7 @@ class Nearness:
         return means
 
     def _similarities(self) -> np.ndarray:
-        similarities = self.vectors @ self.vectors.T
+        similarities: np.ndarray = self.vectors @ self.vectors.T
         np.fill_diagonal(similarities, -np.inf)
         return similarities
 

@@ -35,7 +35,7 @@ from nearer.decision.comparisons import (
     compare_margins,
 )
 from nearer.decision.examples import Changes
-from nearer.decision.gathering import completed
+from nearer.decision.gathering import EXAMPLES, completed
 from nearer.decision.inputs import DecisionInputs
 from nearer.decision.mistakes import Mistake, brief, read_mistakes
 from nearer.decision.record import CandidateRecord, DecisionRecord
@@ -56,8 +56,9 @@ from nearer.search.dense import Contents
 from nearer.search.pipeline import Pipeline
 from nearer.search.slices import slices_of
 from nearer.search.systems import Systems
+from nearer.training.examples import read_examples
 from nearer.training.mining import Mined
-from nearer.types import Split
+from nearer.types import Example, Split
 
 #: What `step.json` repeats of the record.
 _BRIEF = (
@@ -324,7 +325,9 @@ def run(
     decided = decision.decided
     if bridge is not None and bridge.bridge:
         decided = across(decided, bridge.id, bridge.bridge, bridge.fingerprint.id)
-    examples = None if mined is None else mined.examples
+    examples: Iterable[Example] | None = None if mined is None else mined.examples
+    if examples is None and project.run_dir is not None:
+        examples = read_examples(project.earlier(EXAMPLES))
     decided, found = completed(decided, inputs, project, ladder, examples)
     return replace(decision, decided=decided, mistakes=found)
 

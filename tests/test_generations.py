@@ -24,6 +24,7 @@ from nearer.cli import app
 from nearer.config import build as build_config
 from nearer.data.corpus import Corpus
 from nearer.data.splits import write_split
+from nearer.decision.sign_off import signed
 from nearer.embed.fingerprint import Vectors
 from nearer.errors import BusyError, StoreError
 from nearer.live.index import sync as syncing
@@ -502,9 +503,8 @@ def decide(world: World, model: Path, verdict: str = "ship", run: str = "default
         {"name": "dense", "fingerprint": "0" * 16},
         {"name": "fine-tuned", "fingerprint": world.encoder(model).fingerprint.id},
     ]
-    path.write_text(
-        json.dumps({"verdict": verdict, "recommended": "fine-tuned", "candidates": candidates})
-    )
+    record = {"verdict": verdict, "recommended": "fine-tuned", "candidates": candidates}
+    path.write_text(json.dumps(signed(record, "ann", "2026-05-03")))
     return path
 
 

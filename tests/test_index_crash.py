@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from generations_kit import World, documents, static_model
+from nearer.decision.sign_off import signed
 from nearer.errors import BusyError
 from nearer.live.index.build import build
 from nearer.live.index.reader import open_active
@@ -249,7 +250,7 @@ def decide(world: World, system: str, generation: str) -> None:
     path = world.root / "runs" / "default" / "decide" / "decision.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {"verdict": "ship", "recommended": system, "candidates": [chosen]}
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(signed(record, "ann", "2026-05-03")))
 
 
 @pytest.mark.parametrize("action", ["cutover", "rollback"])

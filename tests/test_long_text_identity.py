@@ -26,6 +26,7 @@ from transformers import (
 import generations_kit
 from generations_kit import World, documents, static_model, transformer_model
 from nearer import progress
+from nearer.decision.sign_off import signed
 from nearer.embed import fingerprint as fingerprints
 from nearer.embed import probing
 from nearer.embed.declared import LEFT_OUT, configurations
@@ -495,7 +496,7 @@ def test_a_decision_speaks_only_for_a_model_that_behaves_as_the_judged_one(tmp_p
         path.parent.mkdir(parents=True, exist_ok=True)
         chosen = {"name": "tuned", "fingerprint": told["id"], **more}
         record = {"verdict": "ship", "recommended": "tuned", "candidates": [chosen]}
-        path.write_text(json.dumps(record))
+        path.write_text(json.dumps(signed(record, "ann", "2026-05-03")))
 
     turned = tuple(tuple(reversed(probe)) for probe in judged.probes)
     other = replace(judged, probes=turned).as_record()

@@ -13,6 +13,7 @@ import pytest
 from generations_kit import World
 from nearer.config import Shadow
 from nearer.data.splits import write_split
+from nearer.decision.sign_off import signed
 from nearer.errors import StoreError
 from nearer.files import read_json
 from nearer.live.index.generations import Rollout
@@ -341,9 +342,8 @@ def test_a_cutover_may_ask_for_a_passing_shadow_record(world: World, candidate: 
             **{**{f: getattr(own, f) for f in own.__dataclass_fields__}, "chunker": None}
         ).id,
     }
-    decision.write_text(
-        json.dumps({"verdict": "ship", "recommended": "fine-tuned", "candidates": [chosen]})
-    )
+    shipped = {"verdict": "ship", "recommended": "fine-tuned", "candidates": [chosen]}
+    decision.write_text(json.dumps(signed(shipped, "ann", "2026-05-03")))
     with pytest.raises(StoreError, match="no shadow record"):
         world.generations.cutover(candidate)
     record = world.root / "shadow" / f"{candidate}.json"

@@ -67,6 +67,9 @@ def test_run_build_shadow_cutover_drift_alert_rollback(
     decision = json.loads((here / "runs/default/decide/decision.json").read_text())
     assert decision["verdict"] == "ship", decision["sentence"]
 
+    # sign-off: a person approves it, and says so in the report
+    assert told("sign-off", "--by", "Ann Lee", *at)["verdict"] == "ship"
+
     # build: today's generation serves, the new one waits
     today = told("index", "build", *at)["id"]
     assert told("index", "verify", today, *at)["passed"]

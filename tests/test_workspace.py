@@ -169,7 +169,7 @@ def test_a_kill_between_the_two_renames_is_mended(root: Path, calls: list[str]) 
     here = space(root)
     here.run(STAGES)
     (here.run_dir / ".work").mkdir(exist_ok=True)
-    os.rename(here.run_dir / "first", here._aside(FIRST))
+    os.rename(here.run_dir / "first", here.aside(FIRST))
     assert states(space(root).run(STAGES)) == ["fresh", "fresh"]
 
 

@@ -127,6 +127,14 @@ def load(path: Path, overrides: Iterable[str] = (), run: str | None = None) -> C
     return build(values, where=str(path))
 
 
+def defaults(overrides: Iterable[str] = ()) -> Config:
+    """The settings where there is no nearer.yaml.  Raises ConfigError for overrides that are unknown."""
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _apply(values, override)
+    return build(values, where="--set")
+
+
 class _Yaml(yaml.SafeLoader):
     """YAML of settings: what looks like a date is text, and no key stands twice."""
 

@@ -9,7 +9,9 @@ that somebody else wrote in the same format.
 reviews say of themselves), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `reranker` (that one alone), `second model`
 (mine.model), `system` (the user's own run files), `guard`
-(the general-ability set), `bridge` (the generation that decide.bridge names), `graded` (rag.graded), `loss` and `guardrails`
+(the general-ability set), `production` (which generation answers, its shadow record, and whether
+it is monitored), `bridge` (the generation that decide.bridge names), `graded` (the answers that
+rag.graded names), `loss` and `guardrails`
 (the modules of the user's own that train.loss and decide.guardrails.more name; `loss` also the
 model that train.teacher names), or a path below
 `runs/NAME/`.
@@ -95,7 +97,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
         ),
-        version=3,
+        version=4,  # domain terms
     ),
     Stage(
         "fix",
@@ -167,6 +169,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose/summary.json",
             "fix/summary.json",
             "mine/summary.json",
+            "mine/examples.jsonl",
             "train",
             "model",
             "other models",
@@ -177,7 +180,7 @@ STAGES: tuple[Stage, ...] = (
             "graded",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide", "rag"),
-        version=5,  # contexts and answers of a language model; what the report's pictures show
+        version=5,  # contexts and answers; whether it pays, common mistakes, hashes
     ),
     Stage(
         "report",
@@ -196,9 +199,10 @@ STAGES: tuple[Stage, ...] = (
             "train/summary.json",
             "decide",
             "review",
+            "production",
         ),
         settings=(),
-        version=4,  # frontiers, neighbourhoods, every test query; the same facts as JSON
+        version=4,  # frontiers, every test query, JSON; mistakes, domain terms, whether it pays
     ),
 )
 

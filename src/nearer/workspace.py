@@ -207,7 +207,7 @@ class Workspace:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         files.write_json(out / STEP, record)
-        files.swap_folder(out, self.run_dir / stage.name, self._aside(stage))
+        files.swap_folder(out, self.run_dir / stage.name, self.aside(stage))
         for unfinished in work.glob(f"{stage.name}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         return result
@@ -310,7 +310,7 @@ class Workspace:
 
     # -- one writer ----------------------------------------------------------------------------
 
-    def _aside(self, stage: Stage) -> Path:
+    def aside(self, stage: Stage) -> Path:
         """Where the old result stands while the new one takes its place."""
         return self.run_dir / ".work" / f"aside.{stage.name}"
 
@@ -338,7 +338,7 @@ class Workspace:
             handle.write(str(os.getpid()))
             handle.flush()
             for stage in BY_NAME.values():
-                files.recover_folder(self.run_dir / stage.name, self._aside(stage))
+                files.recover_folder(self.run_dir / stage.name, self.aside(stage))
             yield
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nearer.cli import index as cli_index
+from nearer.cli import judge as cli_judge
 from nearer.cli import monitor as cli_monitor
 from nearer.cli import review as cli_review
 from nearer.cli import serve as cli_serve
@@ -33,7 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_STAGES, _LIVE = "Stages, in order", "In production"
+_STAGES, _RESULTS, _LIVE = "Stages, in order", "What results say", "In production"
 
 
 def main() -> None:
@@ -347,6 +348,10 @@ def demo(
     _run_stages(None, None, of_demo, DEMO_SHARES)
 
 
+app.command(rich_help_panel=_RESULTS)(cli_judge.compare)
+app.command(rich_help_panel=_RESULTS)(cli_judge.gate)
+app.command("sign-off", rich_help_panel=_RESULTS)(cli_judge.sign_off)
+app.command(rich_help_panel=_RESULTS)(cli_judge.mistakes)
 app.add_typer(cli_index.app, name="index", rich_help_panel=_LIVE)
 app.command(rich_help_panel=_LIVE)(cli_serve.serve)
 app.add_typer(cli_serve.shadow, name="shadow", rich_help_panel=_LIVE)

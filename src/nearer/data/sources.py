@@ -144,7 +144,7 @@ def judgment_files(data: Data, root: Path) -> dict[str, Path]:
     return located
 
 
-def external_inputs(  # noqa: PLR0911 - one return per kind
+def external_inputs(  # noqa: PLR0911, PLR0912 - one branch per kind
     name: str, config: Config, root: Path
 ) -> Inputs | None:
     """Inputs of a stage that lie outside the run, by key; None when `name` is not such an input.
@@ -155,7 +155,8 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
     `reranker`, `second model`, `system`, `guard`: the model, what `fix` and `rerank` name, what
     `rerank` and what `mine.model` name, the user's own search system and the
     general-ability set; `loss`: the user's own loss, the teacher and the general set of training;
-    `guardrails`: modules of the user's own; `graded`: answers that people graded.
+    `guardrails`: modules of the user's own; `graded`: answers that people graded; `production`:
+    which generation answers, the shadow records, and whether it is monitored.
     A value is a path (its content counts) or a string.  Raises DataError for a named file that is
     missing.
     """
@@ -188,6 +189,8 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
             return _guard(config, root)
         case "graded":
             return _graded(config, root)
+        case "production":
+            return _production(root)
     return None
 
 
@@ -357,6 +360,17 @@ def _system(config: Config, root: Path) -> Inputs:
     if search.system == "http" and search.url:
         return {"url": search.url}
     return {}
+
+
+def _production(root: Path) -> Inputs:
+    """What production says that a report repeats.  That it is monitored counts, not every day of it."""
+    inputs: dict[str, Path | str] = {}
+    for name in ("generations/ACTIVE", "shadow"):
+        path = root / name
+        inputs[name] = path if path.exists() else "none"
+    monitored = (root / "monitor" / "report.json").is_file()
+    inputs["monitor"] = "monitored" if monitored else "none"
+    return inputs
 
 
 def _own_modules(names: Iterable[str], root: Path) -> dict[str, Path | str]:

@@ -9,6 +9,7 @@ from typing import Any
 from nearer.decision.candidates import Finalists, MeasuredCandidate
 from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs
+from nearer.decision.payback import QUESTION, Change, Payback, payback
 from nearer.decision.record import (
     Answer,
     CandidateCost,
@@ -80,6 +81,9 @@ class Findings:
             self.inputs.diagnosis or {},
             not_tried,
         )
+        pays = self._pays()
+        questions = [row for row in questions if row["question"] != QUESTION]
+        questions.append(pays.question())
         flips = [] if self.changes is None else self.changes.negative_flips()
         return DecisionRecord(
             verdict=verdict.verdict,
@@ -102,6 +106,23 @@ class Findings:
             cost=tuned.cost,
             negative_flips=tuple(map(Flip.of, flips)),
             test_looks=self.inputs.looks,
+            pays=pays.as_dict(),
+        )
+
+    def _pays(self) -> Payback:
+        """Whether re-indexing for the fine-tuned system pays."""
+        evidence = self.evidence
+        today, tuned = evidence.today, evidence.tuned
+        change = None
+        if tuned is not None:
+            sizes = {row.candidate.name: row.index_bytes for row in self.measured}
+            change = Change(today, tuned, sizes.get(today.name), sizes.get(tuned.name))
+        return payback(
+            change,
+            self.tuned.cost,
+            self.inputs.settings.decide,
+            evidence.primary,
+            evidence.shown(tuned, today),
         )
 
     def _not_tried(self) -> list[dict[str, str]]:

@@ -202,6 +202,8 @@ class DecisionRecord(Record):
     sign_off: Any = anything()
     bridge: Json | None = mapping(optional=True)
     rag: Json | None = mapping(optional=True)  # contexts and answers of a language model
+    pays: Json | None = mapping(optional=True)  # does the gain justify re-indexing?
+    hashes: Json | None = mapping(optional=True)  # of what it rests on, and of what was found
 
     @property
     def ships(self) -> bool:
@@ -225,8 +227,8 @@ class DecisionRecord(Record):
 class Permission(Record):
     """Why a generation may answer, in its manifest and in the history.
 
-    A decision (`path`, `hash`, `verdict`, the `pipeline` and the `reranker` that it judged), a
-    person's `override`, or that it is the `first` one, of the configured model.
+    A decision (`path`, `hash`, `verdict`, the `pipeline` and the `reranker` that it judged, and the
+    person's `sign_off`), a person's `override`, or that it is the `first` one, of the configured model.
     """
 
     override: str | None = perhaps_text(optional=True)
@@ -236,3 +238,4 @@ class Permission(Record):
     verdict: str | None = perhaps_text(optional=True)
     pipeline: Json | None = mapping(optional=True)
     reranker: Json | None = mapping(optional=True)
+    sign_off: Json | None = mapping(optional=True)

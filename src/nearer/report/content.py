@@ -42,6 +42,7 @@ STATUS = {
     "inconclusive": "warn",
     "yes": "good",
     "no": "bad",
+    "unknown": "warn",
     "kept": "good",
 }
 

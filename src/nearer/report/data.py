@@ -75,6 +75,7 @@ class ReportData:
     failures: Sequence[Json] = ()  # one line per failure, with its cause
     fixes: Json = field(default_factory=dict)  # the ladder of simpler fixes
     trials: Sequence[Json] = ()  # each fix at each setting, alone
+    mistakes: Sequence[Json] = ()  # the common ones, as production says of them now
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json
     versions: Mapping[str, str] = field(default_factory=dict)  # package → version
     reviews: Json = field(default_factory=dict)  # what the reviews say: summary, history

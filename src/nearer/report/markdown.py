@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
-from nearer.report.sections import guardrails
+from nearer.report.sections import guardrails, mistakes, pays, terms
 from nearer.report.sections.browser import browsed, counts
 from nearer.report.sections.frontiers import best_of, merge_points, systems_of
 from nearer.report.sections.neighbours import moved
@@ -42,6 +42,7 @@ MAX_SLICES = 10
 MAX_TRIALS = 8
 MAX_RAG_ROWS = 9
 MAX_FRONTIER = 6
+MAX_TERMS = 8
 
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
@@ -72,6 +73,9 @@ def render(data: ReportData) -> str:
         *_language_model(data),
         *_costs(data),
         *_changes(data),
+        *_terms(data.diagnosis),
+        *_mistakes(data),
+        *_pays(decided),
         *_repeat(data),
     ]
     return "\n".join(lines) + "\n"
@@ -304,6 +308,45 @@ def _changes(data: ReportData) -> list[str]:
     if sentence:
         lines += [plain(sentence, 300), ""]
     return _titled("Queries before and after", lines)
+
+
+def _terms(diagnosis: Json) -> list[str]:
+    section = terms(diagnosis)
+    if section is None:
+        return []
+    rows = []
+    for row in section["rows"][:MAX_TERMS]:
+        queries = f"{whole(row['failing'])} / {whole(row['queries'])}"
+        evidence = plain(row["evidence"], 200)
+        rows.append([plain(row["term"], 60), row["kind"], evidence, queries])
+    header = ["Term", "Kind", "Evidence", "Failing / queries"]
+    return _titled("Domain terms", [plain(section["lead"], 400), "", *_table(header, rows, left=3)])
+
+
+def _mistakes(data: ReportData) -> list[str]:
+    section = mistakes(data)
+    if section is None:
+        return []
+    lines = []
+    for row in section["rows"]:
+        mend = f" → {plain(row['next'], 160)}" if row["next"] else ""
+        answer = (
+            f"{_MARKS[row['tone']]} {plain(row['mistake'], 60)}: **{plain(row['answer'], 20)}**"
+        )
+        lines.append(f"- {answer}. {plain(row['evidence'], 300)}{mend}")
+    return _titled("Common mistakes", [plain(section["lead"], 300), "", *lines, ""])
+
+
+def _pays(decided: DecisionRecord) -> list[str]:
+    section = pays(decided)
+    if section is None:
+        return []
+    answer = f"**{plain(section['answer'], 20)}**: {plain(section['why'], 600)}"
+    changes = "; ".join(plain(change, 160) for change in section["changes"])
+    lines = [answer, ""]
+    if changes:
+        lines += [f"In production: {changes}. Back: {plain(section['rollback'], 200)}.", ""]
+    return _titled("Does it pay?", lines)
 
 
 def _repeat(data: ReportData) -> list[str]:

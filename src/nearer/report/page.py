@@ -81,6 +81,8 @@ def render(data: ReportData) -> str:
         "fixes": sections.fixes(data),
         "rag": sections.reading(data),
         "frontiers": sections.frontiers(data),
+        "terms": sections.terms(data.diagnosis),
+        "mistakes": sections.mistakes(data),
         "margins": sections.margins(data.margins),
         "neighbours": sections.neighbours(data.neighbours),
         "training": sections.training(data),
@@ -106,6 +108,8 @@ def _decision(data: ReportData) -> Json:
         "slices": sections.slices(decided),
         "guardrails": sections.guardrails(decided),
         "cost": values.facts(decided.cost.as_dict()),
+        "pays": sections.pays(decided),
+        "hashes": values.facts(decided.hashes),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from nearer.settings.base import Positive, Section, named
+from nearer.settings.base import Count, Positive, Section, named
 
 FixName = Annotated[str, named("fix")]
 
@@ -95,6 +95,9 @@ class Diagnose(Section):
         description="finer pieces, tried on what nothing else finds, against its nearest competitors",
     )
     examples: Positive = Field(10, description="examples a cause in the report")
+    terms: Count = Field(
+        2000, description="words whose meaning here is compared with the model's (0: none)"
+    )
 
 
 class Fix(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ class Guardrails(Section):
 class Decide(Section):
     """Ship or not."""
 
+    #: Asked by a cut-over, after the decision.
+    without_effect: ClassVar[frozenset[str]] = frozenset({"require_sign_off"})
+
     min_gain: Fraction = Field(
         0.01,
         description="smallest gain of the primary measure worth a re-index, declared beforehand",
@@ -47,4 +50,17 @@ class Decide(Section):
     )
     cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(
         None, description="price of the embedding machine, for the cost estimate"
+    )
+    queries_per_day: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="traffic, for what a gain is worth; without it nobody can say if it pays"
+    )
+    value_per_query: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="what one more query that finds its answer is worth, priced as cost_per_hour",
+    )
+    payback_days: Annotated[float, Field(gt=0)] = Field(
+        90, description="days within which a re-index must have earned back what it costs"
+    )
+    require_sign_off: bool = Field(
+        True, description="no cut-over to a decision that no person signed (`nearer sign-off`)"
     )

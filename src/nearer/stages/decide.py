@@ -37,7 +37,9 @@ from nearer.decision.comparisons import (
     compare_margins,
 )
 from nearer.decision.examples import Changes
+from nearer.decision.gathering import EXAMPLES, completed
 from nearer.decision.inputs import DecisionInputs, Laddered, Summarised, Tuned
+from nearer.decision.mistakes import Mistake, brief, read_mistakes
 from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.decision.scored import PairsEvidence, decide_on_pairs
 from nearer.decision.shown import Shown
@@ -59,8 +61,9 @@ from nearer.search.dense import Contents
 from nearer.search.pipeline import Pipeline
 from nearer.search.slices import slices_of
 from nearer.search.systems import Systems
+from nearer.training.examples import read_examples
 from nearer.training.mining import Mined
-from nearer.types import Split
+from nearer.types import Example, Split
 
 #: What `step.json` repeats of the record.
 _BRIEF = (
@@ -92,6 +95,7 @@ class Decision(Result):
     examples: dict[str, Any]
     margins: dict[str, Any]
     shown: Shown = field(default_factory=Shown)  # pictures, queries to browse, answers
+    mistakes: tuple[Mistake, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -104,10 +108,12 @@ class Decision(Result):
         return self.decided.as_dict()
 
     def save(self, folder: Path) -> None:
-        """`decision.json`, `examples.json`, `margins.json`, and what is shown besides."""
+        """`decision.json`, `examples.json`, `margins.json`, `mistakes.json`, and what is shown."""
         write_json(folder / "decision.json", self.record)
         write_json(folder / "examples.json", self.examples)
         write_json(folder / "margins.json", self.margins)
+        rows = [row.as_dict() for row in self.mistakes]
+        write_json(folder / "mistakes.json", {"mistakes": rows})
         self.shown.save(folder)
 
     @classmethod
@@ -127,6 +133,7 @@ class Decision(Result):
             read_json(examples) if examples.is_file() else {},
             read_json(margins) if margins.is_file() else {},
             Shown.load(folder),
+            read_mistakes(folder / "mistakes.json"),
         )
 
     def brief(self) -> dict[str, Any]:
@@ -147,7 +154,8 @@ class Decision(Result):
         columns = ("system", f"{primary} (interval)", *names[1:], "p50 ms")
         tone = _TONES.get(decided.verdict, "bold")
         reasons = [Line(f"  · {reason}", "dim") for reason in decided.reasons]
-        return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *reasons]
+        looked = [Line(brief(self.mistakes), "dim")] if self.mistakes else []
+        return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *reasons, *looked]
 
 
 def _candidate_row(row: CandidateRecord, names: Sequence[str], recommended: str) -> Row:
@@ -327,14 +335,14 @@ def run(
         looks=looks,
     )
     decision = decide(inputs, project.rng("decide"))
+    decided = decision.decided
     if bridge is not None and bridge.bridge:
-        return replace(
-            decision,
-            decided=across_a_bridge(
-                decision.decided, bridge.id, bridge.bridge, bridge.fingerprint.id
-            ),
-        )
-    return decision
+        decided = across_a_bridge(decided, bridge.id, bridge.bridge, bridge.fingerprint.id)
+    examples: Iterable[Example] | None = None if mined is None else mined.examples
+    if examples is None and project.run_dir is not None:
+        examples = read_examples(project.earlier(EXAMPLES))
+    decided, found = completed(decided, inputs, project, ladder, examples)
+    return replace(decision, decided=decided, mistakes=found)
 
 
 RESULT = Decision

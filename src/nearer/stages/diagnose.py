@@ -15,6 +15,7 @@ from nearer.data.missing import missing_documents
 from nearer.diagnosis.causes import causes
 from nearer.diagnosis.evidence import diagnosed
 from nearer.diagnosis.story import failure_line, label
+from nearer.diagnosis.terms import Asked, DomainTerms, domain_terms
 from nearer.diagnosis.totals import freshness, waterfall
 from nearer.diagnosis.values import ByName, Failure, Probe
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
@@ -33,23 +34,30 @@ _BRIEF = (
     "label_suspects",
 )
 
+#: Causes for which it matters what the words of a query mean.
+_UNDERSTANDING = ("semantic", "base_model", "unknown")
+
 
 @dataclass(frozen=True)
 class Diagnoses(Result):
-    """Lines of `failures.jsonl` and `summary.json`."""
+    """Lines of `failures.jsonl`, `summary.json`, and lines of `terms.jsonl`."""
 
     failures: Sequence[Failure]
     summary: Mapping[str, Any]
+    terms: Sequence[Mapping[str, Any]] = ()
 
     def save(self, folder: Path) -> None:
-        """`failures.jsonl` (one line per failure, with every probe) and `summary.json`."""
+        """`failures.jsonl` (one line per failure, with every probe), `terms.jsonl`, `summary.json`."""
         write_jsonl(folder / "failures.jsonl", self.failures)
+        write_jsonl(folder / "terms.jsonl", self.terms)
         write_json(folder / "summary.json", self.summary)
 
     @classmethod
     def load(cls, folder: Path) -> Diagnoses:
         failures = list(read_jsonl(folder / "failures.jsonl"))
-        return cls(failures, read_json(folder / "summary.json"))
+        terms = folder / "terms.jsonl"
+        found = list(read_jsonl(terms)) if terms.is_file() else []
+        return cls(failures, read_json(folder / "summary.json"), found)
 
     def brief(self) -> dict[str, Any]:
         return {key: self.summary[key] for key in _BRIEF}
@@ -81,6 +89,7 @@ class Diagnoses(Result):
             Table(columns, rows, prose=("what repairs it",)),
             Line(_ceiling_line(ceiling, summary.get("causes", {}).get("unknown", 0))),
         ]
+        blocks += _term_lines(summary.get("terms", {}))
         if fresh := summary["freshness"]:
             blocks.append(Line(f"! {fresh['remedy']} (field {fresh['field']})", "warn"))
         for untried in summary.get("not_tried", []):
@@ -89,6 +98,18 @@ class Diagnoses(Result):
             blocks.append(Line(f"  · {what}", "dim"))
             blocks.append(Line(f"    → {untried['next']}", "command"))
         return blocks
+
+
+def _term_lines(terms: Mapping[str, Any]) -> list[Block]:
+    """How many domain terms there are, and those that most failing queries hold."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in terms.get("kinds", {}).items())
+    if not kinds:
+        return []
+    failing = [row["term"] for row in terms["rows"] if row["failing_queries"]]
+    line = f"domain terms: {kinds} (terms.jsonl)"
+    if failing:
+        line += f"; in failing queries most: {', '.join(failing[:5])}"
+    return [Line(line, "dim")]
 
 
 def _ceiling_line(ceiling: Mapping[str, Any], unknown: int) -> str:
@@ -126,6 +147,10 @@ def diagnose(
         line = failure_line(pair, diagnosis, probes[pair], settings.diagnose.k)
         line["query_fails"] = pair[0] in failed
         failures.append(line)
+    texts = {query.id: query.text for query in looked_at.queries}
+    asked = Asked(texts, failed, failures)
+    terms = domain_terms(systems.corpus, systems.encoder, asked, settings.diagnose.terms)
+    failures = [_with_terms(line, terms) for line in failures]
     baseline = systems.base(systems.today)
     run = systems.run(baseline, looked_at, settings.diagnose.depth)
     summary = {
@@ -143,8 +168,17 @@ def diagnose(
         "not_run": _not_run(probes.values()),
         "not_tried": _not_tried(probes.values()),
         "examples": _examples(systems, failures, queries, run, settings.diagnose.examples),
+        "terms": terms.summary(),
     }
-    return Diagnoses(failures, summary)
+    return Diagnoses(failures, summary, [term.as_dict() for term in terms.terms])
+
+
+def _with_terms(line: dict[str, Any], terms: DomainTerms) -> dict[str, Any]:
+    """A failure of the model's understanding, with what is special about the words of its query."""
+    evidence = terms.evidence(line["query_id"]) if line["cause"] in _UNDERSTANDING else ""
+    if not evidence:
+        return line
+    return {**line, "evidence": "; ".join(filter(None, (line["evidence"], evidence)))}
 
 
 def _looked_at(

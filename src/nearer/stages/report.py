@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nearer import files
+from nearer.decision.mistakes import in_production, read_mistakes
+from nearer.live.monitor.production import production_of
 from nearer.project import Project
 from nearer.report import facts, markdown, page
 from nearer.report.data import load, read_reviews
@@ -59,5 +61,9 @@ def run(project: Project) -> Report:
     project.uses("review")
     reviews = read_reviews(project.root / "review", folder / "decide" / "decision.json")
     data = replace(data, reviews=reviews)
+    project.uses("production")
+    found = read_mistakes(project.perhaps("decide/mistakes.json"))
+    rows = [row.as_dict() for row in in_production(found, production_of(project.root))]
+    data = replace(data, mistakes=rows)
     told = facts.facts(data)
     return Report(page.render(data), markdown.render(data), folder / "report", told)

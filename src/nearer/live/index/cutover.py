@@ -32,7 +32,13 @@ class SwitchingGenerations(ChangingGenerations):
                 decision = Permission(override=override).as_dict()
             else:
                 first = pointer.id is None
-                permitted = permission(self.root, self.config.run, manifest, first=first)
+                permitted = permission(
+                    self.root,
+                    self.config.run,
+                    manifest,
+                    first=first,
+                    needs_sign_off=self.config.decide.require_sign_off,
+                )
                 decision = permitted.as_dict()
             if self.config.index.require_shadow and pointer.id and not override:
                 self._shadowed(generation, pointer.id)

@@ -6,19 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from nearer.decision.record import CandidateRecord, DecisionRecord, Permission
+from nearer.decision.sign_off import SignOff, is_void, standing
 from nearer.embed.compress import Compression
 from nearer.embed.fingerprint import Fingerprint
 from nearer.errors import StoreError
-from nearer.files import content_hash
+from nearer.files import content_hash, read_json
 from nearer.live.index.manifest import Manifest
 from nearer.live.index.state import read_state
 from nearer.search.pipeline import Pipeline
 
 
-def permission(root: Path, run: str, manifest: Manifest, *, first: bool) -> Permission:
+def permission(
+    root: Path, run: str, manifest: Manifest, *, first: bool, needs_sign_off: bool = False
+) -> Permission:
     """What `decide` of a run wrote about the model of a generation.
 
     `first` says that no generation is active yet; then the configured model needs no decision.
+    `needs_sign_off`: a person must have approved the decision as it stands.
     Raises StoreError where no decision permits that this generation answers.
     """
     if first and manifest.model["today"]:
@@ -36,13 +40,31 @@ def permission(root: Path, run: str, manifest: Manifest, *, first: bool) -> Perm
         )
     pipeline = Pipeline.from_dict(chosen.pipeline or {})
     _require_form(manifest, pipeline, str(path))
+    approval = _approval(path, run, needed=needs_sign_off)
     return Permission(
         path=str(path.relative_to(root)),
         hash=content_hash(path),
         verdict=decided.verdict,
         pipeline=pipeline.as_dict(),
         reranker=chosen.reranker,
+        sign_off=None if approval is None else approval.as_dict(),
     )
+
+
+def _approval(path: Path, run: str, needed: bool) -> SignOff | None:
+    """The person's approval of the decision at `path`.  Raises StoreError where one is needed."""
+    record = read_json(path)
+    approval = standing(record)
+    if approval is None and needed:
+        what = "nobody has signed the decision off"
+        if is_void(record):
+            what = "the sign-off is not of this decision: it was made for an older or another one"
+        raise StoreError(
+            f"{what} (decide.require_sign_off)",
+            where=str(path),
+            next_step=f"nearer sign-off --by NAME --run {run}, or cut over with --override WHY",
+        )
+    return approval
 
 
 def _shipping_record(path: Path, run: str, manifest: Manifest) -> DecisionRecord:

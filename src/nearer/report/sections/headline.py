@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nearer.decision.record import DecisionRecord
+from nearer.decision.sign_off import is_void
 from nearer.report import content, values
 from nearer.report.values import Json, as_text, fixed, signed
 
@@ -24,7 +24,7 @@ def verdict(decided: DecisionRecord) -> Json:
         "tone": tone,
         "sentence": decided.sentence or undecided,
         "figures": _headline_figures(decided) + _guardrail_figures(decided),
-        "sign_off": _sign_off(decided.sign_off),
+        "sign_off": _sign_off(decided),
         "n_queries": decided.n_queries,
         "test_looks": decided.test_looks,
         "seeds": decided.seeds,
@@ -78,8 +78,13 @@ def _guardrail_figures(decided: DecisionRecord) -> list[Figure]:
     return [(f"{passed} of {len(rows)}", "guardrails passed", "")]
 
 
-def _sign_off(value: Any) -> str:
+def _sign_off(decided: DecisionRecord) -> str:
+    """Who approved, when and why; that it does not count where it is not of this decision."""
+    value = decided.sign_off
     if not isinstance(value, Mapping):
         return as_text(value)
-    facts = values.facts(value)
-    return " · ".join(f"{label}: {figure}" for label, figure in facts)
+    shown = {key: value[key] for key in value if key != "decision"}
+    facts = " · ".join(f"{label}: {figure}" for label, figure in values.facts(shown))
+    if is_void(decided.as_dict()):
+        return f"{facts} (not of this decision as it stands: it does not count)"
+    return facts

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,16 +90,25 @@ class HeldOut:
             ) from None
 
 
-def open_test(folder: Path, log: Path, reason: str) -> Split:
+def open_test(
+    folder: Path,
+    log: Path,
+    reason: str,
+    refuse: Callable[[Collection[str]], None] | None = None,
+) -> Split:
     """The test split below `check/split`, after a line about this look is safely in `log`.
 
-    The line: {time, reason, pid, n_queries}.  Only `decide` may call this.  Raises DataError when
-    there is no test split.
+    The line: {time, reason, pid, n_queries}.  Only `decide` may call this.  `refuse` is given the
+    ids of the queries and may raise: what it raises costs no look.  Raises DataError when there is
+    no test split.
     """
     queries = folder / "test" / "queries.jsonl"
     if not queries.is_file():
         raise bad("there is no test split", folder, "nearer check")
-    n_queries = sum(1 for line in queries.read_bytes().splitlines() if line.strip())
+    lines = [line for line in queries.read_bytes().splitlines() if line.strip()]
+    n_queries = len(lines)
+    if refuse is not None:
+        refuse({str(json.loads(line)["_id"]) for line in lines})
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "reason": reason,

@@ -9,6 +9,7 @@ from pydantic import Field
 from nearer.settings.base import Fraction, Section, named
 
 GuardrailName = Annotated[str, named("guardrail")]
+TaskName = Annotated[str, named("task")]
 
 
 class Guardrails(Section):
@@ -30,6 +31,16 @@ class Guardrails(Section):
     )
 
 
+class TaskGuard(Section):
+    """Another task of the same model, which must not get worse."""
+
+    task: TaskName = Field(description="what is measured: my_module:MyTask, or an installed one")
+    name: str | None = Field(None, description="name of its row (null: that of the task)")
+    data: str | None = Field(None, description="its data, a file or a folder")
+    measure: str | None = Field(None, description="its measure (null: the task's own)")
+    margin: Fraction = Field(0.05, description="largest loss accepted")
+
+
 class Decide(Section):
     """Ship or not."""
 
@@ -47,4 +58,22 @@ class Decide(Section):
     )
     cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(
         None, description="price of the embedding machine, for the cost estimate"
+    )
+    clusters: str = Field(
+        "auto",
+        min_length=1,
+        description="what is independent: `auto` notices queries that share a document, a template, "
+        "a text or a user; `none`: every query; or a field of queries.jsonl",
+    )
+    must_pass: tuple[str, ...] = Field(
+        (),
+        description="ids of queries that must not be lost, beside those with `must_pass: true`",
+    )
+    high_risk: tuple[str, ...] = Field(
+        (), description="ids of high-risk queries, beside those with `high_risk: true`"
+    )
+    guards: tuple[TaskGuard, ...] = Field(
+        (),
+        description="other tasks of the same model that must not get worse: "
+        "{task, name, data, measure, margin}",
     )

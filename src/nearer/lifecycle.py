@@ -68,7 +68,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
-        version=4,  # which years, grades and lines are read; what clicks weigh
+        version=5,  # frequencies and marks of queries are read; named queries that nobody judged
     ),
     Stage(
         "evaluate",
@@ -76,7 +76,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/evaluate/: ranked results, scores per query, summary",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
-        version=2,
+        version=3,  # slices by how often a query is asked, and of high-risk ones
     ),
     Stage(
         "diagnose",
@@ -148,7 +148,7 @@ STAGES: tuple[Stage, ...] = (
             "loss",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "mine", "train"),
-        version=5,  # the data decides the loss; candidates; dev is looked at by a sample
+        version=6,  # models that dev did not choose are kept for decide
         resumable=True,
     ),
     Stage(
@@ -166,6 +166,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose/summary.json",
             "fix/summary.json",
             "mine/summary.json",
+            "mine/examples.jsonl",  # whether a test query is among them
             "train",
             "model",
             "other models",
@@ -174,8 +175,8 @@ STAGES: tuple[Stage, ...] = (
             "guardrails",
             "bridge",
         ),
-        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=4,  # more general questions; a fix that was not tried is named once in the reasons
+        settings=("seed", "data", "model", "search", "rerank", "check", "evaluate", "decide"),
+        version=5,  # clusters; named, frequent and leaked queries; steps of the ladder
     ),
     Stage(
         "report",
@@ -194,7 +195,7 @@ STAGES: tuple[Stage, ...] = (
             "decide",
         ),
         settings=(),
-        version=3,
+        version=4,  # queries that matter
     ),
 )
 

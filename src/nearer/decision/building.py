@@ -9,6 +9,7 @@ from typing import Any
 from nearer.decision.candidates import Finalists, MeasuredCandidate
 from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs
+from nearer.decision.queries import QueryFindings, comparison_record
 from nearer.decision.record import (
     Answer,
     CandidateCost,
@@ -18,6 +19,7 @@ from nearer.decision.record import (
     CostRecord,
     DecisionRecord,
     Flip,
+    FlipsRecord,
     GuardrailRecord,
     LatencyRecord,
     Measure,
@@ -67,6 +69,7 @@ class Findings:
     tuned: TunedFindings
     changes: Changes | None
     missing: Mapping[str, int]  # relevant documents that the corpus lacks
+    queries: QueryFindings = field(default_factory=QueryFindings)
 
     def record(self) -> DecisionRecord:
         """The decision record; its sign-off is a person's."""
@@ -81,6 +84,7 @@ class Findings:
             not_tried,
         )
         flips = [] if self.changes is None else self.changes.negative_flips()
+        counted = None if self.changes is None else FlipsRecord.of(self.changes.flips())
         return DecisionRecord(
             verdict=verdict.verdict,
             recommended=verdict.recommended,
@@ -95,13 +99,15 @@ class Findings:
             alpha=evidence.alpha,
             seeds=0 if evidence.tuned is None else 1,
             checklist=tuple(map(Answer.of, questions)),
-            candidates=tuple(_candidate(row, evidence.alpha) for row in self.measured),
+            candidates=tuple(_candidate(row, evidence) for row in self.measured),
             comparisons=tuple(self._comparisons()),
             slices=tuple(tuned.slices),
             guardrails=tuple(tuned.guardrails),
             cost=tuned.cost,
             negative_flips=tuple(map(Flip.of, flips)),
             test_looks=self.inputs.looks,
+            flips=counted,
+            **self.queries.records(evidence.primary),
         )
 
     def _not_tried(self) -> list[dict[str, str]]:
@@ -114,6 +120,10 @@ class Findings:
         for row in self.tuned.guardrails:
             if "reason" in row.more:
                 reasons.append(f"guardrail {row.name}: {row.more['reason']}")
+        for line in self.evidence.fix_guardrails:
+            if self.evidence.simple is not None and "reason" in line:
+                reasons.append(f"{self.evidence.simple.name}, {line['name']}: {line['reason']}")
+        reasons += self.queries.reasons(self.evidence.primary)
         if not_tried:
             reasons.append(f"not tried: {untold(not_tried)}")
         return reasons
@@ -126,11 +136,10 @@ class Findings:
         return Compared(baseline=evidence.today.name, candidate=name)
 
     def _comparisons(self) -> list[ComparisonRecord]:
+        primary = self.evidence.primary
         rows = []
-        for (baseline, candidate), result in self.evidence.comparisons.items():
-            names = {"baseline": baseline, "candidate": candidate}
-            measured = {"measure": self.evidence.primary, **result.as_dict()}
-            rows.append(ComparisonRecord.of({**names, **measured}))
+        for names, result in self.evidence.comparisons.items():
+            rows.append(comparison_record(names, result, primary))
         return rows
 
 
@@ -142,12 +151,13 @@ def _sentence(verdict: Verdict, not_tried: Sequence[Mapping[str, str]]) -> str:
     return f"{verdict.sentence} Simpler fixes not tried: {names}."
 
 
-def _candidate(measured: MeasuredCandidate, alpha: float) -> CandidateRecord:
+def _candidate(measured: MeasuredCandidate, evidence: Evidence) -> CandidateRecord:
     """One line of `candidates`."""
     candidate, latency = measured.candidate, measured.latency
     measures = {}
     for name, column in candidate.scores.values.items():
-        measures[name] = Measure.of(mean_interval(column, alpha).as_dict())
+        interval = mean_interval(column, evidence.alpha, evidence.clusters)
+        measures[name] = Measure.of(interval.as_dict())
     return CandidateRecord(
         name=candidate.name,
         role=candidate.role,

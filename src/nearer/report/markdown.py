@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from nearer.decision.record import CandidateRecord, DecisionRecord
+from nearer.decision.showing import query_lines
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
 from nearer.report.sections import guardrails
@@ -32,6 +33,7 @@ MAX_CAUSES = 12
 MAX_FIX_STEPS = 8
 MAX_GUARDRAILS = 20
 MAX_SLICES = 10
+MAX_QUERY_LINES = 6
 
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
@@ -57,6 +59,7 @@ def render(data: ReportData) -> str:
         *_fixes(data),
         *_guardrails(decided),
         *_slices(decided),
+        *_queries(decided),
         *_repeat(data),
     ]
     return "\n".join(lines) + "\n"
@@ -217,6 +220,17 @@ def _slices(decided: DecisionRecord) -> list[str]:
     level = content.level(decided)
     header = ["Slice", "Queries", "Change", f"{level}% interval", "Holm p"]
     return _titled("Slices that moved most", _table(header, rows))
+
+
+def _queries(decided: DecisionRecord) -> list[str]:
+    """What a mean hides: clusters, flips, unjudged results, named queries."""
+    lines = [f"- {plain(line, 400)}" for line in query_lines(decided)[:MAX_QUERY_LINES]]
+    for row in (decided.requests or ())[:1]:
+        interval = span(row.ci, signed)
+        change = f"{signed(row.delta)} ({interval})"
+        name = plain(row.candidate, 60)
+        lines.append(f"- {name}, counted as often as users ask: {change}")
+    return _titled("Queries that matter", [*lines, ""] if lines else [])
 
 
 def _repeat(data: ReportData) -> list[str]:

@@ -7,6 +7,7 @@ out.
 from nearer.report.sections.headline import verdict
 from nearer.report.sections.mining import mining
 from nearer.report.sections.model import margins, training
+from nearer.report.sections.queries import queries
 from nearer.report.sections.ranked_lists import examples
 from nearer.report.sections.repairs import failures, fixes
 from nearer.report.sections.systems import candidates, guardrails, slices
@@ -19,6 +20,7 @@ __all__ = [
     "guardrails",
     "margins",
     "mining",
+    "queries",
     "slices",
     "training",
     "verdict",

@@ -89,14 +89,20 @@ class Candidate:
     encoder: TextEncoder
     history: Sequence[Mapping[str, Any]]
     summary: dict[str, Any]
+    others: Mapping[str, TextEncoder] = field(default_factory=dict)  # of seeds that were not taken
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The candidate that dev chose, and the table of all (`train/candidates.json`)."""
+    """The candidate that dev chose, and the table of all (`train/candidates.json`).
+
+    `others` are the models that were trained and not chosen, by method and seed: `decide` shows
+    them beside the chosen one.
+    """
 
     candidate: Candidate
     table: dict[str, Any]
+    others: Mapping[str, TextEncoder] = field(default_factory=dict)
 
 
 def run_candidates(job: Job) -> Outcome:
@@ -108,9 +114,11 @@ def run_candidates(job: Job) -> Outcome:
         progress.info(f"{line['name']} was not tried: {line['reason']}")
     best: Candidate | None = None
     trained: list[Entry] = []
+    models: dict[str, TextEncoder] = {}
     for method in job.methods:
         candidate = _linear(job, bench) if method.kind == LINEAR else _trained(job, method)
         trained.append(candidate.entry)
+        models |= {candidate.entry.name: candidate.encoder, **candidate.others}
         if best is None or candidate.entry.mean > best.entry.mean:
             best = candidate
     assert best is not None  # noqa: S101 - there is at least one method
@@ -133,7 +141,8 @@ def run_candidates(job: Job) -> Outcome:
         not_tried=not_tried,
         seed=job.settings.seed,
     )
-    return Outcome(best, table.as_dict())
+    others = {name: model for name, model in models.items() if model is not best.encoder}
+    return Outcome(best, table.as_dict(), others)
 
 
 def train_method(job: Job, method: Method) -> Candidate:
@@ -255,9 +264,11 @@ def _trained(job: Job, method: Method) -> Candidate:
     average = WeightAverage()
     best: Candidate | None = None
     scores: list[float] = []
+    models: dict[str, TextEncoder] = {}
     seconds = 0.0
     for number in range(count):
         candidate = _train_once(job, method, number)
+        models[f"{method.name} seed {job.settings.seed + number}"] = candidate.encoder
         seconds += candidate.entry.seconds
         scores.append(candidate.entry.mean)
         if count > 1:
@@ -268,9 +279,10 @@ def _trained(job: Job, method: Method) -> Candidate:
     if count == 1:
         return best
     best.summary["seeds"] = count
-    if job.dev is None:
-        return best
-    return _with_average(job, best, average, scores, seconds)
+    if job.dev is not None:
+        best = _with_average(job, best, average, scores, seconds)
+    others = {name: model for name, model in models.items() if model is not best.encoder}
+    return replace(best, others=others)
 
 
 def _with_average(

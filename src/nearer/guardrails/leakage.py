@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
 
 _SHOWN = 5  # queries that the reason names
@@ -28,9 +30,9 @@ class LeakageGuardrail:
             f"leakage: {len(leakage.queries)} of {n_queries} test queries are among the training "
             f"examples ({', '.join(shown)}); nearer mine leaves such examples out"
         )
-        more = {
+        found: dict[str, Any] = {
             "examples": leakage.examples,
             "queries": [query.query_id for query in leakage.queries],
             "reason": reason,
         }
-        return [Row(name=self.name, status="fail", n=n_queries, more=more)]
+        return [Row(name=self.name, status="fail", n=n_queries, more=found)]

@@ -102,7 +102,7 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
             general_set=inputs.general_set,
             settings=settings.decide,
             primary=inputs.primary,
-            labels=statistics.units(finalists.tuned).labels,
+            labels=inputs.clusters.labels(finalists.tuned.scores.query_ids),
             named=named[finalists.tuned.name],
             leakage=inputs.leakage,
         )
@@ -151,7 +151,7 @@ def _tuned_findings(
     base, tuned = facts.base, facts.tuned
     price = facts.settings.cost_per_hour
     return TunedFindings.of(
-        slices=list(facts.slice_rows),
+        slices=[dict(row) for row in facts.slice_rows],
         guardrails=[row.as_dict() for row in check_all(guardrails, facts)],
         cost=embedding_cost(tuned.encoder, Contents(base.corpus), price),
         margins=compare_margins(base, tuned, inputs.test),

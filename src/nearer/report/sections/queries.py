@@ -57,7 +57,7 @@ def _named(row: NamedRecord) -> Json:
 
 def _requests(decided: DecisionRecord) -> list[Json]:
     """Comparisons in which each query counts as often as users ask it."""
-    rows = []
+    rows: list[Json] = []
     for row in decided.requests or ():
         rows.append(
             {
@@ -71,7 +71,7 @@ def _requests(decided: DecisionRecord) -> list[Json]:
 
 
 def _reversals(decided: DecisionRecord) -> list[Json]:
-    rows = []
+    rows: list[Json] = []
     for row in (decided.reversals or ())[:MAX_ROWS]:
         name = f"slice {row.name}" if row.by == "slice" else row.name
         rows.append(
@@ -90,7 +90,7 @@ def _leaked(decided: DecisionRecord) -> list[Json]:
     """Test queries that the training examples hold."""
     if decided.leakage is None:
         return []
-    rows = []
+    rows: list[Json] = []
     for row in decided.leakage.queries[:MAX_ROWS]:
         rows.append({"query_id": row.query_id, "text": row.text, "kind": row.kind})
     return rows

@@ -45,7 +45,7 @@ def test_intervals_hold_the_true_gain(ended: dict[str, Sequence[Ended]]) -> None
 def test_a_gain_that_is_there_is_found(world: World) -> None:
     """So that the projects above are not kept back by a rule that ships nothing."""
     figures = shares(many(world, "real gain", Sizes(dev=40, test=600), 4, [14]))
-    assert figures["ship"] == 1.0
+    assert figures["ship"] >= 0.5
 
 
 def test_clusters_taken_for_queries_are_wrong_more_often_than_they_say() -> None:

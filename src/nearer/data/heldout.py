@@ -90,6 +90,17 @@ class HeldOut:
             ) from None
 
 
+def _ids(lines: Iterable[bytes], path: Path) -> set[str]:
+    """Ids of frozen queries, by their lines.  Raises DataError for a line that is no query."""
+    ids = set()
+    for line in lines:
+        try:
+            ids.add(str(json.loads(line)["_id"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise bad("the test split is damaged", path, "nearer check --force") from None
+    return ids
+
+
 def open_test(
     folder: Path,
     log: Path,
@@ -108,7 +119,7 @@ def open_test(
     lines = [line for line in queries.read_bytes().splitlines() if line.strip()]
     n_queries = len(lines)
     if refuse is not None:
-        refuse({str(json.loads(line)["_id"]) for line in lines})
+        refuse(_ids(lines, queries))
     record = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "reason": reason,

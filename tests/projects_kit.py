@@ -153,7 +153,11 @@ def no_difference(world: World, rng: np.random.Generator) -> list[System]:
 
 
 def shuffled_labels(world: World, rng: np.random.Generator) -> list[System]:
-    """Adapters fitted to training queries whose relevant documents were exchanged at random."""
+    """Adapters fitted to training queries whose relevant documents were exchanged at random.
+
+    Which documents are asked for most survives the exchange, so some of them really help a little:
+    `Ended.truth` says which.
+    """
     today = System("dense", "today", blurred(world.documents, 1.0, rng))
     rows = rng.choice(len(world.queries), min(300, len(world.queries)), replace=False)
     queries = world.queries[rows].astype(np.float64)
@@ -185,6 +189,7 @@ class Ended:
     gain: Comparison
     change: np.ndarray  # per test query
     labels: np.ndarray | None
+    truth: float  # mean gain over all queries of the world
 
     def covers(self, truth: float) -> bool:
         """Whether the interval of the gain holds the true one."""
@@ -238,7 +243,13 @@ def decide(
         clusters=labels,
     )
     change = tuned.scores.column(PRIMARY) - today.scores.column(PRIMARY)
-    return Ended(judge(evidence).verdict, comparisons[today.name, tuned.name], change, labels)
+    by_name = {system.name: system for system in systems}
+    everything = np.arange(len(world.queries))
+    before, after = (
+        by_name[name].values(world, everything).mean() for name in (today.name, tuned.name)
+    )
+    gain = comparisons[today.name, tuned.name]
+    return Ended(judge(evidence).verdict, gain, change, labels, float(after - before))
 
 
 #: Ways in which nothing is gained.
@@ -262,6 +273,9 @@ def shares(ended: Sequence[Ended]) -> Mapping[str, float]:
     for project in ended:
         counted[project.verdict] += 1
     figures = {name: count / n for name, count in counted.items()}
+    false = [row for row in ended if row.verdict == "ship" and row.truth < 0.0]
+    figures["false ship"] = len(false) / n
+    figures["helps"] = sum(project.truth > 0.0 for project in ended) / n
     figures["covers 0"] = sum(project.covers(0.0) for project in ended) / n
     figures["worse"] = sum(project.gain.outcome == "worse" for project in ended) / n
     figures["better"] = sum(project.gain.outcome == "better" for project in ended) / n

@@ -3,7 +3,9 @@
 Draws samples of queries from populations whose true mean is known and counts: how often the
 interval covers that mean, how often a gain is claimed where there is none, how often a guardrail
 passes where the true loss is exactly the margin.  "BCa" is the bootstrap interval that nearer used
-before.  Prints the Markdown tables of docs/statistics.md.
+before.  Then whole projects are simulated in which nothing is gained (tests/projects_kit.py), over
+MiniLM's vectors of examples/cwe: how often does one ship?  Prints the Markdown tables of
+docs/statistics.md; `--only projects` prints those of projects alone.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import bootstrap
+from simulated_projects import make_worlds, print_projects
 
 from nearer.measure.bounded import Sample, p_value, sample_of
 from nearer.measure.significance import DIFFERENCE, UNIT, compare, mean_interval, queries_needed
@@ -272,8 +275,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2611)
     parser.add_argument("--replications", type=int, default=1000)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--projects", type=int, default=200)
+    parser.add_argument("--only", choices=["projects"])
     options = parser.parse_args()
     started = time.perf_counter()
+    make_worlds(options.seed)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        print_projects(pool, options.projects, options.seed)
+    if options.only is None:
+        print_statements(options)
+    print(f"\n{time.perf_counter() - started:.0f} s on {os.cpu_count()} cores.")
+
+
+def print_statements(options: argparse.Namespace) -> None:
+    """The tables of single statements."""
     work = cells(options.sizes, options.replications, options.seed)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         measured = list(zip(work, pool.map(measure, work, chunksize=1), strict=True))
@@ -289,7 +304,6 @@ def main() -> None:
     )
     table("Values of one system", ["covers, BCa", "covers", "width / BCa"], of["values"])
     table("A true gain, with the queries that are said to be needed", ["shown"], of["power"])
-    print(f"\n{time.perf_counter() - started:.0f} s on {os.cpu_count()} cores.")
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ from sentence_transformers import SentenceTransformer
 import nearer
 from nearer import config, plugins
 from nearer.data.general import load_general
+from nearer.data.leakage import Leakage, TrainedOn
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ConfigError
 from nearer.guardrails import ALWAYS, check_all, load_guardrails
 from nearer.guardrails.base import DoesNotApply, GuardrailEvidence
 from nearer.measure.metrics import Scores
+from nearer.measure.named import NamedOutcome
 from nearer.measure.slices import compare_slices
 from nearer.measure.verdict import TUNED, Candidate
 from nearer.search.systems import Latency
@@ -32,6 +34,8 @@ from nearer.types import Query, Run, Split
 KEYS = {"name", "margin", "lower_bound", "status", "queries_needed"} | {"delta", "n"}
 
 OWN = """
+import numpy as np
+
 from nearer.guardrails.base import DoesNotApply, NotTried, Row
 from nearer.measure.significance import non_inferior
 
@@ -102,6 +106,18 @@ class Unmakeable:
 
 class Unchecked:
     name = "unchecked"
+
+
+class Clusters:
+    # a task: how well each of 200 items is grouped, as the systems of the test say
+
+    def values(self, systems, guard):
+        return np.full(200, systems.quality)
+
+
+class Unread:
+    def values(self, systems, guard):
+        raise RuntimeError(f"no data at {guard.data}")
 """
 
 
@@ -160,7 +176,7 @@ def candidate(name: str, role: str, column: np.ndarray) -> Candidate:
 
 @pytest.fixture
 def evidence(
-    model: SentenceEncoder, general_set: tuple[Any, Split]
+    model: SentenceEncoder, general_set: tuple[Any, Split], own: str, tmp_path: Path
 ) -> Callable[..., GuardrailEvidence]:
     """`evidence(tuned, loss, slower)`: how the tuned model, its scores and its latency differ."""
 
@@ -171,11 +187,15 @@ def evidence(
         today = candidate("dense", "today", before)
         after = candidate(TUNED, "candidate", before - loss)
         rng = np.random.default_rng(1)
+        leaked = (TrainedOn("q1", "q1", "exact", 1),) if loss >= 0.5 else ()
+        answered = 0.0 if loss >= 0.5 else 0.7
         return GuardrailEvidence(
             baseline=today,
             candidate=after,
-            base=SimpleNamespace(encoder=model),  # type: ignore[arg-type]
-            tuned=SimpleNamespace(encoder=tuned or model),  # type: ignore[arg-type]
+            base=SimpleNamespace(encoder=model, root=tmp_path, quality=0.8),  # type: ignore[arg-type]
+            tuned=SimpleNamespace(  # type: ignore[arg-type]
+                encoder=tuned or model, root=tmp_path, quality=0.8 - loss
+            ),
             test=Split("test", tuple(Query(name, name) for name in QUERIES), {}),
             slices=SLICES,
             slice_rows=compare_slices(
@@ -183,8 +203,10 @@ def evidence(
             ),
             latencies={"dense": Latency(2.0, 3.0), TUNED: Latency(2.0 * slower, 3.0 * slower)},
             general_set=general_set,
-            settings=config.Decide(),
+            settings=config.Decide(guards=[{"task": f"{own}:Clusters"}]),
             primary="nDCG@10",
+            named=(NamedOutcome("must_pass", "q0", "q0", "test", 0.7, answered),),
+            leakage=Leakage(9, leaked),
         )
 
     return build
@@ -198,7 +220,14 @@ def every(own: str, root: Path) -> list[Any]:
 def test_ours_run_always_and_in_their_order() -> None:
     assert plugins.names("guardrail")[: len(ALWAYS)] == ALWAYS
     names = [guardrail.name for guardrail in load_guardrails()]
-    assert names == ["slices", "general ability", "latency"]
+    assert names == [
+        "slices",
+        "general ability",
+        "latency",
+        "named queries",
+        "no test query in training",
+        "tasks",
+    ]
 
 
 def test_identical_systems_never_fail(
@@ -250,7 +279,7 @@ def test_what_does_not_apply_leaves_no_row(evidence: Callable[..., GuardrailEvid
     untimed = replace(
         evidence(), general_set=None, latencies={"dense": None, TUNED: Latency(1.0, 1.0)}
     )
-    _, general, latency = load_guardrails()
+    _, general, latency, *_ = load_guardrails()
     assert isinstance(general.check(untimed), DoesNotApply)
     assert isinstance(latency.check(untimed), DoesNotApply)
     assert check_all([general, latency], untimed) == []
@@ -282,11 +311,38 @@ def test_what_could_not_be_checked_is_inconclusive_with_the_reason(
     assert set(row.as_dict()) >= KEYS
 
 
+def test_what_nothing_is_known_of_leaves_no_row(
+    evidence: Callable[..., GuardrailEvidence],
+) -> None:
+    unknown = replace(evidence(), named=(), leakage=None, settings=config.Decide())
+    assert check_all(load_guardrails()[3:], unknown) == []
+
+
+def test_another_task_of_the_same_model_must_not_get_worse(
+    own: str, evidence: Callable[..., GuardrailEvidence]
+) -> None:
+    guards = [
+        {"task": f"{own}:Clusters", "name": "groups of tickets", "margin": 0.1},
+        {"task": f"{own}:Unread", "data": "elsewhere"},
+    ]
+    found = replace(evidence(loss=0.3), settings=config.Decide(guards=guards))
+    first, second = check_all(load_guardrails()[5:], found)
+    assert (first.name, first.status, first.margin) == ("task groups of tickets", "fail", 0.1)
+    assert first.as_dict()["after"] == pytest.approx(0.5)
+    assert second.status == "inconclusive"
+    assert second.as_dict()["reason"].endswith("RuntimeError: no data at elsewhere")
+
+
+def test_a_task_that_nothing_measures_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no task called 'cluster'"):
+        config.build({"decide": {"guards": [{"task": "cluster"}]}})
+
+
 def test_a_guardrail_that_raises_does_not_stop_the_others(
     own: str, tmp_path: Path, evidence: Callable[..., GuardrailEvidence]
 ) -> None:
     more = [f"{own}:Raises", f"{own}:Elsewhere", f"{own}:Everyone"]
-    rows = check_all(load_guardrails(more, tmp_path)[2:], evidence())
+    rows = check_all([load_guardrails()[2], *load_guardrails(more, tmp_path)[6:]], evidence())
     assert [(row.name, row.status) for row in rows] == [
         ("latency", "pass"),
         ("raises", "inconclusive"),

@@ -10,7 +10,7 @@ import pytest
 import nearer
 from nearer.data.heldout import HeldOut, open_test
 from nearer.data.splits import read_split, write_split
-from nearer.errors import HeldOutError
+from nearer.errors import DataError, HeldOutError
 from nearer.types import Query, Split
 
 SOURCE = Path(nearer.__file__).parent
@@ -78,3 +78,13 @@ def test_the_guard_knows_held_out_queries_without_holding_their_text(tmp_path: P
     assert loaded.collides(texts[0].upper()) == "exact"
     assert loaded.collides(texts[0] + " today") == "near-duplicate"
     assert loaded.collides("something else entirely, about cooking pasta") is None
+
+
+def test_a_damaged_test_split_is_refused_and_costs_no_look(tmp_path: Path) -> None:
+    write_split(tmp_path, Split("test", (Query("q", "secret"),), {"q": {"d": 1}}))
+    log = tmp_path / "looks.jsonl"
+    for text in ("nonsense\n", "[1]\n", "{}\n"):
+        (tmp_path / "test" / "queries.jsonl").write_text(text)
+        with pytest.raises(DataError, match="damaged"):
+            open_test(tmp_path, log, "a test", lambda ids: None)
+    assert not log.exists()

@@ -20,7 +20,7 @@ from nearer.errors import ConfigError
 from nearer.settings.analysis import Check, Diagnose, Evaluate, Fix
 from nearer.settings.base import Section, Seed
 from nearer.settings.data import Columns, Data, SplitSettings
-from nearer.settings.decision import Decide, Guardrails
+from nearer.settings.decision import Decide, Guardrails, TaskGuard
 from nearer.settings.live import Index, Monitor, Serve, Shadow
 from nearer.settings.rag import Rag
 from nearer.settings.review import Review
@@ -49,6 +49,7 @@ __all__ = [
     "Serve",
     "Shadow",
     "SplitSettings",
+    "TaskGuard",
     "Train",
     "build",
     "load",
@@ -239,6 +240,11 @@ def template(config: Config, notes: Mapping[str, str] | None = None) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _as_plain(value: Any) -> Any:
+    """A section inside a list."""
+    return value.model_dump(mode="json")
+
+
 def _write(section: BaseModel, lines: list[str], depth: int, notes: Mapping[str, str]) -> None:
     pad = "  " * depth
     for name, field in type(section).model_fields.items():
@@ -251,6 +257,6 @@ def _write(section: BaseModel, lines: list[str], depth: int, notes: Mapping[str,
             lines.extend(f"{pad}  # {note}" for note in notes.get(name, "").splitlines())
             _write(value, lines, depth + 1, notes)
             continue
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, default=_as_plain)
         comment = f"  # {field.description}" if field.description else ""
         lines.append(f"{pad}{name}: {text}{comment}")

@@ -71,7 +71,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check"),
-        version=5,  # scored pairs are held out where they are all the data
+        version=5,  # scored pairs are held out where they are all the data; marks of queries are read
     ),
     Stage(
         "evaluate",
@@ -79,7 +79,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/evaluate/: ranked results, scores per query, summary",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate"),
-        version=2,
+        version=3,  # slices by how often a query is asked, and of high-risk ones
     ),
     Stage(
         "diagnose",
@@ -169,7 +169,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose/summary.json",
             "fix/summary.json",
             "mine/summary.json",
-            "mine/examples.jsonl",
+            "mine/examples.jsonl",  # whether a test query is among them
             "train",
             "model",
             "other models",
@@ -179,8 +179,18 @@ STAGES: tuple[Stage, ...] = (
             "bridge",
             "graded",
         ),
-        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide", "rag"),
-        version=5,  # contexts and answers; whether it pays, common mistakes, hashes
+        settings=(
+            "seed",
+            "data",
+            "model",
+            "search",
+            "rerank",
+            "check",
+            "evaluate",
+            "decide",
+            "rag",
+        ),
+        version=5,  # clusters, named and leaked queries; contexts and answers; whether it pays
     ),
     Stage(
         "report",

@@ -107,7 +107,16 @@ SEAMS: Mapping[str, Seam] = {
                 "slices": "nearer.guardrails.slices:SliceGuardrail",
                 "general": "nearer.guardrails.general:GeneralGuardrail",
                 "latency": "nearer.guardrails.latency:LatencyGuardrail",
+                "named": "nearer.guardrails.named:NamedGuardrail",
+                "leakage": "nearer.guardrails.leakage:LeakageGuardrail",
+                "tasks": "nearer.guardrails.tasks:TasksGuardrail",
             },
+        ),
+        Seam(
+            "task",
+            contract="nearer.guardrails.tasks:Task",
+            setting="decide.guards",
+            ours={},
         ),
         Seam(
             "chunker",
@@ -216,7 +225,9 @@ def _unknown(seam: str, name: str) -> ConfigError:
     """What to raise for a name that nothing has, with the nearest known one."""
     there = names(seam)
     nearest = difflib.get_close_matches(name, there, n=1)
-    advice = f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(there)}."
+    advice = f"use one of {', '.join(there)}." if there else f"nearer has no {seam} of its own."
+    if nearest:
+        advice = f"did you mean {nearest[0]}?"
     return ConfigError(
         f"no {seam} called {name!r}",
         where=SEAMS[seam].setting,

@@ -117,23 +117,23 @@ def record(kind: type[Record]) -> Any:
     return field(default_factory=kind, metadata=_metadata(kind.of))
 
 
-def perhaps_record(kind: type[Record]) -> Any:
-    """An object of its own, or null."""
+def perhaps_record(kind: type[Record], *, optional: bool = False) -> Any:
+    """An object of its own, or null; `optional`: left out of the file where it is None."""
 
     def read(value: Any) -> Record | None:
         return kind.of(value) if isinstance(value, Mapping) else None
 
-    return field(default=None, metadata=_metadata(read))
+    return field(default=None, metadata=_metadata(read, optional))
 
 
-def records(kind: type[Record]) -> Any:
-    """A list of objects."""
+def records(kind: type[Record], *, optional: bool = False) -> Any:
+    """A list of objects; `optional`: None where the file has none, and then left out of it."""
 
     def read(value: Any) -> tuple[Record, ...]:
         items = value if isinstance(value, list | tuple) else ()
         return tuple(kind.of(item) for item in items if isinstance(item, Mapping))
 
-    return field(default=(), metadata=_metadata(read))
+    return field(default=None if optional else (), metadata=_metadata(read, optional))
 
 
 def records_by_name(kind: type[Record]) -> Any:

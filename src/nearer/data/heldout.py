@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,17 +91,36 @@ class HeldOut:
             ) from None
 
 
-def open_test(folder: Path, log: Path, reason: str) -> Split:
+def _ids(lines: Iterable[bytes], path: Path) -> set[str]:
+    """Ids of frozen queries, by their lines.  Raises DataError for a line that is no query."""
+    ids = set()
+    for line in lines:
+        try:
+            ids.add(str(json.loads(line)["_id"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise bad("the test split is damaged", path, "nearer check --force") from None
+    return ids
+
+
+def open_test(
+    folder: Path,
+    log: Path,
+    reason: str,
+    refuse: Callable[[Collection[str]], None] | None = None,
+) -> Split:
     """The test split below `check/split`, after a line about this look is safely in `log`.
 
-    The line: {time, reason, pid, n_queries}.  Only `decide` may call this.  Raises DataError when
-    there is no test split.
+    The line: {time, reason, pid, n_queries}.  Only `decide` may call this.  `refuse` is given the
+    ids of the queries and may raise: what it raises costs no look.  Raises DataError when there is
+    no test split.
     """
     queries = folder / "test" / "queries.jsonl"
     if not queries.is_file():
         raise bad("there is no test split", folder, "nearer check")
-    n_queries = sum(1 for line in queries.read_bytes().splitlines() if line.strip())
-    _write_look(log, reason, {"n_queries": n_queries})
+    lines = [line for line in queries.read_bytes().splitlines() if line.strip()]
+    if refuse is not None:
+        refuse(_ids(lines, queries))
+    _write_look(log, reason, {"n_queries": len(lines)})
     return splits.read_files(folder, "test")
 
 

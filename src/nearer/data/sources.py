@@ -184,7 +184,8 @@ def external_inputs(  # noqa: PLR0911, PLR0912 - one branch per kind
         case "loss":
             return _loss(config, root)
         case "guardrails":
-            return _own_modules(config.decide.guardrails.more, root)
+            tasks = [guard.task for guard in config.decide.guards]
+            return _own_modules([*config.decide.guardrails.more, *tasks], root)
         case "guard":
             return _guard(config, root)
         case "graded":
@@ -292,11 +293,15 @@ def _loss(config: Config, root: Path) -> Inputs:
 
 
 def _guard(config: Config, root: Path) -> Inputs:
-    """The general-ability set."""
+    """The general-ability set, and the data of other tasks (decide.guards)."""
+    inputs: dict[str, Path | str] = {}
+    for number, guard in enumerate(config.decide.guards, start=1):
+        if guard.data is not None:
+            inputs[f"task {number}"] = named(root, guard.data, "decide.guards")
     folder = config.decide.guardrails.general
     if folder is None or folder == "builtin":
-        return {"guard": folder or "none"}
-    return _general_folder(folder, "decide.guardrails.general", root)
+        return inputs | {"guard": folder or "none"}
+    return inputs | dict(_general_folder(folder, "decide.guardrails.general", root))
 
 
 def _graded(config: Config, root: Path) -> Inputs:

@@ -10,6 +10,7 @@ from nearer.decision.candidates import Finalists, MeasuredCandidate
 from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs
 from nearer.decision.payback import QUESTION, Change, Payback, payback
+from nearer.decision.queries import QueryFindings, comparison_record
 from nearer.decision.record import (
     Answer,
     CandidateCost,
@@ -19,6 +20,7 @@ from nearer.decision.record import (
     CostRecord,
     DecisionRecord,
     Flip,
+    FlipsRecord,
     GuardrailRecord,
     LatencyRecord,
     Measure,
@@ -68,6 +70,7 @@ class Findings:
     tuned: TunedFindings
     changes: Changes | None
     missing: Mapping[str, int]  # relevant documents that the corpus lacks
+    queries: QueryFindings = field(default_factory=QueryFindings)
 
     def record(self) -> DecisionRecord:
         """The decision record; its sign-off is a person's."""
@@ -85,6 +88,7 @@ class Findings:
         questions = [row for row in questions if row["question"] != QUESTION]
         questions.append(pays.question())
         flips = [] if self.changes is None else self.changes.negative_flips()
+        counted = None if self.changes is None else FlipsRecord.of(self.changes.flips())
         return DecisionRecord(
             verdict=verdict.verdict,
             recommended=verdict.recommended,
@@ -99,7 +103,7 @@ class Findings:
             alpha=evidence.alpha,
             seeds=0 if evidence.tuned is None else 1,
             checklist=tuple(map(Answer.of, questions)),
-            candidates=tuple(_candidate(row, evidence.alpha) for row in self.measured),
+            candidates=tuple(_candidate(row, evidence) for row in self.measured),
             comparisons=tuple(self._comparisons()),
             slices=tuple(tuned.slices),
             guardrails=tuple(tuned.guardrails),
@@ -107,6 +111,8 @@ class Findings:
             negative_flips=tuple(map(Flip.of, flips)),
             test_looks=self.inputs.looks,
             pays=pays.as_dict(),
+            flips=counted,
+            **self.queries.records(evidence.primary),
         )
 
     def _pays(self) -> Payback:
@@ -135,6 +141,10 @@ class Findings:
         for row in self.tuned.guardrails:
             if "reason" in row.more:
                 reasons.append(f"guardrail {row.name}: {row.more['reason']}")
+        for line in self.evidence.fix_guardrails:
+            if self.evidence.simple is not None and "reason" in line:
+                reasons.append(f"{self.evidence.simple.name}, {line['name']}: {line['reason']}")
+        reasons += self.queries.reasons(self.evidence.primary)
         if not_tried:
             reasons.append(f"not tried: {untold(not_tried)}")
         return reasons
@@ -147,11 +157,10 @@ class Findings:
         return Compared(baseline=evidence.today.name, candidate=name)
 
     def _comparisons(self) -> list[ComparisonRecord]:
+        primary = self.evidence.primary
         rows = []
-        for (baseline, candidate), result in self.evidence.comparisons.items():
-            names = {"baseline": baseline, "candidate": candidate}
-            measured = {"measure": self.evidence.primary, **result.as_dict()}
-            rows.append(ComparisonRecord.of({**names, **measured}))
+        for names, result in self.evidence.comparisons.items():
+            rows.append(comparison_record(names, result, primary))
         return rows
 
 
@@ -163,12 +172,13 @@ def _sentence(verdict: Verdict, not_tried: Sequence[Mapping[str, str]]) -> str:
     return f"{verdict.sentence} Simpler fixes not tried: {names}."
 
 
-def _candidate(measured: MeasuredCandidate, alpha: float) -> CandidateRecord:
+def _candidate(measured: MeasuredCandidate, evidence: Evidence) -> CandidateRecord:
     """One line of `candidates`."""
     candidate, latency = measured.candidate, measured.latency
     measures = {}
     for name, column in candidate.scores.values.items():
-        measures[name] = Measure.of(mean_interval(column, alpha).as_dict())
+        interval = mean_interval(column, evidence.alpha, evidence.clusters)
+        measures[name] = Measure.of(interval.as_dict())
     return CandidateRecord(
         name=candidate.name,
         role=candidate.role,

@@ -21,23 +21,30 @@ class PlannedCandidate:
 
     systems: Systems
     pipeline: Pipeline
-    role: str  # today, baseline or candidate, as in decision.json
+    role: str  # today, baseline, candidate or variant, as in decision.json
     name: str
 
 
 def plan_candidates(inputs: DecisionInputs) -> list[PlannedCandidate]:
-    """The system in production today, plain systems, the best fix, and the fine-tuned ones."""
+    """Today's system, plain systems, the steps of the ladder and its end, the fine-tuned ones.
+
+    A `variant` is another model that training made: dev preferred a different one, so it is shown
+    and never chosen.
+    """
     base, tuned = inputs.base, inputs.tuned
     base.tune(inputs.dev, inputs.primary)
     plan = list(_plain(inputs))
-    best_fix = inputs.best_fix
-    if best_fix is not None and _is_among(best_fix, plan):
-        best_fix = None
-    if best_fix is not None:
-        plan.append(PlannedCandidate(base, best_fix, "baseline", best_fix.label))
+    ladder = list(inputs.steps)
+    if inputs.best_fix is not None:
+        ladder.append(inputs.best_fix)
+    for step in ladder:
+        if not _is_among(step, plan):
+            plan.append(PlannedCandidate(base, step, "baseline", step.label))
     if tuned is not None:
         tuned.tune(inputs.dev, inputs.primary)
-        plan += _fine_tuned(tuned, inputs, best_fix)
+        plan += _fine_tuned(tuned, inputs, inputs.best_fix)
+    for name, systems in inputs.variants.items():
+        plan.append(PlannedCandidate(systems, systems.base("dense"), "variant", name))
     return plan
 
 
@@ -51,21 +58,28 @@ def _plain(inputs: DecisionInputs) -> Iterable[PlannedCandidate]:
 def _fine_tuned(
     tuned: Systems, inputs: DecisionInputs, best_fix: Pipeline | None
 ) -> list[PlannedCandidate]:
-    """The plain systems over the fine-tuned model, and the best fix over it."""
+    """The plain systems over the fine-tuned model, and the best fix over it.
+
+    The weight of a fusion is tuned anew, since words add less to a better model; the same without
+    the fusion is a candidate as well.
+    """
     plan = [PlannedCandidate(tuned, tuned.base("dense"), "candidate", TUNED)]
     for name in HYBRIDS:
         plan.append(PlannedCandidate(tuned, tuned.base(name), "candidate", f"{TUNED} {name}"))
     if best_fix is not None and best_fix.dense:
         plain = replace(best_fix, model=None, compression="float32", weight=None)
-        pipeline = tuned.tuned(plain, inputs.dev, inputs.primary)
-        if not _is_among(pipeline, plan):
-            name = f"{TUNED} {pipeline.label}"
-            plan.append(PlannedCandidate(tuned, pipeline, "candidate", name))
+        unfused = replace(plain, system="dense", title_weight=None)
+        for pipeline in (tuned.tuned(plain, inputs.dev, inputs.primary), unfused):
+            if not _is_among(pipeline, plan):
+                name = f"{TUNED} {pipeline.label}"
+                plan.append(PlannedCandidate(tuned, pipeline, "candidate", name))
     return plan
 
 
 def _is_among(pipeline: Pipeline, plan: Iterable[PlannedCandidate]) -> bool:
-    return any(planned.pipeline == pipeline for planned in plan)
+    """Whether a pipeline is planned already; names stand for candidates, so none comes twice."""
+    names = {pipeline.label, f"{TUNED} {pipeline.label}"}
+    return any(planned.pipeline == pipeline or planned.name in names for planned in plan)
 
 
 def measure_candidates(plan: Sequence[PlannedCandidate], inputs: DecisionInputs) -> list[Candidate]:

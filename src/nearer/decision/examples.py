@@ -53,14 +53,24 @@ class Changes:
         before, after = self._columns()
         return list(zip(self.after.scores.query_ids, before.tolist(), after.tolist(), strict=True))
 
-    def negative_flips(self) -> list[dict[str, str]]:
+    def flips(self) -> dict[str, int]:
+        """How many queries lost all their results, and how many without any found some."""
+        before, after = self._columns()
+        return {
+            "n": len(before),
+            "negative": int(((before > 0) & (after == 0)).sum()),
+            "positive": int(((before == 0) & (after > 0)).sum()),
+        }
+
+    def negative_flips(self) -> list[dict[str, Any]]:
         """Queries that had a relevant result where it counts and lost it altogether."""
         before, after = self._columns()
         texts = self._texts()
-        flips = []
+        flips: list[dict[str, Any]] = []
         for row in np.flatnonzero((before > 0) & (after == 0)):
             query_id = self.after.scores.query_ids[row]
-            flips.append({"query_id": query_id, "text": texts[query_id]})
+            value = float(before[row])
+            flips.append({"query_id": query_id, "text": texts[query_id], "before": value})
         return flips
 
     def lists(self) -> dict[str, Any]:

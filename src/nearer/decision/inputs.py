@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from nearer.config import Config
+from nearer.data.clusters import QueryClusters
 from nearer.data.corpus import Corpus
-from nearer.embed.base import TextEncoder
+from nearer.data.leakage import Leakage
+from nearer.data.named import NamedQuery
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.types import Judgments, Split
@@ -33,6 +35,11 @@ class DecisionInputs:
     mined: Mapping[str, Any] | None = None  # mine/summary.json
     diagnosis: Mapping[str, Any] | None = None  # diagnose/summary.json
     looks: int = 1  # how often test has been opened
+    steps: Sequence[Pipeline] = ()  # the kept steps of the ladder, each on top of those before
+    variants: Mapping[str, Systems] = field(default_factory=dict)  # other fine-tuned models
+    clusters: QueryClusters = field(default_factory=QueryClusters)  # of the test queries
+    named: Sequence[NamedQuery] = ()  # must-pass and high-risk queries of every split
+    leakage: Leakage | None = None  # None: the training examples are not known
 
     @property
     def settings(self) -> Config:
@@ -44,29 +51,7 @@ class DecisionInputs:
         return self.settings.evaluate.primary
 
 
-class Tuned(Protocol):
-    """What `train` returns, as far as it matters here."""
-
-    @property
-    def model(self) -> Any:
-        """The fine-tuned SentenceTransformer; None where there is none."""
-
-    @property
-    def encoder(self) -> TextEncoder | None:
-        """What gives its vectors; None where nothing was trained."""
-
-
-class Summarised(Protocol):
-    """What `diagnose` returns, as far as it matters here."""
-
-    @property
-    def summary(self) -> Mapping[str, Any]:
-        """`diagnose/summary.json`."""
-
-
-class Laddered(Protocol):
-    """What `fix` returns, as far as it matters here."""
-
-    @property
-    def ladder(self) -> Mapping[str, Any]:
-        """`fix/summary.json`."""
+def kept_steps(ladder: Mapping[str, Any]) -> list[Pipeline]:
+    """The steps of `fix/summary.json` that were kept, each with all those below it."""
+    kept = [step for step in ladder.get("rungs", ()) if step.get("kept") and step.get("settings")]
+    return [Pipeline.from_dict(step["settings"]) for step in kept]

@@ -56,7 +56,7 @@ class CandidateCost(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateRecord(Record):
-    """One system, as measured on test.  `role` is today, baseline or candidate."""
+    """One system, as measured on test.  `role` is today, baseline, candidate or variant."""
 
     name: str = text()
     role: str = text()
@@ -93,6 +93,7 @@ class ComparisonRecord(Record):
     ties: int | None = number()
     losses: int | None = number()
     sd: float | None = number()
+    clusters: int | None = number(optional=True)  # independent units, where queries are none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +170,98 @@ class Compared(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Flip(Record):
-    """A query that lost its results altogether."""
+    """A query that lost its results altogether; `before` is the measure that it had."""
 
     query_id: str = text()
     text: str = text()
+    before: float | None = number(optional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipsRecord(Record):
+    """How many queries lost all their results from one system to another, and how many found some."""
+
+    n: int | None = number()
+    negative: int | None = number()
+    positive: int | None = number()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoticedRecord(Record):
+    """One reason why queries hang together: clusters of two or more, and the queries in them."""
+
+    kind: str = text()
+    clusters: int | None = number()
+    queries: int | None = number()
+    largest: int | None = number()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClustersRecord(Record):
+    """The units of every interval and p: `unit` is what they are, `query` where each stands alone."""
+
+    unit: str = text()
+    n: int | None = number()
+    queries: int | None = number()
+    largest: int | None = number()
+    noticed: tuple[NoticedRecord, ...] = records(NoticedRecord)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedRecord(Record):
+    """A must-pass or high-risk query: `fate` is kept, lost, found or missed (by both systems)."""
+
+    group: str = text()
+    query_id: str = text()
+    split: str = text()
+    candidate: str = text()
+    before: float | None = number()
+    after: float | None = number()
+    fate: str = text()
+    text: str = text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedRecord(Record):
+    """Judged@k of both systems, and what the unjudged results could make of the difference."""
+
+    measure: str = text()
+    baseline: float | None = number()
+    candidate: float | None = number()
+    unjudged: int | None = number()
+    delta: float | None = number()
+    worst: float | None = number()
+    best: float | None = number()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReversalRecord(Record):
+    """A way to look at the queries in which the change has the other sign."""
+
+    by: str = text()
+    name: str = text()
+    delta: float | None = number()
+    overall: float | None = number()
+    n: int | None = number()
+    shown: bool | None = flag()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakedRecord(Record):
+    """A test query that the training examples hold, exactly or nearly."""
+
+    query_id: str = text()
+    kind: str = text()
+    examples: int | None = number()
+    text: str = text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakageRecord(Record):
+    """The training examples that were compared with the test queries, and those that collide."""
+
+    examples: int | None = number()
+    queries: tuple[LeakedRecord, ...] = records(LeakedRecord)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +293,14 @@ class DecisionRecord(Record):
     rag: Json | None = mapping(optional=True)  # contexts and answers of a language model
     pays: Json | None = mapping(optional=True)  # does the gain justify re-indexing?
     hashes: Json | None = mapping(optional=True)  # of what it rests on, and of what was found
+    clusters: ClustersRecord | None = perhaps_record(ClustersRecord, optional=True)
+    #: comparisons with each query counted as often as users ask it
+    requests: tuple[ComparisonRecord, ...] | None = records(ComparisonRecord, optional=True)
+    named_queries: tuple[NamedRecord, ...] | None = records(NamedRecord, optional=True)
+    judged: JudgedRecord | None = perhaps_record(JudgedRecord, optional=True)
+    reversals: tuple[ReversalRecord, ...] | None = records(ReversalRecord, optional=True)
+    flips: FlipsRecord | None = perhaps_record(FlipsRecord, optional=True)
+    leakage: LeakageRecord | None = perhaps_record(LeakageRecord, optional=True)
 
     @property
     def ships(self) -> bool:

@@ -10,6 +10,8 @@ import numpy as np
 
 from nearer import config
 from nearer.data.corpus import Corpus
+from nearer.data.leakage import Leakage
+from nearer.measure.named import NamedOutcome
 from nearer.measure.significance import Guard
 from nearer.measure.verdict import Candidate
 from nearer.search.costs import Latency
@@ -34,6 +36,9 @@ class GuardrailEvidence:
     general_set: tuple[Corpus, Split] | None  # None: decide.guardrails.general is null
     settings: config.Decide
     primary: str  # the measure that decides
+    labels: np.ndarray | None = None  # (n_queries,) clusters; None: every query by itself
+    named: Sequence[NamedOutcome] = ()  # what became of must-pass and high-risk queries
+    leakage: Leakage | None = None  # None: nobody knows what the model was trained on
 
     @property
     def change(self) -> np.ndarray:
@@ -67,7 +72,10 @@ class Row:
     @classmethod
     def of(cls, name: str, guard: Guard, **more: Any) -> Row:
         """The row of a test that the candidate is not inferior."""
-        return cls(name=name, **guard.as_dict(), more=more)
+        measured = guard.as_dict()
+        if "clusters" in measured:
+            more = {"clusters": measured.pop("clusters"), **more}
+        return cls(name=name, **measured, more=more)
 
     @classmethod
     def unchecked(cls, name: str, reason: str) -> Row:

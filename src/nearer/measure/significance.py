@@ -11,31 +11,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from nearer.errors import DataError
-from nearer.measure.bounded import Sample, lower_bound, sample_of, upper_bound
+from nearer.measure.bounded import lower_bound, upper_bound
+from nearer.measure.planning import queries_needed, queries_to_settle, smallest_difference
+from nearer.measure.units import (
+    DIFFERENCE,
+    TIE,
+    UNIT,
+    Clusters,
+    Range,
+    Units,
+    Values,
+    sample_by_unit,
+    spread,
+)
 from nearer.types import Interval
+
+__all__ = [
+    "DIFFERENCE",
+    "MIN_QUERIES",
+    "RESAMPLES",
+    "UNIT",
+    "Clusters",
+    "Comparison",
+    "Guard",
+    "Range",
+    "Units",
+    "Values",
+    "compare",
+    "holm",
+    "mean_interval",
+    "non_inferior",
+    "queries_needed",
+    "queries_to_settle",
+    "smallest_difference",
+]
 
 RESAMPLES = 10_000
 #: below this many queries monitoring judges no change of quality
 MIN_QUERIES = 10
-#: smallest and largest value of a measure; all that `metrics.score` knows lie in [0, 1]
-UNIT = (0.0, 1.0)
-#: the same of a paired difference of two such measures
-DIFFERENCE = (-1.0, 1.0)
-#: share of all samples in which a number of queries that is promised to suffice does
-_POWER = 0.8
 _BLOCK = 4_000_000  # numbers drawn at once, which bounds memory to about 100 MB
-_TIE = 1e-9  # differences below this are rounding
-_MOST = 10_000_000  # queries; what needs more cannot be settled by judging
 
-Values = np.ndarray  # (n,) float64: one value per query, or per cluster
-Clusters = Sequence[Any] | np.ndarray | None  # what each query belongs to
-Range = tuple[float, float]  # the smallest and largest value that is possible for one query
 Outcome = Literal["better", "worse", "unclear"]
 Status = Literal["pass", "fail", "inconclusive"]
 
@@ -57,6 +77,7 @@ class Comparison:
     losses: int
     sd: float
     alpha: float = 0.05
+    clusters: int | None = None  # independent units, where they are not the queries themselves
 
     @property
     def outcome(self) -> Outcome:
@@ -75,7 +96,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Keys of `comparisons` in `decision.json`."""
-        return {
+        line = {
             "delta": self.delta,
             "ci": [self.low, self.high],
             "outcome": self.outcome,
@@ -86,12 +107,18 @@ class Comparison:
             "losses": self.losses,
             "sd": self.sd,
         }
+        if self.clusters is not None:
+            line["clusters"] = self.clusters
+        return line
 
     def __str__(self) -> str:
         width = f"{100 * (1 - self.alpha):g}% interval"
         interval = f"{width} {self.low:+.3f} to {self.high:+.3f}"
         counts = f"{self.wins} won, {self.ties} tied, {self.losses} lost"
-        evidence = f"p = {self.p:.4f}, {self.n} queries: {counts}"
+        queries = f"{self.n} queries"
+        if self.clusters is not None:
+            queries += f" in {self.clusters} clusters"
+        evidence = f"p = {self.p:.4f}, {queries}: {counts}"
         return f"{self.delta:+.3f} ({interval}, {evidence})"
 
 
@@ -110,10 +137,14 @@ class Guard:
     upper_bound: float
     n: int
     queries_needed: int | None = None
+    clusters: int | None = None  # independent units, where they are not the queries themselves
 
     def as_dict(self) -> dict[str, Any]:
         """Keys of `guardrails` in `decision.json` (without the name)."""
-        return asdict(self)
+        line = asdict(self)
+        if self.clusters is None:
+            del line["clusters"]
+        return line
 
 
 def mean_interval(
@@ -126,13 +157,14 @@ def mean_interval(
 
     `bounds` are the smallest and largest value that is possible for one query.  `clusters` names
     what each query belongs to (a user, a template, a shared document); whole clusters are then the
-    unit and the mean is the ratio of their sums.  Raises DataError when there are no values, one is
-    not finite, or one lies outside the bounds.
+    unit and the mean is the ratio of their sums.  `Units` also say how much each query counts.
+    Raises DataError when there are no values, one is not finite, or one lies outside the bounds.
     """
-    sample = _sample(values, clusters, bounds)
+    units = Units.of(clusters)
+    sample = sample_by_unit(values, units, bounds)
     one_sided = alpha / 2
     return Interval(
-        mean=float(np.mean(values)),
+        mean=units.mean(values),
         low=lower_bound(sample, one_sided),
         high=upper_bound(sample, one_sided),
     )
@@ -158,12 +190,13 @@ def compare(
         )
     before = np.asarray(baseline, dtype=np.float64)
     diff = np.asarray(candidate, dtype=np.float64) - before
-    interval = mean_interval(diff, alpha, clusters, DIFFERENCE)
-    wins = int((diff > _TIE).sum())
-    losses = int((diff < -_TIE).sum())
+    units = Units.of(clusters)
+    interval = mean_interval(diff, alpha, units, DIFFERENCE)
+    wins = int((diff > TIE).sum())
+    losses = int((diff < -TIE).sum())
     # (k+1)/(B+1) must be able to fall below a small alpha
     draws = max(resamples, math.ceil(20 / alpha))
-    sums, _ = _by_cluster(diff, clusters)
+    sums, _ = units.totals(diff)
     return Comparison(
         delta=interval.mean,
         low=interval.low,
@@ -173,8 +206,9 @@ def compare(
         wins=wins,
         ties=len(diff) - wins - losses,
         losses=losses,
-        sd=_sd(diff),
+        sd=spread(diff),
         alpha=alpha,
+        clusters=_clusters(units, len(diff)),
     )
 
 
@@ -191,8 +225,9 @@ def non_inferior(
     below it (really worse); inconclusive otherwise.  The number of queries needed assumes that the
     true difference is the observed one where that is a loss, and none where it is a gain.
     """
-    sample = _sample(diff, clusters, bounds)
-    mean = float(np.mean(diff))
+    units = Units.of(clusters)
+    sample = sample_by_unit(diff, units, bounds)
+    mean = units.mean(diff)
     low = lower_bound(sample, alpha)
     high = upper_bound(sample, alpha)
     needed = None
@@ -203,7 +238,7 @@ def non_inferior(
         status = "fail"
     else:
         to_margin = margin + min(mean, 0.0)
-        needed = queries_to_settle(diff, to_margin, alpha, bounds)
+        needed = queries_to_settle(diff, to_margin, alpha, bounds, units)
     return Guard(
         status=status,
         margin=margin,
@@ -212,94 +247,13 @@ def non_inferior(
         upper_bound=high,
         n=len(diff),
         queries_needed=needed,
+        clusters=_clusters(units, len(diff)),
     )
 
 
-def queries_to_settle(
-    diff: Values,
-    distance: float,
-    alpha: float = 0.05,
-    bounds: Range = DIFFERENCE,
-) -> int | None:
-    """How many queries like the (n,) observed ones settle on which side of a threshold the mean lies.
-
-    `distance` is how far the true mean is assumed to lie above the threshold (below it, where
-    negative); `alpha` is the one-sided error rate.  The answer is the smallest number of queries of
-    the same composition with which the bound used for decisions clears the threshold in 80% of all
-    samples, and always more than there are.  None where no number would do.
-    """
-    # two decimals are enough for a number of queries, and much faster
-    rounded = np.round(_checked(diff), 2)
-    plan = _Plan(_sample(rounded, None, bounds), _sd(diff), alpha)
-    if distance < 0.0:
-        plan = replace(plan, sample=plan.sample.mirrored())
-    return plan.queries(abs(distance), at_least=len(diff) + 1)
-
-
-def queries_needed(sd: float, difference: float, alpha: float = 0.05) -> int | None:
-    """Queries that show a true mean difference in 80% of all samples, before any was measured.
-
-    `sd` is that of the paired differences, which lie in [-1, 1]; half of them are taken to be one
-    sd above their mean and half one sd below.  `alpha` is two-sided.  None where no number would do.
-    """
-    return _Plan.assuming(sd, alpha).queries(abs(difference), at_least=2)
-
-
-def smallest_difference(n: int, sd: float = 0.25, alpha: float = 0.05) -> float:
-    """The smallest true mean difference that `n` paired queries find; the inverse of `queries_needed`."""
-    if n <= 0:
-        return math.inf
-    return _Plan.assuming(sd, alpha).reach(n)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Queries of which composition are going to be judged, and at which one-sided error rate."""
-
-    sample: Sample
-    sd: float
-    alpha: float
-
-    @classmethod
-    def assuming(cls, sd: float, alpha: float) -> _Plan:
-        """Half of the differences one sd above their mean and half below; `alpha` is two-sided."""
-        totals = np.array([-sd, sd])
-        sample = sample_of(totals, np.ones(2), *DIFFERENCE)
-        return cls(sample, sd, alpha / 2)
-
-    def reach(self, n: float) -> float:
-        """How far above a threshold the true mean must lie for the lower bound of n queries to clear it.
-
-        The mean of n queries falls short of the true one by more than z_power * sd / sqrt(n) in
-        1 - power of all samples.
-        """
-        from scipy.stats import norm
-
-        observed = float(self.sample.counts.sum())
-        enlarged = self.sample.enlarged(n / observed)
-        z_power = float(norm.ppf(_POWER))
-        shortfall = z_power * self.sd / math.sqrt(n)
-        width = enlarged.mean - lower_bound(enlarged, self.alpha)
-        return width + shortfall
-
-    def queries(self, distance: float, at_least: int) -> int | None:
-        """The smallest n of at least `at_least`, to about 1 in 1,000, whose reach is within the distance."""
-        from scipy.optimize import brentq
-
-        def excess(log_n: float) -> float:
-            return self.reach(math.exp(log_n)) - distance
-
-        low = math.log(at_least)
-        if excess(low) <= 0.0:
-            return at_least
-        high = low + 1.0
-        while excess(high) > 0.0:
-            low = high
-            high += 1.0
-            if low > math.log(_MOST):
-                return None
-        root = brentq(excess, low, high, xtol=1e-3)
-        return math.ceil(math.exp(root))
+def _clusters(units: Units, n_queries: int) -> int | None:
+    """How many clusters there are; None where every query is a unit of its own."""
+    return None if units.labels is None else units.count(n_queries)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -316,7 +270,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _sign_flip(diff: Values, rng: np.random.Generator, resamples: int) -> float:
-    moved = diff[np.abs(diff) > _TIE]  # flipping a 0 changes nothing
+    moved = diff[np.abs(diff) > TIE]  # flipping a 0 changes nothing
     if not len(moved):
         return 1.0
     total = moved.sum()
@@ -331,51 +285,3 @@ def _sign_flip(diff: Values, rng: np.random.Generator, resamples: int) -> float:
         sums = 2.0 * (flips.astype(np.float64) @ moved) - total
         extreme += int((np.abs(sums) >= least).sum())
     return (extreme + 1) / (resamples + 1)
-
-
-def _checked(values: Values) -> Values:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values):
-        raise DataError(
-            "there are no judged queries to average",
-            next_step="add judgments, or lower evaluate.min_slice",
-        )
-    if not np.isfinite(values).all():
-        raise DataError(
-            "a per-query value is not a finite number",
-            next_step="rerun the stage that wrote the scores with --force",
-        )
-    return values
-
-
-def _sample(values: Values, clusters: Clusters, bounds: Range) -> Sample:
-    values = _checked(values)
-    least, most = bounds
-    lowest, highest = values.min(), values.max()
-    if lowest < least - _TIE or highest > most + _TIE:
-        raise DataError(
-            f"per-query values lie between {lowest:g} and {highest:g}, "
-            f"outside the {least:g} to {most:g} that the measure allows",
-            next_step="state the range of the measure (`bounds`); no interval holds without it",
-        )
-    inside = np.clip(values, least, most)
-    sums, counts = _by_cluster(inside, clusters)
-    return sample_of(sums, counts, least, most)
-
-
-def _by_cluster(values: Values, clusters: Clusters) -> tuple[Values, Values]:
-    """Sum and count of each cluster; each value is its own where `clusters` is None."""
-    if clusters is None:
-        return values, np.ones(len(values))
-    if len(clusters) != len(values):
-        raise ValueError(f"{len(clusters)} clusters for {len(values)} values")
-    _, member = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(member, weights=values)
-    counts = np.bincount(member)
-    return sums, counts.astype(np.float64)
-
-
-def _sd(values: Values) -> float:
-    if len(values) < 2:
-        return 0.0
-    return float(values.std(ddof=1))

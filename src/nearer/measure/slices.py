@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nearer.measure.metrics import Scores
-from nearer.measure.significance import RESAMPLES, compare, holm, mean_interval
+from nearer.measure.significance import RESAMPLES, Clusters, Units, compare, holm, mean_interval
 from nearer.text import count_words, folded_words
 from nearer.types import Judgments, Query
 
@@ -32,7 +32,18 @@ DESCRIPTIONS: Mapping[str, str] = {
     "question": "starts with a question word or ends with a question mark",
     "seen documents": "a relevant document has training queries",
     "unseen documents": "no relevant document has training queries",
+    "often asked": "of the third of the queries that users ask most often (frequency)",
+    "sometimes asked": "of the third in between",
+    "rarely asked": "of the third that users ask least often",
+    "high risk": "named as high risk, in the data or in decide.high_risk",
 }
+#: Slices that divide queries among them: no query is in two of a line.
+PARTITIONS: Sequence[tuple[str, ...]] = (
+    ("short query", "medium query", "long query"),
+    ("no overlap", "low overlap", "high overlap"),
+    ("seen documents", "unseen documents"),
+    ("often asked", "sometimes asked", "rarely asked"),
+)
 RARE = 3
 _SHORT, _MEDIUM = 3, 12  # words; web queries average about 3, verbose ones start at about 12
 
@@ -84,6 +95,8 @@ class SliceEvidence:
     `relevant_texts`: document id → content, for the judged documents at least.
     `document_frequencies`: term → number of documents that it stands in.
     `trained`: ids of documents that are relevant to a training query.
+    `frequencies`: query id → how often users ask it, for all queries or for none.
+    `high_risk`: ids of queries that somebody named as high risk.
     """
 
     judgments: Judgments = field(default_factory=dict)
@@ -91,6 +104,8 @@ class SliceEvidence:
     document_frequencies: Mapping[str, int] | None = None
     trained: Collection[str] | None = None
     min_grade: int = 1
+    frequencies: Mapping[str, float] | None = None
+    high_risk: Collection[str] = ()
 
 
 def terms(text: str) -> list[str]:
@@ -123,6 +138,8 @@ def automatic_slices(queries: Sequence[Query], evidence: SliceEvidence) -> dict[
     for query in queries:
         for name in _slices_of(query, evidence, vocabularies):
             slices[name].add(query.id)
+    for name, members in _by_frequency(queries, evidence.frequencies or {}).items():
+        slices[name] |= members
     return {name: members for name, members in slices.items() if members}
 
 
@@ -153,7 +170,32 @@ def _slices_of(query: Query, evidence: SliceEvidence, vocabularies: _Vocabularie
         names += _rarity(query.text, evidence.document_frequencies)
     if evidence.trained is not None and relevant:
         names += _training(relevant, evidence.trained)
+    if query.id in evidence.high_risk:
+        names.append("high risk")
     return names
+
+
+def _by_frequency(
+    queries: Sequence[Query], frequencies: Mapping[str, float]
+) -> dict[str, set[str]]:
+    """Thirds of the queries by how often they are asked; ties go to the rarer third.
+
+    None where all are asked equally often.
+    """
+    known = [query.id for query in queries if query.id in frequencies]
+    values = np.array([frequencies[query_id] for query_id in known], np.float64)
+    if not len(values) or values.min() == values.max():
+        return {}
+    low, high = np.quantile(values, [1 / 3, 2 / 3], method="inverted_cdf")
+    thirds: dict[str, set[str]] = {}
+    for query_id, value in zip(known, values, strict=True):
+        name = "sometimes asked"
+        if value <= low:
+            name = "rarely asked"
+        elif value > high:
+            name = "often asked"
+        thirds.setdefault(name, set()).add(query_id)
+    return thirds
 
 
 def _rarity(text: str, document_frequencies: Mapping[str, int]) -> list[str]:
@@ -198,15 +240,17 @@ def compare_slices(  # noqa: PLR0913 - two scores and what slice_table takes
     *,
     resamples: int = RESAMPLES,
     alpha: float = 0.05,
+    clusters: Clusters = None,
 ) -> list[dict[str, Any]]:
     """One row per slice: `{"slice", "baseline", "candidate", "delta", "ci", "outcome", "p", "p_holm", "n", "wins", "ties", "losses", "sd"}`.
 
-    Exploratory: `p_holm` is adjusted over the rows of this table.  Raises ValueError when the two
-    do not score the same queries.
+    `clusters` are those of all scored queries, in their order.  Exploratory: `p_holm` is adjusted
+    over the rows of this table.  Raises ValueError when the two do not score the same queries.
     """
     if baseline.query_ids != candidate.query_ids:
         raise ValueError("baseline and candidate score different queries")
     before, after = baseline.column(measure), candidate.column(measure)
+    units = Units.of(clusters)
     rows: list[dict[str, Any]] = []
     for name, positions in _large_enough(baseline, slices, min_size):
         first, second = before[positions], after[positions]
@@ -215,7 +259,8 @@ def compare_slices(  # noqa: PLR0913 - two scores and what slice_table takes
             "baseline": float(first.mean()),
             "candidate": float(second.mean()),
         }
-        row |= compare(first, second, rng, resamples, alpha).as_dict()
+        compared = compare(first, second, rng, resamples, alpha, units.at(positions))
+        row |= compared.as_dict()
         rows.append(row)
     adjusted = holm([row["p"] for row in rows])
     for row, p in zip(rows, adjusted, strict=True):

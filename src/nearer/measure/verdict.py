@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nearer.measure.metrics import Scores
-from nearer.measure.significance import Comparison, queries_to_settle
+from nearer.measure.significance import Clusters, Comparison, queries_to_settle
 from nearer.types import Run
 
 TUNED = "fine-tuned"
@@ -60,7 +60,8 @@ class Evidence:
 
     `today` is the baseline; `tuned` and `simple` are the fine-tuned system and the simpler fix that
     did best on dev; `comparisons` holds (baseline, candidate) → result on test; each guardrail has a
-    `name` and a `status` (pass, fail, inconclusive).
+    `name` and a `status` (pass, fail, inconclusive).  `fix_guardrails` are those of the simpler fix;
+    `clusters` says which queries hang together, in the order of the scores.
     """
 
     today: Candidate
@@ -71,6 +72,8 @@ class Evidence:
     primary: str
     min_gain: float
     alpha: float
+    fix_guardrails: Sequence[Json] = ()
+    clusters: Clusters = None
 
     def gain(self, candidate: Candidate, over: Candidate) -> Comparison:
         return self.comparisons[over.name, candidate.name]
@@ -87,10 +90,14 @@ class Evidence:
         return result.outcome == "better" and result.delta >= self.min_gain
 
     def helpful_fix(self) -> Candidate | None:
-        """The best simpler fix, where it is shown to help by itself."""
-        if not self.shown(self.simple, self.today):
+        """The best simpler fix, where it is shown to help by itself and fails no guardrail."""
+        if self.fix_failures() or not self.shown(self.simple, self.today):
             return None
         return self.simple
+
+    def fix_failures(self) -> list[str]:
+        """Names of the guardrails that the simpler fix fails."""
+        return [str(row["name"]) for row in self.fix_guardrails if row["status"] == "fail"]
 
     def queries_needed(self, candidate: Candidate, over: Candidate) -> int | None:
         """Queries that would show the measured gain, or `min_gain` where that is more; None: no number would."""
@@ -101,6 +108,7 @@ class Evidence:
             after - before,
             max(measured, self.min_gain),
             self.alpha / 2,
+            clusters=self.clusters,
         )
 
     def guards(self, status: str) -> list[str]:
@@ -201,6 +209,9 @@ def _reasons(evidence: Evidence) -> tuple[str, ...]:
     failed = evidence.guards("fail")
     for name in failed:
         reasons.append(f"guardrail {name} fails")
+    if evidence.simple is not None:
+        for name in evidence.fix_failures():
+            reasons.append(f"{evidence.simple.name} fails the guardrail {name}")
     unsettled = evidence.guards("inconclusive")
     for name in unsettled:
         reasons.append(f"guardrail {name} is open: it may have lost more than its margin")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from nearer.decision.record import CandidateRecord, DecisionRecord
+from nearer.decision.showing import query_lines
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
 from nearer.report.sections import guardrails, mistakes, pays, terms
@@ -43,6 +44,7 @@ MAX_TRIALS = 8
 MAX_RAG_ROWS = 9
 MAX_FRONTIER = 6
 MAX_TERMS = 8
+MAX_QUERY_LINES = 6
 
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
@@ -76,6 +78,7 @@ def render(data: ReportData) -> str:
         *_terms(data.diagnosis),
         *_mistakes(data),
         *_pays(decided),
+        *_queries(decided),
         *_repeat(data),
     ]
     return "\n".join(lines) + "\n"
@@ -347,6 +350,17 @@ def _pays(decided: DecisionRecord) -> list[str]:
     if changes:
         lines += [f"In production: {changes}. Back: {plain(section['rollback'], 200)}.", ""]
     return _titled("Does it pay?", lines)
+
+
+def _queries(decided: DecisionRecord) -> list[str]:
+    """What a mean hides: clusters, flips, unjudged results, named queries."""
+    lines = [f"- {plain(line, 400)}" for line in query_lines(decided)[:MAX_QUERY_LINES]]
+    for row in (decided.requests or ())[:1]:
+        interval = span(row.ci, signed)
+        change = f"{signed(row.delta)} ({interval})"
+        name = plain(row.candidate, 60)
+        lines.append(f"- {name}, counted as often as users ask: {change}")
+    return _titled("Queries that matter", [*lines, ""] if lines else [])
 
 
 def _repeat(data: ReportData) -> list[str]:

@@ -107,6 +107,7 @@ def _decision(data: ReportData) -> Json:
         "candidates": sections.candidates(decided, data.evaluation),
         "slices": sections.slices(decided),
         "guardrails": sections.guardrails(decided),
+        "queries": sections.queries(decided),
         "cost": values.facts(decided.cost.as_dict()),
         "pays": sections.pays(decided),
         "hashes": values.facts(decided.hashes),

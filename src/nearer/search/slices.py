@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from nearer.data.corpus import Corpus
+from nearer.data.importance import frequencies_of, named_in_data
 from nearer.measure.slices import SliceEvidence, automatic_slices, terms
 from nearer.types import Judgments, Split
 
 
 def slices_of(
-    split: Split, corpus: Corpus, min_grade: int, trained: Judgments | None = None
+    split: Split,
+    corpus: Corpus,
+    min_grade: int,
+    trained: Judgments | None = None,
+    high_risk: Collection[str] = (),
 ) -> Mapping[str, set[str]]:
-    """Slices of a split by tags and by what its queries and relevant documents look like."""
+    """Slices of a split by tags and by what its queries and relevant documents look like.
+
+    `high_risk` names queries beside those that the data marks.
+    """
     words: set[str] = set()
     for query in split.queries:
         words.update(terms(query.text))
@@ -23,7 +31,15 @@ def slices_of(
         if document is not None:
             texts[doc_id] = document.content
     trained_on = None if trained is None else _relevant(trained, min_grade)
-    evidence = SliceEvidence(split.judgments, texts, frequencies, trained_on, min_grade)
+    evidence = SliceEvidence(
+        judgments=split.judgments,
+        relevant_texts=texts,
+        document_frequencies=frequencies,
+        trained=trained_on,
+        min_grade=min_grade,
+        frequencies=frequencies_of(split.queries),
+        high_risk={*high_risk, *named_in_data(split.queries, "high_risk")},
+    )
     return automatic_slices(split.queries, evidence)
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from nearer.settings.base import Fraction, Section, named
 
 GuardrailName = Annotated[str, named("guardrail")]
+TaskName = Annotated[str, named("task")]
 
 
 class Guardrails(Section):
@@ -28,6 +29,16 @@ class Guardrails(Section):
     more: tuple[GuardrailName, ...] = Field(
         (), description="also run: my_module:MyGuardrail, installed ones"
     )
+
+
+class TaskGuard(Section):
+    """Another task of the same model, which must not get worse."""
+
+    task: TaskName = Field(description="what is measured: my_module:MyTask, or an installed one")
+    name: str | None = Field(None, description="name of its row (null: that of the task)")
+    data: str | None = Field(None, description="its data, a file or a folder")
+    measure: str | None = Field(None, description="its measure (null: the task's own)")
+    margin: Fraction = Field(0.05, description="largest loss accepted")
 
 
 class Decide(Section):
@@ -63,4 +74,22 @@ class Decide(Section):
     )
     require_sign_off: bool = Field(
         True, description="no cut-over to a decision that no person signed (`nearer sign-off`)"
+    )
+    clusters: str = Field(
+        "auto",
+        min_length=1,
+        description="what is independent: `auto` notices queries that share a document, a template, "
+        "a text or a user; `none`: every query; or a field of queries.jsonl",
+    )
+    must_pass: tuple[str, ...] = Field(
+        (),
+        description="ids of queries that must not be lost, beside those with `must_pass: true`",
+    )
+    high_risk: tuple[str, ...] = Field(
+        (), description="ids of high-risk queries, beside those with `high_risk: true`"
+    )
+    guards: tuple[TaskGuard, ...] = Field(
+        (),
+        description="other tasks of the same model that must not get worse: "
+        "{task, name, data, measure, margin}",
     )

@@ -34,7 +34,9 @@ from nearer.data.fitting import (
     usable_queries,
 )
 from nearer.data.heldout import HeldOut
+from nearer.data.importance import refuse_unreadable
 from nearer.data.lengths import measure_texts
+from nearer.data.named import report_named
 from nearer.data.reviewed import REVIEWED, read_reviewed, with_reviewed
 from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
 from nearer.data.sources import is_only_training
@@ -198,6 +200,7 @@ def check(
     frozen = {name: _frozen(name, queries, kept[name]) for name in SPLITS}
     if not len(frozen["train"]) and not only_training:
         findings.add("no_train", _NO_TRAIN)
+    report_named(queries, frozen.values(), findings)
     in_train = (tuple(q for q in group if q in kept["train"]) for group in groups)
     held_out = (queries[q].text for name in ("dev", "test") for q in divided[name])
     return CheckResult(
@@ -308,6 +311,7 @@ def run(project: Project) -> CheckResult:
     """Can this data be trusted to train and to judge?  Raises DataError when it cannot be used at all."""
     settings = project.settings
     loaded = project.loaded
+    refuse_unreadable(loaded.queries.values())
     # Refused here, before hours of work, where the file cannot be trained on.
     load.load_training(settings.data, project.root)
     if (

@@ -6,20 +6,22 @@ judges them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nearer import config
+from nearer.data.clusters import ClusterRules, query_clusters
 from nearer.data.corpus import Corpus
 from nearer.data.general import load_general
 from nearer.data.heldout import open_test, open_test_pairs, require_pairs
+from nearer.data.leakage import Leakage, find_leakage
 from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
+from nearer.data.named import named_queries, refuse_unknown
 from nearer.data.sources import is_only_training
 from nearer.decision.bridged import across_a_bridge
 from nearer.decision.building import Findings, TunedFindings
@@ -31,148 +33,47 @@ from nearer.decision.candidates import (
     time_candidates,
 )
 from nearer.decision.comparisons import (
+    SliceComparisons,
     Statistics,
-    compare_by_slice,
     compare_finalists,
+    compare_judged,
     compare_margins,
+    compare_requests,
+    find_reversals,
 )
 from nearer.decision.examples import Changes
 from nearer.decision.gathering import EXAMPLES, completed
-from nearer.decision.inputs import DecisionInputs, Laddered, Summarised, Tuned
-from nearer.decision.mistakes import Mistake, brief, read_mistakes
-from nearer.decision.record import CandidateRecord, DecisionRecord
+from nearer.decision.handed import Laddered, Summarised, Tuned
+from nearer.decision.inputs import DecisionInputs, kept_steps
+from nearer.decision.named import outcomes_of_finalists
+from nearer.decision.queries import QueryFindings
+from nearer.decision.result import Decision
 from nearer.decision.scored import PairsEvidence, decide_on_pairs
 from nearer.decision.shown import Shown
 from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.embed.opening import open_encoder
 from nearer.errors import DataError
-from nearer.files import read_json, read_jsonl, write_json
+from nearer.files import read_jsonl
 from nearer.guardrails import check_all, load_guardrails
 from nearer.guardrails.base import Guardrail, GuardrailEvidence
+from nearer.guardrails.named import named_rows
 from nearer.live.index.generations import Generations, for_chunks
 from nearer.live.index.manifest import Manifest
+from nearer.measure.named import NamedOutcome
 from nearer.measure.verdict import TUNED, Candidate, Evidence
 from nearer.project import Project
 from nearer.rag.evaluation import require_usable
-from nearer.results import Block, Line, Result, Row, Table
-from nearer.search.costs import Latency, embedding_cost
+from nearer.search.costs import embedding_cost
 from nearer.search.dense import Contents
 from nearer.search.pipeline import Pipeline
-from nearer.search.slices import slices_of
 from nearer.search.systems import Systems
 from nearer.training.examples import read_examples
+from nearer.training.methods.naming import OTHERS
 from nearer.training.mining import Mined
 from nearer.types import Example, Split
 
-#: What `step.json` repeats of the record.
-_BRIEF = (
-    "verdict",
-    "recommended",
-    "sentence",
-    "primary",
-    "n_queries",
-    "test_looks",
-    "candidates",
-    "comparisons",
-)
-#: Without these a file is no decision.
-_NEEDED = ("verdict", "recommended", "sentence", "reasons", "primary", "candidates")
-_SHOWN_MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
-_TONES = {
-    "ship": "good",
-    "use_simpler_fix": "simpler",
-    "do_not_ship": "bad",
-    "inconclusive": "doubt",
-}
-
-
-@dataclass(frozen=True)
-class Decision(Result):
-    """The decision record, and what the report shows beside it."""
-
-    decided: DecisionRecord
-    examples: dict[str, Any]
-    margins: dict[str, Any]
-    shown: Shown = field(default_factory=Shown)  # pictures, queries to browse, answers
-    mistakes: tuple[Mistake, ...] = ()
-
-    @property
-    def verdict(self) -> str:
-        """`ship`, `use_simpler_fix`, `do_not_ship` or `inconclusive`."""
-        return self.decided.verdict
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """`decision.json` as plain JSON values."""
-        return self.decided.as_dict()
-
-    def save(self, folder: Path) -> None:
-        """`decision.json`, `examples.json`, `margins.json`, `mistakes.json`, and what is shown."""
-        write_json(folder / "decision.json", self.record)
-        write_json(folder / "examples.json", self.examples)
-        write_json(folder / "margins.json", self.margins)
-        rows = [row.as_dict() for row in self.mistakes]
-        write_json(folder / "mistakes.json", {"mistakes": rows})
-        self.shown.save(folder)
-
-    @classmethod
-    def load(cls, folder: Path) -> Decision:
-        record = read_json(folder / "decision.json")
-        missing = [key for key in _NEEDED if key not in record]
-        if missing:
-            raise DataError(
-                f"this decision lacks {', '.join(missing)}",
-                where=str(folder / "decision.json"),
-                next_step="nearer decide --force",
-            )
-        examples = folder / "examples.json"
-        margins = folder / "margins.json"
-        return cls(
-            DecisionRecord.of(record),
-            read_json(examples) if examples.is_file() else {},
-            read_json(margins) if margins.is_file() else {},
-            Shown.load(folder),
-            read_mistakes(folder / "mistakes.json"),
-        )
-
-    def brief(self) -> dict[str, Any]:
-        return {key: self.record[key] for key in _BRIEF}
-
-    def rows(self) -> Iterable[dict[str, Any]]:
-        """One record per candidate: its name, role, and the mean of each measure."""
-        for row in self.decided.candidates:
-            means = {name: measure.mean for name, measure in row.measures.items()}
-            yield {"name": row.name, "role": row.role, **means}
-
-    def blocks(self) -> list[Block]:
-        decided = self.decided
-        primary = decided.primary
-        measured = decided.candidates[0].measures if decided.candidates else {}
-        names = [primary, *(n for n in _SHOWN_MEASURES if n in measured and n != primary)]
-        rows = [_candidate_row(row, names, decided.recommended) for row in decided.candidates]
-        columns = ("system", f"{primary} (interval)", *names[1:], "p50 ms")
-        tone = _TONES.get(decided.verdict, "bold")
-        reasons = [Line(f"  · {reason}", "dim") for reason in decided.reasons]
-        looked = [Line(brief(self.mistakes), "dim")] if self.mistakes else []
-        return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *reasons, *looked]
-
-
-def _candidate_row(row: CandidateRecord, names: Sequence[str], recommended: str) -> Row:
-    label = f"{row.name} (today)" if row.role == "today" else row.name
-    first = _shown(row.mean(names[0]))
-    interval = row.measures[names[0]].ci if names[0] in row.measures else None
-    if interval is not None:
-        low, high = interval
-        first += f" ({low:.3f}–{high:.3f})"
-    others = [_shown(row.mean(name)) for name in names[1:]]
-    latency = _shown(None if row.latency is None else row.latency.p50_ms, 1)
-    tone = "bold" if row.name == recommended else ""
-    return Row((label, first, *others, latency), tone)
-
-
-def _shown(value: float | None, places: int = 3) -> str:
-    return "–" if value is None else f"{value:.{places}f}"
+__all__ = ["RESULT", "Decision", "decide", "general_set_of", "run"]
 
 
 def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
@@ -190,10 +91,27 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     _require_judged(finalists.today)
     comparisons = compare_finalists(finalists, statistics)
     latencies = time_candidates(plan, inputs)
+    named = outcomes_of_finalists(inputs, plan, finalists)
+    by_slice = SliceComparisons.of(finalists, inputs, statistics)
     findings = TunedFindings()
     if finalists.tuned is not None and inputs.tuned is not None:
-        tuned = _Tuned(inputs, inputs.tuned, finalists.today, finalists.tuned)
-        findings = tuned.findings(statistics, latencies, guardrails)
+        facts = GuardrailEvidence(
+            baseline=finalists.today,
+            candidate=finalists.tuned,
+            base=inputs.base,
+            tuned=inputs.tuned,
+            test=test,
+            slices=by_slice.slices,
+            slice_rows=by_slice.rows,
+            latencies=latencies,
+            general_set=inputs.general_set,
+            settings=settings.decide,
+            primary=inputs.primary,
+            labels=inputs.clusters.labels(finalists.tuned.scores.query_ids),
+            named=named[finalists.tuned.name],
+            leakage=inputs.leakage,
+        )
+        findings = _tuned_findings(inputs, facts, guardrails)
     evidence = Evidence(
         today=finalists.today,
         tuned=finalists.tuned,
@@ -203,11 +121,21 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
         primary=inputs.primary,
         min_gain=settings.decide.min_gain,
         alpha=settings.decide.alpha,
+        fix_guardrails=_fix_guardrails(finalists, named),
+        clusters=statistics.units(finalists.today),
     )
     measured = MeasuredCandidate.all_of(plan, candidates, latencies)
     changes = Changes.of(finalists, test, corpus, inputs.primary)
     missing = missing_documents(test, corpus)
-    found = Findings(inputs, evidence, measured, findings, changes, missing)
+    queries = QueryFindings(
+        clusters=inputs.clusters.as_dict(finalists.today.scores.query_ids),
+        requests=compare_requests(finalists, statistics),
+        named=named,
+        judged=compare_judged(finalists, test, inputs.primary),
+        reversals=find_reversals(finalists, by_slice, statistics, settings.decide),
+        leakage=inputs.leakage,
+    )
+    found = Findings(inputs, evidence, measured, findings, changes, missing, queries)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
     shown = Shown.of(plan, finalists, changes, inputs)
     return Decision(shown.added_to(found.record()), examples, findings.margins, shown)
@@ -222,51 +150,27 @@ def _require_judged(candidate: Candidate) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Tuned:
-    """The fine-tuned system that did best on dev, beside today's."""
+def _tuned_findings(
+    inputs: DecisionInputs, facts: GuardrailEvidence, guardrails: list[Guardrail]
+) -> TunedFindings:
+    """For whom the fine-tuned system is better, what must not get worse, and what it costs."""
+    base, tuned = facts.base, facts.tuned
+    price = facts.settings.cost_per_hour
+    return TunedFindings.of(
+        slices=[dict(row) for row in facts.slice_rows],
+        guardrails=[row.as_dict() for row in check_all(guardrails, facts)],
+        cost=embedding_cost(tuned.encoder, Contents(base.corpus), price),
+        margins=compare_margins(base, tuned, inputs.test),
+    )
 
-    inputs: DecisionInputs
-    systems: Systems
-    today: Candidate
-    candidate: Candidate
 
-    def findings(
-        self,
-        statistics: Statistics,
-        latencies: Mapping[str, Latency | None],
-        guardrails: list[Guardrail],
-    ) -> TunedFindings:
-        """For whom it is better, what must not get worse, and what it costs."""
-        inputs = self.inputs
-        base, test, settings = inputs.base, inputs.test, inputs.settings
-        slices = dict(
-            slices_of(test, base.corpus, settings.data.min_grade, inputs.training_judgments)
-        )
-        rows = compare_by_slice(
-            self.today, self.candidate, slices, statistics, settings.evaluate.min_slice
-        )
-        evidence = GuardrailEvidence(
-            baseline=self.today,
-            candidate=self.candidate,
-            base=base,
-            tuned=self.systems,
-            test=test,
-            slices=slices,
-            slice_rows=rows,
-            latencies=latencies,
-            general_set=inputs.general_set,
-            settings=settings.decide,
-            primary=inputs.primary,
-        )
-        return TunedFindings.of(
-            slices=rows,
-            guardrails=[row.as_dict() for row in check_all(guardrails, evidence)],
-            cost=embedding_cost(
-                self.systems.encoder, Contents(base.corpus), settings.decide.cost_per_hour
-            ),
-            margins=compare_margins(base, self.systems, test),
-        )
+def _fix_guardrails(
+    finalists: Finalists, named: Mapping[str, Sequence[NamedOutcome]]
+) -> list[dict[str, Any]]:
+    """What must not be lost by a simpler fix either: the named queries."""
+    if finalists.simple is None:
+        return []
+    return [row.as_dict() for row in named_rows(named[finalists.simple.name])]
 
 
 def general_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | None:
@@ -302,45 +206,41 @@ def run(
     load_guardrails(settings.decide.guardrails.more, project.root)
     if is_only_training(settings.data):
         return _on_pairs(project, trained)
-    test, looks = _opened_test(project)
+    train, dev = project.split("train"), project.split("dev")
+    test, looks = _opened_test(project, (train, dev))
     ladder = fixes.ladder if fixes else project.saved_summary("fix")
     best = (ladder or {}).get("best")
     pipeline = Pipeline.from_dict(best) if best else None
     base = project.systems
     if pipeline is not None and pipeline.rerank:
         base = project.systems_with_reranker
-    bridge: Manifest | None = None
-    encoder: TextEncoder | None
-    if settings.decide.bridge and project.run_dir is not None:
-        project.uses("bridge")
-        generations = Generations(project.root, settings)
-        bridge = generations.manifest(str(settings.decide.bridge))
-        encoder = for_chunks(generations.encoder(bridge), None)
-    else:
-        encoder = _tuned_encoder(project, trained)
+    encoder, bridge = _judged_encoder(project, trained)
+    examples = _examples(project, trained, mined)
     tuned = None
     if encoder is not None:
         tuned = project.systems_over(encoder, bm25=base.bm25, reranker=base.reranker)
     inputs = DecisionInputs(
         base=base,
         tuned=tuned,
-        dev=project.split("dev"),
+        dev=dev,
         test=test,
-        training_judgments=project.split("train").judgments,
+        training_judgments=train.judgments,
         general_set=general_set_of(settings, project.root),
         best_fix=pipeline,
         not_tried=ladder.get("not_tried") if ladder else None,
         mined=mined.summary() if mined else project.saved_summary("mine"),
         diagnosis=diagnoses.summary if diagnoses else project.saved_summary("diagnose"),
         looks=looks,
+        steps=kept_steps(ladder or {}),
+        variants=_variants(project, trained, base),
+        clusters=query_clusters(test, _cluster_rules(settings)),
+        named=named_queries(settings.decide, (train, dev, test)),
+        leakage=_leakage(examples, (train, test), settings.check.near_duplicate),
     )
     decision = decide(inputs, project.rng("decide"))
     decided = decision.decided
     if bridge is not None and bridge.bridge:
         decided = across_a_bridge(decided, bridge.id, bridge.bridge, bridge.fingerprint.id)
-    examples: Iterable[Example] | None = None if mined is None else mined.examples
-    if examples is None and project.run_dir is not None:
-        examples = read_examples(project.earlier(EXAMPLES))
     decided, found = completed(decided, inputs, project, ladder, examples)
     return replace(decision, decided=decided, mistakes=found)
 
@@ -348,13 +248,21 @@ def run(
 RESULT = Decision
 
 
-def _opened_test(project: Project) -> tuple[Split, int]:
-    """The test split, and how often it has been opened; in a run the look is written down."""
+def _opened_test(project: Project, others: Sequence[Split]) -> tuple[Split, int]:
+    """The test split, and how often it has been opened; in a run the look is written down.
+
+    Raises ConfigError, before the look, where the settings name a query that no split has.
+    """
     if project.run_dir is None:
         return project.checked.splits["test"], 1
+    elsewhere = {query.id for split in others for query in split.queries}
     looks = project.run_dir / "test_looks.jsonl"
     reason = f"decide, run {project.settings.run}"
-    test = open_test(project.earlier("check/split"), looks, reason)
+
+    def refuse(test_ids: Collection[str]) -> None:
+        refuse_unknown(project.settings.decide, elsewhere.union(test_ids))
+
+    test = open_test(project.earlier("check/split"), looks, reason, refuse)
     return test, sum(1 for _ in read_jsonl(looks))
 
 
@@ -377,6 +285,47 @@ def _on_pairs(project: Project, trained: Tuned | str | Path | None) -> Decision:
         looks=looks,
     )
     return Decision(decide_on_pairs(evidence, project.rng("decide")), {}, {})
+
+
+def _cluster_rules(settings: config.Config) -> ClusterRules:
+    return ClusterRules(
+        settings.decide.clusters, settings.check.near_duplicate, settings.data.min_grade
+    )
+
+
+def _examples(
+    project: Project, trained: Tuned | str | Path | None, mined: Mined | None
+) -> Sequence[Example] | None:
+    """What the model was trained on; None where nobody knows it."""
+    if mined is not None:
+        return mined.examples
+    if trained is None and project.run_dir is not None:
+        return read_examples(project.earlier(EXAMPLES))
+    return None
+
+
+def _leakage(
+    examples: Sequence[Example] | None, splits: tuple[Split, Split], near_duplicate: float
+) -> Leakage | None:
+    """Test queries among the examples; None where these are not known.  `splits`: train and test."""
+    if examples is None:
+        return None
+    train, test = splits
+    texts = {query.id: query.text for query in train.queries}
+    return find_leakage(examples, texts, test, near_duplicate)
+
+
+def _judged_encoder(
+    project: Project, trained: Tuned | str | Path | None
+) -> tuple[TextEncoder | None, Manifest | None]:
+    """The encoder of the fine-tuned model, or that of the bridge that the settings name."""
+    settings = project.settings
+    if not settings.decide.bridge or project.run_dir is None:
+        return _tuned_encoder(project, trained), None
+    project.uses("bridge")
+    generations = Generations(project.root, settings)
+    bridge = generations.manifest(str(settings.decide.bridge))
+    return for_chunks(generations.encoder(bridge), None), bridge
 
 
 def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> TextEncoder | None:
@@ -402,3 +351,22 @@ def _tuned_encoder(project: Project, trained: Tuned | str | Path | None) -> Text
         cache=project.cache,
         name=TUNED,
     )
+
+
+def _variants(
+    project: Project, trained: Tuned | str | Path | None, base: Systems
+) -> dict[str, Systems]:
+    """Systems over the models that `train` made beside the one that dev chose."""
+    encoders: dict[str, TextEncoder] = {}
+    if trained is None and project.run_dir is not None:
+        folder = project.earlier("train") / OTHERS
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            encoder = _tuned_encoder(project, path)
+            if encoder is not None:
+                encoders[path.name] = encoder
+    elif trained is not None and not isinstance(trained, str | Path):
+        encoders.update(trained.others)
+    return {
+        f"{TUNED} ({name})": project.systems_over(encoder, bm25=base.bm25)
+        for name, encoder in encoders.items()
+    }

@@ -34,6 +34,7 @@ from nearer.training.learning_curve import draw, worth_drawing
 from nearer.training.looks import DevJudge, dev_judge
 from nearer.training.methods.candidates import run_candidates, train_method
 from nearer.training.methods.job import Job
+from nearer.training.methods.naming import OTHERS, folder_name
 from nearer.training.methods.references import LINEAR, Learned
 from nearer.training.methods.search import refuse_impossible
 from nearer.training.methods.shown import candidate_blocks, search_blocks
@@ -72,6 +73,8 @@ class FineTuned(Result):
     root: Path = field(repr=False)
     candidates: Mapping[str, Any] = field(default_factory=dict, repr=False)
     card: CardFacts | None = field(default=None, repr=False)
+    #: other models that were trained and that dev did not choose, by method and seed
+    others: Mapping[str, TextEncoder] = field(default_factory=dict, repr=False)
 
     @property
     def model(self) -> Any:
@@ -86,7 +89,7 @@ class FineTuned(Result):
     def save(self, folder: Path) -> None:
         """`model/` with its card, `history.jsonl`, `summary.json` and `candidates.json`.
 
-        Checkpoints are removed.
+        Models that were not chosen go to `others/NAME/`.  Checkpoints are removed.
         """
         if isinstance(self.encoder, SentenceEncoder):
             saved = save_model(self.encoder, folder / "model", self.settings, self.root)
@@ -96,6 +99,12 @@ class FineTuned(Result):
         elif self.encoder is not None:
             self.encoder.save(folder / "model")
             self.summary["fingerprint"] = self.encoder.fingerprint.id
+        for name, other in self.others.items():
+            target = folder / OTHERS / folder_name(name)
+            if isinstance(other, SentenceEncoder):
+                save_model(other, target, self.settings, self.root)
+            else:
+                other.save(target)
         curve = self.summary.get("learning_curve")
         if curve is not None:
             write_json(folder / "learning_curve.json", curve)
@@ -200,7 +209,16 @@ def fine_tune(
     elif settings.train.learning_curve and judge is not None:
         summary["learning_curve"] = _learning_curve(job, judge.whole.values(chosen.encoder))
     facts = CardFacts(settings, root, summary)
-    return FineTuned(chosen.encoder, chosen.history, summary, settings.model, root, table, facts)
+    return FineTuned(
+        encoder=chosen.encoder,
+        history=chosen.history,
+        summary=summary,
+        settings=settings.model,
+        root=root,
+        candidates=table,
+        card=facts,
+        others=outcome.others,
+    )
 
 
 def _judge_of(

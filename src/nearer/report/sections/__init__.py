@@ -12,6 +12,7 @@ from nearer.report.sections.mistakes import mistakes
 from nearer.report.sections.model import margins, training
 from nearer.report.sections.neighbours import neighbours
 from nearer.report.sections.pays import pays
+from nearer.report.sections.queries import queries
 from nearer.report.sections.ranked_lists import examples
 from nearer.report.sections.reading import reading
 from nearer.report.sections.repairs import failures, fixes
@@ -32,6 +33,7 @@ __all__ = [
     "mistakes",
     "neighbours",
     "pays",
+    "queries",
     "reading",
     "reviewed",
     "slices",

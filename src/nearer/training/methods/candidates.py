@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from nearer import progress
+from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.training import processes
 from nearer.training.methods.contest import Entry, Table, choose
@@ -21,10 +23,15 @@ from nearer.training.methods.weights import train_weights
 
 @dataclass(frozen=True)
 class Outcome:
-    """The candidate that dev chose, and the table of all (`train/candidates.json`)."""
+    """The candidate that dev chose, and the table of all (`train/candidates.json`).
+
+    `others` are the models that were trained and not chosen, by method and seed: `decide` shows
+    them beside the chosen one.
+    """
 
     candidate: Candidate
     table: dict[str, Any]
+    others: Mapping[str, TextEncoder] = field(default_factory=dict)
 
 
 def run_candidates(job: Job) -> Outcome:
@@ -37,7 +44,7 @@ def run_candidates(job: Job) -> Outcome:
     references = _references(job, bench)
     for line in not_tried:
         progress.info(f"{line['name']} was not tried: {line['reason']}")
-    best, trained = _trained(job, bench)
+    best, trained, models = _trained(job, bench)
     # Only the first process has computed them.
     entries = processes.agreed(lambda: [reference.entry for reference in references])
     chosen = choose(trained, entries, job.settings.seed)
@@ -58,23 +65,28 @@ def run_candidates(job: Job) -> Outcome:
         not_tried=not_tried,
         seed=job.settings.seed,
     )
-    return Outcome(best, table.as_dict())
+    others = {name: model for name, model in models.items() if model is not best.encoder}
+    return Outcome(best, table.as_dict(), others)
 
 
-def _trained(job: Job, bench: Workbench | None) -> tuple[Candidate, list[Entry]]:
-    """The best on dev of what the settings ask for, and the figures of each in their order."""
+def _trained(
+    job: Job, bench: Workbench | None
+) -> tuple[Candidate, list[Entry], dict[str, TextEncoder]]:
+    """The best on dev of what the settings ask for, the figures of each, and all models by name."""
     if job.settings.search.arms:
         found = search(job)
-        return found, [found.entry]
+        return found, [found.entry], dict(found.others)
     best: Candidate | None = None
     trained: list[Entry] = []
+    models: dict[str, TextEncoder] = {}
     for method in job.methods:
         candidate = _linear(job, bench) if method.kind == LINEAR else train_weights(job, method)
         trained.append(candidate.entry)
+        models |= {candidate.entry.name: candidate.encoder, **candidate.others}
         if best is None or candidate.entry.mean > best.entry.mean:
             best = candidate
     assert best is not None  # noqa: S101 - there is at least one method
-    return best, trained
+    return best, trained, models
 
 
 def train_method(job: Job, method: Method) -> Candidate:

@@ -99,3 +99,4 @@ class Candidate:
     encoder: TextEncoder
     history: Sequence[Mapping[str, Any]]
     summary: dict[str, Any]
+    others: Mapping[str, TextEncoder] = field(default_factory=dict)  # of seeds that were not taken

@@ -10,6 +10,9 @@ from nearer.training.methods.contest import ALL, NONE
 
 Kind = Literal["full", "top", "lora", "query", "linear"]
 
+#: Below `train/`: the models that were trained and that dev did not choose.
+OTHERS = "others"
+
 _RANK = 16  # of lora, where the name says none
 _SIZED = re.compile(r"(top|lora):([1-9]\d{0,3})")
 
@@ -26,6 +29,11 @@ class Method:
     def reindex(self) -> str:
         """What of an index must be embedded again."""
         return NONE if self.kind in ("query", "linear") else ALL
+
+
+def folder_name(name: str) -> str:
+    """A name of a trained model as a folder has it: `top:3 seed 8` is `top-3-seed-8`."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name)
 
 
 def parse(name: str) -> Method:

@@ -35,9 +35,11 @@ def train_weights(job: Job, method: Method) -> Candidate:
     average = WeightAverage()
     best: Candidate | None = None
     scores: list[float] = []
+    models: dict[str, TextEncoder] = {}
     seconds = 0.0
     for number in range(count):
         candidate = train_once(job, method, number)
+        models[f"{method.name} seed {job.settings.seed + number}"] = candidate.encoder
         seconds += candidate.entry.seconds
         scores.append(candidate.entry.mean)
         if count > 1:
@@ -48,9 +50,10 @@ def train_weights(job: Job, method: Method) -> Candidate:
     if count == 1:
         return best
     best.summary["seeds"] = count
-    if job.dev is None:
-        return best
-    return _with_average(job, best, average, scores, seconds)
+    if job.dev is not None:
+        best = _with_average(job, best, average, scores, seconds)
+    others = {name: model for name, model in models.items() if model is not best.encoder}
+    return replace(best, others=others)
 
 
 def _with_average(

@@ -94,7 +94,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
         ),
-        version=3,
+        version=4,  # rerankers and other models are found by themselves
     ),
     Stage(
         "fix",
@@ -113,7 +113,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             "decide",
         ),
-        version=3,
+        version=4,  # rerankers and other models are found by themselves; the shallowest depth
     ),
     Stage(
         "mine",
@@ -175,7 +175,7 @@ STAGES: tuple[Stage, ...] = (
             "bridge",
         ),
         settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=4,  # more general questions; a fix that was not tried is named once in the reasons
+        version=5,  # no ship while a simpler fix was not tried
     ),
     Stage(
         "report",

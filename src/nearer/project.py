@@ -26,12 +26,13 @@ from nearer.embed.opening import open_encoder
 from nearer.errors import NO_DEV, DataError, MissingStepError, UndeclaredReadError
 from nearer.lifecycle import BY_NAME, STEP, Stage
 from nearer.search.pipeline import Pipeline
-from nearer.search.rerank import Reranker
+from nearer.search.rerank import Lacking, Reranker
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates
 from nearer.training.material import TrainingMaterial
 from nearer.training.reranker import reranker_of
-from nearer.types import Split
+from nearer.training.reranker_found import automatic_reranker
+from nearer.types import Run, Split
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Systems)
@@ -217,23 +218,23 @@ class Project:
     def systems_with_reranker(self) -> Systems:
         """The systems, with the reranker that the settings name, trained now if they say so."""
         systems = self.systems
-        if systems.reranker is None:
-            systems = systems.with_reranker(self._reranker(systems))
-            self.own["systems"] = systems
+        if systems.reranker is None and "reranker" not in self.own:
+            reranker, lacking = self._reranker(systems)
+            systems = systems.with_reranker(reranker, lacking)
+            self.own["reranker"] = self.own["systems"] = systems
         return systems
 
-    def _reranker(self, systems: Systems) -> Reranker | None:
+    def _reranker(self, systems: Systems) -> tuple[Reranker | None, Lacking]:
         """The configured reranker, or one trained on queries that collide with no held-out one."""
         settings = self.settings
         if settings.rerank.model is None:
-            return None
+            return None, Lacking()
         self.uses("other models", "reranker")
         train = self.split("train")
         if settings.rerank.model == "train" and not train.queries:
-            progress.warn(
-                "no reranker: there are no training queries to make one from (rerank.model)"
-            )
-            return None
+            why = "there are no training queries to make one from (rerank.model)"
+            progress.warn(f"no reranker: {why}")
+            return None, Lacking(why)
         material = TrainingMaterial(
             train,
             systems.corpus,
@@ -242,13 +243,13 @@ class Project:
             settings.data.min_grade,
             systems.item_to_item,
         )
-        return reranker_of(
-            settings,
-            self.root,
-            self.cache,
-            material,
-            runs=lambda: [systems.run(Pipeline(name), train) for name in ("bm25", "dense")],
-        )
+
+        def runs() -> list[Run]:
+            return [systems.run(Pipeline(name), train) for name in ("bm25", "dense")]
+
+        if settings.rerank.automatic:
+            return automatic_reranker(settings, self.root, self.cache, material, runs)
+        return reranker_of(settings, self.root, self.cache, material, runs), Lacking()
 
     def rng(self, stage: str) -> np.random.Generator:
         """A generator of the stage's own, so that a stage that runs alone gives the same result."""

@@ -144,6 +144,15 @@ class NotTriedRecord(Record):
     fix: str = text()
     why: str = text()
     next: str = text()
+    part: bool | None = flag(optional=True)  # other variants of the fix were tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedRecord(Record):
+    """A simpler fix that the settings declare an exception (`decide.skip`), with the reason."""
+
+    fix: str = text()
+    reason: str = text()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +210,7 @@ class DecisionRecord(Record):
     test_looks: int | None = number()
     sign_off: Any = anything()
     bridge: Json | None = mapping(optional=True)
+    skipped: tuple[SkippedRecord, ...] = records(SkippedRecord)
 
     @property
     def ships(self) -> bool:

@@ -6,25 +6,33 @@ from collections.abc import Collection, Mapping
 
 from nearer.data.corpus import Corpus
 from nearer.measure.slices import SliceEvidence, automatic_slices, terms
+from nearer.search.languages import across_languages
 from nearer.types import Judgments, Split
 
 
 def slices_of(
     split: Split, corpus: Corpus, min_grade: int, trained: Judgments | None = None
 ) -> Mapping[str, set[str]]:
-    """Slices of a split by tags and by what its queries and relevant documents look like."""
+    """Slices of a split by tags, by what its queries and relevant documents look like, and by languages."""
     words: set[str] = set()
     for query in split.queries:
         words.update(terms(query.text))
     frequencies = document_frequencies(corpus, words)
+    texts = relevant_texts(split, corpus, min_grade)
+    trained_on = None if trained is None else _relevant(trained, min_grade)
+    evidence = SliceEvidence(split.judgments, texts, frequencies, trained_on, min_grade)
+    slices = automatic_slices(split.queries, evidence)
+    return slices | across_languages(split.queries, split.judgments, texts, min_grade)
+
+
+def relevant_texts(split: Split, corpus: Corpus, min_grade: int) -> dict[str, str]:
+    """The contents of the relevant documents of a split that the corpus has, by id."""
     texts = {}
     for doc_id in sorted(_relevant(split.judgments, min_grade)):
         document = corpus.get(doc_id)
         if document is not None:
             texts[doc_id] = document.content
-    trained_on = None if trained is None else _relevant(trained, min_grade)
-    evidence = SliceEvidence(split.judgments, texts, frequencies, trained_on, min_grade)
-    return automatic_slices(split.queries, evidence)
+    return texts
 
 
 def document_frequencies(corpus: Corpus, wanted: Collection[str]) -> dict[str, int]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from nearer.settings.base import Fraction, Section, named
 
 GuardrailName = Annotated[str, named("guardrail")]
+FixName = Annotated[str, named("fix")]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
 
 
 class Guardrails(Section):
@@ -47,4 +49,8 @@ class Decide(Section):
     )
     cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(
         None, description="price of the embedding machine, for the cost estimate"
+    )
+    skip: dict[FixName, Reason] = Field(
+        {},
+        description="simpler fixes that are not tried, each with the reason, such as {reranking: no latency budget}; the record shows them",
     )

@@ -126,13 +126,15 @@ def perhaps_record(kind: type[Record]) -> Any:
     return field(default=None, metadata=_metadata(read))
 
 
-def records(kind: type[Record]) -> Any:
-    """A list of objects."""
+def records(kind: type[Record], *, optional: bool = False) -> Any:
+    """A list of objects; `optional`: None, and left out of the file, where there are none."""
 
     def read(value: Any) -> tuple[Record, ...]:
         items = value if isinstance(value, list | tuple) else ()
         return tuple(kind.of(item) for item in items if isinstance(item, Mapping))
 
+    if optional:
+        return field(default=None, metadata=_metadata(lambda value: read(value) or None, True))
     return field(default=(), metadata=_metadata(read))
 
 

@@ -114,7 +114,7 @@ class Findings:
             cost=tuned.cost,
             negative_flips=tuple(map(Flip.of, flips)),
             test_looks=self.inputs.looks,
-            skipped=tuple(map(SkippedRecord.of, skipped)),
+            skipped=tuple(map(SkippedRecord.of, skipped)) or None,
         )
 
     def _reasons(self, verdict: Verdict, not_tried: NotTried, skipped: NotTried) -> list[str]:

@@ -210,7 +210,7 @@ class DecisionRecord(Record):
     test_looks: int | None = number()
     sign_off: Any = anything()
     bridge: Json | None = mapping(optional=True)
-    skipped: tuple[SkippedRecord, ...] = records(SkippedRecord)
+    skipped: tuple[SkippedRecord, ...] | None = records(SkippedRecord, optional=True)
 
     @property
     def ships(self) -> bool:

@@ -28,8 +28,7 @@ class BaseModel(Fix):
             return []
         pipelines = []
         for model in systems.others.names:
-            whole = systems.sparse(model) is not None  # sparse models are not chunked
-            chunker = "document" if whole else base.chunker
+            chunker = "document" if systems.reads_whole(model) else base.chunker
             pipelines.append(replace(base.over(model), chunker=chunker))
         dimension = systems.encoder.dimension
         for text in self.settings.fix.compressions:

@@ -129,7 +129,7 @@ class OtherModels:
     def _is_configured(self, name: str) -> bool:
         """Whether a model computes what the configured one does, under another name."""
         parts = self._parts
-        if parts.sparse(name) is not None:
+        if parts.reads_whole(name):
             return False
         return not parts.encoder_of(name).fingerprint.differences(parts.encoder.fingerprint)
 

@@ -23,6 +23,12 @@ from nearer.search.dense import Contents, Dense
 from nearer.search.filters import Fields
 from nearer.search.late import late_vectors
 from nearer.search.lexical import BM25, Part, kept_bm25
+from nearer.search.multivector import (
+    MultiVectorModel,
+    MultiVectorRetriever,
+    is_multi_vector,
+    load_multi_vector,
+)
 from nearer.search.others import OtherModels
 from nearer.search.pipeline import Pipeline
 from nearer.search.ranking import Eligible
@@ -120,6 +126,22 @@ class Parts:
         sparse: SparseRetriever = self.once(("sparse", model), load)
         return sparse
 
+    def multi_vector(self, model: str | None) -> MultiVectorRetriever | None:
+        """The late-interaction model of a folder; None for others."""
+        if model is None or not is_multi_vector(sources.resolve(self.root, model)):
+            return None
+
+        def load() -> MultiVectorRetriever:
+            settings = self.config.model.of_another(model)
+            return MultiVectorRetriever(load_multi_vector(settings, self.root), self.corpus)
+
+        retriever: MultiVectorRetriever = self.once(("multi-vector", model), load)
+        return retriever
+
+    def reads_whole(self, model: str | None) -> bool:
+        """Whether documents are searched whole with a model: learned sparse and late-interaction ones are not chunked."""
+        return self.sparse(model) is not None or self.multi_vector(model) is not None
+
     def _is_sparse(self, model: str) -> bool:
         """Whether a folder, or a model of the shortlist, is a learned sparse one."""
         line = shortlist.listed(model)
@@ -133,10 +155,10 @@ class Parts:
         others: OtherModels = self.once("other models", lambda: OtherModels(self))
         return others
 
-    def space_of(self, model: str | None) -> TextEncoder | SparseModel:
-        """What turns texts into the vectors of a model, dense or sparse: it has a name and a fingerprint."""
-        sparse = self.sparse(model)
-        return self.encoder_of(model) if sparse is None else sparse.model
+    def space_of(self, model: str | None) -> TextEncoder | SparseModel | MultiVectorModel:
+        """What turns texts into the vectors of a model, dense or not: it has a name and a fingerprint."""
+        retriever = self.sparse(model) or self.multi_vector(model)
+        return self.encoder_of(model) if retriever is None else retriever.model
 
     def embedding_seconds(self, pipeline: Pipeline) -> float | None:
         """Seconds that embedding the corpus for a pipeline takes here, from a sample; None for sparse models."""
@@ -144,8 +166,8 @@ class Parts:
         return None if cost is None else float(cost["seconds"])
 
     def embedding_cost(self, pipeline: Pipeline) -> dict[str, Any] | None:
-        """What embedding the corpus for a pipeline takes here (`costs.embedding_cost`); None for sparse models."""
-        if self.sparse(pipeline.model) is not None:
+        """What embedding the corpus for a pipeline takes here (`costs.embedding_cost`); None for models that are not dense."""
+        if self.reads_whole(pipeline.model):
             return None
         chunked = self.chunked(pipeline.chunker, pipeline.model)
         texts = Contents(self.corpus) if chunked is None else chunked.texts

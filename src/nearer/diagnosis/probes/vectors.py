@@ -36,9 +36,8 @@ def by_another_model(misses: Misses, results: Results) -> Named:
     if not misses.over_model:
         _add(tried, "the configured model", misses.ranks(misses.plain))
     for model in others.names:
-        chunker = misses.plain.chunker
-        if misses.systems.sparse(model) is not None:
-            chunker = "document"  # sparse models are not chunked
+        whole = misses.systems.reads_whole(model)
+        chunker = "document" if whole else misses.plain.chunker
         try:
             ranks = misses.ranks(replace(misses.plain, model=model, chunker=chunker))
         except DiskError:

@@ -204,7 +204,7 @@ def test_by_default_a_reranker_is_trained_tried_and_changes_nothing_of_today(mak
     assert {trial["fix"] for trial in fixes.trials} == {"reranking"}
     (step,) = fixes.ladder["rungs"]
     assert step["tried"]
-    assert step["reranker"] == "trained here"
+    assert step["reranker"].startswith("trained here")
     assert fixes.ladder["today_label"] == "dense"
 
 

@@ -235,6 +235,8 @@ class Project:
             why = "there are no training queries to make one from (rerank.model)"
             progress.warn(f"no reranker: {why}")
             return None, Lacking(why)
+        if settings.rerank.automatic:
+            train = self._enough(train)
         material = TrainingMaterial(
             train,
             systems.corpus,
@@ -250,6 +252,15 @@ class Project:
         if settings.rerank.automatic:
             return automatic_reranker(settings, self.root, self.cache, material, runs)
         return reranker_of(settings, self.root, self.cache, material, runs), Lacking()
+
+    def _enough(self, train: Split) -> Split:
+        """As many training queries as an automatic reranker could learn from, twice over: the rest is not searched."""
+        rerank = self.settings.rerank
+        most = 2 * rerank.pairs // (1 + rerank.negatives) + 1
+        if len(train.queries) <= most:
+            return train
+        chosen = sorted(self.rng("rerank").permutation(len(train.queries))[:most].tolist())
+        return replace(train, queries=tuple(train.queries[row] for row in chosen))
 
     def rng(self, stage: str) -> np.random.Generator:
         """A generator of the stage's own, so that a stage that runs alone gives the same result."""

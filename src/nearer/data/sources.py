@@ -247,7 +247,7 @@ def _automatic(config: Config) -> dict[str, Path | str]:
     inputs: dict[str, Path | str] = {}
     if shortlist.AUTO in config.fix.models:
         here = shortlist.names(shortlist.available(shortlist.encoders()))
-        here += [folder.name for folder in shortlist.carried()]
+        here += [f"{folder.parent.name}/{folder.name}" for folder in shortlist.carried()]
         inputs["auto models"] = ", ".join(here)
     if config.rerank.automatic:
         here = shortlist.names(shortlist.available(shortlist.rerankers()))

@@ -43,7 +43,15 @@ def static_model(encoder: object, texts: Sequence[str], home: Path) -> Path:
     key = value_hash([encoder.fingerprint.id, _DIMENSION, np.flatnonzero(counts).tolist()])
     folder = home / key[:16] / STATIC
     if not folder.is_dir():
-        _save(model, _weights(model, counts), folder)
+        try:
+            weights = _weights(model, counts)
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"its words cannot be read one by one ({type(error).__name__}: {error})",
+                where=encoder.name,
+                next_step="name a static model in fix.models",
+            ) from error
+        _save(model, weights, folder)
     return folder
 
 
@@ -72,7 +80,8 @@ def _backend(model: Any) -> Any:
 def _counts(model: Any, texts: Sequence[str]) -> np.ndarray:
     """How often each token stands in the texts, int64 (vocabulary,)."""
     backend = _backend(model)
-    counts = np.zeros(backend.get_vocab_size(), np.int64)
+    size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
+    counts = np.zeros(size, np.int64)
     for encoded in backend.encode_batch(list(texts), add_special_tokens=False):
         np.add.at(counts, encoded.ids, 1)
     return counts

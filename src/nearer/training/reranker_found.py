@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nearer import config, progress, shortlist
+from nearer.embed.base import EncoderSpec
 from nearer.errors import DataError, ModelError
 from nearer.search.rerank import CachedReranker, Lacking, load_reranker
 from nearer.training.material import TrainingMaterial
@@ -36,6 +37,12 @@ def automatic_reranker(
             progress.info(f"the reranker {model.name} cannot be used: {error.what}")
     if not reasons:
         reasons.append("no cross-encoder is in the hub's cache here")
+    if not EncoderSpec.of(settings.model, root).has_weights:
+        # Asked before anything is searched: what an endpoint embeds is paid for.
+        reasons.append(
+            "none can be trained here: the weights of the configured model are elsewhere"
+        )
+        return None, _lacking(reasons)
     if not material.train.queries:
         reasons.append("there are no training judgments to train one from")
         return None, _lacking(reasons)

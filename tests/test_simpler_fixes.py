@@ -81,7 +81,7 @@ def worse_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     words = model.transformers_model.embeddings.word_embeddings.weight
     with torch.no_grad():
         forgotten = torch.rand(len(words)) < 0.9
-        words[forgotten] = words[100]  # the vector of unknown words
+        words[forgotten] = words[100].clone()  # the vector of unknown words
     folder = tmp_path_factory.mktemp("models") / "worse"
     model.save(str(folder), create_model_card=False)
     return folder

@@ -43,7 +43,7 @@ _LATIN = {
 _SHARE = 0.3  # of the letters, from which a script tells the language
 _FEWEST = 2  # different function words of a language, and how far it must lead the next
 _LEAD = 1.5
-_COMMON = 0.2  # of all words, from which function words make a text; commands and lists have fewer
+_COMMON = 0.3  # of all words, from which function words make a text; commands and lists have fewer
 _READ = 1000  # characters
 
 _letter = regex.compile(r"\p{L}")

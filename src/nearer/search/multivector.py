@@ -65,7 +65,7 @@ class MultiVectorModel:
 
     def _encode(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
         make = self._model.encode_query if kind == "query" else self._model.encode_document
-        rows = make(list(texts), show_progress_bar=False, convert_to_tensor=False)
+        rows = make(list(texts), show_progress_bar=False, convert_to_numpy=True)
         nothing = np.zeros((1, self._model.get_embedding_dimension()), np.float32)
         return [np.asarray(row, np.float32) if len(row) else nothing for row in rows]
 

@@ -103,7 +103,7 @@ class OtherModels:
         parts = self._parts
         try:
             if name == STATIC:
-                name = self._static()
+                name, automatic = self._static(), True
             elif automatic:
                 seconds = self._seconds(name)
                 most = parts.config.fix.budget

@@ -26,7 +26,8 @@ SMALL_DOCUMENTS = 120
 QUICK: Mapping[str, Mapping[str, Any]] = {
     "evaluate": {"resamples": 1000},
     "diagnose": {"splits": ["dev"], "chunkers": ["tokens:32:8"]},
-    "fix": {"fixes": ["hybrid"], "title_weights": []},
+    "rerank": {"model": None},
+    "fix": {"fixes": ["hybrid"], "title_weights": [], "models": []},
     "train": {
         "epochs": 1,
         "batch_size": 8,

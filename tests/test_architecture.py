@@ -20,7 +20,7 @@ SOURCE = Path(nearer.__file__).parent
 #: Lowest first; a module may import what stands before it, and its own level where that is a package.
 LEVELS = (
     {"errors"},
-    {"types", "files", "progress", "text", "tables", "plugins", "records"},
+    {"types", "files", "progress", "text", "tables", "plugins", "records", "shortlist"},
     {"results", "settings"},
     {"config", "lifecycle"},
     {"data", "measure"},

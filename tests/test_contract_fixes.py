@@ -60,6 +60,7 @@ def systems(small_data: Path, tiny_model: Path) -> Systems:
             "data": {"folder": str(small_data)},
             "model": {"name": str(tiny_model)},
             "evaluate": {"resamples": 1000},
+            "fix": {"models": ["static"]},
         }
     )
     return Systems(settings, small_data, Corpus.open(small_data / "corpus.jsonl"))

@@ -159,7 +159,8 @@ def test_the_same_through_python(
     monkeypatch.chdir(tmp_path)
     settings: Mapping[str, Any] = {
         "diagnose": {"chunkers": ["tokens:32:8"]},
-        "fix": {"fixes": ["hybrid"]},
+        "fix": {"fixes": ["hybrid"], "models": []},
+        "rerank": {"model": None},
         "evaluate": {"resamples": 1000},
     }
     project = nearer.load(small_data, model=str(tiny_model), **settings)

@@ -215,6 +215,8 @@ def run_to(stage: str, data: Path, model: Path, folder: Path) -> Any:
         "model": {"name": str(model), "precision": "fp32", "device": "cpu"},
         "evaluate": {"resamples": 1000},
         "diagnose": {"chunkers": [], "pieces": []},
+        "rerank": {"model": None},
+        "fix": {"models": []},
     }
     path = write(folder, "nearer.yaml", json.dumps(settings))
     return CliRunner().invoke(app, ["run", "--to", stage, "-c", str(path), "-q"])

@@ -149,8 +149,8 @@ def diagnosed(
         "search": search,
         "rerank": {"model": f"{module}:Oracle", "depth": 100},
     }
-    # A repair that nobody tried would make every failure unknown: the same model stands for another.
-    values["fix"] = {"models": [encoder.name]}
+    # A repair that nobody tried would make every failure unknown: another model is tried, a weaker one.
+    values["fix"] = {"models": ["static"]}
     values["diagnose"] = {"chunkers": ["tokens:128:32", "sentences:48", "recursive:128"]}
     split = Split(
         "dev",
@@ -243,7 +243,7 @@ def buried(
     values = {
         "data": {"folder": str(folder)},
         "model": {"name": encoder.name, "precision": "fp32"},
-        "fix": {"models": [encoder.name]},
+        "fix": {"models": ["static"]},
     }
     project = config.build(values)
     corpus = Corpus.open(folder / "corpus.jsonl")

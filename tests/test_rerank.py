@@ -530,7 +530,7 @@ def test_a_trained_one_is_found_again_and_made_anew_when_its_examples_change(
 def test_without_one_nothing_is_searched_and_without_judgments_it_says_so(
     small: Path, tmp_path: Path
 ) -> None:
-    none = configured(small)
+    none = configured(small, model=None)
     material = material_of(TRAIN)
     assert reranker_of(none, tmp_path, None, material, runs=lambda: pytest.fail("searched")) is None
     with pytest.raises(DataError, match=r"rerank\.model.*no pairs"):

@@ -53,6 +53,10 @@ def test_run_build_shadow_cutover_drift_alert_rollback(
         fix={"fixes": ["metadata"]},
         decide={
             "alpha": 0.3,
+            "skip": dict.fromkeys(
+                ("rewriting", "hybrid", "reranking", "chunking", "base_model"),
+                "the story is about what follows",
+            ),
             "guardrails": {"general": None, "slice_margin": 0.5, "latency_ratio": 10.0},
         },
         index={"require_shadow": True, "store": "numpy"},

@@ -97,7 +97,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
         ),
-        version=4,  # domain terms
+        version=4,  # domain terms; rerankers and other models are found by themselves
     ),
     Stage(
         "fix",
@@ -116,7 +116,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             "decide",
         ),
-        version=3,
+        version=4,  # rerankers and other models are found by themselves; the shallowest depth
     ),
     Stage(
         "mine",

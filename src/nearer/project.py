@@ -27,12 +27,13 @@ from nearer.embed.opening import open_encoder
 from nearer.errors import NO_DEV, DataError, MissingStepError, UndeclaredReadError
 from nearer.lifecycle import BY_NAME, STEP, Stage
 from nearer.search.pipeline import Pipeline
-from nearer.search.rerank import Reranker
+from nearer.search.rerank import Lacking, Reranker
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates
 from nearer.training.material import TrainingMaterial
 from nearer.training.reranker import reranker_of
-from nearer.types import Split
+from nearer.training.reranker_found import automatic_reranker
+from nearer.types import Run, Split
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Systems)
@@ -226,23 +227,25 @@ class Project:
     def systems_with_reranker(self) -> Systems:
         """The systems, with the reranker that the settings name, trained now if they say so."""
         systems = self.systems
-        if systems.reranker is None:
-            systems = systems.with_reranker(self._reranker(systems))
-            self.own["systems"] = systems
+        if systems.reranker is None and "reranker" not in self.own:
+            reranker, lacking = self._reranker(systems)
+            systems = systems.with_reranker(reranker, lacking)
+            self.own["reranker"] = self.own["systems"] = systems
         return systems
 
-    def _reranker(self, systems: Systems) -> Reranker | None:
+    def _reranker(self, systems: Systems) -> tuple[Reranker | None, Lacking]:
         """The configured reranker, or one trained on queries that collide with no held-out one."""
         settings = self.settings
         if settings.rerank.model is None:
-            return None
+            return None, Lacking()
         self.uses("other models", "reranker")
         train = self.split("train")
         if settings.rerank.model == "train" and not train.queries:
-            progress.warn(
-                "no reranker: there are no training queries to make one from (rerank.model)"
-            )
-            return None
+            why = "there are no training queries to make one from (rerank.model)"
+            progress.warn(f"no reranker: {why}")
+            return None, Lacking(why)
+        if settings.rerank.automatic:
+            train = self._enough(train)
         material = TrainingMaterial(
             train,
             systems.corpus,
@@ -251,13 +254,22 @@ class Project:
             settings.data.min_grade,
             systems.item_to_item,
         )
-        return reranker_of(
-            settings,
-            self.root,
-            self.cache,
-            material,
-            runs=lambda: [systems.run(Pipeline(name), train) for name in ("bm25", "dense")],
-        )
+
+        def runs() -> list[Run]:
+            return [systems.run(Pipeline(name), train) for name in ("bm25", "dense")]
+
+        if settings.rerank.automatic:
+            return automatic_reranker(settings, self.root, self.cache, material, runs)
+        return reranker_of(settings, self.root, self.cache, material, runs), Lacking()
+
+    def _enough(self, train: Split) -> Split:
+        """As many training queries as an automatic reranker could learn from, twice over: the rest is not searched."""
+        rerank = self.settings.rerank
+        most = 2 * rerank.pairs // (1 + rerank.negatives) + 1
+        if len(train.queries) <= most:
+            return train
+        chosen = sorted(self.rng("rerank").permutation(len(train.queries))[:most].tolist())
+        return replace(train, queries=tuple(train.queries[row] for row in chosen))
 
     def rng(self, stage: str) -> np.random.Generator:
         """A generator of the stage's own, so that a stage that runs alone gives the same result."""

@@ -28,6 +28,7 @@ _DEMO: dict[str, Any] = {
     },
     "diagnose": {"splits": ("dev",), "chunkers": ("tokens:256:32",)},
     "fix": {"chunkers": ("tokens:256:32",), "compressions": ("int8",)},
+    "rerank": {"budget": "40s", "depth": 20, "max_length": 128},
 }
 
 #: Share of the demo's time that each stage takes (one run, 2 cores, fp32): for "about … left".

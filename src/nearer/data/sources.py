@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 
+from nearer import shortlist
 from nearer.config import Config, Data
 from nearer.errors import DataError
 
@@ -262,16 +263,30 @@ def _other_models(config: Config, root: Path) -> Inputs:
     names = {*config.fix.models, *config.fix.rewriters}
     if config.rerank.model is not None:
         names.add(config.rerank.model)
-    names -= {"train", "acronyms"}
-    inputs = dict(_own_modules(config.fix.fixes, root))
+    names -= {"train", "acronyms", "static", shortlist.AUTO}
+    inputs: dict[str, Path | str] = dict(_own_modules(config.fix.fixes, root))
+    inputs |= _automatic(config)
     for name in sorted(names):
         inputs[name] = _model(name, root)
     return inputs
 
 
+def _automatic(config: Config) -> dict[str, Path | str]:
+    """What `auto` stands for: the models that are here or can be had, by name."""
+    inputs: dict[str, Path | str] = {}
+    if shortlist.AUTO in config.fix.models:
+        here = shortlist.names(shortlist.available(shortlist.encoders()))
+        here += [f"{folder.parent.name}/{folder.name}" for folder in shortlist.carried()]
+        inputs["auto models"] = ", ".join(here)
+    if config.rerank.automatic:
+        here = shortlist.names(shortlist.available(shortlist.rerankers()))
+        inputs["auto reranker"] = ", ".join(here)
+    return inputs
+
+
 def _reranker(config: Config, root: Path) -> Inputs:
     name = config.rerank.model
-    if name is None or name == "train":
+    if name is None or not config.rerank.named or name == "train":
         return {}
     return {name: model_source(name, root)}
 

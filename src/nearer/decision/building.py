@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nearer.decision.candidates import Finalists, MeasuredCandidate
@@ -25,10 +25,20 @@ from nearer.decision.record import (
     LatencyRecord,
     Measure,
     NotTriedRecord,
+    SkippedRecord,
     SliceRecord,
 )
 from nearer.measure.significance import mean_interval
-from nearer.measure.verdict import Evidence, Verdict, checklist, judge, untold
+from nearer.measure.verdict import (
+    Evidence,
+    NotTried,
+    Verdict,
+    checklist,
+    exceptions,
+    judge,
+    untold,
+    whole_fixes,
+)
 
 Json = dict[str, Any]
 
@@ -74,8 +84,9 @@ class Findings:
 
     def record(self) -> DecisionRecord:
         """The decision record; its sign-off is a person's."""
-        evidence, tuned = self.evidence, self.tuned
-        not_tried = self._not_tried()
+        tuned = self.tuned
+        not_tried, skipped = untried_fixes(self.inputs)
+        evidence = replace(self.evidence, not_tried=not_tried)
         verdict = judge(evidence)
         questions = checklist(
             evidence,
@@ -83,6 +94,7 @@ class Findings:
             tuned.cost.as_dict(),
             self.inputs.diagnosis or {},
             not_tried,
+            skipped,
         )
         pays = self._pays()
         questions = [row for row in questions if row["question"] != QUESTION]
@@ -92,8 +104,8 @@ class Findings:
         return DecisionRecord(
             verdict=verdict.verdict,
             recommended=verdict.recommended,
-            sentence=_sentence(verdict, not_tried),
-            reasons=tuple(self._reasons(verdict, not_tried)),
+            sentence=_sentence(verdict, not_tried, skipped),
+            reasons=tuple(self._reasons(verdict, not_tried, skipped)),
             not_tried=tuple(map(NotTriedRecord.of, not_tried)),
             primary=evidence.primary,
             n_queries=len(evidence.today.scores),
@@ -112,6 +124,7 @@ class Findings:
             test_looks=self.inputs.looks,
             pays=pays.as_dict(),
             flips=counted,
+            skipped=tuple(map(SkippedRecord.of, skipped)) or None,
             **self.queries.records(evidence.primary),
         )
 
@@ -131,12 +144,7 @@ class Findings:
             evidence.shown(tuned, today),
         )
 
-    def _not_tried(self) -> list[dict[str, str]]:
-        """The simpler fixes that nobody tried: `fix`, `why`, and the command `next`."""
-        fixes = self.inputs.not_tried
-        return [dict(fix) for fix in (_NO_FIXES if fixes is None else fixes)]
-
-    def _reasons(self, verdict: Verdict, not_tried: Sequence[Mapping[str, str]]) -> list[str]:
+    def _reasons(self, verdict: Verdict, not_tried: NotTried, skipped: NotTried) -> list[str]:
         reasons = list(verdict.reasons)
         for row in self.tuned.guardrails:
             if "reason" in row.more:
@@ -147,6 +155,8 @@ class Findings:
         reasons += self.queries.reasons(self.evidence.primary)
         if not_tried:
             reasons.append(f"not tried: {untold(not_tried)}")
+        if skipped:
+            reasons.append(f"left out by decision (decide.skip): {exceptions(skipped)}")
         return reasons
 
     def _compared(self) -> Compared:
@@ -164,12 +174,36 @@ class Findings:
         return rows
 
 
-def _sentence(verdict: Verdict, not_tried: Sequence[Mapping[str, str]]) -> str:
+def untried_fixes(inputs: DecisionInputs) -> tuple[list[Json], list[Json]]:
+    """The simpler fixes that nobody tried (`fix`, `why`, `next`), and the declared exceptions (`fix`, `reason`).
+
+    A fix counts as an exception while `decide.skip` names it, also where `fix` ran before that.
+    """
+    fixes = _NO_FIXES if inputs.not_tried is None else inputs.not_tried
+    skip = inputs.settings.decide.skip
+    not_tried = [dict(fix) for fix in fixes if fix["fix"] not in skip]
+    excepted = {fix["fix"] for fix in fixes} & set(skip)
+    skipped = [{"fix": name, "reason": skip[name]} for name in skip if name in excepted]
+    return not_tried, skipped
+
+
+def _sentence(verdict: Verdict, not_tried: NotTried, skipped: NotTried) -> str:
     """The verdict in words; a fix that nobody tried is never one that does not help."""
-    if not not_tried or verdict.verdict == "use_simpler_fix":
-        return verdict.sentence
-    names = ", ".join(dict.fromkeys(fix["fix"].replace("_", " ") for fix in not_tried))
-    return f"{verdict.sentence} Simpler fixes not tried: {names}."
+    sentence = verdict.sentence
+    if verdict.verdict == "use_simpler_fix":
+        return sentence
+    whole = whole_fixes(not_tried)
+    names = dict.fromkeys(map(_words, whole))
+    if names and untold(whole) not in sentence:
+        sentence += f" Simpler fixes not tried: {', '.join(names)}."
+    if skipped:
+        reasons = [f"{_words(fix)} ({fix['reason']})" for fix in skipped]
+        sentence += f" Left out by decision: {', '.join(reasons)}."
+    return sentence
+
+
+def _words(fix: Mapping[str, Any]) -> str:
+    return str(fix["fix"]).replace("_", " ")
 
 
 def _candidate(measured: MeasuredCandidate, evidence: Evidence) -> CandidateRecord:

@@ -31,7 +31,7 @@ class DecisionInputs:
     training_judgments: Judgments | None = None  # they tell seen from unseen documents
     general_set: tuple[Corpus, Split] | None = None  # the general-ability set, None: none
     best_fix: Pipeline | None = None  # the best simple system that `fix` found on dev
-    not_tried: Sequence[Mapping[str, str]] | None = None  # by `fix` (None: it did not run)
+    not_tried: Sequence[Mapping[str, Any]] | None = None  # by `fix` (None: it did not run)
     mined: Mapping[str, Any] | None = None  # mine/summary.json
     diagnosis: Mapping[str, Any] | None = None  # diagnose/summary.json
     looks: int = 1  # how often test has been opened

@@ -145,6 +145,15 @@ class NotTriedRecord(Record):
     fix: str = text()
     why: str = text()
     next: str = text()
+    part: bool | None = flag(optional=True)  # other variants of the fix were tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedRecord(Record):
+    """A simpler fix that the settings declare an exception (`decide.skip`), with the reason."""
+
+    fix: str = text()
+    reason: str = text()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +310,7 @@ class DecisionRecord(Record):
     reversals: tuple[ReversalRecord, ...] | None = records(ReversalRecord, optional=True)
     flips: FlipsRecord | None = perhaps_record(FlipsRecord, optional=True)
     leakage: LeakageRecord | None = perhaps_record(LeakageRecord, optional=True)
+    skipped: tuple[SkippedRecord, ...] | None = records(SkippedRecord, optional=True)
 
     @property
     def ships(self) -> bool:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nearer import plugins
 from nearer.config import Config
@@ -25,11 +25,13 @@ class Absence:
     """Why a fix, or a part of it, gave nothing to measure.
 
     With `next_step` it was not tried, and that command would try it; without, it does not apply.
+    `part`: other variants of the fix were tried, so that the fix itself does not count as untried.
     """
 
     fix: str
     why: str
     next_step: str = ""
+    part: bool = False
 
     @property
     def tried(self) -> bool:
@@ -42,8 +44,11 @@ class Absence:
             return f"does not apply here: {self.why}"
         return f"not tried: {self.why}; {self.next_step}"
 
-    def as_dict(self) -> dict[str, str]:
-        return {"fix": self.fix, "why": self.why, "next": self.next_step}
+    def as_dict(self) -> dict[str, Any]:
+        line: dict[str, Any] = {"fix": self.fix, "why": self.why, "next": self.next_step}
+        if self.part:
+            line["part"] = True
+        return line
 
 
 class Fix(ABC):
@@ -65,6 +70,17 @@ class Fix(ABC):
 
     def unnamed(self) -> Sequence[Absence]:
         """Parts that the settings leave out, although the fix may have other variants."""
+        return ()
+
+    def left_out(self, base: Pipeline, systems: Systems, dev: Split) -> Sequence[Absence]:
+        """Parts that could not be tried here, although the fix has other variants."""
+        return self.unnamed()
+
+    def cheaper(self, best: Pipeline, variants: Sequence[Pipeline]) -> Sequence[Pipeline]:
+        """Variants that cost less in production than the best one, the cheapest first.
+
+        The first that does not lose a useful part of the gain is taken instead.
+        """
         return ()
 
     def suggested(self, failures: Sequence[Failure]) -> Sequence[Absence]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nearer.config import Config
 from nearer.diagnosis.values import Failure
+from nearer.errors import DiskError, ModelError, NearerError
 from nearer.fixes.base import Fix
 from nearer.measure.metrics import Scores
 from nearer.measure.significance import Comparison, compare
@@ -83,8 +84,9 @@ class Bench:
             relevant = dev.relevant(query.id, settings.data.min_grade)
             self._relevant[query.id] = set(relevant)
         self.failures = [line for line in failures if line["query_id"] in self._relevant]
-        self._embedding_seconds: dict[tuple[str | None, str], float | None] = {}
+        self._embedding_cost: dict[tuple[str | None, str], Mapping[str, Any] | None] = {}
         self._scores: dict[Pipeline, Scores] = {}
+        self._failed: set[str] = set()  # models that failed while they searched
 
     def run(self, pipeline: Pipeline) -> Run:
         return self.systems.run(pipeline, self.dev)
@@ -100,9 +102,34 @@ class Bench:
         return self.scores(pipeline).mean(self._primary)
 
     def variants(self, fix: Fix, base: Pipeline) -> list[Pipeline]:
-        """What a fix tries instead of `base`, hybrids with their weight chosen on dev."""
-        pipelines = fix.variants(base, self.systems, self.dev)
-        return [self.tuned(pipeline) for pipeline in pipelines]
+        """What a fix tries instead of `base`, searched, hybrids with their weight chosen on dev.
+
+        A variant over another model that fails, such as an endpoint that is down, is left out: the
+        model counts as not tried, with the reason.
+        """
+        searched: list[Pipeline] = []
+        for pipeline in fix.variants(base, self.systems, self.dev):
+            if pipeline.model is not None and pipeline.model in self._failed:
+                continue
+            try:
+                tuned = self.tuned(pipeline)
+                self.run(tuned)
+            except DiskError:
+                raise
+            except NearerError as error:
+                if not self._is_of_another(pipeline, base):
+                    raise
+                self._failed.add(str(pipeline.model))
+                self.systems.others.fail(str(pipeline.model), error)
+                continue
+            searched.append(tuned)
+        return searched
+
+    def _is_of_another(self, pipeline: Pipeline, base: Pipeline) -> bool:
+        """Whether a pipeline differs from its base by a model that `fix.models` gives."""
+        if pipeline.model is None or pipeline.model == base.model:
+            return False
+        return pipeline.model in self.systems.others.names
 
     def tuned(self, pipeline: Pipeline) -> Pipeline:
         """The pipeline with the weight of its hybrid chosen on dev."""
@@ -166,12 +193,22 @@ class Bench:
         """Latency in ms, size in bytes, seconds to build; and the share of the corpus a filter leaves."""
         timed = _TIMED_RERANK if pipeline.rerank else _TIMED
         queries = self.dev.queries[:timed]
-        latency = self.systems.latency(pipeline, queries)
         cost: dict[str, Any] = {"p50_ms": None, "p95_ms": None}
+        try:
+            latency = self.systems.latency(pipeline, queries)
+        except ModelError as error:
+            if pipeline.model is None:
+                raise
+            # Its results are here and were paid for: what is lacking is the time it takes.
+            cost["not_timed"] = error.what
+            latency = None
         if latency is not None:
             cost.update(latency.as_dict())
         cost["index_bytes"] = self.systems.index_bytes(pipeline)
         cost["build_seconds"] = self._build_seconds(pipeline)
+        price = self._price(pipeline)
+        if price is not None:
+            cost["price"] = price
         if pipeline.filters != "ignore":
             cost["selectivity"] = self._selectivity(pipeline)
         return cost
@@ -182,14 +219,26 @@ class Bench:
         if pipeline.system != "dense":
             seconds = self.systems.bm25.build_seconds
         if pipeline.dense:
-            key = (pipeline.model, pipeline.chunker)
-            if key not in self._embedding_seconds:
-                self._embedding_seconds[key] = self.systems.embedding_seconds(pipeline)
-            embedding = self._embedding_seconds[key]
+            embedding = self._embedding(pipeline)
             if embedding is None:
                 return None
-            seconds += embedding
+            seconds += embedding["seconds"]
         return round(seconds, 1)
+
+    def _price(self, pipeline: Pipeline) -> float | None:
+        """What embedding the corpus costs, by `decide.cost_per_hour` and what an endpoint charges; None where neither is known."""
+        embedding = self._embedding(pipeline) if pipeline.dense else None
+        if embedding is None:
+            return None
+        price: float | None = embedding.get("price")
+        return price
+
+    def _embedding(self, pipeline: Pipeline) -> Mapping[str, Any] | None:
+        """What embedding the corpus takes, measured once per model and chunks; None for sparse models."""
+        key = (pipeline.model, pipeline.chunker)
+        if key not in self._embedding_cost:
+            self._embedding_cost[key] = self.systems.embedding_cost(pipeline)
+        return self._embedding_cost[key]
 
     def _selectivity(self, pipeline: Pipeline) -> float:
         """Mean share of the documents that the filters leave, over the queries that have one."""

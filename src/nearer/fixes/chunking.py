@@ -46,6 +46,7 @@ class Chunking(Fix):
                 self.name,
                 f"{spec} finds {count} diagnosed failures and is not among fix.chunkers",
                 f"nearer fix --set 'fix.chunkers=[{spec}]'",
+                part=True,
             )
             for spec, count in counts.most_common()
             if spec not in self.settings.fix.chunkers

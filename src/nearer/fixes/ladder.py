@@ -17,9 +17,9 @@ def try_alone(bench: Bench, fixes: Sequence[Fix], baseline: Pipeline) -> list[Tr
     with progress.task("fixes", len(fixes), "fixes") as bar:
         for fix in fixes:
             bar.note(fix.name)
-            for pipeline in bench.variants(fix, baseline):
-                bench.run(pipeline)
-                tried.append((fix, pipeline))
+            if fix.name in bench.settings.decide.skip:
+                continue
+            tried += [(fix, pipeline) for pipeline in bench.variants(fix, baseline)]
             bar.advance()
     return [bench.trial(fix, baseline, pipeline) for fix, pipeline in tried]
 
@@ -27,19 +27,23 @@ def try_alone(bench: Bench, fixes: Sequence[Fix], baseline: Pipeline) -> list[Tr
 def climb(bench: Bench, fixes: Sequence[Fix], baseline: Pipeline) -> dict[str, Any]:
     """Combine greedily in the order of cost; gives the values of `fix/summary.json`.
 
-    A step stays only when its gain over the steps below is real (`_step`).
+    A step stays only when its gain over the steps below is real (`_is_real`).
     """
     current = baseline
     steps: list[dict[str, Any]] = []
     absences: list[Absence] = []
     for fix in fixes:
-        variants = bench.variants(fix, current)
+        reason = bench.settings.decide.skip.get(fix.name)
+        variants = [] if reason else bench.variants(fix, current)
         if not variants:
             absence = fix.absent(current, bench.systems, bench.dev)
+            if reason:
+                absence = _skipped(fix.name, reason)
             absences.append(absence)
             steps.append(_absent_step(fix, absence))
             continue
-        best = max(variants, key=bench.mean)
+        absences.extend(fix.left_out(current, bench.systems, bench.dev))
+        best = _chosen(bench, fix, current, variants)
         step = _step(bench, fix, current, best, len(variants))
         steps.append(step)
         if step["kept"]:
@@ -59,20 +63,50 @@ def climb(bench: Bench, fixes: Sequence[Fix], baseline: Pipeline) -> dict[str, A
     }
 
 
+def _skipped(name: str, reason: str) -> Absence:
+    """A fix that the settings declare an exception."""
+    why = f"left out by decision (decide.skip): {reason}"
+    return Absence(name, why, "nearer fix --set 'decide.skip={}'")
+
+
+def _chosen(bench: Bench, fix: Fix, current: Pipeline, variants: Sequence[Pipeline]) -> Pipeline:
+    """The variant that does best; a cheaper one where it loses nothing that matters.
+
+    A cheaper one must itself be worth keeping where the best is, must not be shown to be worse than
+    the best, and must lose less than the minimum useful gain.
+    """
+    best = max(variants, key=bench.mean)
+    tried = len(variants)
+    for variant in fix.cheaper(best, variants):
+        loss = bench.gain(best, variant, tried)
+        slight = loss.outcome != "worse" and -loss.delta < bench.settings.decide.min_gain
+        worth = _is_real(bench, current, variant, tried) or not _is_real(
+            bench, current, best, tried
+        )
+        if slight and worth:
+            return variant
+    return best
+
+
+def _is_real(bench: Bench, current: Pipeline, changed: Pipeline, tried: int) -> bool:
+    """Whether the gain over the steps below is real and worth having.
+
+    The interval of the paired gain, its error rate shared among the variants of the step, lies above
+    0, and the mean reaches half the minimum useful gain.
+    """
+    gain = bench.gain(current, changed, tried)
+    return gain.outcome == "better" and gain.delta >= bench.settings.decide.min_gain / 2
+
+
 def _step(
     bench: Bench, fix: Fix, current: Pipeline, best: Pipeline, n_variants: int
 ) -> dict[str, Any]:
-    """One step: the best variant of a fix beside the steps that were kept below it.
-
-    Its gain is real when the interval of the paired gain, its error rate shared among the variants
-    of the step, lies above 0, and the mean reaches half the minimum useful gain.
-    """
+    """One step: the chosen variant of a fix beside the steps that were kept below it."""
     gain = bench.gain(current, best, n_variants)
     repaired, broken = bench.moved(current, best)
-    least = bench.settings.decide.min_gain / 2
-    return {
+    step = {
         "fix": fix.name,
-        "kept": gain.outcome == "better" and gain.delta >= least,
+        "kept": _is_real(bench, current, best, n_variants),
         "tried": True,
         "label": best.label,
         "settings": best.as_dict(),
@@ -84,6 +118,10 @@ def _step(
         "failures_repaired": bench.failures_repaired(best),
         "needs": fix.needs,
     }
+    reranker = bench.systems.reranker
+    if best.rerank and reranker is not None:
+        step["reranker"] = reranker.name
+    return step
 
 
 def _absent_step(fix: Fix, absence: Absence) -> dict[str, Any]:
@@ -101,19 +139,18 @@ def _absent_step(fix: Fix, absence: Absence) -> dict[str, Any]:
 def untried(bench: Bench, fixes: Sequence[Fix], absences: Sequence[Absence]) -> list[Absence]:
     """What simpler fixes, or parts of them, were not tried.
 
-    First those without variants (`absences`) and parts that the settings leave out, then fixes
-    that the settings leave out, then variants that the diagnosis speaks for.
+    First what the steps left out (`absences`), then fixes that the settings leave out, then variants
+    that the diagnosis speaks for.
     """
-    parts = [absence for absence in absences if not absence.tried]
-    known = {absence.fix for absence in parts}
-    for fix in fixes:
-        if fix.name not in known:
-            parts.extend(fix.unnamed())
-            known.add(fix.name)
+    parts = list(dict.fromkeys(absence for absence in absences if not absence.tried))
     left_out = [
-        Absence(name, "fix.fixes leaves it out", f"nearer fix --set 'fix.fixes=[{name}]'")
+        _skipped(name, bench.settings.decide.skip[name])
+        if name in bench.settings.decide.skip
+        else Absence(name, "fix.fixes leaves it out", f"nearer fix --set 'fix.fixes=[{name}]'")
         for name in plugins.names("fix")
         if name not in bench.settings.fix.fixes
     ]
-    suggested = [absence for fix in fixes for absence in fix.suggested(bench.failures)]
+    skip = bench.settings.decide.skip
+    tried = [fix for fix in fixes if fix.name not in skip]
+    suggested = [absence for fix in tried for absence in fix.suggested(bench.failures)]
     return [*parts, *left_out, *suggested]

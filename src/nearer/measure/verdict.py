@@ -14,7 +14,9 @@ TUNED = "fine-tuned"
 
 Json = Mapping[str, Any]  # an object that a stage wrote
 Comparisons = Mapping[tuple[str, str], Comparison]  # (baseline, candidate) → result on test
-NotTried = Sequence[Mapping[str, str]]  # simpler fixes: `fix`, `why` and `next`
+NotTried = Sequence[
+    Mapping[str, Any]
+]  # simpler fixes: `fix`, `why` and `next`; `part`: not the whole fix
 Question = dict[str, str]  # `question`, `answer` (yes, no, unknown, not tried) and `evidence`
 
 
@@ -74,6 +76,7 @@ class Evidence:
     alpha: float
     fix_guardrails: Sequence[Json] = ()
     clusters: Clusters = None
+    not_tried: NotTried = ()  # simpler fixes that nobody tried and nobody declared an exception
 
     def gain(self, candidate: Candidate, over: Candidate) -> Comparison:
         return self.comparisons[over.name, candidate.name]
@@ -118,7 +121,8 @@ class Evidence:
 
 def judge(evidence: Evidence) -> Verdict:
     """Ship when a useful gain over the baseline is shown, and over the best simpler fix where that
-    one is worth having by itself, and every guardrail passes.  Otherwise the simpler fix, if it is
+    one is worth having by itself, every guardrail passes, and every simpler fix that applies was
+    tried or is a declared exception.  Otherwise the simpler fix, if it is
     shown to help; otherwise nothing, or the number of queries that would settle it.
     """
     today = evidence.today
@@ -150,6 +154,10 @@ def judge(evidence: Evidence) -> Verdict:
     if unsettled:
         names = ", ".join(unsettled)
         why = f"{rise}, but {names} may have lost more than the margin allows"
+        return _inconclusive(evidence, why)
+    whole = whole_fixes(evidence.not_tried)
+    if whole:
+        why = f"{rise}, but simpler fixes were not tried, and may do as well: {untold(whole)}"
         return _inconclusive(evidence, why)
     why = f"{rise} on {gain.n:,} held-out queries, and every guardrail passes"
     return Verdict(
@@ -240,18 +248,20 @@ def checklist(
     cost: Json,
     diagnosis: Json,
     not_tried: NotTried = (),
+    skipped: NotTried = (),
 ) -> list[Question]:
     """The six questions that a decision must answer: `{"question", "answer": yes|no|unknown|not tried, "evidence"}`.
 
     `not_tried` are the simpler fixes that nobody tried (`fix`, `why`, `next`): while there are
-    some, the others are not shown to be insufficient.  `mined` is `mine/summary.json`; `cost` what
+    some, the others are not shown to be insufficient.  `skipped` are those that the settings declare
+    exceptions (`fix`, `reason`).  `mined` is `mine/summary.json`; `cost` what
     re-embedding takes (empty when nothing was trained); `diagnosis` is `diagnose/summary.json`
     (empty when nothing was diagnosed).
     """
     return [
         _measured(evidence),
         _semantic(diagnosis, evidence.min_gain),
-        _insufficient(evidence, not_tried),
+        _insufficient(evidence, not_tried, skipped),
         _has_training_data(mined),
         *_worth_it(evidence, cost),
     ]
@@ -292,8 +302,11 @@ def _semantic(diagnosis: Json, least: float) -> Question:
     return _answer(question, None, text)
 
 
-def _insufficient(evidence: Evidence, not_tried: NotTried) -> Question:
-    """Are simpler fixes insufficient?  Never yes where one of them was not tried."""
+def _insufficient(evidence: Evidence, not_tried: NotTried, skipped: NotTried) -> Question:
+    """Are simpler fixes insufficient?  Never yes where one of them was not tried.
+
+    Parts of a fix that was tried, and declared exceptions, are named beside the answer.
+    """
     tuned, simple = evidence.tuned, evidence.simple
     enough: bool | None = None
     text = "nothing to compare"
@@ -302,10 +315,22 @@ def _insufficient(evidence: Evidence, not_tried: NotTried) -> Question:
         text = f"{tuned.name} adds {_span(evidence.gain(tuned, simple))} to {simple.name}"
     if not_tried:
         text = f"{text}; not tried: {untold(not_tried)}"
+    if skipped:
+        text = f"{text}; left out by decision: {exceptions(skipped)}"
     answer = _answer("Are simpler fixes insufficient?", enough, text)
-    if enough and not_tried:
+    if enough and whole_fixes(not_tried):
         answer["answer"] = "not tried"
     return answer
+
+
+def whole_fixes(not_tried: NotTried) -> NotTried:
+    """Fixes of which nothing was tried."""
+    return [fix for fix in not_tried if not fix.get("part")]
+
+
+def exceptions(skipped: NotTried) -> str:
+    """Declared exceptions with their reasons, as one line."""
+    return ", ".join(f"{fix['fix']} ({fix['reason']})" for fix in skipped)
 
 
 def untold(not_tried: NotTried) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from nearer import shortlist
 from nearer.config import Config
 from nearer.data import sources
 from nearer.data.corpus import Corpus
@@ -22,9 +23,16 @@ from nearer.search.dense import Contents, Dense
 from nearer.search.filters import Fields
 from nearer.search.late import late_vectors
 from nearer.search.lexical import BM25, Part, kept_bm25
+from nearer.search.multivector import (
+    MultiVectorModel,
+    MultiVectorRetriever,
+    is_multi_vector,
+    load_multi_vector,
+)
+from nearer.search.others import OtherModels
 from nearer.search.pipeline import Pipeline
 from nearer.search.ranking import Eligible
-from nearer.search.rerank import Reranker
+from nearer.search.rerank import Lacking, Reranker
 from nearer.search.rewrite import Expander, Rewriter, mine_acronyms, query_rewriter, read_synonyms
 from nearer.search.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
 from nearer.types import Query
@@ -59,16 +67,18 @@ class Parts:
         self.item_to_item = item_to_item
         self.splits = splits
         self.reranker = reranker
+        self.lacking = Lacking()  # why there is no reranker, where there is none
         self._kept: dict[Any, Any] = {}
         if encoder is not None:
             self._kept["encoder", None] = encoder
         if bm25 is not None:
             self._kept["bm25", "content"] = bm25
 
-    def with_reranker(self, reranker: Reranker | None) -> Self:
-        """The same systems, parts and results shared, with this reranker."""
+    def with_reranker(self, reranker: Reranker | None, lacking: Lacking | None = None) -> Self:
+        """The same systems, parts and results shared, with this reranker; `lacking` says why there is none."""
         twin = copy(self)
         twin.reranker = reranker
+        twin.lacking = lacking or Lacking()
         return twin
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -102,7 +112,7 @@ class Parts:
 
     def sparse(self, model: str | None) -> SparseRetriever | None:
         """The learned sparse model of a folder; None for embedding models."""
-        if model is None or not is_sparse(sources.resolve(self.root, model)):
+        if model is None or not self._is_sparse(model):
             return None
 
         def load() -> SparseRetriever:
@@ -116,18 +126,53 @@ class Parts:
         sparse: SparseRetriever = self.once(("sparse", model), load)
         return sparse
 
-    def space_of(self, model: str | None) -> TextEncoder | SparseModel:
-        """What turns texts into the vectors of a model, dense or sparse: it has a name and a fingerprint."""
-        sparse = self.sparse(model)
-        return self.encoder_of(model) if sparse is None else sparse.model
+    def multi_vector(self, model: str | None) -> MultiVectorRetriever | None:
+        """The late-interaction model of a folder; None for others."""
+        if model is None or not is_multi_vector(sources.resolve(self.root, model)):
+            return None
+
+        def load() -> MultiVectorRetriever:
+            settings = self.config.model.of_another(model)
+            return MultiVectorRetriever(load_multi_vector(settings, self.root), self.corpus)
+
+        retriever: MultiVectorRetriever = self.once(("multi-vector", model), load)
+        return retriever
+
+    def reads_whole(self, model: str | None) -> bool:
+        """Whether documents are searched whole with a model: learned sparse and late-interaction ones are not chunked."""
+        return self.sparse(model) is not None or self.multi_vector(model) is not None
+
+    def _is_sparse(self, model: str) -> bool:
+        """Whether a folder, or a model of the shortlist, is a learned sparse one."""
+        line = shortlist.listed(model)
+        if line is not None:
+            return line.kind == "sparse"
+        return is_sparse(sources.resolve(self.root, model))
+
+    @property
+    def others(self) -> OtherModels:
+        """The other embedding models that `fix.models` gives, and those that are not tried."""
+        others: OtherModels = self.once("other models", lambda: OtherModels(self))
+        return others
+
+    def space_of(self, model: str | None) -> TextEncoder | SparseModel | MultiVectorModel:
+        """What turns texts into the vectors of a model, dense or not: it has a name and a fingerprint."""
+        retriever = self.sparse(model) or self.multi_vector(model)
+        return self.encoder_of(model) if retriever is None else retriever.model
 
     def embedding_seconds(self, pipeline: Pipeline) -> float | None:
         """Seconds that embedding the corpus for a pipeline takes here, from a sample; None for sparse models."""
-        if self.sparse(pipeline.model) is not None:
+        cost = self.embedding_cost(pipeline)
+        return None if cost is None else float(cost["seconds"])
+
+    def embedding_cost(self, pipeline: Pipeline) -> dict[str, Any] | None:
+        """What embedding the corpus for a pipeline takes here (`costs.embedding_cost`); None for models that are not dense."""
+        if self.reads_whole(pipeline.model):
             return None
         chunked = self.chunked(pipeline.chunker, pipeline.model)
         texts = Contents(self.corpus) if chunked is None else chunked.texts
-        return float(embedding_cost(self.encoder_of(pipeline.model), texts)["seconds"])
+        price = self.config.decide.cost_per_hour
+        return embedding_cost(self.encoder_of(pipeline.model), texts, price)
 
     def chunked(self, chunker: str, model: str | None = None) -> Chunked | None:
         """Chunks of the corpus; None where every document is one."""

@@ -84,7 +84,7 @@ class Pipeline:
             return []
         labels = []
         if self.model:
-            labels.append(self.model.rstrip("/").rpartition("/")[2])
+            labels.append(short_name(self.model))
         if self.chunker != "document":
             labels.append(self.chunker)
         if self.compression != "float32":
@@ -113,6 +113,14 @@ class Pipeline:
     def over(self, model: str | None) -> Pipeline:
         """The same with another embedding model; the weight of a hybrid is then open again."""
         return replace(self, model=model, weight=None)
+
+
+def short_name(model: str) -> str:
+    """The last part of a model's folder or name; of a folder that is called `model`, its parent's."""
+    parts = [part for part in model.split("/") if part]
+    if len(parts) > 1 and parts[-1] == "model":
+        return parts[-2]
+    return parts[-1] if parts else model
 
 
 class PipelineRetriever:

@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 
 
 def dense(systems: Systems, pipeline: Pipeline, cached: bool) -> Retriever:
-    """Exact search of vectors, of an embedding model or of a learned sparse one."""
+    """Exact search of vectors, of an embedding model, a learned sparse or a late-interaction one."""
     eligible = systems.eligible(pipeline.filters)
     sparse = systems.sparse(pipeline.model)
     if sparse is not None:
         restricted = sparse.restricted(eligible)
         restricted.model = sparse.model if cached else sparse.model.without_cache()
         return restricted
+    several = systems.multi_vector(pipeline.model)
+    if several is not None:
+        return several.restricted(eligible)
     encoder = systems.encoder_of(pipeline.model)
     return Dense(
         encoder if cached else encoder.without_cache(),

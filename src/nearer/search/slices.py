@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from nearer.data.corpus import Corpus
 from nearer.data.importance import frequencies_of, named_in_data
 from nearer.measure.slices import SliceEvidence, automatic_slices, terms
+from nearer.search.languages import across_languages
 from nearer.types import Judgments, Split
 
 
@@ -17,7 +18,7 @@ def slices_of(
     trained: Judgments | None = None,
     high_risk: Collection[str] = (),
 ) -> Mapping[str, set[str]]:
-    """Slices of a split by tags and by what its queries and relevant documents look like.
+    """Slices of a split by tags, by what its queries and relevant documents look like, by languages.
 
     `high_risk` names queries beside those that the data marks.
     """
@@ -25,11 +26,7 @@ def slices_of(
     for query in split.queries:
         words.update(terms(query.text))
     frequencies = document_frequencies(corpus, words)
-    texts = {}
-    for doc_id in sorted(_relevant(split.judgments, min_grade)):
-        document = corpus.get(doc_id)
-        if document is not None:
-            texts[doc_id] = document.content
+    texts = relevant_texts(split, corpus, min_grade)
     trained_on = None if trained is None else _relevant(trained, min_grade)
     evidence = SliceEvidence(
         judgments=split.judgments,
@@ -40,7 +37,18 @@ def slices_of(
         frequencies=frequencies_of(split.queries),
         high_risk={*high_risk, *named_in_data(split.queries, "high_risk")},
     )
-    return automatic_slices(split.queries, evidence)
+    slices = automatic_slices(split.queries, evidence)
+    return slices | across_languages(split.queries, split.judgments, texts, min_grade)
+
+
+def relevant_texts(split: Split, corpus: Corpus, min_grade: int) -> dict[str, str]:
+    """The contents of the relevant documents of a split that the corpus has, by id."""
+    texts = {}
+    for doc_id in sorted(_relevant(split.judgments, min_grade)):
+        document = corpus.get(doc_id)
+        if document is not None:
+            texts[doc_id] = document.content
+    return texts
 
 
 def document_frequencies(corpus: Corpus, wanted: Collection[str]) -> dict[str, int]:

@@ -8,6 +8,7 @@ exist already are not made again, whichever stage asks.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -35,6 +36,8 @@ from nearer.search.rerank import CachedReranker, Reranker, rerank
 from nearer.types import Query, Run, Split
 
 __all__ = ["LATE", "Systems"]
+
+_PACED, _PAIRS_PER_QUERY = 16, 4  # queries, and results of each, that a reranker's pace is taken of
 
 
 class Systems(Parts):
@@ -175,6 +178,36 @@ class Systems(Parts):
         if pipeline.system == "run" or not queries:
             return None
         return latency_of(self.retriever(pipeline, cached=False), queries, self.depth)
+
+    def affordable_depth(self, split: Split, deepest: int, seconds: float) -> int:
+        """How many results of each query of a split the reranker reads in so many seconds, at most `deepest`.
+
+        From the time that it takes for a sample, the caches left out.
+        """
+        pairs = seconds / max(self.seconds_per_pair(split), 1e-9)
+        return min(deepest, int(pairs / max(1, len(split.queries))))
+
+    def seconds_per_pair(self, split: Split) -> float:
+        """What the reranker takes to read a query and a document, timed once."""
+        key = ("pace", self._reranker(cached=True).fingerprint)
+        return float(self.once(key, partial(self._pace, split)))
+
+    def _pace(self, split: Split) -> float:
+        run = self.run(self.base(self.today), split)
+        step = max(1, len(split.queries) // _PACED)
+        texts: list[tuple[str, str]] = []
+        for query in split.queries[::step]:
+            for doc_id in run.top(query.id, _PAIRS_PER_QUERY):
+                if doc_id in self.corpus:
+                    content = self.corpus[self.corpus.position(doc_id)].content
+                    texts.append((query.text, content))
+        if not texts:
+            return 0.0
+        reranker = self._reranker(cached=False)
+        reranker.score(texts[:_PAIRS_PER_QUERY])  # the first pass is slower than the rest
+        started = time.perf_counter()
+        reranker.score(texts)
+        return (time.perf_counter() - started) / len(texts)
 
     def index_bytes(self, pipeline: Pipeline) -> int | None:
         """Size of what a pipeline searches; None for the user's own."""

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from nearer.settings.base import Count, Positive, Section, named
+from nearer.settings.durations import Duration
+from nearer.shortlist import AUTO
 
 FixName = Annotated[str, named("fix")]
+
+
+def _as_list(value: Any) -> Any:
+    """One name stands for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Models = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 _MEASURE = re.compile(r"^(AP|RR|(nDCG|R|P|RR|AP|Success|Judged)@[1-9]\d{0,4})$")
 #: What a language model would read of the results (`nearer.measure.context`).
@@ -111,7 +121,10 @@ class Fix(Section):
         ("tokens:128:32", "sentences:48", "recursive:128", "recursive:128+title"),
         description="chunkings that are tried",
     )
-    models: tuple[str, ...] = Field((), description="other embedding models: folders or names")
+    models: Models = Field(
+        (AUTO,),
+        description="other models: auto (those of the shortlist that are here), static (today's words), folders, names, openai:MODEL",
+    )
     compressions: tuple[str, ...] = Field(
         ("int8", "binary"),
         description="smaller vectors that are measured: float16, int8, binary, each also cut, as int8@128",
@@ -122,4 +135,8 @@ class Fix(Section):
     rewriters: tuple[str, ...] = Field(
         ("acronyms",),
         description="acronyms (mined from the corpus), a dictionary file, or module:function",
+    )
+    budget: Duration = Field(
+        300.0,
+        description="models: auto; the longest that one other model may take to embed the corpus, such as 5m",
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from nearer.settings.base import Fraction, Section, named
 
 GuardrailName = Annotated[str, named("guardrail")]
 TaskName = Annotated[str, named("task")]
+FixName = Annotated[str, named("fix")]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
 
 
 class Guardrails(Section):
@@ -92,4 +94,8 @@ class Decide(Section):
         (),
         description="other tasks of the same model that must not get worse: "
         "{task, name, data, measure, margin}",
+    )
+    skip: dict[FixName, Reason] = Field(
+        {},
+        description="simpler fixes that are not tried, each with the reason, such as {reranking: no latency budget}; the record shows them",
     )

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from nearer.settings.base import Positive, Section, named
+from nearer.settings.durations import Duration
+from nearer.shortlist import AUTO
 
 SystemName = Annotated[str, named("retriever")]
 
@@ -110,8 +112,8 @@ class Rerank(Section):
     """A cross-encoder that reads the first results again."""
 
     model: str | None = Field(
-        None,
-        description="null: none; train: one trained here; or a folder, a name, my_module:MyClass",
+        "auto",
+        description="auto: one that is here, else trained in rerank.budget; train: trained here; null: none; a folder, a name, my_module:MyClass",
     )
     depth: Positive = Field(50, description="results that it gets to read")
     max_length: Annotated[int, Field(ge=8)] = Field(
@@ -123,3 +125,17 @@ class Rerank(Section):
     )
     epochs: Annotated[float, Field(gt=0)] = Field(1, description="train: passes over the pairs")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="train: at its highest")
+    budget: Duration = Field(
+        120.0,
+        description="auto: time for training one, and again for what it reads in diagnose and in fix, such as 2m",
+    )
+
+    @property
+    def automatic(self) -> bool:
+        """Is it found or trained here because nobody named one?"""
+        return self.model == AUTO
+
+    @property
+    def named(self) -> bool:
+        """Did somebody ask for a reranker, beyond its being tried as a fix?"""
+        return self.model is not None and not self.automatic

@@ -55,7 +55,8 @@ class Mine(Section):
         None, description="second round: a tuned model whose results give negatives as well"
     )
     vet: bool = Field(
-        True, description="where rerank.model is set, it reads the negatives before they are used"
+        True,
+        description="where rerank.model names one, it reads the negatives before they are used",
     )
     grades: Literal["weight", "equal"] = Field(
         "weight", description="weight: a positive counts by its grade over the highest grade"

@@ -177,7 +177,7 @@ def run(project: Project) -> Mined:
     settings = _checked(project.settings)
     reads = settings.mine.vet and settings.mine.negatives > 0
     systems = project.systems
-    if reads and settings.rerank.model is not None:
+    if reads and settings.rerank.named:
         systems = project.systems_with_reranker
     mined = mine_examples(
         _Material(

@@ -21,12 +21,14 @@ from nearer.embed.declared import declared
 from nearer.embed.loading import load_model
 from nearer.embed.precision import hardware_has_bf16
 from nearer.errors import DataError, ModelError
-from nearer.files import disk_errors, value_hash, write_json
+from nearer.files import disk_errors, read_json, value_hash, write_json
 from nearer.search.rerank import CachedReranker, load_reranker
+from nearer.shortlist import AUTO
 from nearer.training.borrowed import borrowed
 from nearer.training.callbacks import silence, watcher_of
 from nearer.training.material import TrainingMaterial, UsableDocuments
 from nearer.training.modes import training_mode
+from nearer.training.time_limit import TimeLimit, limited_by
 from nearer.types import Run
 
 Labelled = tuple[str, str, float]  # (query, document, 1 relevant or 0 not)
@@ -109,22 +111,25 @@ def train_reranker(
     *,
     name: str,
     seed: int,
+    limit: TimeLimit | None = None,
 ) -> dict[str, Any]:
     """Train a cross-encoder on labelled pairs and save it in folder `out`; returns how it went.
 
-    `base` is a SentenceTransformer; what is trained starts from a copy of its transformer.
-    The same seed gives the same weights on the same machine.  `out` appears whole or not at all.
+    `base` is a SentenceTransformer; what is trained starts from a copy of its transformer.  What a
+    `limit` leaves of the pairs is not read.
+    The same seed gives the same weights on the same machine, as long as no `limit` cuts it short.  `out` appears whole or not at all.
     Raises ModelError for a base without a transformer and when the loss is not finite.
     """
     import transformers
 
     started = time.monotonic()
+    limit = limit or TimeLimit(None)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as scratch:
         unfinished = Path(scratch) / "model"
         transformers.set_seed(seed)
         model = _untrained(base, settings, name)
-        loss = _fit(model, examples, settings, Path(scratch) / "trainer", seed)
+        loss = _fit(model, examples, settings, Path(scratch) / "trainer", seed, limit)
         if not math.isfinite(loss):
             raise ModelError(
                 "the reranker's training loss is not finite",
@@ -135,6 +140,8 @@ def train_reranker(
             model.save(str(unfinished), create_model_card=False)
         summary = {
             "pairs": len(examples),
+            "pairs_read": min(len(examples), limit.done * _BATCH),
+            "cut_short": limit.over,
             "positives": sum(label > 0 for _, _, label in examples),
             "train_loss": round(loss, 6),
             "max_length": model.max_seq_length,
@@ -155,7 +162,9 @@ def reranker_of(
     material: TrainingMaterial,
     runs: Callable[[], Sequence[Run]],
 ) -> CachedReranker | None:
-    """The reranker of section `rerank`: none, one to load, or (`model: train`) one trained here.
+    """The reranker of section `rerank`: none, one to load, or (`train` and `auto`) one trained here.
+
+    Under `auto` its training ends when `rerank.budget` is over.
 
     A trained one is kept below `cache` under what it was made of, so that every stage and every
     rerun finds it.  `runs` gives the first stages' results for the training queries and is called
@@ -168,7 +177,7 @@ def reranker_of(
     load = partial(
         load_reranker, cache=cache, max_length=chosen.max_length, device=settings.model.device
     )
-    if chosen.model != "train":
+    if chosen.model not in ("train", AUTO):
         return load(chosen.model, root)
     rng = np.random.default_rng(settings.seed)
     examples = reranker_examples(material, runs(), chosen, rng)
@@ -184,18 +193,38 @@ def reranker_of(
         folder = home / _key(base, examples, settings)[:16]
         if not (folder / "training.json").is_file():
             train_reranker(
-                base, examples, folder, chosen, name=settings.model.name, seed=settings.seed
+                base,
+                examples,
+                folder,
+                chosen,
+                name=settings.model.name,
+                seed=settings.seed,
+                limit=TimeLimit(chosen.budget if chosen.automatic else None),
             )
-        return load(str(folder.resolve()), root, name="trained here")
+        return load(str(folder.resolve()), root, name=_told(folder, chosen))
+
+
+def _told(folder: Path, settings: config.Rerank) -> str:
+    """What a trained reranker is called: it says where its time was over before its pairs were."""
+    trained = read_json(folder / "training.json")
+    if not trained.get("cut_short"):
+        return "trained here"
+    read = trained["pairs_read"]
+    progress.info(
+        f"the reranker read {read:,} of {trained['pairs']:,} pairs: rerank.budget "
+        f"({settings.budget:g} s) was over"
+    )
+    return f"trained here on {read:,} of {trained['pairs']:,} pairs"
 
 
 def _key(base: Any, examples: Sequence[Labelled], settings: config.Config) -> str:
-    """Hash of everything that a trained reranker is made of."""
+    """Hash of everything that a trained reranker is made of, the time that it was given included."""
+    unused = {"model", "depth"} if settings.rerank.automatic else {"model", "depth", "budget"}
     return value_hash(
         {
             "base": declared(base),
             "examples": examples,
-            "settings": settings.rerank.model_dump(mode="json", exclude={"model", "depth"}),
+            "settings": settings.rerank.model_dump(mode="json", exclude=unused),
             "seed": settings.seed,
             "version": _VERSION,
         }
@@ -237,7 +266,12 @@ def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
 
 
 def _fit(
-    model: Any, examples: Sequence[Labelled], settings: config.Rerank, folder: Path, seed: int
+    model: Any,
+    examples: Sequence[Labelled],
+    settings: config.Rerank,
+    folder: Path,
+    seed: int,
+    limit: TimeLimit,
 ) -> float:
     """Train in place; returns the mean loss."""
     from datasets import Dataset
@@ -267,22 +301,22 @@ def _fit(
         training_mode(model, config.Train(), model.max_seq_length),
         progress.task(what, steps, "steps") as bar,
     ):
-        trainer = _trainer_class(lengths)(
+        trainer = _trainer_class(lengths, limit)(
             model=model,
             args=arguments,
             train_dataset=Dataset.from_dict(
                 {"query": queries, "document": documents, "label": labels}
             ),
             loss=BinaryCrossEntropyLoss(model),
-            callbacks=[watcher_of(bar)],
+            callbacks=[watcher_of(bar), limited_by(limit)],
         )
         silence(trainer)
         with borrowed(model):
             return float(trainer.train().training_loss)
 
 
-def _trainer_class(lengths: Sequence[int]) -> Any:
-    """sentence-transformers' Trainer with batches of pairs of similar length."""
+def _trainer_class(lengths: Sequence[int], limit: TimeLimit) -> Any:
+    """sentence-transformers' Trainer with batches of pairs of similar length, and the schedule of a limit."""
     import torch
     from sentence_transformers.cross_encoder import CrossEncoderTrainer
     from transformers.trainer_pt_utils import get_length_grouped_indices
@@ -305,6 +339,15 @@ def _trainer_class(lengths: Sequence[int]) -> Any:
     class Trainer(CrossEncoderTrainer):  # type: ignore[misc,unused-ignore]
         def get_batch_sampler(self, *_: Any, generator: Any = None, **__: Any) -> Any:
             return Batches(generator)
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            """As the Trainer's own without a limit; with one, the rate also falls with the time."""
+            if limit.seconds is None:
+                return super().create_scheduler(num_training_steps, optimizer)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, lambda step: limit.rate(step, num_training_steps)
+            )
+            return self.lr_scheduler
 
         def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
             """None: no card is written."""

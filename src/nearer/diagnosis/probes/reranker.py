@@ -14,7 +14,7 @@ from nearer.types import Query
 def reranked(misses: Misses, results: Results) -> Named:
     """Ranks of the documents that are among the candidates; keeps the first choice of each query."""
     reranker = misses.systems.reranker
-    depth = min(CANDIDATES, misses.systems.config.rerank.depth)
+    depth = _depth(misses)
     probes: Probes = {}
     with progress.task("reranking candidates", len(misses.queries), "queries") as bar:
         for query in misses.split.queries:
@@ -32,6 +32,15 @@ def reranked(misses: Misses, results: Results) -> Named:
             if read and reranker is not None:
                 probes |= _rerank(misses, query, candidates[:depth], read, reranker)
     return {"ranking": probes}
+
+
+def _depth(misses: Misses) -> int:
+    """How many candidates are read: as many as are named, or as `rerank.budget` has time for."""
+    systems = misses.systems
+    settings = systems.config.rerank
+    if systems.reranker is None or not settings.automatic:
+        return min(CANDIDATES, settings.depth)
+    return systems.affordable_depth(misses.split, CANDIDATES, settings.budget)
 
 
 def _rerank(
@@ -85,10 +94,16 @@ def _scores(
 
 def _not_read(misses: Misses, depth: int) -> Probe:
     """Why a candidate was not reranked, and the command that would do it."""
-    if misses.systems.reranker is None:
-        why = "no reranker is at hand (rerank.model)"
-        step = "nearer diagnose --set rerank.model=train"
+    systems = misses.systems
+    settings = systems.config.rerank
+    if systems.reranker is None:
+        why, setting = systems.lacking.why, systems.lacking.setting
+    elif settings.automatic:
+        pairs = CANDIDATES * len(misses.queries)
+        needed = int(1.5 * pairs * systems.seconds_per_pair(misses.split)) + 1
+        why = f"the reranker has time for the first {depth} results only (rerank.budget)"
+        setting = f"rerank.budget={needed}s"
     else:
         why = f"the reranker reads the first {depth} results only (rerank.depth)"
-        step = f"nearer diagnose --set rerank.depth={CANDIDATES}"
-    return Probe(skipped=why, next_step=step)
+        setting = f"rerank.depth={CANDIDATES}"
+    return Probe(skipped=why, next_step=f"nearer diagnose --set {setting}")

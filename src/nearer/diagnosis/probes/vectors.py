@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nearer.diagnosis.probes.base import Misses, Named, Results
+from nearer.diagnosis.probes.base import Misses, Named, Ranks, Results, Tried
 from nearer.diagnosis.values import Probes
-from nearer.search.pipeline import Pipeline
+from nearer.errors import DiskError, NearerError
+from nearer.search.pipeline import Pipeline, short_name
 
 
 def chunked(misses: Misses, results: Results) -> Named:
@@ -26,29 +27,46 @@ def chunked(misses: Misses, results: Results) -> Named:
 
 
 def by_another_model(misses: Misses, results: Results) -> Named:
-    """Ranks by the other models that the settings name, and by the configured one where it is another."""
-    others: dict[str, Pipeline] = {}
+    """Ranks by the other models that the settings give, and by the configured one where it is another.
+
+    A model that fails while it searches is not tried, like one that is not here.
+    """
+    others = misses.systems.others
+    tried = Tried()
     if not misses.over_model:
-        others["the configured model"] = misses.plain
-    models = misses.systems.config.fix.models
-    for model in models:
-        others[_short(model)] = replace(misses.plain, model=model)
-    probes = misses.variants(others)
-    if not models:
+        _add(tried, "the configured model", misses.ranks(misses.plain))
+    for model in others.names:
+        whole = misses.systems.reads_whole(model)
+        chunker = "document" if whole else misses.plain.chunker
+        try:
+            ranks = misses.ranks(replace(misses.plain, model=model, chunker=chunker))
+        except DiskError:
+            raise
+        except NearerError as error:
+            others.fail(model, error)
+            continue
+        _add(tried, short_name(model), ranks)
+    probes = tried.probes()
+    if not others.usable:
         probes = _without_models(misses, probes)
     return {"base_model": probes}
+
+
+def _add(tried: Tried, name: str, ranks: Ranks) -> None:
+    for pair, rank in ranks.items():
+        tried.add(pair, name, rank)
 
 
 def _without_models(misses: Misses, tried: Probes) -> Probes:
     """What was tried, and that no other model was."""
     why = "no other embedding model is named (fix.models)"
-    step = "nearer diagnose --set 'fix.models=[FOLDER]'"
+    setting = "fix.models=[FOLDER]"
+    untried = misses.systems.others.untried
+    if untried:
+        why = f"no other embedding model could be tried: {'; '.join(one.why for one in untried)}"
+        setting = untried[0].setting
+    step = f"nearer diagnose --set '{setting}'"
     probes = misses.untried(why, step)
     for pair, probe in tried.items():
         probes[pair] = replace(probe, skipped=why, next_step=step)
     return probes
-
-
-def _short(model: str) -> str:
-    """The last part of a model's folder or name."""
-    return model.rstrip("/").rpartition("/")[2] or model

@@ -18,6 +18,7 @@ from nearer.live.index.manifest import Manifest
 from nearer.live.monitor.observed import Measured, Observed
 from nearer.project import Project
 from nearer.search.systems import Systems
+from nearer.shortlist import AUTO
 from nearer.types import Query, Run, Split
 
 _DIAGNOSED = 50  # failing queries that a diagnosis looks at
@@ -161,7 +162,10 @@ def _systems(project: Observed, manifest: Manifest, run: Run, ids: Iterable[str]
     search = config.search.model_copy(
         update={"system": "run", "run": str(path), "chunker": manifest.chunker}
     )
-    settings: Config = config.model_copy(update={"model": model, "search": search})
+    # A watch over production embeds the corpus with no model that nobody asked for.
+    named = tuple(name for name in config.fix.models if name != AUTO)
+    fix = config.fix.model_copy(update={"models": named})
+    settings: Config = config.model_copy(update={"model": model, "search": search, "fix": fix})
     of_generation = Project.at(project.root, settings)
     return of_generation.systems_like(Systems, project.corpus, splits=("dev",))
 

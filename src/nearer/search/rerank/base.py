@@ -37,6 +37,14 @@ class Reranker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Lacking:
+    """Why there is no reranker, and the setting that would give one, as `--set` takes it."""
+
+    why: str = "no reranker is at hand (rerank.model)"
+    setting: str = "rerank.model=train"
+
+
+@dataclass(frozen=True, slots=True)
 class RerankerSpec:
     """What a reranker is made of: in `cross_encoder:models/mine` the argument is `models/mine`.
 

@@ -26,6 +26,7 @@ LEVELS = (
     {"data", "measure"},
     {"embed"},
     {"search"},
+    {"tasks"},
     {"diagnosis"},
     {"fixes", "training", "guardrails", "decision"},
     {"project"},

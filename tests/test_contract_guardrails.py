@@ -146,6 +146,7 @@ def general_set() -> tuple[Any, Split]:
     return load_general()
 
 
+TASK_GUARD = config.TaskGuard(measure="nDCG@10", margin=0.05)
 QUERIES = tuple(f"q{number}" for number in range(300))
 SLICES = {
     "tag:rare": set(QUERIES[:150]),
@@ -174,7 +175,7 @@ def evidence(
         return GuardrailEvidence(
             baseline=today,
             candidate=after,
-            base=SimpleNamespace(encoder=model),  # type: ignore[arg-type]
+            base=SimpleNamespace(encoder=model, config=config.Config(), root=Path()),  # type: ignore[arg-type]
             tuned=SimpleNamespace(encoder=tuned or model),  # type: ignore[arg-type]
             test=Split("test", tuple(Query(name, name) for name in QUERIES), {}),
             slices=SLICES,
@@ -183,7 +184,7 @@ def evidence(
             ),
             latencies={"dense": Latency(2.0, 3.0), TUNED: Latency(2.0 * slower, 3.0 * slower)},
             general_set=general_set,
-            settings=config.Decide(),
+            settings=config.Decide(guards=(TASK_GUARD,)),
             primary="nDCG@10",
         )
 
@@ -198,7 +199,7 @@ def every(own: str, root: Path) -> list[Any]:
 def test_ours_run_always_and_in_their_order() -> None:
     assert plugins.names("guardrail")[: len(ALWAYS)] == ALWAYS
     names = [guardrail.name for guardrail in load_guardrails()]
-    assert names == ["slices", "general ability", "latency"]
+    assert names == ["slices", "general ability", "latency", "tasks"]
 
 
 def test_identical_systems_never_fail(
@@ -250,10 +251,12 @@ def test_what_does_not_apply_leaves_no_row(evidence: Callable[..., GuardrailEvid
     untimed = replace(
         evidence(), general_set=None, latencies={"dense": None, TUNED: Latency(1.0, 1.0)}
     )
-    _, general, latency = load_guardrails()
+    _, general, latency, tasks = load_guardrails()
     assert isinstance(general.check(untimed), DoesNotApply)
     assert isinstance(latency.check(untimed), DoesNotApply)
-    assert check_all([general, latency], untimed) == []
+    unguarded = replace(untimed, settings=config.Decide())
+    assert isinstance(tasks.check(unguarded), DoesNotApply)
+    assert check_all([general, latency, tasks], unguarded) == []
 
 
 @pytest.mark.parametrize(
@@ -289,6 +292,7 @@ def test_a_guardrail_that_raises_does_not_stop_the_others(
     rows = check_all(load_guardrails(more, tmp_path)[2:], evidence())
     assert [(row.name, row.status) for row in rows] == [
         ("latency", "pass"),
+        ("search: nDCG@10", "pass"),
         ("raises", "inconclusive"),
         ("everyone", "pass"),
     ]

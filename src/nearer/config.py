@@ -23,10 +23,12 @@ from nearer.settings.data import Columns, Data, SplitSettings
 from nearer.settings.decision import Decide, Guardrails
 from nearer.settings.live import Index, Monitor, Serve, Shadow
 from nearer.settings.system import Model, Rerank, Search
+from nearer.settings.tasks import Cluster, Recommend, TaskGuard, TaskName
 from nearer.settings.training import Mine, Train
 
 __all__ = [
     "Check",
+    "Cluster",
     "Columns",
     "Config",
     "Data",
@@ -39,12 +41,14 @@ __all__ = [
     "Mine",
     "Model",
     "Monitor",
+    "Recommend",
     "Rerank",
     "Search",
     "Section",
     "Serve",
     "Shadow",
     "SplitSettings",
+    "TaskGuard",
     "Train",
     "build",
     "load",
@@ -76,6 +80,11 @@ class Config(Section):
     serve: Serve = Serve()
     shadow: Shadow = Shadow()
     monitor: Monitor = Monitor()
+    task: TaskName = Field(
+        "search", description="what the vectors are for: search, recommend or cluster"
+    )
+    recommend: Recommend = Recommend()
+    cluster: Cluster = Cluster()
 
     def section(self, name: str) -> dict[str, Any]:
         """One section (or top-level value) as plain JSON values, for fingerprints."""
@@ -225,6 +234,11 @@ def template(config: Config, notes: Mapping[str, str] | None = None) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _entry(value: BaseModel) -> dict[str, Any]:
+    """An entry of a list of settings, without what it leaves open."""
+    return value.model_dump(mode="json", exclude_none=True)
+
+
 def _write(section: BaseModel, lines: list[str], depth: int, notes: Mapping[str, str]) -> None:
     pad = "  " * depth
     for name, field in type(section).model_fields.items():
@@ -237,6 +251,6 @@ def _write(section: BaseModel, lines: list[str], depth: int, notes: Mapping[str,
             lines.extend(f"{pad}  # {note}" for note in notes.get(name, "").splitlines())
             _write(value, lines, depth + 1, notes)
             continue
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, default=_entry)
         comment = f"  # {field.description}" if field.description else ""
         lines.append(f"{pad}{name}: {text}{comment}")

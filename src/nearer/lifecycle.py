@@ -61,22 +61,25 @@ _SEARCHED = (
     "system",
 )
 
+#: Settings of what the vectors are for: a task brings data, measures and guards.
+_TASK = ("task", "recommend", "cluster")
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         "check",
         "Can this data be trusted to train and to judge?",
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
-        settings=("seed", "data", "model", "check"),
-        version=4,  # which years, grades and lines are read; what clicks weigh
+        settings=("seed", "data", "model", "check", *_TASK),
+        version=5,  # tasks bring their own data
     ),
     Stage(
         "evaluate",
         "How well does today's search do, and for whom?",
         writes="runs/NAME/evaluate/: ranked results, scores per query, summary",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
-        settings=("seed", "data", "model", "search", "evaluate"),
-        version=2,
+        settings=("seed", "data", "model", "search", "evaluate", *_TASK),
+        version=3,  # the measures of tasks
     ),
     Stage(
         "diagnose",
@@ -93,6 +96,7 @@ STAGES: tuple[Stage, ...] = (
             "evaluate",
             "diagnose",
             "fix",
+            *_TASK,
         ),
         version=3,
     ),
@@ -112,6 +116,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
             "decide",
+            *_TASK,
         ),
         version=3,
     ),
@@ -130,7 +135,7 @@ STAGES: tuple[Stage, ...] = (
             "reranker",
             "second model",
         ),
-        settings=("seed", "data", "model", "search", "rerank", "check", "mine"),
+        settings=("seed", "data", "model", "search", "rerank", "check", "mine", *_TASK),
         version=4,  # scored pairs stay without mine.min_score; suspects, passages, weak pairs
     ),
     Stage(
@@ -147,8 +152,8 @@ STAGES: tuple[Stage, ...] = (
             "model",
             "loss",
         ),
-        settings=("seed", "data", "model", "search", "evaluate", "mine", "train"),
-        version=5,  # the data decides the loss; candidates; dev is looked at by a sample
+        settings=("seed", "data", "model", "search", "evaluate", "mine", "train", *_TASK),
+        version=6,  # an item never meets itself as a negative
         resumable=True,
     ),
     Stage(
@@ -174,8 +179,8 @@ STAGES: tuple[Stage, ...] = (
             "guardrails",
             "bridge",
         ),
-        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide"),
-        version=4,  # more general questions; a fix that was not tried is named once in the reasons
+        settings=("seed", "data", "model", "search", "rerank", "evaluate", "decide", *_TASK),
+        version=5,  # measures and guards of tasks
     ),
     Stage(
         "report",
@@ -194,7 +199,7 @@ STAGES: tuple[Stage, ...] = (
             "decide",
         ),
         settings=(),
-        version=3,
+        version=4,  # the section of a task
     ),
 )
 

@@ -159,7 +159,7 @@ def external_inputs(  # noqa: PLR0911 - one return per kind
     """
     match name:
         case "data":
-            return _data(config.data, root)
+            return _of_task(config, root)
         case "corpus":
             return _corpus(config.data, root)
         case "training":
@@ -189,6 +189,18 @@ def _corpus(data: Data, root: Path) -> dict[str, Path]:
     if is_only_training(data):
         return _training(data, root)
     return {"corpus": corpus_file(data, root)}
+
+
+def _of_task(config: Config, root: Path) -> dict[str, Path]:
+    """The files of a task: documents alone say what a cluster task needs, or a log beside them."""
+    if config.task == "cluster":
+        return {"corpus": corpus_file(config.data, root)} | _training(config.data, root)
+    log = config.recommend.interactions
+    if config.task == "recommend" and log:
+        paths = {"corpus": corpus_file(config.data, root)}
+        paths["interactions"] = named(root, log, "recommend.interactions")
+        return paths | _training(config.data, root)
+    return _data(config.data, root)
 
 
 def _data(data: Data, root: Path) -> dict[str, Path]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nearer.config import Config
 from nearer.data.corpus import Corpus
+from nearer.data.general import load_general
+from nearer.data.load import load_general_folder
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.types import Judgments, Split
@@ -41,3 +44,13 @@ class DecisionInputs:
     def primary(self) -> str:
         """The measure that decides."""
         return self.settings.evaluate.primary
+
+
+def general_set_of(settings: Config, root: Path) -> tuple[Corpus, Split] | None:
+    """The general-ability set that the configuration names."""
+    general = settings.decide.guardrails.general
+    if general is None:
+        return None
+    if general == "builtin":
+        return load_general()
+    return load_general_folder(general, root)

@@ -46,6 +46,8 @@ FILES = {
     "diagnosis": "diagnose/summary.json",
     "fixes": "fix/summary.json",
     "trials": "fix/trials.jsonl",
+    "task": "decide/task.json",
+    "task_on_dev": "evaluate/task.json",
 }
 
 
@@ -67,6 +69,8 @@ class ReportData:
     diagnosis: Json = field(default_factory=dict)
     fixes: Json = field(default_factory=dict)  # the ladder of simpler fixes
     trials: Sequence[Json] = ()  # each fix at each setting, alone
+    task: Json = field(default_factory=dict)  # what the task measured besides, on test
+    task_on_dev: Json = field(default_factory=dict)  # the same of today's system, on dev
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json
     versions: Mapping[str, str] = field(default_factory=dict)  # package → version
 

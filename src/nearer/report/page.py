@@ -87,6 +87,7 @@ def render(data: ReportData) -> str:
         "training": sections.training(data),
         "mining": sections.mining(data),
         "examples": sections.examples(data.examples, data.decided),
+        "task": sections.task(data),
         **_check(data.check),
         **_repeat(data),
     }

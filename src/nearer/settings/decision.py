@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from nearer.settings.base import Fraction, Section, named
+from nearer.settings.tasks import TaskGuard
 
 GuardrailName = Annotated[str, named("guardrail")]
 
@@ -47,4 +48,8 @@ class Decide(Section):
     )
     cost_per_hour: Annotated[float, Field(ge=0)] | None = Field(
         None, description="price of the embedding machine, for the cost estimate"
+    )
+    guards: tuple[TaskGuard, ...] | None = Field(
+        None,
+        description="measures of tasks that must hold: {task: cluster, measure: V-measure, label: section, margin: 0.02} (null: the task's own)",
     )

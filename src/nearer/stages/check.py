@@ -291,17 +291,21 @@ def run(project: Project) -> CheckResult:
         and settings.mine.min_score is None
     ):
         load.refuse_undeclared_scores(settings.data, project.root)
+    data = settings.data
+    if data.item_to_item is None and project.task.asks_with_items(settings):
+        data = data.model_copy(update={"item_to_item": True})
     result = check(
         loaded.corpus,
         loaded.queries,
         loaded.judgments,
-        data=settings.data,
+        data=data,
         settings=settings.check,
         seed=settings.seed,
         tokens=load_tokens(settings.model, project.root),
     )
-    clicks = (f"Click log: {count} {why}." for why, count in loaded.dropped.items())
-    return replace(result, split_notes=(*result.split_notes, *clicks))
+    source = project.task.source(settings)
+    dropped = (f"{source}: {count} {why}." for why, count in loaded.dropped.items())
+    return replace(result, split_notes=(*result.split_notes, *dropped))
 
 
 RESULT = CheckResult

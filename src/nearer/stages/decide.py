@@ -7,18 +7,14 @@ judges them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from nearer import config
-from nearer.data.corpus import Corpus
-from nearer.data.general import load_general
 from nearer.data.heldout import open_test
-from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
 from nearer.decision.building import Findings, TunedFindings
 from nearer.decision.candidates import (
@@ -35,8 +31,9 @@ from nearer.decision.comparisons import (
     compare_margins,
 )
 from nearer.decision.examples import Changes
-from nearer.decision.inputs import DecisionInputs
+from nearer.decision.inputs import DecisionInputs, general_set_of
 from nearer.decision.record import CandidateRecord, DecisionRecord
+from nearer.decision.tasks import measure_task
 from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.embed.opening import open_encoder
@@ -54,6 +51,7 @@ from nearer.search.dense import Contents
 from nearer.search.pipeline import Pipeline
 from nearer.search.slices import slices_of
 from nearer.search.systems import Systems
+from nearer.tasks.showing import blocks_of
 from nearer.training.mining import Mined
 from nearer.types import Split
 
@@ -86,6 +84,7 @@ class Decision(Result):
     decided: DecisionRecord
     examples: dict[str, Any]
     margins: dict[str, Any]
+    task: dict[str, Any] = field(default_factory=dict)  # what the task measured besides
 
     @property
     def verdict(self) -> str:
@@ -98,10 +97,12 @@ class Decision(Result):
         return self.decided.as_dict()
 
     def save(self, folder: Path) -> None:
-        """`decision.json`, `examples.json` and `margins.json`."""
+        """`decision.json`, `examples.json`, `margins.json`; `task.json` where there is one."""
         write_json(folder / "decision.json", self.record)
         write_json(folder / "examples.json", self.examples)
         write_json(folder / "margins.json", self.margins)
+        if self.task:
+            write_json(folder / "task.json", self.task)
 
     @classmethod
     def load(cls, folder: Path) -> Decision:
@@ -114,11 +115,12 @@ class Decision(Result):
                 next_step="nearer decide --force",
             )
         examples = folder / "examples.json"
-        margins = folder / "margins.json"
+        margins, task = folder / "margins.json", folder / "task.json"
         return cls(
             DecisionRecord.of(record),
             read_json(examples) if examples.is_file() else {},
             read_json(margins) if margins.is_file() else {},
+            read_json(task) if task.is_file() else {},
         )
 
     def brief(self) -> dict[str, Any]:
@@ -139,7 +141,8 @@ class Decision(Result):
         columns = ("system", f"{primary} (interval)", *names[1:], "p50 ms")
         tone = _TONES.get(decided.verdict, "bold")
         reasons = [Line(f"  · {reason}", "dim") for reason in decided.reasons]
-        return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *reasons]
+        verdict: list[Block] = [Line(""), Line(decided.sentence, tone), Table(columns, rows)]
+        return [*verdict, *reasons, *blocks_of(self.task)]
 
 
 def _candidate_row(row: CandidateRecord, names: Sequence[str], recommended: str) -> Row:
@@ -190,10 +193,9 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     )
     measured = MeasuredCandidate.all_of(plan, candidates, latencies)
     changes = Changes.of(finalists, test, corpus, inputs.primary)
-    missing = missing_documents(test, corpus)
-    found = Findings(inputs, evidence, measured, findings, changes, missing)
+    found = Findings(inputs, evidence, measured, findings, changes, missing_documents(test, corpus))
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
-    return Decision(found.record(), examples, findings.margins)
+    return Decision(found.record(), examples, findings.margins, measure_task(inputs, candidates))
 
 
 def _require_judged(candidate: Candidate) -> None:
@@ -250,16 +252,6 @@ class _Tuned:
             ),
             margins=compare_margins(base, self.systems, test),
         )
-
-
-def general_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | None:
-    """The general-ability set that the configuration names."""
-    general = settings.decide.guardrails.general
-    if general is None:
-        return None
-    if general == "builtin":
-        return load_general()
-    return load_general_folder(general, root)
 
 
 def run(

@@ -9,6 +9,7 @@ from nearer.report.charts.drawing import NARROW, WIDE, Point, ticks
 from nearer.report.charts.histograms import margins, similarities
 from nearer.report.charts.lines import curve, timeline
 from nearer.report.charts.rows import Mark, Reference, waterfall, whiskers
+from nearer.report.charts.scatter import scatter
 
 __all__ = [
     "NARROW",
@@ -18,6 +19,7 @@ __all__ = [
     "Reference",
     "curve",
     "margins",
+    "scatter",
     "similarities",
     "ticks",
     "timeline",

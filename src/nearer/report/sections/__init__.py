@@ -10,6 +10,7 @@ from nearer.report.sections.model import margins, training
 from nearer.report.sections.ranked_lists import examples
 from nearer.report.sections.repairs import failures, fixes
 from nearer.report.sections.systems import candidates, guardrails, slices
+from nearer.report.sections.task import task
 
 __all__ = [
     "candidates",
@@ -20,6 +21,7 @@ __all__ = [
     "margins",
     "mining",
     "slices",
+    "task",
     "training",
     "verdict",
 ]

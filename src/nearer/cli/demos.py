@@ -41,7 +41,7 @@ DEMOS: Mapping[str, Demo] = {
         "8,379 packages of Debian, and which of them recommend, suggest or enhance which; see examples/debian-related/SOURCE.md",
         {
             "task": "recommend",
-            "train": {**_TRAIN, "epochs": 4, "learning_rate": 2e-4},
+            "train": {**_TRAIN, "epochs": 3, "learning_rate": 2e-4},
             "mine": {"negatives": 1},
             **_NO_CHUNKS,
         },

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -143,11 +143,14 @@ def find_similar(served: Served, asked: Similar, rules: Recommend) -> Found:
     if not known:
         raise HTTPException(404, f"the index has no item {items[-1]!r}")
     last = known[-1]
-    filter = _filter(asked, rows, last, rules)
+    held = _rules(rows, last, rules)
+    text_of = dict(zip(reversed(rows.doc_ids), reversed(rows.texts), strict=True))
+    if _contradict(asked.filter or {}, held):
+        return Found((), text_of[last], unknown)
+    filter = {**(asked.filter or {}), **held} or None
     wanted = asked.k + len(known)
     if asked.diversity is not None:
         wanted = max(wanted, DEPTH + len(known))
-    text_of = dict(zip(reversed(rows.doc_ids), reversed(rows.texts), strict=True))
     if asked.id is not None:
         text = text_of[last]
         query = Query(last, text, filter)
@@ -171,12 +174,21 @@ def _by_item(rows: Rows) -> dict[str, np.ndarray]:
     return {doc_id: pooled(np.stack(vectors)) for doc_id, vectors in chunks.items()}
 
 
-def _filter(asked: Similar, rows: Rows, last: str, rules: Recommend) -> dict[str, Any] | None:
-    """What was asked for, what is eligible at all, and where results must agree with the last item."""
+def _rules(rows: Rows, last: str, rules: Recommend) -> dict[str, Any]:
+    """What is eligible at all, and where results must agree with the last item."""
     metadata = dict(zip(rows.doc_ids, rows.metadata, strict=True))[last]
     same = {name: metadata.get(name) for name in rules.same}
     own = {name: value for name, value in same.items() if value not in (None, "")}
-    return {**(asked.filter or {}), **own, **rules.eligible} or None
+    return {**own, **rules.eligible}
+
+
+def _contradict(filter: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
+    """Whether a filter excludes the very value that a rule demands."""
+    for name, value in held.items():
+        wanted = filter.get(name, value)
+        if value not in (wanted if isinstance(wanted, list) else [wanted]):
+            return True
+    return False
 
 
 def _diverse(served: Served, hits: Sequence[Hit], weight: float, k: int) -> list[Hit]:

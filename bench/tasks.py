@@ -1,7 +1,7 @@
 """Recommend and cluster on real data: what fine-tuning adds, beside what people did and words alone.
 
     python bench/tasks.py debian [--data examples/debian-related] [--out FOLDER]
-    python bench/tasks.py banking --data FOLDER/banking77 [--seeds 3] [--out FOLDER]
+    python bench/tasks.py banking --data FOLDER/banking77 [--seeds 3] [--per-intent 40] [--out FOLDER]
 
 `debian`: packages that go together; one table of all systems on test, with coverage and bias.
 `banking`: 77 intents of which 20 are held out for test (and 8 for dev); V-measure and 5-shot accuracy
@@ -12,6 +12,7 @@ train.jsonl and test.jsonl with `text` and `category`; it is read, never copied 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,11 @@ def debian(data: Path, out: Path) -> None:
         print(f"{row['name']}: {row['status']} ({row.get('sentence') or row.get('delta')})")
 
 
-def banking(data: Path, out: Path, seeds: int) -> None:
+def banking(data: Path, out: Path, seeds: int, per_intent: int | None) -> None:
     """Held-out intents before and after, per seed, with the bounds of each seed."""
     folder = out / "banking"
     folder.mkdir(parents=True, exist_ok=True)
-    n_intents = write_messages(data, folder / "corpus.jsonl")
+    n_intents = write_messages(data, folder / "corpus.jsonl", per_intent)
     per_seed = []
     for seed in range(1, seeds + 1):
         values = {
@@ -96,7 +97,7 @@ def banking(data: Path, out: Path, seeds: int) -> None:
             "cluster": {"label": "category", "per_class": 20, "shots": 5, "repeats": 3},
             "evaluate": {"primary": "P@10", "measures": ("P@10", "R@10"), "baselines": ("dense",)},
             "mine": {"positives": 2, "negatives": 0},
-            "train": {**_TRAIN, "epochs": 2, "loss": "supcon", "seed": seed},
+            "train": {**_TRAIN, "epochs": 2, "loss": "supcon", "seed": seed, "general": None},
             "decide": {"guardrails": {"general": None}, "guards": ()},
         }
         done = run_stages(folder, values, _TRAINED)
@@ -115,14 +116,17 @@ def banking(data: Path, out: Path, seeds: int) -> None:
             )
 
 
-def write_messages(data: Path, path: Path) -> int:
-    """Both official splits as one corpus; gives the number of intents."""
+def write_messages(data: Path, path: Path, per_intent: int | None) -> int:
+    """Both official splits as one corpus, the first so many of each intent; gives the number of intents."""
     lines = []
+    counts: Counter[str] = Counter()
     for name in ("train", "test"):
         for number, line in enumerate(read_jsonl(data / f"{name}.jsonl")):
-            lines.append({"_id": f"{name}-{number}", **line})
+            counts[line["category"]] += 1
+            if per_intent is None or counts[line["category"]] <= per_intent:
+                lines.append({"_id": f"{name}-{number}", **line})
     write_jsonl(path, lines)
-    return len({line["category"] for line in lines})
+    return len(counts)
 
 
 def whole_intents(folder: Path, values: Mapping[str, Any], done: Path) -> dict[str, Any]:
@@ -167,12 +171,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("examples/debian-related"))
     parser.add_argument("--out", type=Path, default=Path("bench-tasks"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--per-intent", type=int, help="messages of each intent (default: all)")
     options = parser.parse_args()
     with progress.listen(Terminal(quiet=True)):
         if options.what == "debian":
             debian(options.data, options.out)
         else:
-            banking(options.data, options.out, options.seeds)
+            banking(options.data, options.out, options.seeds, options.per_intent)
 
 
 if __name__ == "__main__":

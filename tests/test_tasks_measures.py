@@ -69,9 +69,17 @@ def test_popularity_bias_and_novelty_by_hand() -> None:
     assert novelty[1] == pytest.approx(1.0)
 
 
-def test_diversity_is_half_of_1_minus_the_cosine_and_0_for_one_item() -> None:
+def test_diversity_is_half_of_1_minus_the_cosine_and_says_nothing_of_one_item() -> None:
     values = per_list("Diversity", lists(q1=["a", "b"], q2=["a"]), catalogue(), {})
-    assert values.tolist() == [0.5, 0.0]
+    assert values[0] == 0.5
+    assert np.isnan(values[1])
+
+
+def test_an_empty_list_is_not_one_of_unpopular_items() -> None:
+    for name in ("Popularity", "Bias", "Novelty", "Diversity"):
+        values = per_list(name, lists(q1=["a", "b"], q2=[]), catalogue(), {})
+        assert np.isfinite(values[0])
+        assert np.isnan(values[1])
 
 
 @pytest.mark.parametrize(

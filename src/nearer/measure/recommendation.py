@@ -93,11 +93,11 @@ class Lists:
         return cls(tuple(query_ids), items)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """(n_queries,): the mean of one value per item over each list; 0 for an empty list."""
+        """(n_queries,): the mean of one value per item over each list; NaN for an empty list."""
         shown = self.items >= 0
         picked = np.where(shown, values[self.items], 0.0)
         means: np.ndarray = picked.sum(1) / np.maximum(shown.sum(1), 1)
-        return means
+        return np.where(shown.any(1), means, np.nan)
 
 
 def per_list(
@@ -105,6 +105,7 @@ def per_list(
 ) -> np.ndarray:
     """(n_queries,) float64 of a measure of PER_LIST.  Raises KeyError for another.
 
+    NaN for a list that says nothing: an empty one, or of a single item where items are compared.
     `relevant` are the items that people chose, by query: what Bias compares with.
     """
     if name == "Popularity":
@@ -162,10 +163,10 @@ def _chosen(
 
 
 def _diversity(lists: Lists, catalogue: Catalogue) -> np.ndarray:
-    """(n_queries,): mean distance within each list; 0 for lists of fewer than two items."""
+    """(n_queries,): mean distance within each list; NaN for lists of fewer than two items."""
     if catalogue.vectors is None:
         raise ValueError("diversity needs vectors")
-    values = np.zeros(len(lists.items))
+    values = np.full(len(lists.items), np.nan)
     for row, items in enumerate(lists.items):
         known = items[items >= 0]
         if len(known) < 2:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from nearer.config import Config, TaskGuard
 from nearer.data.load import Loaded
 from nearer.measure.recommendation import LESS_IS_BETTER, OF_ALL, PER_LIST, of_all, per_list
@@ -83,4 +85,7 @@ class RecommendTask(Task):
         relevant = relevant_items(inputs.split)
         old = per_list(base, before, catalogue, relevant)
         new = per_list(base, after, catalogue, relevant)
-        return of_columns(guard, old, new, inputs, sign)
+        told = ~(np.isnan(old) | np.isnan(new))
+        if not told.any():
+            raise Cannot("the lists of one of the systems are empty", "see decide/task.json")
+        return of_columns(guard, old[told], new[told], inputs, sign)

@@ -22,6 +22,7 @@ from nearer.tasks.base import Findings, Sheet, TaskInputs
 from nearer.types import Judgments, Run, Split
 
 _FEWEST = 10  # queries of a part that is shown
+_LEFT_OUT = "they count 0 in the first measures, and are left out of Popularity, Bias, Novelty and Diversity"
 
 
 def cut_of(measure: str) -> int | None:
@@ -59,8 +60,9 @@ def findings(inputs: TaskInputs) -> Findings:
     ids = judged_ids(split)
     catalogue = shared_catalogue(base, with_vectors=True)
     relevant = relevant_items(split)
-    measures = {}
+    measures: dict[str, dict[str, float]] = {}
     scores = {}
+    notes = _notes(catalogue)
     for name, run in inputs.runs.items():
         lists = lists_of(run, ids, catalogue, k)
         scores[name] = _right(run, split, k, base.item_to_item)
@@ -69,10 +71,16 @@ def findings(inputs: TaskInputs) -> Findings:
             values[f"{measure}@{k}"] = of_all(measure, lists, len(catalogue.ids))
         for measure in PER_LIST:
             column = per_list(measure, lists, catalogue, relevant)
-            values[f"{measure}@{k}"] = float(column.mean()) if len(column) else 0.0
+            if not np.isnan(column).all():
+                values[f"{measure}@{k}"] = float(np.nanmean(column))
         measures[name] = {measure: round(value, 6) for measure, value in values.items()}
+        empty = int((lists.items[:, 0] < 0).sum())
+        if empty:
+            notes.append(
+                f"{name} finds nothing for {empty:,} of {len(ids):,} queries: {_LEFT_OUT}."
+            )
     sheets = [_table(measures, len(ids)), *_cold(scores, split, inputs.trained, k)]
-    return Findings(measures, sheets, _notes(catalogue))
+    return Findings(measures, sheets, notes)
 
 
 def _right(run: Run, split: Split, k: int, items: bool) -> Scores:
@@ -81,9 +89,9 @@ def _right(run: Run, split: Split, k: int, items: bool) -> Scores:
 
 
 def _table(measures: Mapping[str, Mapping[str, float]], n_queries: int) -> Sheet:
-    names = list(next(iter(measures.values()), {}))
+    names = list(dict.fromkeys(name for values in measures.values() for name in values))
     rows = tuple(
-        (name, *(values[measure] for measure in names)) for name, values in measures.items()
+        (name, *(values.get(measure) for measure in names)) for name, values in measures.items()
     )
     lead = (
         f"{n_queries:,} queries. Success is the hit rate; Coverage the share of all items that is "

@@ -17,6 +17,7 @@ from nearer.measure.recommendation import (
     per_list,
 )
 from nearer.measure.resampled import LEAST, change
+from nearer.tasks.cluster.naming import names_of, suggestions
 from nearer.types import Run
 
 IDS = ["a", "b", "c", "d"]
@@ -196,3 +197,24 @@ def test_a_change_is_shown_only_where_the_draws_say_so() -> None:
     assert change(mean(noisy), mean(noisy[::-1]), 30, rng).status(-0.01) == "inconclusive"
     few = LEAST - 1
     assert change(mean(good[:few]), mean(bad[:few]), few, rng).status(0.0) == "inconclusive"
+
+
+def test_doubles_are_to_be_merged_and_what_was_thrown_together_to_be_split() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.repeat(np.eye(8)[[0, 1, 2, 3, 3, 4, 5, 6]], 30, axis=0)
+    vectors = centres + 0.1 * rng.normal(size=centres.shape)
+    groups = np.repeat(np.arange(8), 30)  # 3 and 4 are one; the last two become one cluster
+    groups[groups == 7] = 6
+    found = [(one.kind, one.clusters) for one in suggestions(groups, vectors, 7)]
+    assert found == [("merge", (3, 4)), ("split", (6,))]
+    assert suggestions(np.repeat([0, 1], 120), vectors, 7) == []
+
+
+def test_clusters_are_named_by_what_sets_them_apart_and_their_most_central_document() -> None:
+    texts = ["red apple fruit", "green apple fruit", "fast car machine", "slow car machine"]
+    vectors = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+    named = names_of(np.array([0, 0, 1, 1]), vectors, list("abcd"), texts)
+    assert [one.size for one in named] == [2, 2]
+    assert set(named[0].terms[:2]) == {"apple", "fruit"}
+    assert set(named[1].terms[:2]) == {"car", "machine"}
+    assert [one.medoid for one in named] == ["a", "c"]

@@ -161,10 +161,10 @@ def _advice(named: list[Named], space: Space) -> Sheet | None:
         for one in found[: space.settings.examples]
     )
     lead = (
-        "For people to look at; nothing was tried. Merge: the two centres are near beside the "
-        "spread of the other clusters. Split: the two halves lie far apart beside their own spread."
+        "For people to look at; nothing was tried. Merge: the two lie less than half as far apart as "
+        "two clusters usually do. Split: the two halves lie nearly as far apart as two clusters do, or farther."
     )
-    return Sheet("Merge or split?", lead, ("suggestion", "clusters", "distance / spread"), rows)
+    return Sheet("Merge or split?", lead, ("suggestion", "clusters", "distance, usual is 1"), rows)
 
 
 def drift_sheet(before: np.ndarray, after: np.ndarray, named: list[Named]) -> Sheet:

@@ -12,10 +12,11 @@ from nearer.text import folded_words
 
 _TERMS = 5
 _SHOWN = 90  # characters of a medoid
-#: Clusters whose centres are nearer than this share of their own spread look like one.
-_ONE = 1.0
-#: Halves of a cluster that are farther apart than this many times their spread look like two.
-_TWO = 2.0
+#: Clusters look like one when they are nearer than this share of what two clusters usually are.
+_ONE = 0.5
+#: A cluster looks like two when its halves are at least so far apart, by the same measure.
+_TWO = 0.9
+_FEWEST = 3  # clusters, below which nothing is usual
 _LEAST_HALF = 5
 
 
@@ -86,37 +87,38 @@ class Suggestion:
 
     kind: str  # merge or split
     clusters: tuple[int, ...]
-    ratio: float  # distance of the centres beside the spread around them
+    ratio: float  # how far apart, as a share of what two clusters usually are
 
 
 def suggestions(clusters: np.ndarray, vectors: np.ndarray, seed: int) -> list[Suggestion]:
-    """Merge where centres are nearer than documents to their centre; split where halves lie far apart."""
+    """Merge what lies half as far apart as two clusters usually do; split what has halves nearly as far.
+
+    Distances are those of centres; usual is the median over all pairs of clusters.  Nothing is
+    suggested for fewer than three clusters.
+    """
     names = [int(name) for name in np.unique(clusters) if name >= 0]
-    centres = {name: vectors[clusters == name].mean(0) for name in names}
-    spreads = {name: _spread(vectors[clusters == name], centres[name]) for name in names}
-    found = []
-    for place, one in enumerate(names):
-        for other in names[place + 1 :]:
-            between = float(np.linalg.norm(centres[one] - centres[other]))
-            ratio = between / max(1e-9, (spreads[one] + spreads[other]) / 2)
-            if ratio < _ONE:
-                found.append(Suggestion("merge", (one, other), round(ratio, 3)))
-    merges = sorted(found, key=lambda one: one.ratio)
-    splits = []
+    if len(names) < _FEWEST:
+        return []
+    centres = np.stack([vectors[clusters == name].mean(0) for name in names])
+    apart = np.linalg.norm(centres[:, None] - centres[None, :], axis=2)
+    rows, columns = np.triu_indices(len(names), 1)
+    usual = float(np.median(apart[rows, columns])) or 1e-9
+    merges, splits = [], []
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        share = float(apart[row, column]) / usual
+        if share < _ONE:
+            merges.append(Suggestion("merge", (names[row], names[column]), round(share, 3)))
     for name in names:
-        apart = _halves(vectors[clusters == name], seed)
-        if apart is not None and apart > _TWO:
-            splits.append(Suggestion("split", (name,), round(apart, 3)))
-    return [*merges, *sorted(splits, key=lambda one: -one.ratio)]
-
-
-def _spread(vectors: np.ndarray, centre: np.ndarray) -> float:
-    """Mean distance of the vectors to their centre."""
-    return float(np.linalg.norm(vectors - centre, axis=1).mean())
+        halves = _halves(vectors[clusters == name], seed)
+        if halves is not None and halves / usual >= _TWO:
+            splits.append(Suggestion("split", (name,), round(halves / usual, 3)))
+    merges.sort(key=lambda one: one.ratio)
+    splits.sort(key=lambda one: -one.ratio)
+    return [*merges, *splits]
 
 
 def _halves(vectors: np.ndarray, seed: int) -> float | None:
-    """Distance of the centres of two halves beside their spread; None where a half is too small."""
+    """Distance of the centres of the two halves of a cluster; None where a half is too small."""
     from sklearn.cluster import KMeans
 
     if len(vectors) < 2 * _LEAST_HALF:
@@ -125,6 +127,4 @@ def _halves(vectors: np.ndarray, seed: int) -> float | None:
     parts = [vectors[halves == half] for half in (0, 1)]
     if min(map(len, parts)) < _LEAST_HALF:
         return None
-    centres = [part.mean(0) for part in parts]
-    spread = np.mean([_spread(part, own) for part, own in zip(parts, centres, strict=True)])
-    return float(np.linalg.norm(centres[0] - centres[1])) / max(1e-9, float(spread))
+    return float(np.linalg.norm(parts[0].mean(0) - parts[1].mean(0)))

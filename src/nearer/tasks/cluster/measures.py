@@ -181,7 +181,7 @@ def drift_sheet(before: np.ndarray, after: np.ndarray, named: list[Named]) -> Sh
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     lead = (
         f"{kept:.0%} of the documents stay in a cluster that was kept ({counted} of "
-        f"{len(np.unique(before))}). Clusters are matched by overlap: kept ones share half of their documents."
+        f"{len(np.unique(before))}). Clusters are matched by overlap: kept ones share more than half of their documents."
     )
     columns = ("what happened", "before", "after", "documents", "overlap")
     return Sheet("What became of today's clusters", lead, columns, tuple(rows))

@@ -38,7 +38,7 @@ def task(data: ReportData) -> Json | None:
     name = as_text(found.get("task"), 40)
     return {
         "title": _TITLES.get(name, name or "Task"),
-        "on": "test" if data.task else "development",
+        "on": "held-out" if data.task else "development",
         "sheets": sheets,
         "notes": notes,
         "map": _map(as_list(found.get("points"))),

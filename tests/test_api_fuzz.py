@@ -18,6 +18,7 @@ from test_serve import made, serving
 
 PATHS = (
     "/search",
+    "/similar",
     "/feedback",
     "/healthz",
     "/readyz",

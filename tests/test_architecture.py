@@ -26,6 +26,7 @@ LEVELS = (
     {"data", "measure"},
     {"embed"},
     {"search"},
+    {"tasks"},
     {"diagnosis"},
     {"rag"},
     {"fixes", "training", "guardrails", "decision"},

@@ -16,7 +16,7 @@ from nearer.data.corpus import Corpus
 from nearer.data.load import load as load_data
 from nearer.data.sources import external_inputs
 from nearer.errors import ConfigError, SearchSystemError
-from nearer.fixes.base import FIXES, Absence, Fix, fixes_of
+from nearer.fixes.base import FIXES, OF_ONE_TASK, Absence, Fix, fixes_of
 from nearer.report.content import fix_steps
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
@@ -181,7 +181,7 @@ def test_an_installed_fix_goes_by_its_name_and_is_not_tried_where_it_is_left_out
     monkeypatch.syspath_prepend(str(root))
     point = EntryPoint("fix.words", f"{module}:Words", plugins.GROUP)
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
-    assert plugins.names("fix") == (*FIXES, "words")
+    assert plugins.names("fix") == (*FIXES, *OF_ONE_TASK, "words")
     (fix,) = fixes_of(config.build({"fix": {"fixes": ["words"]}}), root)
     assert fix.variants(Pipeline(), systems, dev) == [replace(Pipeline(), system="bm25")]
     settings = config.build({"fix": {"fixes": ["metadata"]}, "evaluate": {"resamples": 1000}})

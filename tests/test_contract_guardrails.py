@@ -34,8 +34,6 @@ from nearer.types import Query, Run, Split
 KEYS = {"name", "margin", "lower_bound", "status", "queries_needed"} | {"delta", "n"}
 
 OWN = """
-import numpy as np
-
 from nearer.guardrails.base import DoesNotApply, NotTried, Row
 from nearer.measure.significance import non_inferior
 
@@ -106,18 +104,6 @@ class Unmakeable:
 
 class Unchecked:
     name = "unchecked"
-
-
-class Clusters:
-    # a task: how well each of 200 items is grouped, as the systems of the test say
-
-    def values(self, systems, guard):
-        return np.full(200, systems.quality)
-
-
-class Unread:
-    def values(self, systems, guard):
-        raise RuntimeError(f"no data at {guard.data}")
 """
 
 
@@ -162,6 +148,7 @@ def general_set() -> tuple[Any, Split]:
     return load_general()
 
 
+TASK_GUARD = config.TaskGuard(measure="nDCG@10", margin=0.05)
 QUERIES = tuple(f"q{number}" for number in range(300))
 SLICES = {
     "tag:rare": set(QUERIES[:150]),
@@ -176,7 +163,7 @@ def candidate(name: str, role: str, column: np.ndarray) -> Candidate:
 
 @pytest.fixture
 def evidence(
-    model: SentenceEncoder, general_set: tuple[Any, Split], own: str, tmp_path: Path
+    model: SentenceEncoder, general_set: tuple[Any, Split]
 ) -> Callable[..., GuardrailEvidence]:
     """`evidence(tuned, loss, slower)`: how the tuned model, its scores and its latency differ."""
 
@@ -192,10 +179,8 @@ def evidence(
         return GuardrailEvidence(
             baseline=today,
             candidate=after,
-            base=SimpleNamespace(encoder=model, root=tmp_path, quality=0.8),  # type: ignore[arg-type]
-            tuned=SimpleNamespace(  # type: ignore[arg-type]
-                encoder=tuned or model, root=tmp_path, quality=0.8 - loss
-            ),
+            base=SimpleNamespace(encoder=model, config=config.Config(), root=Path()),  # type: ignore[arg-type]
+            tuned=SimpleNamespace(encoder=tuned or model),  # type: ignore[arg-type]
             test=Split("test", tuple(Query(name, name) for name in QUERIES), {}),
             slices=SLICES,
             slice_rows=compare_slices(
@@ -203,7 +188,7 @@ def evidence(
             ),
             latencies={"dense": Latency(2.0, 3.0), TUNED: Latency(2.0 * slower, 3.0 * slower)},
             general_set=general_set,
-            settings=config.Decide(guards=[{"task": f"{own}:Clusters"}]),
+            settings=config.Decide(guards=(TASK_GUARD,)),
             primary="nDCG@10",
             named=(NamedOutcome("must_pass", "q0", "q0", "test", 0.7, answered),),
             leakage=Leakage(9, leaked),
@@ -279,10 +264,12 @@ def test_what_does_not_apply_leaves_no_row(evidence: Callable[..., GuardrailEvid
     untimed = replace(
         evidence(), general_set=None, latencies={"dense": None, TUNED: Latency(1.0, 1.0)}
     )
-    _, general, latency, *_ = load_guardrails()
+    _, general, latency, tasks = load_guardrails()
     assert isinstance(general.check(untimed), DoesNotApply)
     assert isinstance(latency.check(untimed), DoesNotApply)
-    assert check_all([general, latency], untimed) == []
+    unguarded = replace(untimed, settings=config.Decide())
+    assert isinstance(tasks.check(unguarded), DoesNotApply)
+    assert check_all([general, latency, tasks], unguarded) == []
 
 
 @pytest.mark.parametrize(
@@ -318,33 +305,14 @@ def test_what_nothing_is_known_of_leaves_no_row(
     assert check_all(load_guardrails()[3:], unknown) == []
 
 
-def test_another_task_of_the_same_model_must_not_get_worse(
-    own: str, evidence: Callable[..., GuardrailEvidence]
-) -> None:
-    guards = [
-        {"task": f"{own}:Clusters", "name": "groups of tickets", "margin": 0.1},
-        {"task": f"{own}:Unread", "data": "elsewhere"},
-    ]
-    found = replace(evidence(loss=0.3), settings=config.Decide(guards=guards))
-    first, second = check_all(load_guardrails()[5:], found)
-    assert (first.name, first.status, first.margin) == ("task groups of tickets", "fail", 0.1)
-    assert first.as_dict()["after"] == pytest.approx(0.5)
-    assert second.status == "inconclusive"
-    assert second.as_dict()["reason"].endswith("RuntimeError: no data at elsewhere")
-
-
-def test_a_task_that_nothing_measures_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no task called 'cluster'"):
-        config.build({"decide": {"guards": [{"task": "cluster"}]}})
-
-
 def test_a_guardrail_that_raises_does_not_stop_the_others(
     own: str, tmp_path: Path, evidence: Callable[..., GuardrailEvidence]
 ) -> None:
     more = [f"{own}:Raises", f"{own}:Elsewhere", f"{own}:Everyone"]
-    rows = check_all([load_guardrails()[2], *load_guardrails(more, tmp_path)[6:]], evidence())
+    rows = check_all([load_guardrails()[2], *load_guardrails(more, tmp_path)[5:]], evidence())
     assert [(row.name, row.status) for row in rows] == [
         ("latency", "pass"),
+        ("search: nDCG@10", "pass"),
         ("raises", "inconclusive"),
         ("everyone", "pass"),
     ]

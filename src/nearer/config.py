@@ -20,15 +20,17 @@ from nearer.errors import ConfigError
 from nearer.settings.analysis import Check, Diagnose, Evaluate, Fix
 from nearer.settings.base import Section, Seed
 from nearer.settings.data import Columns, Data, SplitSettings
-from nearer.settings.decision import Decide, Guardrails, TaskGuard
+from nearer.settings.decision import Decide, Guardrails
 from nearer.settings.live import Index, Monitor, Serve, Shadow
 from nearer.settings.rag import Rag
 from nearer.settings.review import Review
 from nearer.settings.system import Model, Rerank, Search
+from nearer.settings.tasks import Cluster, Recommend, TaskGuard, TaskName
 from nearer.settings.training import Mine, Train
 
 __all__ = [
     "Check",
+    "Cluster",
     "Columns",
     "Config",
     "Data",
@@ -42,6 +44,7 @@ __all__ = [
     "Model",
     "Monitor",
     "Rag",
+    "Recommend",
     "Rerank",
     "Review",
     "Search",
@@ -83,6 +86,11 @@ class Config(Section):
     monitor: Monitor = Monitor()
     review: Review = Review()
     rag: Rag = Rag()
+    task: TaskName = Field(
+        "search", description="what the vectors are for: search, recommend or cluster"
+    )
+    recommend: Recommend = Recommend()
+    cluster: Cluster = Cluster()
 
     def section(self, name: str) -> dict[str, Any]:
         """One section (or top-level value) as plain JSON values, for fingerprints."""
@@ -240,9 +248,9 @@ def template(config: Config, notes: Mapping[str, str] | None = None) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _as_plain(value: Any) -> Any:
-    """A section inside a list."""
-    return value.model_dump(mode="json")
+def _entry(value: BaseModel) -> dict[str, Any]:
+    """An entry of a list of settings, without what it leaves open."""
+    return value.model_dump(mode="json", exclude_none=True)
 
 
 def _write(section: BaseModel, lines: list[str], depth: int, notes: Mapping[str, str]) -> None:
@@ -257,6 +265,6 @@ def _write(section: BaseModel, lines: list[str], depth: int, notes: Mapping[str,
             lines.extend(f"{pad}  # {note}" for note in notes.get(name, "").splitlines())
             _write(value, lines, depth + 1, notes)
             continue
-        text = json.dumps(value, ensure_ascii=False, default=_as_plain)
+        text = json.dumps(value, ensure_ascii=False, default=_entry)
         comment = f"  # {field.description}" if field.description else ""
         lines.append(f"{pad}{name}: {text}{comment}")

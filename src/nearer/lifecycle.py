@@ -64,13 +64,16 @@ _SEARCHED = (
     "system",
 )
 
+#: Settings of what the vectors are for: a task brings data, measures and guards.
+_TASK = ("task", "recommend", "cluster")
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         "check",
         "Can this data be trusted to train and to judge?",
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
-        settings=("seed", "data", "model", "check"),
+        settings=("seed", "data", "model", "check", *_TASK),
         version=5,  # scored pairs are held out where they are all the data; marks of queries are read
     ),
     Stage(
@@ -78,7 +81,7 @@ STAGES: tuple[Stage, ...] = (
         "How well does today's search do, and for whom?",
         writes="runs/NAME/evaluate/: ranked results, scores per query, summary",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
-        settings=("seed", "data", "model", "search", "evaluate"),
+        settings=("seed", "data", "model", "search", "evaluate", *_TASK),
         version=3,  # slices by how often a query is asked, and of high-risk ones
     ),
     Stage(
@@ -96,6 +99,7 @@ STAGES: tuple[Stage, ...] = (
             "evaluate",
             "diagnose",
             "fix",
+            *_TASK,
         ),
         version=4,  # domain terms; rerankers and other models are found by themselves
     ),
@@ -115,6 +119,7 @@ STAGES: tuple[Stage, ...] = (
             "diagnose",
             "fix",
             "decide",
+            *_TASK,
         ),
         version=4,  # rerankers and other models are found by themselves; the shallowest depth
     ),
@@ -133,7 +138,7 @@ STAGES: tuple[Stage, ...] = (
             "reranker",
             "second model",
         ),
-        settings=("seed", "data", "model", "search", "rerank", "check", "mine"),
+        settings=("seed", "data", "model", "search", "rerank", "check", "mine", *_TASK),
         version=5,  # held-out scored pairs are left out
     ),
     Stage(
@@ -150,7 +155,7 @@ STAGES: tuple[Stage, ...] = (
             "model",
             "loss",
         ),
-        settings=("seed", "data", "model", "search", "evaluate", "mine", "train"),
+        settings=("seed", "data", "model", "search", "evaluate", "mine", "train", *_TASK),
         version=6,  # no merged model is below its base on dev; searches; scored pairs judge
         resumable=True,
     ),
@@ -189,6 +194,7 @@ STAGES: tuple[Stage, ...] = (
             "evaluate",
             "decide",
             "rag",
+            *_TASK,
         ),
         version=5,  # clusters, named and leaked queries; contexts and answers; whether it pays
     ),

@@ -63,6 +63,7 @@ SEAMS: Mapping[str, Seam] = {
                 "reranking": "nearer.fixes.reranking:Reranking",
                 "chunking": "nearer.fixes.chunking:Chunking",
                 "base_model": "nearer.fixes.base_model:BaseModel",
+                "diversity": "nearer.fixes.diversity:Diversity",
             },
         ),
         Seam(
@@ -97,6 +98,8 @@ SEAMS: Mapping[str, Seam] = {
                 "margin_mse": "nearer.training.losses.margin_mse:MarginMseLoss",
                 "distill_kl": "nearer.training.losses.distill_kl:DistillKlLoss",
                 "mse": "nearer.training.losses.mse:MseLoss",
+                "supcon": "nearer.training.losses.supcon:SupConLoss",
+                "batch_hard": "nearer.training.losses.batch_hard:BatchHardLoss",
             },
         ),
         Seam(
@@ -109,14 +112,8 @@ SEAMS: Mapping[str, Seam] = {
                 "latency": "nearer.guardrails.latency:LatencyGuardrail",
                 "named": "nearer.guardrails.named:NamedGuardrail",
                 "leakage": "nearer.guardrails.leakage:LeakageGuardrail",
-                "tasks": "nearer.guardrails.tasks:TasksGuardrail",
+                "tasks": "nearer.guardrails.tasks:TaskGuardrail",
             },
-        ),
-        Seam(
-            "task",
-            contract="nearer.guardrails.tasks:Task",
-            setting="decide.guards",
-            ours={},
         ),
         Seam(
             "chunker",
@@ -144,6 +141,9 @@ SEAMS: Mapping[str, Seam] = {
                 "run": "nearer.search.retrievers:run_file",
                 "function": "nearer.search.retrievers:function",
                 "http": "nearer.search.retrievers:http",
+                "popularity": "nearer.search.engagement:popularity",
+                "item_knn": "nearer.search.engagement:item_knn",
+                "item_hybrid": "nearer.search.engagement:item_hybrid",
             },
         ),
         Seam(
@@ -153,6 +153,16 @@ SEAMS: Mapping[str, Seam] = {
             ours={
                 "sentence_transformers": "nearer.embed.encoder:SentenceEncoder",
                 "openai": "nearer.embed.endpoint:EndpointEmbedder",
+            },
+        ),
+        Seam(
+            "task",
+            contract="nearer.tasks.base:Task",
+            setting="task",
+            ours={
+                "search": "nearer.tasks.search:SearchTask",
+                "recommend": "nearer.tasks.recommend:RecommendTask",
+                "cluster": "nearer.tasks.cluster:ClusterTask",
             },
         ),
         Seam(

@@ -19,7 +19,6 @@ from nearer.data import items
 from nearer.data.corpus import Corpus
 from nearer.data.heldout import HeldOut
 from nearer.data.load import Loaded, load_corpus
-from nearer.data.load import load as load_data
 from nearer.data.scored import ScoredPair, read_pairs
 from nearer.data.splits import read_split, require_open
 from nearer.embed.base import EncoderSpec, TextEncoder
@@ -29,6 +28,7 @@ from nearer.lifecycle import BY_NAME, STEP, Stage
 from nearer.search.pipeline import Pipeline
 from nearer.search.rerank import Lacking, Reranker
 from nearer.search.systems import Systems
+from nearer.tasks import Task, task_of
 from nearer.training.examples import Duplicates
 from nearer.training.material import TrainingMaterial
 from nearer.training.reranker import reranker_of
@@ -99,10 +99,15 @@ class Project:
     # -- data ----------------------------------------------------------------------------------
 
     @property
+    def task(self) -> Task:
+        """What the vectors are for: search, recommend, cluster, or a task of the user's own."""
+        return task_of(self.settings, self.root)
+
+    @property
     def loaded(self) -> Loaded:
         """Documents, queries and judgments as the settings name them.  Raises DataError."""
         self.uses("data")
-        return self._part("loaded", ("data",), lambda: load_data(self.settings.data, self.root))
+        return self._part("loaded", ("data",), lambda: self.task.load(self.settings, self.root))
 
     @property
     def corpus(self) -> Corpus:
@@ -193,7 +198,7 @@ class Project:
         self.uses("model")
         opens_test = self.stage is None or self.stage.name == "decide"
         parts.setdefault("splits", ("dev", "test") if opens_test else ("dev",))
-        return kind(
+        systems = kind(
             self.settings,
             self.root,
             self.corpus if corpus is None else corpus,
@@ -201,6 +206,9 @@ class Project:
             item_to_item=self.item_to_item,
             **parts,
         )
+        if self.settings.task == "recommend":
+            systems.read_trained = lambda: self.split("train").judgments
+        return systems
 
     @classmethod
     def at(cls, root: Path, settings: config.Config) -> Project:

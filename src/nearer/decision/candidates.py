@@ -13,6 +13,7 @@ from nearer.rag.contexts import measured
 from nearer.search.costs import Latency
 from nearer.search.pipeline import HYBRIDS, Pipeline
 from nearer.search.systems import Systems
+from nearer.tasks import task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ def plan_candidates(inputs: DecisionInputs) -> list[PlannedCandidate]:
 
 def _plain(inputs: DecisionInputs) -> Iterable[PlannedCandidate]:
     base = inputs.base
-    for name in dict.fromkeys([base.today, *inputs.settings.evaluate.baselines]):
+    baselines = task_of(base.config, base.root).baselines
+    for name in dict.fromkeys([base.today, *inputs.settings.evaluate.baselines, *baselines]):
         role = "today" if name == base.today else "baseline"
         yield PlannedCandidate(base, base.base(name), role, name)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nearer.config import Config
 from nearer.data.clusters import QueryClusters
 from nearer.data.corpus import Corpus
+from nearer.data.general import load_general
 from nearer.data.leakage import Leakage
+from nearer.data.load import load_general_folder
 from nearer.data.named import NamedQuery
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
@@ -55,3 +58,13 @@ def kept_steps(ladder: Mapping[str, Any]) -> list[Pipeline]:
     """The steps of `fix/summary.json` that were kept, each with all those below it."""
     kept = [step for step in ladder.get("rungs", ()) if step.get("kept") and step.get("settings")]
     return [Pipeline.from_dict(step["settings"]) for step in kept]
+
+
+def general_set_of(settings: Config, root: Path) -> tuple[Corpus, Split] | None:
+    """The general-ability set that the configuration names."""
+    general = settings.decide.guardrails.general
+    if general is None:
+        return None
+    if general == "builtin":
+        return load_general()
+    return load_general_folder(general, root)

@@ -15,6 +15,7 @@ from nearer.decision.shown import Shown
 from nearer.errors import DataError
 from nearer.files import read_json, write_json
 from nearer.results import Block, Line, Result
+from nearer.tasks.showing import blocks_of
 
 #: What `step.json` repeats of the record.
 _BRIEF = (
@@ -91,4 +92,4 @@ class Decision(Result):
 
     def blocks(self) -> list[Block]:
         looked = [Line(brief(self.mistakes), "dim")] if self.mistakes else []
-        return [*decision_blocks(self.decided), *looked]
+        return [*decision_blocks(self.decided), *blocks_of(self.shown.task), *looked]

@@ -14,9 +14,12 @@ from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs
 from nearer.decision.neighbourhoods import neighbourhoods
 from nearer.decision.record import DecisionRecord
+from nearer.decision.tasks import measure_task
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
+from nearer.measure.verdict import Candidate
 
 _QUERIES, _NEIGHBOURS, _ANSWERS = "queries.json", "neighbours.json", "answers.jsonl"
+_TASK = "task.json"
 _LISTS = "lists.json"  # the ranked lists of both finalists, which `nearer review` shows blind
 
 
@@ -31,10 +34,11 @@ class Shown:
     def of(
         cls,
         plan: Sequence[PlannedCandidate],
-        finalists: Finalists,
+        candidates: Sequence[Candidate],
         changes: Changes | None,
         inputs: DecisionInputs,
     ) -> Shown:
+        finalists = Finalists.of(candidates)
         files: dict[str, Any] = {_QUERIES: browsed_queries(plan, finalists, inputs)}
         if changes is not None and finalists.tuned is not None and inputs.tuned is not None:
             seed = inputs.settings.seed
@@ -42,6 +46,9 @@ class Shown:
         lists = {} if changes is None else changes.lists()
         if lists:
             files[_LISTS] = lists
+        task = measure_task(inputs, candidates)
+        if task:
+            files[_TASK] = task
         rag = RagFindings.of(plan, finalists, inputs)
         if rag.lines:
             files[_ANSWERS] = list(rag.lines)
@@ -50,6 +57,12 @@ class Shown:
     def added_to(self, decided: DecisionRecord) -> DecisionRecord:
         """The record with what a language model makes of the results."""
         return self.rag.added_to(decided)
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        """What the task measured besides; empty for one without measures of its own."""
+        found: Mapping[str, Any] = self.files.get(_TASK, {})
+        return found
 
     def save(self, folder: Path) -> None:
         for name, value in self.files.items():
@@ -62,7 +75,7 @@ class Shown:
     def load(cls, folder: Path) -> Shown:
         """The files that are there."""
         files: dict[str, Any] = {}
-        for name in (_QUERIES, _NEIGHBOURS, _LISTS):
+        for name in (_QUERIES, _NEIGHBOURS, _LISTS, _TASK):
             if (folder / name).is_file():
                 files[name] = read_json(folder / name)
         if (folder / _ANSWERS).is_file():

@@ -16,8 +16,11 @@ from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.types import Split
 
-#: The names of our fixes, cheapest first.
-FIXES = tuple(plugins.SEAMS["fix"].ours)
+#: Fixes that one task alone has a use for, which is then tried without being named.
+OF_TASKS = {"recommend": ("diversity",)}
+OF_ONE_TASK = frozenset(name for names in OF_TASKS.values() for name in names)
+#: The names of our fixes for search, cheapest first.
+FIXES = tuple(name for name in plugins.SEAMS["fix"].ours if name not in OF_ONE_TASK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,8 @@ def fixes_of(settings: Config, root: Path) -> list[Fix]:
     `root` is where modules of the user's own are looked for.  Raises ConfigError for an unknown
     name and for a class that is no fix, SearchSystemError when a module cannot be imported.
     """
-    return [_class_of(name, root)(settings) for name in settings.fix.fixes]
+    names = dict.fromkeys([*settings.fix.fixes, *OF_TASKS.get(settings.task, ())])
+    return [_class_of(name, root)(settings) for name in names]
 
 
 def _class_of(name: str, root: Path) -> type[Fix]:

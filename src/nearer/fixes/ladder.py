@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nearer import plugins, progress
-from nearer.fixes.base import Absence, Fix
+from nearer.fixes.base import OF_ONE_TASK, Absence, Fix
 from nearer.fixes.bench import Bench, Trial, delta_of
 from nearer.search.pipeline import Pipeline
 
@@ -148,7 +148,7 @@ def untried(bench: Bench, fixes: Sequence[Fix], absences: Sequence[Absence]) -> 
         if name in bench.settings.decide.skip
         else Absence(name, "fix.fixes leaves it out", f"nearer fix --set 'fix.fixes=[{name}]'")
         for name in plugins.names("fix")
-        if name not in bench.settings.fix.fixes
+        if name not in bench.settings.fix.fixes and name not in OF_ONE_TASK
     ]
     skip = bench.settings.decide.skip
     tried = [fix for fix in fixes if fix.name not in skip]

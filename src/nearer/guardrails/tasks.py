@@ -1,55 +1,86 @@
-"""What the same model does elsewhere: clustering, recommending, another search (`decide.guards`).
+"""What the vectors are used for besides: measures of tasks that must hold, also on other tasks.
 
-One embedding model often serves several products.  Each entry of `decide.guards` names a task of
-the seam `task`; the task measures its own data under both models, and the loss must stay within
-the margin of the entry.
+A model that was tuned for search serves recommendations and clusters of the same documents as
+well; `decide.guards` names what must hold there.  Without it the task's own guards apply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
-import numpy as np
-
-from nearer import config, plugins
+from nearer.config import TaskGuard
 from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
-from nearer.measure.significance import non_inferior
-from nearer.search.systems import Systems
+from nearer.tasks import find_task, task_of
+from nearer.tasks.base import Cannot, GuardInputs, Verdict
 
 
-@runtime_checkable
-class Task(Protocol):
-    """Made without arguments.  Measures one task under the model of some systems."""
-
-    def values(self, systems: Systems, guard: config.TaskGuard) -> np.ndarray:
-        """(n_items,) float64 in [0, 1]: how well each item fares.
-
-        The same items in the same order for every model; `guard` says which data and measure.
-        Raises nearer's errors for data that cannot be read: the guardrail is then inconclusive.
-        """
-
-
-class TasksGuardrail:
-    """One row per entry of `decide.guards`, paired item by item."""
+class TaskGuardrail:
+    """One row per guard: its bound is shown to hold, shown to be broken, or open."""
 
     name = "tasks"
 
-    def check(self, evidence: GuardrailEvidence) -> Sequence[Row] | DoesNotApply:
-        guards = evidence.settings.guards
+    def check(self, evidence: GuardrailEvidence) -> list[Row] | DoesNotApply:
+        guards = guards_of(evidence)
         if not guards:
-            return DoesNotApply("decide.guards names no task")
-        return [_row(guard, evidence) for guard in guards]
+            return DoesNotApply("decide.guards names nothing, and the task guards nothing itself")
+        inputs = GuardInputs(
+            before=evidence.baseline.run,
+            after=evidence.candidate.run,
+            base=evidence.base,
+            tuned=evidence.tuned,
+            split=evidence.test,
+            alpha=evidence.settings.alpha,
+            seed=evidence.base.config.seed,
+            scores=(evidence.baseline.scores, evidence.candidate.scores),
+        )
+        return [_row(guard, inputs) for guard in guards]
 
 
-def _row(guard: config.TaskGuard, evidence: GuardrailEvidence) -> Row:
-    """One task; what it cannot measure is inconclusive and does not hide the other tasks."""
-    name = f"task {guard.name or guard.task}"
+def guards_of(evidence: GuardrailEvidence) -> Sequence[TaskGuard]:
+    """What the settings name, else the task's own."""
+    if evidence.settings.guards is not None:
+        return evidence.settings.guards
+    settings = evidence.base.config
+    return task_of(settings, evidence.base.root).guards(settings)
+
+
+def _row(guard: TaskGuard, inputs: GuardInputs) -> Row:
+    name = f"{guard.task}: {guard.measure}"
+    if guard.gain is not None:
+        name += " (goal)"
     try:
-        task: Task = plugins.find("task", guard.task, evidence.base.root)()
-        before = task.values(evidence.base, guard)
-        after = task.values(evidence.tuned, guard)
-        result = non_inferior(after - before, guard.margin, evidence.settings.alpha)
-    except Exception as error:  # noqa: BLE001 - whatever it raises, the guardrail did not pass
-        return Row.unchecked(name, f"its check raised {type(error).__name__}: {error}")
-    return Row.of(name, result, before=float(before.mean()), after=float(after.mean()))
+        found = find_task(guard.task, inputs.base.root).check(guard, inputs)
+    except Cannot as reason:
+        return Row.unchecked(name, f"cannot say: {reason.why}; {reason.next_step}")
+    return Row(
+        name=name,
+        status=found.status,
+        margin=_margin(guard),
+        delta=round(found.after - found.before, 6),
+        lower_bound=found.low,
+        upper_bound=found.high,
+        n=found.n,
+        more=_more(guard, found),
+    )
+
+
+def _margin(guard: TaskGuard) -> float | None:
+    """The largest loss accepted; a goal accepts less than none."""
+    if guard.gain is not None:
+        return -guard.gain
+    return guard.margin
+
+
+def _more(guard: TaskGuard, found: Verdict) -> dict[str, object]:
+    """Keys beside those of every guardrail; the reasons of the decision repeat what did not pass."""
+    more: dict[str, object] = {
+        "before": found.before,
+        "after": found.after,
+        "bound": found.bound,
+        "sentence": found.sentence,
+    }
+    if guard.keep is not None:
+        more["keep"] = guard.keep
+    if found.status != "pass":
+        more["reason"] = found.sentence
+    return more

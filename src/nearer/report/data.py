@@ -50,6 +50,8 @@ FILES = {
     "failures": "diagnose/failures.jsonl",
     "fixes": "fix/summary.json",
     "trials": "fix/trials.jsonl",
+    "task": "decide/task.json",
+    "task_on_dev": "evaluate/task.json",
 }
 
 
@@ -76,6 +78,8 @@ class ReportData:
     fixes: Json = field(default_factory=dict)  # the ladder of simpler fixes
     trials: Sequence[Json] = ()  # each fix at each setting, alone
     mistakes: Sequence[Json] = ()  # the common ones, as production says of them now
+    task: Json = field(default_factory=dict)  # what the task measured besides, on test
+    task_on_dev: Json = field(default_factory=dict)  # the same of today's system, on dev
     steps: Mapping[str, Json] = field(default_factory=dict)  # stage → its step.json
     versions: Mapping[str, str] = field(default_factory=dict)  # package → version
     reviews: Json = field(default_factory=dict)  # what the reviews say: summary, history

@@ -90,6 +90,7 @@ def render(data: ReportData) -> str:
         "examples": sections.examples(data.examples, data.decided),
         "reviewed": sections.reviewed(data),
         "browser": sections.browser(data),
+        "task": sections.task(data),
         **_check(data.check),
         **_repeat(data),
     }

@@ -44,7 +44,8 @@ class Dense:
         self.name = name
         self.encoder = encoder
         self.order = Order(corpus.ids)
-        self._texts: Sequence[str] = Contents(corpus)
+        self.contents = Contents(corpus)
+        self._texts: Sequence[str] = self.contents
         self._starts: np.ndarray | None = None  # first chunk of each document, where some have more
         if chunked is not None:
             self._texts = chunked.texts
@@ -63,7 +64,7 @@ class Dense:
     def score(self, queries: Sequence[Query]) -> np.ndarray:
         """float32 (n_queries, n_documents), -inf where a document is not eligible."""
         documents = self.documents
-        vectors = self.encoder.encode([query.text for query in queries], "query")
+        vectors = self.query_vectors(queries)
         if isinstance(documents, np.ndarray):
             scores = vectors @ documents.T
         else:
@@ -71,6 +72,10 @@ class Dense:
         if self._starts is not None:
             scores = np.maximum.reduceat(scores, self._starts, axis=1)
         return ranking.restrict(np.round(scores, _DECIMALS), queries, self._eligible)
+
+    def query_vectors(self, queries: Sequence[Query]) -> np.ndarray:
+        """float32 (n_queries, dimension)."""
+        return self.encoder.encode([query.text for query in queries], "query")
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
         """The `k` nearest documents of each query, in canonical order."""

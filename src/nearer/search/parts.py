@@ -14,6 +14,7 @@ from nearer import shortlist
 from nearer.config import Config
 from nearer.data import sources
 from nearer.data.corpus import Corpus
+from nearer.data.items import history_of
 from nearer.embed.base import TextEncoder
 from nearer.embed.compress import Compression, compress
 from nearer.embed.opening import open_encoder
@@ -35,7 +36,7 @@ from nearer.search.ranking import Eligible
 from nearer.search.rerank import Lacking, Reranker
 from nearer.search.rewrite import Expander, Rewriter, mine_acronyms, query_rewriter, read_synonyms
 from nearer.search.sparse import SparseModel, SparseRetriever, is_sparse, load_sparse
-from nearer.types import Query
+from nearer.types import Judgments, Query
 
 LATE = "late:"  # before the name of a chunker: chunks are pooled out of the whole document's tokens
 
@@ -68,6 +69,8 @@ class Parts:
         self.splits = splits
         self.reranker = reranker
         self.lacking = Lacking()  # why there is no reranker, where there is none
+        #: Reads the training judgments, where a task recommends by what people did.
+        self.read_trained: Callable[[], Judgments] = dict
         self._kept: dict[Any, Any] = {}
         if encoder is not None:
             self._kept["encoder", None] = encoder
@@ -91,6 +94,15 @@ class Parts:
     def known_ids(self) -> frozenset[str]:
         """Ids of all documents."""
         return frozenset(self.corpus.ids)
+
+    @cached_property
+    def trained(self) -> Judgments:
+        """Training judgments, for systems that recommend by what people did; none in other tasks."""
+        return self.read_trained()
+
+    def item_vectors(self, doc_ids: Sequence[str]) -> np.ndarray:
+        """float32 (n_ids, dimension) of whole documents.  Raises KeyError for an unknown id."""
+        return self.document_vectors[[self.corpus.position(doc_id) for doc_id in doc_ids]]
 
     # -- models and their vectors ------------------------------------------------------------------
 
@@ -247,10 +259,13 @@ class Parts:
 
     def _eligible(self, filters: str, query: Query) -> np.ndarray | None:
         mask = self._filtered(filters, query)
-        if not self.item_to_item or query.id not in self.corpus:
+        if not self.item_to_item:
+            return mask
+        own = [item for item in (query.id, *history_of(query)) if item in self.corpus]
+        if not own:
             return mask
         mask = np.ones(len(self.corpus), bool) if mask is None else mask.copy()
-        mask[self.corpus.position(query.id)] = False
+        mask[[self.corpus.position(item) for item in own]] = False
         return mask
 
     def _filtered(self, filters: str, query: Query) -> np.ndarray | None:

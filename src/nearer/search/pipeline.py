@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from nearer.errors import DataError
+from nearer.search import diversity
 from nearer.search.base import Retriever
 from nearer.search.filters import Fields, matches
 from nearer.search.rewrite import Rewriter
@@ -44,6 +45,7 @@ class Pipeline:
     weight: float | None = None  # of the dense part in convex
     rewrite: str | None = None  # acronyms, a dictionary file, or module:function
     rerank: int = 0  # results that the reranker orders anew
+    diversity: float | None = None  # weight of relevance in lists whose items differ (MMR)
 
     @property
     def dense(self) -> bool:
@@ -54,7 +56,7 @@ class Pipeline:
     def first(self) -> Pipeline:
         """The first stage alone: what is searched before rewriting, preferences and reranking."""
         filters = "ignore" if self.filters == "boost" else self.filters
-        return replace(self, rerank=0, rewrite=None, filters=filters)
+        return replace(self, rerank=0, rewrite=None, filters=filters, diversity=None)
 
     @property
     def parts(self) -> tuple[Pipeline, Pipeline]:
@@ -77,6 +79,8 @@ class Pipeline:
             parts.append(f"rewriting ({self.rewrite.rpartition('/')[2]})")
         if self.rerank:
             parts.append(f"reranking {self.rerank}")
+        if self.diversity is not None:
+            parts.append(f"diversity {self.diversity:g}")
         return " + ".join(parts)
 
     def _vector_labels(self) -> list[str]:
@@ -136,6 +140,8 @@ class PipelineRetriever:
         self.name = pipeline.label
         self._first, self._rewrite, self._reorderings = first, rewrite, reorderings
         self._depth = pipeline.rerank
+        if pipeline.diversity is not None:
+            self._depth = max(self._depth, diversity.DEPTH)
 
     def search(self, queries: Sequence[Query], k: int) -> Run:
         rewritten = queries if self._rewrite is None else self._rewrite(queries)

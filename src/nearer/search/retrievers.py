@@ -15,6 +15,7 @@ from nearer.data import sources
 from nearer.errors import ConfigError
 from nearer.search.base import Retriever
 from nearer.search.dense import Dense
+from nearer.search.engagement import HistoryDense
 from nearer.search.external import Function, Http, RunFile
 from nearer.search.fusion import Hybrid
 from nearer.search.lexical import Fielded
@@ -36,13 +37,19 @@ def dense(systems: Systems, pipeline: Pipeline, cached: bool) -> Retriever:
     if several is not None:
         return several.restricted(eligible)
     encoder = systems.encoder_of(pipeline.model)
-    return Dense(
+    kind = Dense
+    if systems.config.task == "recommend":
+        kind = HistoryDense
+    retriever = kind(
         encoder if cached else encoder.without_cache(),
         systems.corpus,
         chunked=systems.chunked(pipeline.chunker, pipeline.model),
         vectors=systems.stored_vectors(pipeline),
         eligible=eligible,
     )
+    if isinstance(retriever, HistoryDense):
+        retriever.half_life = systems.config.recommend.half_life
+    return retriever
 
 
 def bm25(systems: Systems, pipeline: Pipeline, cached: bool) -> Retriever:

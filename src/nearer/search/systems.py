@@ -21,6 +21,7 @@ from nearer.search import fusion
 from nearer.search.base import Retriever
 from nearer.search.costs import Latency, latency_of
 from nearer.search.dense import Dense
+from nearer.search.diversity import diversified
 from nearer.search.external import OwnRetriever
 from nearer.search.parts import LATE, Parts
 from nearer.search.pipeline import (
@@ -121,6 +122,10 @@ class Systems(Parts):
             reranker = self._reranker(cached)
             reorderings.append(
                 partial(rerank, corpus=self.corpus, reranker=reranker, depth=pipeline.rerank)
+            )
+        if pipeline.diversity is not None:
+            reorderings.append(
+                partial(diversified, weight=pipeline.diversity, vectors=self.item_vectors)
             )
         if not reorderings and not pipeline.rewrite:
             return first

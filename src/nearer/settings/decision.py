@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from nearer.settings.base import Fraction, Section, named
+from nearer.settings.tasks import TaskGuard
 
 GuardrailName = Annotated[str, named("guardrail")]
-TaskName = Annotated[str, named("task")]
 FixName = Annotated[str, named("fix")]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
 
@@ -31,16 +31,6 @@ class Guardrails(Section):
     more: tuple[GuardrailName, ...] = Field(
         (), description="also run: my_module:MyGuardrail, installed ones"
     )
-
-
-class TaskGuard(Section):
-    """Another task of the same model, which must not get worse."""
-
-    task: TaskName = Field(description="what is measured: my_module:MyTask, or an installed one")
-    name: str | None = Field(None, description="name of its row (null: that of the task)")
-    data: str | None = Field(None, description="its data, a file or a folder")
-    measure: str | None = Field(None, description="its measure (null: the task's own)")
-    margin: Fraction = Field(0.05, description="largest loss accepted")
 
 
 class Decide(Section):
@@ -90,10 +80,9 @@ class Decide(Section):
     high_risk: tuple[str, ...] = Field(
         (), description="ids of high-risk queries, beside those with `high_risk: true`"
     )
-    guards: tuple[TaskGuard, ...] = Field(
-        (),
-        description="other tasks of the same model that must not get worse: "
-        "{task, name, data, measure, margin}",
+    guards: tuple[TaskGuard, ...] | None = Field(
+        None,
+        description="measures of tasks that must hold: {task: cluster, measure: V-measure, label: section, margin: 0.02} (null: the task's own)",
     )
     skip: dict[FixName, Reason] = Field(
         {},

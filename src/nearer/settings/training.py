@@ -80,6 +80,10 @@ class Mine(Section):
     strict: bool = Field(
         False, description="refuse to mine when training data collides with dev or test queries"
     )
+    positives: Positive | None = Field(
+        None,
+        description="positives of one query that become examples, drawn at random (null: all); the others are still no negatives",
+    )
 
 
 def _weights(name: str) -> str:
@@ -137,7 +141,8 @@ class Train(Section):
 
     loss: LossName = Field(
         "auto",
-        description="auto: the examples decide; or ranking, triplet, cosent, angle, cosine, listwise, margin_mse, distill_kl, mse, my_module:MyLoss",
+        description="auto: the examples decide; or ranking, triplet, cosent, angle, cosine, listwise, "
+        "margin_mse, distill_kl, mse, supcon, batch_hard (both for labels), my_module:MyLoss",
     )
     epochs: Annotated[float, Field(gt=0)] = Field(
         3, description="passes over the examples, at most"

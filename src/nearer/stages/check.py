@@ -322,11 +322,14 @@ def run(project: Project) -> CheckResult:
     judgments = dict(loaded.judgments)
     if project.run_dir is not None:  # a notebook has no folder of its own to review in
         judgments[REVIEWED] = read_reviewed(project.root)
+    data = settings.data
+    if data.item_to_item is None and project.task.asks_with_items(settings):
+        data = data.model_copy(update={"item_to_item": True})
     result = check(
         loaded.corpus,
         loaded.queries,
         judgments,
-        data=settings.data,
+        data=data,
         settings=settings.check,
         seed=settings.seed,
         tokens=load_tokens(settings.model, project.root),
@@ -334,8 +337,9 @@ def run(project: Project) -> CheckResult:
     threshold = settings.check.near_duplicate
     scored = held_out_pairs(settings.data, project.root, settings.seed, threshold)
     result = _with_pairs(result, scored, threshold)
-    clicks = (f"Click log: {count} {why}." for why, count in loaded.dropped.items())
-    return replace(result, split_notes=(*result.split_notes, *clicks))
+    source = project.task.source(settings)
+    dropped = (f"{source}: {count} {why}." for why, count in loaded.dropped.items())
+    return replace(result, split_notes=(*result.split_notes, *dropped))
 
 
 def _with_pairs(result: CheckResult, scored: HeldOutPairs, threshold: float) -> CheckResult:

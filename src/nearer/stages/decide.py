@@ -15,11 +15,8 @@ import numpy as np
 
 from nearer import config
 from nearer.data.clusters import ClusterRules, query_clusters
-from nearer.data.corpus import Corpus
-from nearer.data.general import load_general
 from nearer.data.heldout import open_test, open_test_pairs, require_pairs
 from nearer.data.leakage import Leakage, find_leakage
-from nearer.data.load import load_general_folder
 from nearer.data.missing import missing_documents
 from nearer.data.named import named_queries, refuse_unknown
 from nearer.data.sources import is_only_training
@@ -44,7 +41,7 @@ from nearer.decision.comparisons import (
 from nearer.decision.examples import Changes
 from nearer.decision.gathering import EXAMPLES, completed
 from nearer.decision.handed import Laddered, Summarised, Tuned
-from nearer.decision.inputs import DecisionInputs, kept_steps
+from nearer.decision.inputs import DecisionInputs, general_set_of, kept_steps
 from nearer.decision.named import outcomes_of_finalists
 from nearer.decision.queries import QueryFindings
 from nearer.decision.result import Decision
@@ -137,7 +134,7 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     )
     found = Findings(inputs, evidence, measured, findings, changes, missing, queries)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
-    shown = Shown.of(plan, finalists, changes, inputs)
+    shown = Shown.of(plan, candidates, changes, inputs)
     return Decision(shown.added_to(found.record()), examples, findings.margins, shown)
 
 
@@ -171,16 +168,6 @@ def _fix_guardrails(
     if finalists.simple is None:
         return []
     return [row.as_dict() for row in named_rows(named[finalists.simple.name])]
-
-
-def general_set_of(settings: config.Config, root: Path) -> tuple[Corpus, Split] | None:
-    """The general-ability set that the configuration names."""
-    general = settings.decide.guardrails.general
-    if general is None:
-        return None
-    if general == "builtin":
-        return load_general()
-    return load_general_folder(general, root)
 
 
 def run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from nearer.results import Block, Lazy, Line, Result, Row, Table
 from nearer.search.dense import Contents, require_differences
 from nearer.search.slices import slices_of
 from nearer.search.systems import Systems
+from nearer.tasks import task_of
+from nearer.tasks.base import Model, TaskInputs
+from nearer.tasks.showing import blocks_of
 from nearer.types import Judgments, Run, Split
 
 
@@ -34,15 +37,21 @@ class Evaluation(Result):
     runs: Mapping[str, Run]
     scores: Mapping[str, Scores]
     summary: Mapping[str, Any]
+    task: Mapping[str, Any] = field(default_factory=dict)  # what the task measured besides
 
     def save(self, folder: Path) -> None:
-        """`summary.json`, `scores.jsonl`, `run.trec` of the baseline, and `systems/NAME.*` of all."""
+        """`summary.json`, `scores.jsonl`, `run.trec` of the baseline, and `systems/NAME.*` of all.
+
+        `task.json` too, where the task has measures of its own.
+        """
         for name, run in self.runs.items():
             write_run(folder / "systems" / f"{name}.trec", run)
             write_jsonl(folder / "systems" / f"{name}.scores.jsonl", self.scores[name].rows())
         write_run(folder / "run.trec", self.runs[self.today])
         write_jsonl(folder / "scores.jsonl", self.scores[self.today].rows())
         write_json(folder / "summary.json", self.summary)
+        if self.task:
+            write_json(folder / "task.json", self.task)
 
     @classmethod
     def load(cls, folder: Path) -> Evaluation:
@@ -56,6 +65,7 @@ class Evaluation(Result):
             Lazy(names, lambda name: read_run(systems / f"{name}.trec")),
             Lazy(names, lambda name: _read_scores(systems / f"{name}.scores.jsonl")),
             summary,
+            read_json(folder / "task.json") if (folder / "task.json").is_file() else {},
         )
 
     def brief(self) -> dict[str, Any]:
@@ -90,7 +100,7 @@ class Evaluation(Result):
             blocks.append(
                 Line(f"{lost:,} of them ask only for documents that the corpus lacks: they count 0")
             )
-        return [*blocks, Table(("system", *names), rows)]
+        return [*blocks, Table(("system", *names), rows), *blocks_of(self.task)]
 
 
 RESULT = Evaluation
@@ -116,7 +126,8 @@ def evaluate(
     `trained` are the training judgments: they tell seen from unseen documents.  Relevant documents
     that the corpus lacks count as missed; `without_missing` of the summary measures without them.
     """
-    names = list(dict.fromkeys([systems.today, *settings.baselines]))
+    task = task_of(systems.config, systems.root)
+    names = list(dict.fromkeys([systems.today, *settings.baselines, *task.baselines]))
     measures = list(dict.fromkeys([settings.primary, *settings.measures]))
     if "convex" in names:
         systems.tune(split, settings.primary)
@@ -157,7 +168,16 @@ def evaluate(
             "n_queries": len(findable),
             "measures": _measures(findable, measures),
         }
-    return Evaluation(systems.today, split.name, runs, scores, summary)
+    inputs = TaskInputs(
+        runs=runs,
+        models=[Model("today", systems)],
+        split=split,
+        trained=trained or {},
+        seed=systems.config.seed,
+    )
+    found = task.measure(inputs)
+    of_task = {} if found is None else found.as_dict(task.name)
+    return Evaluation(systems.today, split.name, runs, scores, summary, of_task)
 
 
 def describe(systems: Systems, name: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from nearer.training.methods.shown import candidate_blocks, search_blocks
 from nearer.training.parts import planned
 from nearer.training.saving import save_model
 from nearer.training.scored import ScoredJudge
-from nearer.types import Example, Split
+from nearer.types import Example, Judgments, Split
 
 #: What `step.json` repeats of the summary.
 _BRIEF = (
@@ -166,11 +166,19 @@ def training_rows(
     """
     settings = systems.config
     queries = {query.id: query for query in training.queries}
-    rows = build_training_set(examples, systems.corpus, queries, training.judgments, duplicates)
+    judgments = training.judgments
+    if systems.item_to_item:
+        judgments = _with_themselves(judgments)
+    rows = build_training_set(examples, systems.corpus, queries, judgments, duplicates)
     by_grade = settings.mine.grades == "weight"
     return planned(
         rows, settings.train, settings.mine.min_score, systems.root, weighted_by_grade=by_grade
     )
+
+
+def _with_themselves(judgments: Judgments) -> Judgments:
+    """Judgments that hold every item relevant to itself: it never meets itself as a negative."""
+    return {query_id: {query_id: 1, **graded} for query_id, graded in judgments.items()}
 
 
 def fine_tune(

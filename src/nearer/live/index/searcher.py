@@ -116,6 +116,11 @@ class _Systems(Systems):
             return _Table(self.served, pipeline, self.vectors)
         return super().scorer(pipeline, cached)
 
+    def item_vectors(self, doc_ids: Sequence[str]) -> np.ndarray:
+        """float32 (n_ids, dimension), encoded anew: the vectors of the whole corpus lie in the store."""
+        texts = [self.corpus[self.corpus.position(doc_id)].content for doc_id in doc_ids]
+        return self.served.generation.encoder.encode(texts, "document")
+
 
 class Served:
     """One generation and the pipeline judged with it.  A filter that a query brings is always applied.

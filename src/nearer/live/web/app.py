@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from nearer import __version__
 from nearer.errors import NearerError
-from nearer.live.web import payloads
+from nearer.live.web import payloads, similar
 from nearer.live.web.access import carries, needs_token
 from nearer.live.web.batching import QueueFullError
 from nearer.live.web.dashboard import dashboard_page
@@ -68,7 +68,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_middleware(Edge, bounds=bounds, observe=partial(_observed, service))
     _answer_failures(app, service)
-    for routes in (_searching, _health, _watching, _administration):
+    for routes in (_searching, similar.routes, _health, _watching, _administration):
         app.include_router(routes(service))
     return app
 
@@ -244,6 +244,7 @@ def _observed(service: Service, method: str, path: str, status: int, seconds: fl
 _PATHS = frozenset(
     (
         "/search",
+        "/similar",
         "/feedback",
         "/healthz",
         "/readyz",

@@ -110,7 +110,7 @@ class Service:
 
         Raises QueueFullError, TimeoutError and NearerError.
         """
-        live = self._live()
+        live = self.live()
         pending = [self._pending(query, live) for query in asked]
         asks = [query.ask(query.served) for query in pending]
         beside = []
@@ -157,7 +157,7 @@ class Service:
         line = self._logged(query, served, hits=tuple(hits), teams=teams, **notes)
         self.metrics.answered(not hits)
         self.rollouts.after(line, query.asked.query)
-        return self._payload(query.asked, line, served)
+        return self.payload(query.asked.text, line, served)
 
     async def _again(
         self, query: _Pending, served: Served, error: StoreError
@@ -181,7 +181,7 @@ class Service:
         line = traffic.Request(
             time=datetime.now(UTC),
             request_id=query.request_id,
-            query=redact(asked.query, self.settings.redact),
+            query=self.redacted(asked.query),
             generation=served.id,
             results=more.pop("hits", ()),
             latency_ms=1000 * (time.perf_counter() - query.started),
@@ -192,12 +192,14 @@ class Service:
         self.log.append(line.as_dict() | {"pipeline": served.identity})
         return line
 
-    def _payload(
-        self, asked: payloads.Search, line: traffic.Request, served: Served
-    ) -> payloads.Answer:
+    def redacted(self, query: str) -> str:
+        """A query as the log may keep it."""
+        return redact(query, self.settings.redact)
+
+    def payload(self, with_text: bool, line: traffic.Request, served: Served) -> payloads.Answer:
         """What the caller gets, with texts and metadata where they were asked for."""
         results = traffic.ranked(line.results)
-        if asked.text:
+        if with_text:
             ids = [hit["id"] for hit in results]
             rows = served.generation.store.fetch(served.manifest.space, ids)
             contents: dict[str, dict[str, Any]] = {}
@@ -215,7 +217,8 @@ class Service:
             results=[payloads.Result(**hit) for hit in results],
         )
 
-    def _live(self) -> Served:
+    def live(self) -> Served:
+        """What answers now.  Raises HTTPException (503) where nothing does."""
         if self.searcher._current is None:
             raise HTTPException(
                 503, self.problem or "no generation is active", {"Retry-After": "5"}

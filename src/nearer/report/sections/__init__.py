@@ -18,6 +18,7 @@ from nearer.report.sections.reading import reading
 from nearer.report.sections.repairs import failures, fixes
 from nearer.report.sections.reviewed import reviewed
 from nearer.report.sections.systems import candidates, guardrails, slices
+from nearer.report.sections.task import task
 from nearer.report.sections.terms import terms
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "reading",
     "reviewed",
     "slices",
+    "task",
     "terms",
     "training",
     "verdict",

@@ -28,6 +28,8 @@ from nearer.types import Example, Passage, Query
 
 #: The smallest weight that an example gets by its grade or by how it was clicked.
 _LEAST = 0.05
+#: Why a judged pair gives no example although it could.
+_BEYOND = "positive beyond mine.positives"
 
 
 def mine(
@@ -80,6 +82,8 @@ class _Miner:
         self._evidence = evidence
         self._settings = settings
         self._chooser = Chooser(evidence, settings, rng)
+        # A generator of its own: what is drawn here leaves the draws of negatives as they were.
+        self._rng = np.random.default_rng(len(material.train.queries))
         self._highest = 1
         for judged in material.train.judgments.values():
             self._highest = max(self._highest, *judged.values(), 1)
@@ -98,9 +102,19 @@ class _Miner:
         positives = self._usable.positives(query)
         if not positives:
             return
+        positives = self._drawn(positives)
         candidates = self._chooser.candidates(query.id, positives, self._usable)
         for doc_id in positives:
             self._draft(query, doc_id, candidates)
+
+    def _drawn(self, positives: list[str]) -> list[str]:
+        """At most `mine.positives` of them, in their order; the rest is counted."""
+        most = self._settings.positives
+        if most is None or len(positives) <= most:
+            return positives
+        self._usable.dropped[_BEYOND] += len(positives) - most
+        places = np.sort(self._rng.choice(len(positives), most, replace=False))
+        return [positives[place] for place in places]
 
     def _draft(self, query: Query, doc_id: str, candidates: Candidates) -> None:
         weight = self._weight(query, doc_id)

@@ -1,0 +1,92 @@
+"""The section of a task: its own measures as tables, and a map where it has one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from markupsafe import Markup
+
+from nearer.report import charts
+from nearer.report.data import ReportData
+from nearer.report.sections.drawn import in_both_widths
+from nearer.report.values import (
+    Json,
+    as_list,
+    as_number,
+    as_objects,
+    as_text,
+    fixed,
+    whole,
+)
+
+_MOST_ROWS = 40
+_MOST_POINTS = 1000
+#: Task → title of its section.
+_TITLES = {"recommend": "Recommendations", "cluster": "Clusters"}
+
+Place = tuple[float, float, int, str]
+
+
+def task(data: ReportData) -> Json | None:
+    """What the task measured on test, else on the development queries; None where there is nothing."""
+    found = data.task or data.task_on_dev
+    sheets = [_sheet(sheet) for sheet in as_objects(found.get("sheets"))]
+    notes = [as_text(note, 500) for note in as_list(found.get("notes"))[:12]]
+    if not sheets and not notes:
+        return None
+    name = as_text(found.get("task"), 40)
+    return {
+        "title": _TITLES.get(name, name or "Task"),
+        "on": "held-out" if data.task else "development",
+        "sheets": sheets,
+        "notes": notes,
+        "map": _map(as_list(found.get("points"))),
+    }
+
+
+def _sheet(sheet: Json) -> Json:
+    rows = []
+    for row in as_list(sheet.get("rows"))[:_MOST_ROWS]:
+        rows.append([_cell(value) for value in as_list(row)])
+    return {
+        "title": as_text(sheet.get("title"), 120),
+        "lead": as_text(sheet.get("lead"), 800),
+        "columns": [as_text(name, 60) for name in as_list(sheet.get("columns"))],
+        "rows": rows,
+    }
+
+
+def _cell(value: Any) -> Json:
+    """A cell and whether it is a figure."""
+    if value is None or isinstance(value, bool):
+        return {"text": "–", "figure": True}
+    if isinstance(value, int):
+        return {"text": whole(value), "figure": True}
+    if isinstance(value, float):
+        return {"text": fixed(value), "figure": True}
+    return {"text": as_text(value, 200), "figure": False}
+
+
+def _map(rows: list[Any]) -> Markup | None:
+    """The map in both widths; points that are no points are left out."""
+    points = []
+    for row in rows[:_MOST_POINTS]:
+        point = _point(row)
+        if point is not None:
+            points.append(point)
+    if len(points) < len(rows[:_MOST_POINTS]) or not points:
+        return None
+    return in_both_widths(
+        lambda width: charts.document_map(points, title="Map of the documents", width=width)
+    )
+
+
+def _point(row: Any) -> Place | None:
+    values = as_list(row)
+    if len(values) != 4:
+        return None
+    x, y, rank = (as_number(value) for value in values[:3])
+    if x is None or y is None or rank is None or not math.isfinite(x + y):
+        return None
+    return x, y, int(rank), as_text(values[3], 200)

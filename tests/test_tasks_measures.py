@@ -1,0 +1,220 @@
+"""Measures of recommendation and of clusters: by hand, and against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from nearer.measure import downstream
+from nearer.measure.clusters import Agreement, kept_share, match, numbered
+from nearer.measure.recommendation import (
+    Catalogue,
+    Lists,
+    engagements,
+    gini,
+    of_all,
+    per_list,
+)
+from nearer.measure.resampled import LEAST, change
+from nearer.tasks.cluster.naming import names_of, suggestions
+from nearer.types import Run
+
+IDS = ["a", "b", "c", "d"]
+
+
+def catalogue() -> Catalogue:
+    vectors = np.eye(4, dtype=np.float32)
+    return Catalogue(IDS, np.array([6, 2, 0, 0]), vectors)
+
+
+def lists(**results: list[str]) -> Lists:
+    hits = {
+        query_id: [(doc_id, 1.0 - rank / 10) for rank, doc_id in enumerate(ids)]
+        for query_id, ids in results.items()
+    }
+    return Lists.of(Run("x", hits), list(results), catalogue(), 2)
+
+
+def test_engagements_count_both_ends_of_a_relation_and_no_judged_zero() -> None:
+    judged = {"a": {"b": 1, "c": 0}, "d": {"a": 2, "elsewhere": 1}}
+    assert engagements(judged, IDS).tolist() == [2, 1, 0, 2]
+
+
+def test_coverage_is_the_share_of_all_items_in_any_list_and_unknown_items_count_for_nothing() -> (
+    None
+):
+    shown = lists(q1=["a", "b"], q2=["a", "elsewhere"])
+    assert of_all("Coverage", shown, 4) == 0.5
+    assert of_all("Coverage", shown, 4, np.array([0, 3])) == 0.25
+
+
+def test_gini_is_0_for_equal_exposure_and_grows_to_1_where_one_item_has_it_all() -> None:
+    assert gini(np.array([3.0, 3.0, 3.0])) == pytest.approx(0.0)
+    assert gini(np.array([0.0, 0.0, 0.0, 8.0])) == pytest.approx(0.75)  # (n - 1) / n
+    assert gini(np.zeros(3)) == 0.0
+    everywhere = lists(q1=["a", "b"], q2=["c", "d"])
+    assert of_all("Gini", everywhere, 4) == pytest.approx(0.0)
+    assert of_all("Gini", lists(q1=["a"], q2=["a"]), 4) == pytest.approx(0.75)
+
+
+def test_popularity_bias_and_novelty_by_hand() -> None:
+    shown = lists(q1=["a"], q2=["c"])
+    # a is more popular than all others: 3 below it, and half of itself
+    assert per_list("Popularity", shown, catalogue(), {}).tolist() == [0.875, 0.25]
+    chosen = {"q1": ["b"], "q2": ["c", "d"]}
+    assert per_list("Bias", shown, catalogue(), chosen).tolist() == [0.875 - 0.625, 0.0]
+    novelty = per_list("Novelty", shown, catalogue(), {})
+    total = 12.0  # 8 engagements and one for each item
+    assert novelty[0] == pytest.approx(np.log2(total / 7) / np.log2(total))
+    assert novelty[1] == pytest.approx(1.0)
+
+
+def test_diversity_is_half_of_1_minus_the_cosine_and_says_nothing_of_one_item() -> None:
+    values = per_list("Diversity", lists(q1=["a", "b"], q2=["a"]), catalogue(), {})
+    assert values[0] == 0.5
+    assert np.isnan(values[1])
+
+
+def test_an_empty_list_is_not_one_of_unpopular_items() -> None:
+    for name in ("Popularity", "Bias", "Novelty", "Diversity"):
+        values = per_list(name, lists(q1=["a", "b"], q2=[]), catalogue(), {})
+        assert np.isfinite(values[0])
+        assert np.isnan(values[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "oracle"),
+    [
+        ("V-measure", metrics.v_measure_score),
+        ("Homogeneity", metrics.homogeneity_score),
+        ("Completeness", metrics.completeness_score),
+        ("ARI", metrics.adjusted_rand_score),
+        ("AMI", metrics.adjusted_mutual_info_score),
+    ],
+)
+def test_agreement_with_labels_is_that_of_scikit_learn_also_for_draws(name: str, oracle) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        labels = rng.integers(0, 4, 60)
+        clusters = np.where(rng.random(60) < 0.6, labels, rng.integers(0, 7, 60))
+        _, dense = np.unique(labels, return_inverse=True)
+        agreement = Agreement(clusters, dense)
+        assert agreement.value(name) == pytest.approx(oracle(labels, clusters), abs=1e-9)
+        weights = rng.integers(0, 3, 60)
+        repeated = oracle(np.repeat(labels, weights), np.repeat(clusters, weights))
+        assert agreement.value(name, weights) == pytest.approx(repeated, abs=1e-9)
+
+
+def test_purity_and_b_cubed_by_hand() -> None:
+    agreement = Agreement(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
+    assert agreement.value("Purity") == 0.75
+    precision = (2 / 3 + 2 / 3 + 1 / 3 + 1) / 4
+    recall = (1 + 1 + 1 / 2 + 1 / 2) / 4
+    expected = 2 * precision * recall / (precision + recall)
+    assert agreement.value("B-cubed") == pytest.approx(expected)
+
+
+def test_items_of_no_cluster_are_clusters_of_their_own() -> None:
+    assert len(set(numbered(np.array([-1, -1, 2, 2])).tolist())) == 3
+    everything_left_out = Agreement(np.full(20, -1), np.arange(20) % 2)
+    assert everything_left_out.value("ARI") == pytest.approx(0.0)
+    assert everything_left_out.value("B-cubed") < 0.2
+
+
+def test_clusters_are_kept_split_merged_new_and_gone() -> None:
+    before = np.array([0] * 10 + [1] * 10 + [2] * 4 + [3] * 4 + [4] * 6 + [5] * 6 + [6] * 6)
+    after = np.array(
+        [0] * 9 + [1]  # 0 is kept but for one item
+        + [11] * 5 + [12] * 5  # 1 is split
+        + [13] * 8  # 2 and 3 are merged
+        + [20, 20, 21, 21, 22, 22] * 3  # 4, 5 and 6 are dealt out evenly
+    )  # fmt: skip
+    matches = match(before, after)
+    kinds = {(one.kind, one.before, one.after) for one in matches}
+    assert ("kept", (0,), (0,)) in kinds
+    assert ("split", (1,), (11, 12)) in kinds
+    assert ("merged", (2, 3), (13,)) in kinds
+    assert {one.before for one in matches if one.kind == "gone"} == {(4,), (5,), (6,)}
+    assert {one.after for one in matches if one.kind == "new"} == {(1,), (20,), (21,), (22,)}
+    assert kept_share(matches, len(before)) == pytest.approx(9 / len(before))
+
+
+def test_the_same_clusters_under_other_numbers_are_all_kept() -> None:
+    before = np.array([0, 0, 1, 1, 2, 2])
+    matches = match(before, before + 7)
+    assert {one.kind for one in matches} == {"kept"}
+    assert kept_share(matches, 6) == 1.0
+
+
+def blobs(spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Three groups of 20 vectors of unit length, and their labels."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+    vectors = np.eye(8, dtype=np.float32)[labels] + spread * rng.normal(size=(60, 8))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), labels
+
+
+def test_uses_of_vectors_find_labels_that_are_there_and_none_that_are_not() -> None:
+    vectors, labels = blobs(0.1)
+    shuffled = np.random.default_rng(1).permutation(labels)
+    for told, least, most in ((labels, 0.95, 1.0), (shuffled, 0.0, 0.6)):
+        rng = np.random.default_rng(2)
+        few = downstream.few_shot_accuracy(vectors, told, 3, rng)
+        probe = downstream.probe_correct(vectors, told, 7)
+        assert few is not None
+        assert probe is not None
+        for column in (downstream.knn_correct(vectors, told, 3), probe, few):
+            assert least <= float(np.nanmean(column)) <= most
+
+
+def test_few_documents_per_label_are_not_asked_for_more() -> None:
+    vectors, labels = blobs(0.1)
+    rng = np.random.default_rng(0)
+    assert downstream.few_shot_accuracy(vectors, labels, 20, rng) is None
+    alone = np.where(np.arange(60) == 59, 3, labels)
+    assert downstream.probe_correct(vectors, alone, 7) is None
+
+
+def test_retrieval_by_cluster_counts_the_others_and_finds_nothing_alone() -> None:
+    clusters = np.array([0, 0, 0, 1, -1])
+    labels = np.array([0, 0, 1, 1, 1])
+    found = downstream.retrieval_by_cluster(clusters, labels)
+    assert found.tolist() == [0.5, 0.5, 0.0, 0.0, 0.0]
+
+
+def test_a_change_is_shown_only_where_the_draws_say_so() -> None:
+    rng = np.random.default_rng(0)
+    good, bad = np.full(200, 0.9), np.full(200, 0.2)
+
+    def mean(values: np.ndarray):  # type: ignore[no-untyped-def]
+        return lambda weights: float((values * weights).sum() / weights.sum())
+
+    assert change(mean(good), mean(bad), 200, rng).status(-0.05) == "fail"
+    assert change(mean(bad), mean(good), 200, rng).status(0.0) == "pass"
+    assert change(mean(good), mean(good), 200, rng, share=0.95).status(0.0) == "pass"
+    noisy = rng.random(30)
+    assert change(mean(noisy), mean(noisy[::-1]), 30, rng).status(-0.01) == "inconclusive"
+    few = LEAST - 1
+    assert change(mean(good[:few]), mean(bad[:few]), few, rng).status(0.0) == "inconclusive"
+
+
+def test_doubles_are_to_be_merged_and_what_was_thrown_together_to_be_split() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.repeat(np.eye(8)[[0, 1, 2, 3, 3, 4, 5, 6]], 30, axis=0)
+    vectors = centres + 0.1 * rng.normal(size=centres.shape)
+    groups = np.repeat(np.arange(8), 30)  # 3 and 4 are one; the last two become one cluster
+    groups[groups == 7] = 6
+    found = [(one.kind, one.clusters) for one in suggestions(groups, vectors, 7)]
+    assert found == [("merge", (3, 4)), ("split", (6,))]
+    assert suggestions(np.repeat([0, 1], 120), vectors, 7) == []
+
+
+def test_clusters_are_named_by_what_sets_them_apart_and_their_most_central_document() -> None:
+    texts = ["red apple fruit", "green apple fruit", "fast car machine", "slow car machine"]
+    vectors = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+    named = names_of(np.array([0, 0, 1, 1]), vectors, list("abcd"), texts)
+    assert [one.size for one in named] == [2, 2]
+    assert set(named[0].terms[:2]) == {"apple", "fruit"}
+    assert set(named[1].terms[:2]) == {"car", "machine"}
+    assert [one.medoid for one in named] == ["a", "c"]

@@ -145,7 +145,7 @@ class Findings:
         )
 
     def _reasons(self, verdict: Verdict, not_tried: NotTried, skipped: NotTried) -> list[str]:
-        reasons = list(verdict.reasons)
+        reasons = [*verdict.reasons, *self._too_slow()]
         for row in self.tuned.guardrails:
             if "reason" in row.more:
                 reasons.append(f"guardrail {row.name}: {row.more['reason']}")
@@ -158,6 +158,25 @@ class Findings:
         if skipped:
             reasons.append(f"left out by decision (decide.skip): {exceptions(skipped)}")
         return reasons
+
+    def _too_slow(self) -> list[str]:
+        """The fine-tuned system that dev would have chosen, were it not for the latency."""
+        tuned = self.evidence.tuned
+        if tuned is None:
+            return []
+        better = [
+            row.candidate
+            for row in self.measured
+            if row.candidate.role == "candidate" and row.candidate.dev > tuned.dev
+        ]
+        best = max(better, key=lambda candidate: candidate.dev, default=None)
+        if best is None:
+            return []
+        limit = self.inputs.settings.decide.guardrails.latency_ratio
+        return [
+            f"{best.name} does better on dev ({best.dev:.3f} against {tuned.dev:.3f}) and answers "
+            f"more than {limit:g} times as late as today's system: {tuned.name} was chosen"
+        ]
 
     def _compared(self) -> Compared:
         evidence = self.evidence

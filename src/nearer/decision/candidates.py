@@ -10,7 +10,7 @@ from nearer.decision.inputs import DecisionInputs
 from nearer.measure.metrics import score
 from nearer.measure.verdict import TUNED, Candidate, best_on_dev
 from nearer.rag.contexts import measured
-from nearer.search.costs import Latency
+from nearer.search.costs import Latency, slowdown
 from nearer.search.pipeline import HYBRIDS, Pipeline
 from nearer.search.systems import Systems
 from nearer.tasks import task_of
@@ -140,11 +140,29 @@ class Finalists:
     today: Candidate
     tuned: Candidate | None  # the fine-tuned one
     simple: Candidate | None  # the simpler fix
+    candidates: Sequence[Candidate] = ()  # all that they were chosen from
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate]) -> Finalists:
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        latencies: Mapping[str, Latency | None],
+        latency_ratio: float,
+    ) -> Finalists:
+        """The best on dev.
+
+        A fine-tuned system that answers later than the guardrail allows cannot ship, so one that is
+        fast enough goes before it where there is one.
+        """
         today = next(candidate for candidate in candidates if candidate.role == "today")
-        return cls(today, best_on_dev(candidates, "candidate"), best_on_dev(candidates, "baseline"))
+        before = latencies[today.name]
+        swift = []
+        for candidate in candidates:
+            ratio = slowdown(before, latencies[candidate.name])
+            if ratio is None or ratio <= latency_ratio:
+                swift.append(candidate)
+        tuned = best_on_dev(swift, "candidate") or best_on_dev(candidates, "candidate")
+        return cls(today, tuned, best_on_dev(candidates, "baseline"), candidates)
 
     @property
     def challenger(self) -> Candidate | None:

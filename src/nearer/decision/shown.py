@@ -16,7 +16,6 @@ from nearer.decision.neighbourhoods import neighbourhoods
 from nearer.decision.record import DecisionRecord
 from nearer.decision.tasks import measure_task
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
-from nearer.measure.verdict import Candidate
 
 _QUERIES, _NEIGHBOURS, _ANSWERS = "queries.json", "neighbours.json", "answers.jsonl"
 _TASK = "task.json"
@@ -34,11 +33,10 @@ class Shown:
     def of(
         cls,
         plan: Sequence[PlannedCandidate],
-        candidates: Sequence[Candidate],
+        finalists: Finalists,
         changes: Changes | None,
         inputs: DecisionInputs,
     ) -> Shown:
-        finalists = Finalists.of(candidates)
         files: dict[str, Any] = {_QUERIES: browsed_queries(plan, finalists, inputs)}
         if changes is not None and finalists.tuned is not None and inputs.tuned is not None:
             seed = inputs.settings.seed
@@ -46,7 +44,7 @@ class Shown:
         lists = {} if changes is None else changes.lists()
         if lists:
             files[_LISTS] = lists
-        task = measure_task(inputs, candidates)
+        task = measure_task(inputs, finalists.candidates)
         if task:
             files[_TASK] = task
         rag = RagFindings.of(plan, finalists, inputs)

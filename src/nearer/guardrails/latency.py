@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row, Status
+from nearer.search.costs import slowdown
 
 
 class LatencyGuardrail:
-    """Fails when median and tail are both slower than allowed.
-
-    One of them alone is noise on a shared machine.
-    """
+    """Fails when median and tail are both slower than allowed."""
 
     name = "latency"
 
     def check(self, evidence: GuardrailEvidence) -> list[Row] | DoesNotApply:
         before = evidence.latencies[evidence.baseline.name]
         after = evidence.latencies[evidence.candidate.name]
-        if before is None or after is None:
+        ratio = slowdown(before, after)
+        if ratio is None:
             return DoesNotApply("a system is a file of results, which takes no time")
-        median = after.p50_ms / max(before.p50_ms, 1e-9)
-        tail = after.p95_ms / max(before.p95_ms, 1e-9)
-        ratio = min(median, tail)
         limit = evidence.settings.guardrails.latency_ratio
         status: Status = "fail" if ratio > limit else "pass"
         row = Row(

@@ -28,6 +28,18 @@ class Latency:
         return {"p50_ms": self.p50_ms, "p95_ms": self.p95_ms}
 
 
+def slowdown(before: Latency | None, after: Latency | None) -> float | None:
+    """How many times later answers come: the smaller ratio of median and of tail.
+
+    One of them alone is noise on a shared machine.  None where a system takes no time.
+    """
+    if before is None or after is None:
+        return None
+    median = after.p50_ms / max(before.p50_ms, 1e-9)
+    tail = after.p95_ms / max(before.p95_ms, 1e-9)
+    return min(median, tail)
+
+
 def latency_of(retriever: Retriever, queries: Sequence[Query], k: int) -> Latency:
     """p50 and p95 of asking one query at a time."""
     with progress.listen(progress.SILENT):

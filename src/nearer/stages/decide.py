@@ -84,10 +84,11 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     statistics = Statistics.of(inputs, rng)
     plan = plan_candidates(inputs)
     candidates = measure_candidates(plan, inputs)
-    finalists = Finalists.of(candidates)
+    latencies = time_candidates(plan, inputs)
+    limit = settings.decide.guardrails.latency_ratio
+    finalists = Finalists.of(candidates, latencies, limit)
     _require_judged(finalists.today)
     comparisons = compare_finalists(finalists, statistics)
-    latencies = time_candidates(plan, inputs)
     named = outcomes_of_finalists(inputs, plan, finalists)
     by_slice = SliceComparisons.of(finalists, inputs, statistics)
     findings = TunedFindings()
@@ -134,7 +135,7 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     )
     found = Findings(inputs, evidence, measured, findings, changes, missing, queries)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
-    shown = Shown.of(plan, candidates, changes, inputs)
+    shown = Shown.of(plan, finalists, changes, inputs)
     return Decision(shown.added_to(found.record()), examples, findings.margins, shown)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from nearer.config import Columns, Data, build
-from nearer.data import load, sources
+from nearer.data import load
 from nearer.data.clicks import read_clicks
+from nearer.data.inputs import external_inputs
 from nearer.data.pairs import read_training
 from nearer.data.trec import read_judgments, read_qrels, read_run, write_run
 from nearer.errors import DataError, NearerError
@@ -250,7 +251,7 @@ MISSING: dict[str, dict[str, Any]] = {
 def test_a_missing_file_is_named_with_its_key(tmp_path: Path, key: str) -> None:
     (tmp_path / "c.jsonl").write_text(GOOD)
     with pytest.raises(DataError, match=f"{key} names a file that is not there") as caught:
-        sources.external_inputs("data", build(MISSING[key]), tmp_path)
+        external_inputs("data", build(MISSING[key]), tmp_path)
     assert "gone" in str(caught.value)
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from nearer import config, plugins
 from nearer.data.corpus import Corpus
+from nearer.data.inputs import external_inputs
 from nearer.data.load import load as load_data
-from nearer.data.sources import external_inputs
 from nearer.errors import ConfigError, SearchSystemError
 from nearer.fixes.base import FIXES, OF_ONE_TASK, Absence, Fix, fixes_of
 from nearer.report.content import fix_steps

@@ -21,7 +21,7 @@ import nearer
 from conftest import QUICK
 from nearer import config, plugins
 from nearer.config import Train
-from nearer.data.sources import external_inputs
+from nearer.data.inputs import external_inputs
 from nearer.embed.encoder import SentenceEncoder
 from nearer.errors import ConfigError, ModelError, SearchSystemError
 from nearer.lifecycle import BY_NAME

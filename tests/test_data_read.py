@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from nearer.config import Columns, Data, build
-from nearer.data import inspect, load, sources
+from nearer.data import inspect, load
 from nearer.data.clicks import read_clicks
 from nearer.data.corpus import Corpus
 from nearer.data.fields import read_queries
+from nearer.data.inputs import external_inputs
 from nearer.data.pairs import read_training
 from nearer.data.trec import read_qrels, read_run, write_run
 from nearer.errors import DataError
@@ -358,28 +359,26 @@ def test_the_inputs_of_stages_are_named(tmp_path: Path) -> None:
             "search": {"system": "function", "function": "mine:search"},
         }
     )
-    assert sources.external_inputs("data", config, tmp_path) == {
+    assert external_inputs("data", config, tmp_path) == {
         "corpus": folder / "corpus.jsonl",
         "queries": folder / "queries.jsonl",
         "judgments.test": folder / "qrels" / "test.tsv",
     }
-    assert sources.external_inputs("corpus", config, tmp_path) == {
-        "corpus": folder / "corpus.jsonl"
-    }
-    assert sources.external_inputs("training", config, tmp_path) == {}
-    assert sources.external_inputs("model", config, tmp_path) == {"model": tmp_path / "model"}
-    assert sources.external_inputs("model", build({"model": {"name": "org/name"}}), tmp_path) == {
+    assert external_inputs("corpus", config, tmp_path) == {"corpus": folder / "corpus.jsonl"}
+    assert external_inputs("training", config, tmp_path) == {}
+    assert external_inputs("model", config, tmp_path) == {"model": tmp_path / "model"}
+    assert external_inputs("model", build({"model": {"name": "org/name"}}), tmp_path) == {
         "model": "org/name"
     }
-    assert sources.external_inputs("system", config, tmp_path) == {"function": tmp_path / "mine.py"}
-    assert sources.external_inputs("guard", config, tmp_path) == {"guard": "builtin"}
+    assert external_inputs("system", config, tmp_path) == {"function": tmp_path / "mine.py"}
+    assert external_inputs("guard", config, tmp_path) == {"guard": "builtin"}
     own = build({"decide": {"guardrails": {"general": "data"}}})
-    assert set(sources.external_inputs("guard", own, tmp_path) or ()) == {
+    assert set(external_inputs("guard", own, tmp_path) or ()) == {
         "corpus",
         "queries",
         "judgments.test",
     }
-    assert sources.external_inputs("check/split", config, tmp_path) is None
+    assert external_inputs("check/split", config, tmp_path) is None
 
 
 def test_a_first_look_guesses_columns_and_reports_what_is_there(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import nearer
 from nearer import progress
 from nearer.config import Data, Train
 from nearer.data.corpus import Corpus
+from nearer.data.inputs import external_inputs
 from nearer.data.load import load_training
-from nearer.data.sources import external_inputs
 from nearer.errors import ConfigError, DataError
 from nearer.stages.train import training_rows
 from nearer.training import engine

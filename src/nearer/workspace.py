@@ -24,6 +24,7 @@ from typing import Any
 from nearer import files, progress
 from nearer.config import Config
 from nearer.data import sources
+from nearer.data.inputs import external_inputs
 from nearer.errors import BusyError, ConfigError, DataError, MissingStepError, NearerError
 from nearer.lifecycle import BY_NAME, STAGES, STEP, Stage
 from nearer.project import Project
@@ -232,7 +233,7 @@ class Workspace:
 
     def _input_hash(self, stage: Stage, name: str) -> Any:
         """Hash of one input, or a mapping of hashes where it consists of several files."""
-        external = sources.external_inputs(name, self.config, self.root)
+        external = external_inputs(name, self.config, self.root)
         if external is not None:
             return {key: _external_hash(value) for key, value in external.items()}
         file, _, key = name.partition("#")

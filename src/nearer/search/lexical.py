@@ -15,8 +15,8 @@ import numpy as np
 
 from nearer import files, progress
 from nearer.config import Config
-from nearer.data import sources
 from nearer.data.corpus import Corpus
+from nearer.data.inputs import external_inputs
 from nearer.errors import ConfigError, DataError
 from nearer.search import ranking
 from nearer.search.ranking import Eligible, Order
@@ -168,7 +168,7 @@ def kept_bm25(
     stemmer, stopwords = config.search.stemmer, config.search.stopwords
     if cache is None:
         return BM25(corpus, stemmer, stopwords, part)
-    inputs = sources.external_inputs("corpus", config, root) or {}
+    inputs = external_inputs("corpus", config, root) or {}
     key = files.value_hash(
         {
             "corpus": [

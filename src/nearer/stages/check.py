@@ -11,14 +11,13 @@ splits are made: dev or test from train; all three when there is one split.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nearer import config, files
-from nearer.data import load, near, splits
+from nearer.data import load, near, sizes, splits
 from nearer.data.corpus import Corpus
 from nearer.data.division import (
     Rules,
@@ -41,13 +40,10 @@ from nearer.data.reviewed import REVIEWED, read_reviewed, with_reviewed
 from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
 from nearer.data.sources import is_only_training
 from nearer.embed.tokens import Tokens, load_tokens
-from nearer.measure.significance import queries_needed, smallest_difference
 from nearer.project import Project
 from nearer.results import Block, Lazy, Line, Result
 from nearer.training.losses import learns_from_scores
 from nearer.types import SPLITS, Finding, Judgments, Query, Split
-
-ASSUMED_SD = 0.25  # paired differences of nDCG@10 (FIELD: seen in practice), until scores exist
 
 
 @dataclass(frozen=True)
@@ -70,14 +66,14 @@ class CheckResult(Result):
 
     def as_dict(self) -> dict[str, Any]:
         """`findings.json`."""
-        sizes = {name: self.counts[f"{name}_queries"] for name in SPLITS}
+        queries = {name: self.counts[f"{name}_queries"] for name in SPLITS}
         reviewed = {"reviewed": self.reviewed} if self.reviewed else {}
         return {
             "counts": self.counts,
             "lengths": self.lengths,
             "power": self.power,
             "item_to_item": self.item_to_item,
-            "split": {"notes": self.split_notes, "queries": sizes, "dropped": self.dropped},
+            "split": {"notes": self.split_notes, "queries": queries, "dropped": self.dropped},
             "findings": [finding.as_dict() for finding in self.findings],
             **reviewed,
         }
@@ -204,9 +200,9 @@ def check(
     in_train = (tuple(q for q in group if q in kept["train"]) for group in groups)
     held_out = (queries[q].text for name in ("dev", "test") for q in divided[name])
     return CheckResult(
-        counts=_counts(corpus, queries, judgments, frozen),
+        counts=sizes.counts(corpus, queries, judgments, frozen),
         lengths=lengths,
-        power=_power(len(frozen["test"]), findings),
+        power=sizes.power(len(frozen["test"]), findings),
         findings=tuple(findings.items),
         split_notes=(*notes, *reviewed.notes),
         splits=frozen,
@@ -251,60 +247,6 @@ def _duplicate_queries(
     alike = near.near_duplicates(texts, threshold, what="queries")
     report_duplicates("queries", alike.pairs, judged, lambda row: texts[row], findings)
     return [[judged[row] for row in group] for group in alike.groups]
-
-
-def _queries(difference: float) -> str:
-    """Test queries that show a difference, rounded to tens."""
-    return f"{round(queries_needed(ASSUMED_SD, difference) or 0, -1):,}"
-
-
-def _power(n_queries: int, findings: Findings) -> dict[str, Any]:
-    """The smallest difference that the test set can show; None without test queries."""
-    smallest = smallest_difference(n_queries, ASSUMED_SD)
-    if 0.05 < smallest < math.inf:
-        message = f"{n_queries} test queries can show differences of nDCG@10 from {smallest:.3f} on; smaller gains will come out inconclusive."
-        findings.add(
-            "low_power",
-            message,
-            count=n_queries,
-            next_step=f"judge more test queries: about {_queries(0.05)} show .05, about {_queries(0.02)} show .02",
-        )
-    shown = {
-        "measure": "nDCG@10",
-        "n_queries": n_queries,
-        "smallest_difference": round(smallest, 4) if n_queries else None,
-    }
-    return shown | {"power": 0.8, "alpha": 0.05, "paired_sd": ASSUMED_SD, "assumed": True}
-
-
-def _counts(
-    corpus: Corpus,
-    queries: Mapping[str, Query],
-    judgments: Mapping[str, Judgments],
-    frozen: Mapping[str, Split],
-) -> dict[str, Any]:
-    judged = [
-        (doc_id, grade)
-        for split in frozen.values()
-        for docs in split.judgments.values()
-        for doc_id, grade in docs.items()
-    ]
-    return {
-        "documents": len(corpus),
-        "queries": len(queries),
-        "judgments": sum(len(docs) for graded in judgments.values() for docs in graded.values()),
-        "relevant_documents": len(
-            {doc_id for doc_id, grade in judged if grade > 0 and doc_id in corpus}
-        ),
-        "missing_relevant_documents": len(
-            {doc_id for doc_id, grade in judged if grade > 0 and doc_id not in corpus}
-        ),
-        **{f"{name}_queries": len(split) for name, split in frozen.items()},
-        **{
-            f"{name}_judgments": sum(map(len, split.judgments.values()))
-            for name, split in frozen.items()
-        },
-    }
 
 
 def run(project: Project) -> CheckResult:
@@ -384,7 +326,7 @@ def report(result: CheckResult) -> str:
     if power["n_queries"]:
         lines += [
             f"The {power['n_queries']} test queries can show a difference of nDCG@10 from **{power['smallest_difference']:.3f}** on "
-            f"(80% power, α = .05 two-sided; a paired standard deviation of {ASSUMED_SD} is assumed until there are scores).",
+            f"(80% power, α = .05 two-sided; a paired standard deviation of {sizes.ASSUMED_SD} is assumed until there are scores).",
             "",
         ]
     lines += ["## Lengths", ""]

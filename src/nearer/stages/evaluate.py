@@ -161,13 +161,8 @@ def evaluate(
         "missing": missing,
     }
     if missing["documents"]:
-        rest = without_missing(split, systems.corpus)
-        baseline = systems.base(systems.today)
-        findable = measured(systems, baseline, runs[systems.today], rest, measures)
-        summary["without_missing"] = {
-            "n_queries": len(findable),
-            "measures": _measures(findable, measures),
-        }
+        run = runs[systems.today]
+        summary["without_missing"] = _without_missing(systems, split, run, measures)
     inputs = TaskInputs(
         runs=runs,
         models=[Model("today", systems)],
@@ -178,6 +173,15 @@ def evaluate(
     found = task.measure(inputs)
     of_task = {} if found is None else found.as_dict(task.name)
     return Evaluation(systems.today, split.name, runs, scores, summary, of_task)
+
+
+def _without_missing(
+    systems: Systems, split: Split, run: Run, measures: list[str]
+) -> dict[str, Any]:
+    """Measures of today's system on the queries whose relevant documents the corpus has."""
+    rest = without_missing(split, systems.corpus)
+    findable = measured(systems, systems.base(systems.today), run, rest, measures)
+    return {"n_queries": len(findable), "measures": _measures(findable, measures)}
 
 
 def describe(systems: Systems, name: str) -> dict[str, Any]:

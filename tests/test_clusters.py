@@ -123,3 +123,11 @@ def test_labels_follow_the_order_that_is_asked_for() -> None:
     labels = clusters.labels(["q2", "q0", "q1"])
     assert labels is not None
     assert np.array_equal(labels, ["q2", "q0", "q0"])
+
+
+def test_a_gap_in_a_table_is_no_value_that_queries_share() -> None:
+    gaps = [float("nan"), float("nan"), float("nan")]
+    queries = plain(["a"], ["b"], ["c"], user=gaps, template=gaps)
+    assert query_clusters(queries, ClusterRules()).by_query is None
+    with pytest.raises(ConfigError, match="no test query has the field 'user'"):
+        query_clusters(queries, ClusterRules("user"))

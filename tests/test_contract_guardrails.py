@@ -264,7 +264,7 @@ def test_what_does_not_apply_leaves_no_row(evidence: Callable[..., GuardrailEvid
     untimed = replace(
         evidence(), general_set=None, latencies={"dense": None, TUNED: Latency(1.0, 1.0)}
     )
-    _, general, latency, tasks = load_guardrails()
+    _, general, latency, _, _, tasks = load_guardrails()
     assert isinstance(general.check(untimed), DoesNotApply)
     assert isinstance(latency.check(untimed), DoesNotApply)
     unguarded = replace(untimed, settings=config.Decide())

@@ -139,6 +139,8 @@ def test_markdown_lets_no_text_of_users_act() -> None:
         ("[1]", "needs a query_id"),
         ('{"query_id": "a"}', "needs a measure"),
         ('{"query_id": "a", "nDCG@10": "high"}', "is no number"),
+        ('{"query_id": "a", "nDCG@10": NaN}', "is no number"),
+        ('{"query_id": "a", "nDCG@10": 1' + "0" * 400 + "}", "is no number"),
         ('{"query_id": "a", "R@10": 1.0}', "not those of the lines above"),
         ('{"query_id": "z", "nDCG@10": 1.0}', "twice"),
     ],
@@ -149,6 +151,35 @@ def test_a_file_of_scores_that_is_none_is_refused(tmp_path: Path, line: str, pro
     path.write_text(first + line + "\n")
     with pytest.raises(DataError, match=problem):
         read_scores(path)
+
+
+def scores_of(folder: Path, value: float) -> None:
+    folder.mkdir(parents=True)
+    (folder / "scores.jsonl").write_text(json.dumps({"query_id": "a", "nDCG@10": value}))
+
+
+def test_a_plain_name_means_the_run_and_not_a_folder_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scores_of(tmp_path / "main", 0.1)
+    scores_of(tmp_path / "runs" / "main" / "evaluate", 0.9)
+    named, placed = read_source("main", tmp_path), read_source("./main", tmp_path)
+    assert named.scores is not None
+    assert placed.scores is not None
+    assert named.scores.mean("nDCG@10") == 0.9
+    assert placed.scores.mean("nDCG@10") == 0.1
+
+
+@pytest.mark.parametrize("value", [None, 7, [], [3], "text", {"system": 3, "systems": [1, None]}])
+def test_an_odd_summary_beside_scores_describes_nothing(tmp_path: Path, value: Any) -> None:
+    folder = tmp_path / "runs" / "odd" / "evaluate"
+    scores_of(folder, 0.5)
+    scores_of(folder / "systems", 0.5)
+    (folder / "systems" / "scores.jsonl").rename(folder / "systems" / "bm25.scores.jsonl")
+    (folder / "summary.json").write_text(json.dumps(value))
+    assert read_source("odd", tmp_path).described == {}
+    assert read_source("odd", tmp_path, "bm25").described == {}
 
 
 def test_what_is_not_there_is_refused_with_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,16 @@ from sentence_transformers import SentenceTransformer
 
 import nearer
 from nearer import config
+from nearer.data.clusters import QueryClusters
 from nearer.data.importance import frequencies_of, is_named
 from nearer.data.leakage import Leakage, TrainedOn
-from nearer.decision.record import DecisionRecord
+from nearer.data.named import NamedQuery
+from nearer.decision.answering import _Reading
+from nearer.decision.building import Findings, TunedFindings
+from nearer.decision.candidates import Finalists
+from nearer.decision.comparisons import Statistics
+from nearer.decision.hashes import reproducible
+from nearer.decision.queries import QueryFindings
 from nearer.decision.result import Decision
 from nearer.errors import ConfigError, DataError
 from nearer.guardrails import check_all, load_guardrails
@@ -39,6 +47,7 @@ from nearer.types import Example, Query, Run, Split
 
 N = 400
 IDS = tuple(f"q{number}" for number in range(N))
+SYSTEMS = SimpleNamespace(root=Path(), config=config.defaults())  # all that guardrails ask of them
 
 
 def candidate(name: str, role: str, column: np.ndarray) -> Candidate:
@@ -66,8 +75,8 @@ def decided(
     facts = GuardrailEvidence(
         baseline=today,
         candidate=tuned,
-        base=SimpleNamespace(root=Path()),  # type: ignore[arg-type]
-        tuned=SimpleNamespace(root=Path()),  # type: ignore[arg-type]
+        base=SYSTEMS,  # type: ignore[arg-type]
+        tuned=SYSTEMS,  # type: ignore[arg-type]
         test=Split("test", queries, {}),
         slices=slices,
         slice_rows=compare_slices(
@@ -135,6 +144,20 @@ def test_a_named_query_that_nobody_answers_is_listed_and_is_no_loss() -> None:
     assert (line["status"], line["missed"], line["lost"]) == ("pass", ["q7"], [])
 
 
+def test_named_queries_that_were_not_judged_are_told_and_never_count_as_kept() -> None:
+    named = [NamedQuery("must_pass", Query(name, name), "train", {"d": 1}) for name in ("q7", "q8")]
+    inputs: Any = SimpleNamespace(named=named)
+    outcomes = {TUNED: (outcome("q7", 1.0, 1.0),)}
+    nothing: Any = None
+    queries = QueryFindings(named=outcomes)
+    found = Findings(inputs, nothing, (), TunedFindings(), None, {}, queries)
+    (reason,) = found._not_judged()
+    assert reason.startswith("fine-tuned: 1 of 2 must-pass and high-risk queries were not judged")
+    assert "(q8)" in reason
+    told = QueryFindings(named={TUNED: (*outcomes[TUNED], outcome("q8", 1.0, 1.0))})
+    assert replace(found, queries=told)._not_judged() == []
+
+
 def test_a_simpler_fix_that_loses_a_named_query_is_not_recommended() -> None:
     rng = np.random.default_rng(1)
     before = rng.uniform(0.4, 0.6, N)
@@ -192,6 +215,37 @@ def test_a_query_without_a_frequency_counts_once_beside_those_that_have_one() ->
     queries = [Query("a", "x", metadata={"frequency": "40"}), Query("b", "y")]
     assert frequencies_of(queries) == {"a": 40.0, "b": 1.0}
     assert frequencies_of([Query("b", "y")]) is None
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-12, 1.0, 1e6, 1e303])
+def test_counts_and_shares_of_all_requests_weigh_the_same(unit: float) -> None:
+    rng = np.random.default_rng(5)
+    before = rng.uniform(0.3, 0.5, 100)
+    after = before + rng.uniform(0.05, 0.15, 100)
+    asked = dict(zip(IDS, np.arange(1.0, 101.0) * unit, strict=False))
+    tuned = candidate(TUNED, "candidate", after)
+    statistics = Statistics("nDCG@10", 0.05, 1000, np.random.default_rng(1), frequencies=asked)
+    units = statistics.requests(tuned)
+    result = statistics.compare(candidate("dense", "today", before), tuned, units)
+    expected = np.average(after - before, weights=np.arange(1.0, 101.0))
+    assert result.delta == pytest.approx(expected)
+    assert result.p < 0.01
+    assert result.low == pytest.approx(0.01944, abs=1e-4)
+
+
+def test_what_a_language_model_reads_is_compared_by_clusters_too() -> None:
+    rng = np.random.default_rng(5)
+    before = candidate("dense", "today", rng.uniform(0.3, 0.5, 60))
+    after = candidate(TUNED, "candidate", rng.uniform(0.4, 0.6, 60))
+    owners = {name: str(number // 6) for number, name in enumerate(IDS[:60])}
+    rows = []
+    for clusters in (QueryClusters(), QueryClusters(owners, "user")):
+        inputs: Any = SimpleNamespace(settings=config.defaults(), clusters=clusters)
+        reading = _Reading((), Finalists(before, after, None), inputs)
+        rows.append(reading._row(before, after, "nDCG@10"))
+    assert "clusters" not in rows[0]
+    assert rows[1]["clusters"] == 10
+    assert rows[1]["ci"][0] < rows[0]["ci"][0]
 
 
 def test_queries_are_divided_by_how_often_they_are_asked() -> None:
@@ -261,7 +315,9 @@ def judged(
     folder = with_fields(small_data, tmp_path_factory.mktemp("named") / "data", fields)
     project = loaded(folder, tiny_model, high_risk=[test[3]])
     leaked = project.checked.splits["test"].queries[0]
-    mined = Mined((Example("some text", query=leaked.text.upper()),), {}, {})
+    on_dev = project.checked.splits["dev"].queries[0]
+    repeated = (leaked.text.upper(), on_dev.text)
+    mined = Mined(tuple(Example("some text", query=text) for text in repeated), {}, {})
     decision: Decision = nearer.decide(project, forgetful, mined)
     return decision
 
@@ -322,6 +378,9 @@ def test_the_leak_is_named_in_the_record_and_in_the_reasons(judged: Decision) ->
     assert leakage is not None
     assert [(row.kind, row.examples) for row in leakage.queries] == [("exact", 1)]
     assert any("leakage: 1 of" in reason for reason in judged.decided.reasons)
+    (mistake,) = [row for row in judged.mistakes if row.mistake.startswith("training on")]
+    # The repeated dev query is a mistake too, though it judges nothing.
+    assert "2 training examples 2 repeat a held-out query exactly" in mistake.evidence
 
 
 def test_the_record_is_read_and_written_back_and_shown(judged: Decision, tmp_path: Path) -> None:
@@ -340,19 +399,21 @@ def test_the_record_is_read_and_written_back_and_shown(judged: Decision, tmp_pat
     assert "no longer answered" in page
 
 
-def test_the_same_seed_gives_the_same_bytes(
+def test_the_same_seed_finds_the_same_whatever_the_clock_measured(
     small_data: Path, tiny_model: Path, forgetful: Path
 ) -> None:
+    # A limit far from any ratio: which system is in time must not depend on a busy machine.
+    limits = {"general": None, "latency_ratio": 1000.0}
     records = []
     for _ in range(2):
-        decision = nearer.decide(loaded(small_data, tiny_model), forgetful)
-        record = DecisionRecord.of(decision.record).as_dict()
-        for row in record["candidates"]:
-            row["latency"] = None
-        record["guardrails"] = [row for row in record["guardrails"] if row["name"] != "latency"]
-        record["cost"] = {}
-        records.append(json.dumps(record["comparisons"] + record["slices"]))
-    assert records[0] == records[1]
+        project = loaded(small_data, tiny_model, guardrails=limits, cost_per_hour=3.0)
+        records.append(nearer.decide(project, forgetful).record)
+    first, second = map(reproducible, records)
+    assert json.dumps(first) == json.dumps(second)
+    assert first["comparisons"]
+    assert first["slices"]
+    assert records[0]["hashes"] == records[1]["hashes"]
+    assert set(records[0]["hashes"]) >= {"findings", "settings"}
 
 
 def test_a_named_query_that_does_not_exist_is_refused_with_its_name(

@@ -95,6 +95,23 @@ def test_a_file_that_is_no_decision_is_refused(tmp_path: Path) -> None:
         Decision.load(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["[]", "7", "null", '"ship"', "{}", "{broken", ""])
+def test_a_damaged_file_is_refused_with_the_command_that_mends_it(
+    tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "decision.json").write_text(content)
+    with pytest.raises(DataError):
+        Decision.load(tmp_path)
+
+
+def test_a_record_of_few_keys_is_still_summarised(tmp_path: Path) -> None:
+    needed = ("verdict", "recommended", "sentence", "reasons", "primary", "candidates")
+    write_json(tmp_path / "decision.json", dict.fromkeys(needed, ""))
+    decision = Decision.load(tmp_path)
+    assert decision.brief()["test_looks"] is None
+    assert str(decision)
+
+
 def test_a_permission_says_only_what_it_rests_on() -> None:
     assert Permission(first=True).as_dict() == {"first": True}
     assert Permission(override="tested").as_dict() == {"override": "tested"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nearer
@@ -30,10 +31,16 @@ def test_only_decide_calls_the_door_to_test() -> None:
 
 def test_only_decide_reads_the_scored_pairs_of_test() -> None:
     callers: dict[str, set[str]] = {"open_test_pairs": set(), "read_pairs": set()}
+    homes = (
+        "nearer.data.heldout",
+        "nearer.data.scored",
+    )  # reviews have a `read_pairs` of their own
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Name) and node.id in callers:
-                callers[node.id].add(path.relative_to(SOURCE).as_posix())
+            if isinstance(node, ast.ImportFrom) and node.module in homes:
+                for imported in node.names:
+                    if imported.name in callers:
+                        callers[imported.name].add(path.relative_to(SOURCE).as_posix())
     assert callers["open_test_pairs"] == {"stages/decide.py"}
     # `check` freezes them and reads dev back; a project's own door refuses test.
     assert callers["read_pairs"] == {"data/heldout.py", "stages/check.py", "project.py"}
@@ -80,6 +87,33 @@ def test_the_guard_knows_held_out_queries_without_holding_their_text(tmp_path: P
     assert loaded.collides(texts[0].upper()) == "exact"
     assert loaded.collides(texts[0] + " today") == "near-duplicate"
     assert loaded.collides("something else entirely, about cooking pasta") is None
+
+
+def test_a_guard_of_no_queries_knows_nothing_and_is_read_back(tmp_path: Path) -> None:
+    HeldOut.of([], 0.8).save(tmp_path / "heldout.npz")
+    loaded = HeldOut.load(tmp_path / "heldout.npz")
+    assert len(loaded) == 0
+    assert loaded.collides("anything") is None
+
+
+def test_a_damaged_guard_is_refused_and_lets_nothing_through(tmp_path: Path) -> None:
+    path = tmp_path / "heldout.npz"
+    HeldOut.of(["one two three four", "five six seven eight"], 0.8).save(path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    shorter = {**arrays, "lengths": arrays["lengths"][:1]}
+    with open(path, "wb") as handle:
+        np.savez(handle, **shorter)
+    with pytest.raises(DataError, match="not a guard"):
+        HeldOut.load(path)
+    for content in (b"", b"nonsense", b"PK\x03\x04 torn"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="not a guard"):
+            HeldOut.load(path)
+    with open(path, "wb") as handle:
+        np.save(handle, arrays["exact"])
+    with pytest.raises(DataError, match="not a guard"):
+        HeldOut.load(path)
 
 
 def test_a_damaged_test_split_is_refused_and_costs_no_look(tmp_path: Path) -> None:

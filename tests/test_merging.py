@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,3 +118,35 @@ def test_a_tolerance_of_0_merges_nothing() -> None:
     merged, weight = merged_along(lambda w: Scores(0.9 - w, 0.1), Scores(0.5, 0.9), rule)
     assert merged == Merged()
     assert weight == 1.0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_the_scores_are_no_merged_model_is_below_its_base(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    general = None if seed % 2 else 0.8
+    before = Scores(0.5, general)
+    # Few different values, so that ties are frequent.
+    values = rng.choice([0.3, 0.499, 0.5, 0.501, 0.7], 11)
+
+    def curve(w: float) -> Scores:
+        if w == 0.0:
+            return before
+        score = float(values[round(10 * w)])
+        return Scores(score, None if general is None else float(rng.uniform(0.7, 0.9)))
+
+    time_for = int(rng.integers(1, 12))
+    model = torch.nn.Linear(1, 1, bias=False)
+    base = {"weight": torch.zeros(1, 1)}
+    torch.nn.init.ones_(model.weight)
+    judged: list[float] = []
+
+    def judge() -> Scores:
+        judged.append(model.weight.item())
+        return curve(model.weight.item())
+
+    rule = MergeRule(tolerance=0.01, keep=float(rng.choice([0.0, 0.85, 1.0])), forget=0.01)
+    merged = merge(model, base, before, judge, rule, lambda: len(judged) < time_for)
+    assert merged.scores is not None
+    assert merged.scores.dev >= before.dev
+    assert curve(model.weight.item()).dev >= before.dev
+    assert model.weight.item() == pytest.approx(merged.weight)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -27,10 +28,12 @@ from nearer.errors import ConfigError, FingerprintError, ModelError
 from nearer.stages.train import FineTuned, save_model
 from nearer.training.examples import TrainingSet
 from nearer.training.merging import _load
+from nearer.training.methods import candidates as candidates_module
 from nearer.training.methods import frozen
 from nearer.training.methods.adapters import fit_adapter
 from nearer.training.methods.contest import ALL, NONE, Entry, choose
 from nearer.training.methods.frozen import LowerOutputs, layers_of, upper_layers
+from nearer.training.methods.job import Candidate, Job
 from nearer.training.methods.lora import low_rank_changes
 from nearer.training.methods.naming import parse
 from nearer.training.methods.nudge import nudge
@@ -432,6 +435,21 @@ def test_the_best_trained_candidate_is_taken_and_the_first_of_equal_ones() -> No
     low, high = entry("full", [0.4] * 50), entry("top:3", [0.5] * 50)
     assert choose([low, high], [], seed=1).entry is high
     assert choose([low, entry("lora", [0.4] * 50)], [], seed=1).entry is low
+
+
+def test_the_model_that_is_taken_is_the_one_that_the_table_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = Entry("full", 1.0, ALL, 1, np.array([0.1, 0.2, 0.3]))
+    equal = Entry("top:3", 1.0, ALL, 1, np.array([0.1, 0.2, 0.3 + 3e-12]))  # but for rounding
+    made = {entry.name: Candidate(entry, cast(Any, entry.name), [], {}) for entry in (first, equal)}
+    monkeypatch.setattr(candidates_module, "train_weights", lambda _, method: made[method.name])
+    methods = [parse(name) for name in made]
+    settings = config.build({}).train
+    job = cast(Job, SimpleNamespace(settings=settings, methods=methods))
+    best, trained, models = candidates_module._trained(job, None)
+    assert best.entry is choose(trained, [], seed=1).entry
+    assert list(models) == ["full", "top:3"]
 
 
 def test_a_reference_is_taken_only_for_more_than_chance_and_never_without_a_model() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearer.training.mining import suspects_by_loss
 from nearer.training.mining.doubtful import Doubtful, Space, doubtful
 from nearer.training.mining.noise import doubts
 from nearer.training.mining.signals import JudgedPairs, signals_of
@@ -137,22 +136,3 @@ def test_suspects_are_weighted_down_dropped_or_kept() -> None:
     assert sum(example.weight < 1 for example in lighter) == len(suspects)
     assert len(treated(before, suspects, "drop")) == len(before) - len(suspects)
     assert treated(before, suspects, "keep") == before
-
-
-def test_a_loss_far_above_its_neighbours_is_a_suspect() -> None:
-    rng = np.random.default_rng(0)
-    hardness = np.repeat(rng.uniform(0, 2, 20), 10)
-    losses = hardness + rng.normal(0, 0.05, 200)
-    losses[[3, 77]] += 1.5
-    group = np.arange(200) // 10 * 10
-    neighbours = np.stack([group + (np.arange(200) + step) % 10 for step in range(1, 6)], axis=1)
-    suspects = suspects_by_loss(losses, neighbours)
-    assert set(np.flatnonzero(suspects)) == {3, 77}
-
-
-def test_losses_that_are_not_finite_are_suspects_and_shapes_are_checked() -> None:
-    losses = [0.1, float("nan"), 0.1, 0.1]
-    neighbours = np.array([[2, 3], [2, 3], [0, 3], [0, 2]])
-    assert suspects_by_loss(losses, neighbours).tolist() == [False, True, False, False]
-    with pytest.raises(ValueError, match="neighbours"):
-        suspects_by_loss(losses, neighbours[:2])

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from nearer.cli import app
+from nearer.data.leakage import EXACT, NEAR, Leakage, find_leakage
 from nearer.decision.hashes import findings_hash, input_hashes, reproducible
-from nearer.decision.leaks import Leaks, leaks
 from nearer.decision.mistakes import (
     MADE,
     NO,
@@ -26,7 +28,7 @@ from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.live.monitor.production import production_of
 from nearer.report import markdown, page
 from nearer.report.data import ReportData
-from nearer.types import Example
+from nearer.types import Example, Query, Split
 
 
 def system(name: str, role: str, fingerprint: str | None = "a" * 16) -> CandidateRecord:
@@ -50,7 +52,7 @@ GOOD = Saved(
         "negatives": {"total": 100, "without": 0},
         "leakage": {"exact": 2},
     },
-    leaks=Leaks(100, {}, 80, 80),
+    leakage=Leakage(100),
     production=Production(
         "g-1", {"verdict": "ship"}, {"verdict": "pass", "live": "g-0"}, "2026-05-03"
     ),
@@ -86,8 +88,8 @@ PLANTED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "training on evaluation examples",
-        {"leaks": Leaks(100, {"the text of a held-out query": 7}, 80, 80)},
-        "7 have the text of a held-out query",
+        {"leakage": Leakage(100, (), {EXACT: 7, NEAR: 2})},
+        "7 repeat a held-out query exactly, 2 nearly repeat a held-out query",
     ),
     (
         "fine-tuning for missing metadata",
@@ -148,25 +150,55 @@ def test_a_system_outside_of_nearer_cannot_be_vouched_for() -> None:
     assert found["mixed vector spaces"].answer == UNKNOWN
 
 
+def test_recommenders_without_vectors_mix_no_spaces() -> None:
+    names = ("popularity", "item_knn", "item_hybrid")
+    others = [system(name, "baseline", None) for name in names]
+    decision = DecisionRecord(candidates=(system("dense", "today"), *others))
+    found = {row.mistake: row for row in mistakes(replace(GOOD, decision=decision))}
+    assert found["mixed vector spaces"].answer == NO
+    assert "each of 1 systems" in found["mixed vector spaces"].evidence
+
+
 # -- leaks -----------------------------------------------------------------------------------------
 
 
-def test_training_queries_that_are_held_out_are_counted_by_kind() -> None:
+def split(name: str, **texts: str) -> Split:
+    queries = tuple(Query(query_id, text) for query_id, text in texts.items())
+    return Split(name, queries, {query_id: {"d": 1} for query_id in texts})
+
+
+LONG = "how do I reset the password of my account when I have lost the phone"
+
+
+def test_training_examples_that_repeat_held_out_queries_are_counted_by_kind() -> None:
+    held_out = (
+        split("dev", x1="what a fine day"),
+        split("test", y1="secret question", y2=LONG, y3="Secret question!", y4="never asked"),
+    )
+    texts = {"t1": "another question", "t2": f"{LONG} please"}
     examples = [
         Example("d1", query_id="t1"),
         Example("d2", query_id="t2"),
         Example("d2", query_id="t2"),
         Example("d3", query_id="x1"),
-        Example("text", query="secret question"),
+        Example("SECRET question", query="secret question"),
     ]
-    texts = {"t1": "a fine question", "t2": "a nearly secret question"}
-    kinds = {"secret question": "exact", "a nearly secret question": "near-duplicate"}
-    found = leaks(examples, texts, {"x1"}, kinds.get)
-    assert found.total == 4
+    found = find_leakage(examples, texts, held_out, 0.8)
     assert found.examples == 5
-    assert "1 have a held-out query by its id" in found.in_words()
-    assert "2 have nearly a held-out query" in found.in_words()
-    assert leaks(examples[:1], texts, {"x1"}, kinds.get).total == 0
+    assert found.held_out == {EXACT: 2, NEAR: 2}
+    rows = [(row.query_id, row.kind, row.examples) for row in found.queries]
+    # both queries of the same text are named; an example that holds it twice counts once
+    assert rows == [("y1", EXACT, 1), ("y2", NEAR, 2), ("y3", EXACT, 1)]
+    assert find_leakage(examples[:1], texts, held_out, 0.8).total == 0
+
+
+def test_an_exact_repeat_outweighs_a_near_one_and_odd_texts_repeat_nothing() -> None:
+    held_out = (split("test", y1=LONG, y2="", y3="?"),)
+    texts = {"t1": f"{LONG} please", "t2": LONG, "t3": ""}
+    examples = [Example("d", query_id=query_id) for query_id in ("t1", "t2", "t3", "gone")]
+    (row,) = find_leakage(examples, texts, held_out, 0.8).queries
+    assert (row.query_id, row.kind, row.examples) == ("y1", EXACT, 2)
+    assert find_leakage([], texts, held_out, 0.8) == Leakage(0)
 
 
 # -- production ------------------------------------------------------------------------------------
@@ -214,9 +246,25 @@ def test_a_file_of_mistakes_that_is_odd_is_read_with_care(tmp_path: Path, conten
     assert len(read_mistakes(path)) <= 1
 
 
+def test_the_command_tells_a_decision_that_looked_for_none_from_no_decision(
+    write_project: Any, tmp_path: Path
+) -> None:
+    path = write_project(tmp_path / "p")
+    command = ["mistakes", "-c", str(path)]
+    missing = CliRunner().invoke(app, command)
+    assert missing.exit_code == 2
+    assert "nobody has looked" in missing.output
+    decided = path.parent / "runs" / "default" / "decide"
+    decided.mkdir(parents=True)
+    (decided / "mistakes.json").write_text('{"mistakes": []}')
+    none = CliRunner().invoke(app, command)
+    assert none.exit_code == 2
+    assert "scored pairs alone" in " ".join(none.output.split())
+
+
 def test_the_report_shows_them_made_first_and_escaped() -> None:
-    found = mistakes(replace(GOOD, leaks=Leaks(5, {"<b>x</b>": 5}, 5, 5)))
-    data = ReportData(mistakes=[row.as_dict() for row in found])
+    found = mistakes(replace(GOOD, leakage=Leakage(5, (), {EXACT: 5})))
+    data = ReportData(mistakes=[{**row.as_dict(), "next": "<b>x</b>"} for row in found])
     html = page.render(data)
     assert 'href="#mistakes"' in html
     assert "<b>x</b>" not in html
@@ -248,7 +296,8 @@ def test_what_a_clock_measured_changes_no_hash_of_the_findings() -> None:
     again["guardrails"][0]["delta"] = 1.2
     again["cost"]["seconds"] = 5.0
     again["test_looks"] = 2
-    again["checklist"][0]["evidence"] = "4 s"
+    again["checklist"][0] |= {"evidence": "4 s", "answer": "unknown"}  # the price is of seconds
+    again["pays"] = {"answer": "unknown", "price": 3.0}
     assert findings_hash(again) == findings_hash(record)
     again["candidates"][0]["dev"] = 0.6
     assert findings_hash(again) != findings_hash(record)

@@ -11,7 +11,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Normalize
 
-from nearer import config
+from nearer import config, shortlist
 from nearer.data.corpus import Corpus
 from nearer.errors import ModelError
 from nearer.search import multivector
@@ -68,6 +68,18 @@ def test_it_is_searched_whole_and_its_size_is_that_of_every_token(
     assert plain is not None
     assert size > 10 * plain
     assert systems.embedding_cost(pipeline) is None
+
+
+def test_one_that_nobody_named_is_tried_only_within_the_budget(
+    small_data: Path, tiny_model: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortlist, "carried", lambda: (model,))
+    fix = {"models": "auto", "budget": 0.001}
+    settings = config.build({"model": {"name": str(tiny_model)}, "fix": fix})
+    systems = Systems(settings, small_data, Corpus.open(small_data / "corpus.jsonl"))
+    assert str(model) not in systems.others.names
+    (reason,) = [one.why for one in systems.others.untried if one.model == str(model)]
+    assert "embedding the corpus takes about" in reason
 
 
 def test_a_corpus_that_does_not_fit_into_memory_is_refused_before_it_is_encoded(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from nearer import config
+from nearer.decision.bridged import across_a_bridge
 from nearer.decision.payback import QUESTION, Change, payback
-from nearer.decision.record import CostRecord
+from nearer.decision.record import Answer, CostRecord, DecisionRecord
 from nearer.errors import ConfigError
 from nearer.measure.metrics import Scores
 from nearer.measure.verdict import Candidate
@@ -112,3 +113,34 @@ def test_the_sign_off_setting_makes_no_stage_run_again() -> None:
     asked = config.build({"decide": {"require_sign_off": True}})
     unasked = config.build({"decide": {"require_sign_off": False}})
     assert asked.section("decide") == unasked.section("decide")
+
+
+def test_queries_that_hang_together_are_no_independent_proof_that_it_pays() -> None:
+    alone = change(0.1)
+    labels = np.arange(300) // 30  # ten clusters of thirty queries
+    together = dataclasses.replace(alone, clusters=labels)
+    shares = []
+    for each in (alone, together):
+        pays = payback(each, COST, Decide(**FIGURES), MEASURE, True)
+        shares.append(pays.figures["improved_share"])
+    assert shares[0]["mean"] == shares[1]["mean"]
+    assert shares[1]["ci"][0] < shares[0]["ci"][0] - 0.1
+
+
+def test_across_a_bridge_nothing_is_embedded_again_and_no_cost_is_told() -> None:
+    pays = weigh(**FIGURES)
+    other = Answer(question="Is it semantic?", answer="yes", evidence="")
+    decided = DecisionRecord(
+        verdict="ship",
+        cost=COST,
+        pays=pays.as_dict(),
+        checklist=(other, Answer.of(pays.question())),
+    )
+    bridge = {"kind": "procrustes", "kept": {"recall@10": 0.8}}
+    across = across_a_bridge(decided, "g-1", bridge, "f" * 16)
+    assert across.checklist[0] == other
+    assert across.checklist[1].answer == "unknown"
+    assert "machine hours" not in str(across.as_dict())
+    assert across.pays is not None
+    assert set(across.pays) == {"answer", "why"}
+    assert across.as_dict()["cost"] == {}

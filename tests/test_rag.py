@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from embeddings_kit import serving
 from nearer import config, progress
 from nearer.embed import posting, spending
 from nearer.errors import ConfigError, DataError, ModelError
-from nearer.measure import answers
+from nearer.measure import answers, significance
 from nearer.measure.context import Piece
+from nearer.rag import evaluation
 from nearer.rag import model as rag_model
 from nearer.rag.finding import finding, reaches
 from nearer.rag.judging import ENOUGH, Judging, judge_answers
@@ -382,3 +384,61 @@ def test_a_gain_that_does_not_reach_the_answers_is_named() -> None:
     assert reaches(retrieval, unmoved) is False
     assert reaches(retrieval, row("TokenF1", 0.1, "better")) is True
     assert reaches(row("nDCG@10", 0.0, "unclear"), unmoved) is None
+
+
+def test_keys_in_the_query_string_of_the_address_are_in_no_message(
+    stand_in: ChatStandIn, waits: list[float]
+) -> None:
+    wording = rag_model.WORDING
+    endpoint = posting.Endpoint(f"{stand_in.url}?version=v1&key=sk-in-the-url", wording)
+    shown = endpoint.shown(b"no such key: sk-in-the-url (version v1)")
+    assert shown == "no such key: \u2026 (version v1)"
+    assert "sk-in-the-url" not in endpoint.where
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("2.5", 2.5),
+        ("-3", 0.0),
+        ("nan", None),
+        ("soon", None),
+        (None, None),
+        ("Wed, 01 Jan 2020 00:00:00 +99999999999999999999", None),
+        ("Wed, 01 Jan 2020 00:00:00 GMT", 0.0),
+    ],
+)
+def test_retry_after_is_read_or_left_aside(header: str | None, seconds: float | None) -> None:
+    assert posting._seconds_to_wait(header) == seconds
+
+
+def test_questions_of_one_cluster_are_one_unit_of_the_intervals() -> None:
+    asked = [evaluation.Question(Query(f"q{number}", "x"), ("y",)) for number in range(40)]
+    columns = {
+        "today": {"TokenF1": np.zeros(40)},
+        "tuned": {"TokenF1": np.tile([0.0, 1.0], 20)},
+    }
+
+    def compared(labels: evaluation.Labels | None) -> tuple[float, float]:
+        asking = evaluation.Asking(config.Rag(), Path(), None, 1, 0.05, labels)
+        units = asking.units(asked)
+
+        def compare(
+            before: np.ndarray, after: np.ndarray, clusters: significance.Clusters
+        ) -> significance.Comparison:
+            rng = np.random.default_rng(1)
+            return significance.compare(before, after, rng, 200, 0.05, clusters)
+
+        (row,) = evaluation._comparisons(columns, [("today", "tuned")], compare, units)
+        mean = evaluation._means(columns, 0.05, units)["tuned"]["TokenF1"]
+        return row["ci"][1] - row["ci"][0], mean["ci"][1] - mean["ci"][0]
+
+    alone = compared(None)
+    in_pairs = compared(lambda ids: np.array([str(int(each[1:]) % 4) for each in ids]))
+    assert in_pairs[0] > alone[0]
+    assert in_pairs[1] > alone[1]
+
+
+def test_minus_signs_are_those_of_figures_alone() -> None:
+    row = {"measure": "V-measure", "delta": -0.1, "ci": [-0.2, 0.1], "n": 5, "outcome": "worse"}
+    assert finding(row, [row]).startswith("V-measure \u22120.100 (\u22120.200 to +0.100, n 5)")

@@ -706,7 +706,7 @@ def test_the_verdict_comes_first_and_sections_follow_in_order(data: ReportData) 
         "training",
         "guardrails",
         "examples",
-        "queries",
+        "every-query",
         "data",
         "cost",
         "repeat",

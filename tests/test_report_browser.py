@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nearer.report import page as report_page
 from nearer.report.data import load
 from test_dashboard import FLAGS
 from test_report import write_run
+from test_report_sections import MATTER, MISTAKES, REVIEWS, TASK, TERMS
 
 MANY = 2000
 HOSTILE = (
@@ -43,7 +45,15 @@ def report(table: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
     lines = report_kit.failures(table)
     (run / "diagnose/failures.jsonl").write_text("\n".join(map(json.dumps, lines)))
     path = run / "report.html"
-    path.write_text(report_page.render(load("default", lambda name: run / name)))
+    data = load("default", lambda name: run / name)
+    more = {
+        "decision": data.decision | MATTER,  # type: ignore[operator]
+        "diagnosis": data.diagnosis | {"terms": TERMS},  # type: ignore[operator]
+        "task": TASK,
+        "mistakes": MISTAKES,
+        "reviews": REVIEWS,
+    }
+    path.write_text(report_page.render(replace(data, **more)))
     return path
 
 
@@ -89,7 +99,7 @@ def opened(browser: Browser, report: Path) -> Iterator[Open]:
 def test_axe_finds_nothing(opened: Open, scheme: str, width: int) -> None:
     # Axe is put into the page as a script, which the page's own policy forbids.
     page = opened(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
-    page.locator("#queries button.row").first.click()
+    page.locator("#every-query button.row").first.click()
     page.locator("details.near summary").first.click()
     page.locator("#rag summary").click()
     found = Axe().run(page, options=RULES).response["violations"]
@@ -101,7 +111,7 @@ def test_axe_finds_nothing(opened: Open, scheme: str, width: int) -> None:
 def test_rows_are_drawn_on_demand(opened: Open, table: dict[str, Any]) -> None:
     page = opened()
     expect(page.locator("#without-script")).to_be_hidden()
-    rows = page.locator("#queries ol.rows > li")
+    rows = page.locator("#every-query ol.rows > li")
     expect(rows).to_have_count(40)
     page.get_by_role("button", name="Show 40 more").click()
     expect(rows).to_have_count(80)
@@ -110,33 +120,33 @@ def test_rows_are_drawn_on_demand(opened: Open, table: dict[str, Any]) -> None:
     )
     assert focused
     on_test = sum(row["split"] == "test" for row in table["queries"])
-    expect(page.locator("#queries output")).to_contain_text(f"{on_test:,} queries")
+    expect(page.locator("#every-query output")).to_contain_text(f"{on_test:,} queries")
 
 
 def test_filters_by_outcome_slice_cause_and_words(opened: Open, table: dict[str, Any]) -> None:
     page = opened()
     queries = table["queries"]
-    output = page.locator("#queries output")
-    page.locator("#queries select[name=outcome]").select_option("lost")
+    output = page.locator("#every-query output")
+    page.locator("#every-query select[name=outcome]").select_option("lost")
     lost = [row for row in queries if row["before"] > 0 and row["after"] == 0]
     on_test = [row for row in lost if row["split"] == "test"]
     expect(output).to_contain_text(f"{len(on_test):,} queries")
-    page.locator("#queries select[name=slice]").select_option(label="identifier")
+    page.locator("#every-query select[name=slice]").select_option(label="identifier")
     sliced = [row for row in on_test if 1 in row["slices"]]
     expect(output).to_contain_text(f"{len(sliced):,} queries")
     page.get_by_role("button", name="Clear").click()
-    page.locator("#queries select[name=split]").select_option("dev")
-    page.locator("#queries select[name=cause]").select_option(label="exact match")
+    page.locator("#every-query select[name=split]").select_option("dev")
+    page.locator("#every-query select[name=cause]").select_option(label="exact match")
     caused = [line for line in report_kit.failures(table) if line["cause"] == "exact_match"]
     expect(output).to_contain_text(f"{len(caused):,} queries")
-    page.locator("#queries input[name=words]").fill(caused[0]["query_id"])
-    expect(output).to_contain_text("1 queries")
+    page.locator("#every-query input[name=words]").fill(caused[0]["query_id"])
+    expect(output).to_contain_text("1 query,")
     assert 0 < len(caused) < len(lost) < MANY
 
 
 def test_it_works_by_keyboard_and_shows_both_lists(opened: Open, table: dict[str, Any]) -> None:
     page = opened()
-    page.locator("#queries select[name=order]").select_option("gain")
+    page.locator("#every-query select[name=order]").select_option("gain")
     page.get_by_role("button", name="Clear").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowDown")
@@ -149,7 +159,7 @@ def test_it_works_by_keyboard_and_shows_both_lists(opened: Open, table: dict[str
         (row for row in table["queries"] if row["split"] == "test"),
         key=lambda row: row["after"] - row["before"],
     )
-    opened_row = page.locator("#queries .opened")
+    opened_row = page.locator("#every-query .opened")
     expect(opened_row.locator("h3")).to_have_text(["Before: today", "After: fine-tuned"])
     expect(opened_row.locator("ol li")).to_have_count(16)
     marked = opened_row.get_by_role("img", name="relevant")
@@ -159,14 +169,14 @@ def test_it_works_by_keyboard_and_shows_both_lists(opened: Open, table: dict[str
     for word in opened_row.locator("mark").all_text_contents()[:5]:
         assert word.lower() in words
     page.keyboard.press("Enter")
-    expect(page.locator("#queries .opened")).to_have_count(0)
+    expect(page.locator("#every-query .opened")).to_have_count(0)
 
 
 def test_texts_of_the_data_stay_texts(opened: Open) -> None:
     page = opened()
     title = page.title()
-    page.locator("#queries input[name=words]").fill("onerror")
-    row = page.locator("#queries button.row")
+    page.locator("#every-query input[name=words]").fill("onerror")
+    row = page.locator("#every-query button.row")
     expect(row).to_have_count(1)
     expect(row.locator(".query")).to_have_text(HOSTILE)
     row.click()

@@ -6,7 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,14 @@ from typer.testing import CliRunner
 
 from conftest import WriteProject
 from nearer.cli import app
+from nearer.cli.review import _own_name
+from nearer.data.reviewed import HEADER, Splits, read_reviewed, with_reviewed
 from nearer.data.trec import read_qrels
 from nearer.errors import DataError
 from nearer.lifecycle import between
 from nearer.review import exchange
 from nearer.review.agreement import agreement, cohen_kappa, krippendorff_alpha
-from nearer.review.consensus import consensus, settled_grades, undo_of
+from nearer.review.consensus import consensus, disagreements, settled_grades, undo_of
 from nearer.review.desk import Desk
 from nearer.review.exchange import FORMATS
 from nearer.review.judgments import CANNOT_TELL, SKIP, Entry, JudgmentLog
@@ -29,7 +34,7 @@ from nearer.review.lists import ListedQuery, Lists
 from nearer.review.more import GAIN, how_many_more
 from nearer.review.pairs import Pair
 from nearer.review.reviewers import Reviewer, Reviewers
-from nearer.review.session import Review
+from nearer.review.session import Action, Review
 from nearer.workspace import Workspace
 from review_kit import checked, graded, workspace
 
@@ -64,8 +69,6 @@ def said(log: JudgmentLog) -> set[tuple[str, str, str]]:
 
 
 def people(*names: str) -> Iterator[Reviewer]:
-    from datetime import UTC, datetime, timedelta
-
     for name in names:
         yield Reviewer(name, "", datetime.now(UTC) + timedelta(days=1))
 
@@ -174,6 +177,54 @@ def test_a_kill_loses_nothing_that_was_saved_and_judges_nothing_twice(tmp_path: 
         path.unlink()
 
 
+def test_grades_that_only_equal_whole_numbers_and_texts_for_seconds_are_no_judgments(
+    log: JudgmentLog,
+) -> None:
+    log.append([graded("q", "d", "anna", 2)])
+    changes: list[dict[str, Any]] = [
+        {"grade": 1.0},
+        {"grade": True},
+        {"seconds": "long"},
+        {"seconds": float("nan")},
+        {"comment": 7},
+    ]
+    with log.path.open("a") as out:
+        for change in changes:
+            out.write(json.dumps({**graded("q", "e", "ben", 1).as_dict(), **change}) + "\n")
+    again = JudgmentLog(log.path)
+    assert said(again) == {("q", "d", "anna")}
+    assert len(again.faults) == len(changes)
+
+
+def test_reading_while_another_thread_judges_gives_whole_answers(opened: Workspace) -> None:
+    review = Review(opened.project, choose=True)
+    anna, ben = people("anna", "ben")
+    review.log.append([graded(f"earlier-{number}", "d", anna.name, 1) for number in range(3000)])
+    over = threading.Event()
+    failed: list[BaseException] = []
+
+    def read() -> None:
+        while not over.is_set():
+            try:
+                review.turn(anna)
+            except BaseException as error:  # noqa: BLE001 - the thread hands it over
+                failed.append(error)
+                return
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    reader = threading.Thread(target=read)
+    try:
+        reader.start()
+        for number in range(40):
+            review.log.append([graded(f"q{number}", "d", ben.name, 1)])
+    finally:
+        over.set()
+        reader.join()
+        sys.setswitchinterval(interval)
+    assert failed == []
+
+
 # -- what it means ---------------------------------------------------------------------------------
 
 
@@ -277,6 +328,45 @@ def test_two_reviewers_are_not_given_the_same_pair_unless_both_are_wanted(log: J
     assert first != second
     assert desk.next(anna, log.judgments) == first  # after a reload
     assert desk.next(ben, log.judgments) == second
+
+
+def test_the_overlap_begins_when_a_second_reviewer_is_invited(opened: Workspace) -> None:
+    review = Review(opened.project, choose=True)
+    first, _ = review.reviewers.invite("anna", 30)
+    before = review.turn(first).progress.open
+    review.reviewers.invite("ben", 30)
+    assert review.turn(first).progress.open > before == len(review.pairs)
+
+
+def test_an_adjudicator_who_cannot_tell_is_asked_something_else(opened: Workspace) -> None:
+    review = Review(opened.project, choose=True)
+    chief = Reviewer("chief", "", datetime.now(UTC) + timedelta(days=1), adjudicates=True)
+    first, second = review.pairs[:2]
+    for pair in (first, second):
+        review.add([graded(*pair.subject, "anna", 0), graded(*pair.subject, "ben", 3)])
+    review.add([graded(*first.subject, "chief", 3), graded(*first.subject, "eve", 0)])
+    asked = set()
+    for number, action in enumerate((SKIP, CANNOT_TELL)):
+        turn = review.turn(chief)
+        assert turn.adjudicates
+        assert turn.pair is not None
+        asked.add(turn.pair.subject)
+        review.judge(chief, turn.pair, Action(f"action-{number}", action))
+    assert asked == {first.subject, second.subject}
+    assert review.turn(chief).adjudicates is False
+    assert review.log.judgments.grades(first.subject)["chief"] == 3  # what was said stands
+    assert len(disagreements(review.log.judgments)) == 2
+
+
+def test_an_id_that_names_another_judgment_is_refused(opened: Workspace) -> None:
+    review = Review(opened.project, choose=True)
+    (anna,) = people("anna")
+    first, second = review.pairs[:2]
+    review.judge(anna, first, Action("the-same-id", "grade", 2))
+    review.judge(anna, first, Action("the-same-id", "grade", 2))  # sent again
+    for pair, grade in ((second, 2), (first, 1)):
+        with pytest.raises(DataError, match="under this id"):
+            review.judge(anna, pair, Action("the-same-id", "grade", grade))
 
 
 def test_the_order_within_a_block_tells_nothing_and_weightier_blocks_come_first() -> None:
@@ -438,6 +528,41 @@ def test_judgments_written_by_hand_are_taken_into_the_log_and_never_overwritten(
     assert Review(opened.project).adopted == 0
 
 
+def test_what_is_written_by_hand_while_people_judge_is_kept(opened: Workspace) -> None:
+    query = next(iter(split_of(opened, "dev")))
+    first, second, third, fourth = opened.project.corpus.ids[:4]
+    path = opened.root / "review" / "qrels.tsv"
+    review = Review(opened.project)
+    review.add([graded(query, first, "anna", 2)])
+    path.write_text(path.read_text() + f"{query}\t{second}\t3\n")
+    review.add([graded(query, third, "anna", 1)])
+    assert read_qrels(path) == {query: {first: 2, second: 3, third: 1}}
+    path.write_text("half a line")
+    review.add([graded(query, fourth, "anna", 1)])  # saved, although the file cannot be read
+    assert path.read_text() == "half a line"
+    assert JudgmentLog(review.log.path).judgments.grades((query, fourth)) == {"anna": 1}
+    with pytest.raises(DataError):
+        Review(opened.project)
+
+
+def test_a_single_line_by_hand_without_a_header_is_a_judgment(opened: Workspace) -> None:
+    query = next(iter(split_of(opened, "dev")))
+    document = opened.project.corpus.ids[0]
+    path = opened.root / "review" / "qrels.tsv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{query}\t{document}\t1\n")
+    assert read_reviewed(opened.root) == {query: {document: 1}}
+    path.write_text(f"\ufeff{HEADER}\n\n")
+    assert read_reviewed(opened.root) == {}
+
+
+def test_a_query_whose_only_relevant_document_is_judged_irrelevant_cannot_be_measured() -> None:
+    divided: Splits = {"train": {}, "dev": {"q": {"d": 1, "spam": -1}}, "test": {}}
+    found = with_reviewed(divided, {}, {"q": {"d": 0}}, item_to_item=False)
+    assert found.splits["dev"] == {}
+    assert found.counts["outside"] == 1
+
+
 def test_a_kill_between_the_log_and_its_judgments_is_made_up_for(opened: Workspace) -> None:
     query = next(iter(split_of(opened, "dev")))
     first, second = opened.project.corpus.ids[:2]
@@ -481,6 +606,87 @@ def test_judgments_go_to_other_tools_and_come_back(
     if kind != "qrels":
         assert again.log.judgments.grades(first.subject) == {"anna": 3, "ben": 2}
     assert cli(root, "import", str(path), "--format", kind)[1]["new"] == 0  # once only
+
+
+@pytest.mark.parametrize("kind", ["csv", "argilla", "label-studio"])
+def test_a_file_that_was_judged_further_elsewhere_comes_back(
+    root: Path, opened: Workspace, tmp_path: Path, kind: str
+) -> None:
+    review = Review(opened.project, choose=True)
+    first, second, third = (pair.subject for pair in review.pairs[:3])
+    review.add([graded(*first, "anna", 3), graded(*second, "anna", 0, action=SKIP)])
+    path = tmp_path / ("out.csv" if kind == "csv" else "out.json")
+    cli(root, "export", str(path), "--format", kind)
+    if kind == "csv":
+        with path.open("a") as out:
+            out.write(f"{third[0]},{third[1]},anna,grade,2,,,\n")
+    else:
+        path.write_text(json.dumps(judged_elsewhere(json.loads(path.read_text()), third)))
+    review.add([graded(*second, "anna", 1)])  # after the skip
+    code, told = cli(root, "import", str(path), "--format", kind)
+    assert (code, told["new"]) == (0, 1)
+    grades = settled_grades(Review(opened.project).log.judgments)
+    assert grades == {first: 3, second: 1, third: 2}
+
+
+def judged_elsewhere(records: list[dict[str, Any]], subject: tuple[str, str]) -> Any:
+    """The records of an export after somebody gave a pair the grade 2."""
+    for record in records:
+        values = record.get("metadata") or record["data"]
+        if (values["query_id"], values["doc_id"]) != subject:
+            continue
+        if "metadata" in record:
+            record["responses"] = {"grade": [{"value": 2, "user_id": str(uuid.uuid4())}]}
+        else:
+            result = {"from_name": "grade", "value": {"choices": ["2"]}}
+            record["annotations"] = [{"result": [result], "completed_by": 7}]
+    return records
+
+
+def test_what_was_undone_can_be_imported_again(
+    root: Path, opened: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.csv"
+    row = good(opened)
+    path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert cli(root, "import", str(path), "--reviewer", "anna")[1]["new"] == 1
+    review = Review(opened.project)
+    (anna,) = people("anna")
+    assert review.undo(anna, "undo-number-1") is not None
+    assert cli(root, "import", str(path), "--reviewer", "anna")[1]["new"] == 1
+    assert said(Review(opened.project).log) == {(row["query_id"], row["doc_id"], "anna")}
+
+
+@pytest.mark.parametrize("name", ["@anna", "-x", "a,b", "50% sure", "ä@example.org", "'=x"])
+@pytest.mark.parametrize("kind", ["csv", "argilla", "label-studio"])
+def test_names_of_reviewers_come_back_as_they_were(
+    opened: Workspace, tmp_path: Path, kind: str, name: str
+) -> None:
+    review = Review(opened.project, choose=True)
+    subject = review.pairs[0].subject
+    entry = graded(*subject, name, 2, comment="=1+1")
+    review.log.judgments.add(entry)
+    told = exchange.Told("here", exchange.texts_of(review))
+    path = tmp_path / ("out.csv" if kind == "csv" else "out.json")
+    exchange.export(path, kind, review.log.judgments, review.pairs, told)
+    known = exchange.Known("here", lambda _: True, lambda _: True)
+    found = [one for one in exchange.read(path, kind, known, "imported") if one.grade is not None]
+    assert [(one.subject, one.reviewer, one.grade) for one in found] == [(subject, name, 2)]
+    if kind == "csv":
+        assert found[0].comment == "=1+1"
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 300, "anna\x1b[31m"])
+def test_an_import_without_a_usable_name_is_refused(
+    root: Path, opened: Workspace, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "in.csv"
+    row = good(opened)
+    path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    code, told = cli(root, "import", str(path), "--reviewer", name)
+    assert code == 2
+    assert "reviewer" in told["what"]
+    assert said(Review(opened.project).log) == set()
 
 
 def test_exported_records_have_the_documented_shapes(
@@ -607,6 +813,16 @@ def test_a_token_is_kept_as_a_hash_that_only_its_user_can_read(tmp_path: Path) -
     assert (tmp_path / "review" / "secret").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"reviewers": [{"name": "anna"}]}', "null"])
+def test_a_damaged_list_of_reviewers_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "review" / "reviewers.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(DataError, match="does not list reviewers") as caught:
+        Reviewers(tmp_path).of("token")
+    assert caught.value.where == str(path)
+
+
 def test_the_commands_say_what_is_there(root: Path, opened: Workspace) -> None:
     code, told = cli(root, "invite", "anna", "--adjudicator")
     assert code == 0
@@ -622,6 +838,22 @@ def test_the_commands_say_what_is_there(root: Path, opened: Workspace) -> None:
     result = RUNNER.invoke(app, ["review", "status", "-c", str(root / "nearer.yaml")])
     assert "wait for adjudication" in result.stdout
     assert json.loads((root / "review" / "history.jsonl").read_text())["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("anna", "anna"), ("OFFICE\\anna b", "OFFICE-anna-b"), (None, "me")]
+)
+def test_whoever_serves_the_page_has_a_name_that_a_reviewer_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, expected: str
+) -> None:
+    def getuser() -> str:
+        if name is None:
+            raise OSError("No username set in the environment")
+        return name
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    assert _own_name() == expected
+    assert Reviewers(tmp_path).invite(_own_name(), 30)[0].name == expected
 
 
 @pytest.mark.parametrize("command", ["serve", "invite", "status", "import", "export"])

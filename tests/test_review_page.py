@@ -20,14 +20,16 @@ import pytest
 from markupsafe import escape
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from conftest import WriteProject
+from nearer.cli import app
 from nearer.review.consensus import settled_grades
 from nearer.review.judgments import JudgmentLog
 from nearer.review.pairs import DISAGREEMENT, UNJUDGED
 from nearer.review.reviewers import Reviewers
 from nearer.review.session import Review
-from nearer.review.web.app import create_app
+from nearer.review.web.app import address, create_app, listening
 from nearer.review.web.page import marked
 from nearer.review.web.page import page as page_of
 from nearer.workspace import Workspace
@@ -259,6 +261,24 @@ def test_what_reviewers_disagree_on_goes_to_the_adjudicator(
     assert chief.next()["adjudicate"] is False
     review.log.refresh()
     assert settled_grades(review.log.judgments)[pair.subject] == 3
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do(root: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        words = ["review", "serve", "-c", str(root / "nearer.yaml"), "--port", port]
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in result.output
+    assert "--port 0" in result.output
+
+
+def test_an_address_with_colons_stands_in_brackets() -> None:
+    assert address("::1", 8078) == "[::1]:8078"
+    with listening("127.0.0.1", 0) as bound:
+        assert bound.getsockname()[1] > 0
 
 
 # -- in a browser ----------------------------------------------------------------------------------

@@ -227,6 +227,19 @@ def test_a_model_ships_where_a_useful_gain_is_shown_and_nothing_is_lost(
     assert _verdict(untrained, changed, ())[0] == "do_not_ship"
 
 
+def test_a_handful_of_pairs_proves_nothing() -> None:
+    rng = np.random.default_rng(2)
+    scores = np.arange(5.0)
+    shown = compare_correlations(scores, scores[::-1].copy(), scores, rng)
+    assert shown.p < 0.05
+    assert shown.low > 0
+    model: Any = object()
+    evidence = PairsEvidence((), model, model, None, config.Config(), looks=1)
+    found, why = _verdict(evidence, shown, ())
+    assert found == "inconclusive"
+    assert "5 are fewer than the 20" in why
+
+
 # -- from the file to the decision ----------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from nearer.live.index.build import build
 from nearer.live.index.verify import verify
 from nearer.live.traffic.log import read_traffic
 from nearer.live.web.service import Service, Tokens, create_app
+from nearer.live.web.similar import _both
 from test_serve import wait_for
 
 Start = Callable[..., tuple[TestClient, Service]]
@@ -101,6 +102,22 @@ def test_filters_and_the_rules_of_the_project_always_hold(start: Start) -> None:
     of_others = {"team": ["t0", "t1", "t2"]}
     assert ids(ask(client, id="d7", k=20, filter=of_others)) == ids(ask(client, id="d7", k=20))
     assert ids(ask(client, id="d7", k=20, filter={"team": "nobody"})) == []
+
+
+def test_a_filter_narrows_rules_with_several_values_and_compares_as_filters_do() -> None:
+    rules = {"tags": ["red", "blue"], "year": 2004, "in_stock": True}
+    assert _both({"tags": "Red"}, rules) == {"tags": ["red"], "year": 2004, "in_stock": True}
+    assert _both({"year": "2004", "team": "t1"}, {"year": 2004}) == {"year": [2004], "team": "t1"}
+    assert _both({"tags": ["green"]}, rules) is None
+    assert _both({}, rules) == rules
+
+
+def test_a_long_history_leaves_as_many_results_as_were_asked_for(start: Start) -> None:
+    client, _ = start(history=2)
+    history = [f"d{number}" for number in range(20, 35)]
+    told = ask(client, history=history, k=20)
+    assert len(ids(told)) == 20
+    assert not set(ids(told)) & set(history)
 
 
 def test_diversity_shows_items_that_are_less_alike(start: Start) -> None:

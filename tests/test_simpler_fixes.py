@@ -6,7 +6,8 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sentence_transformers import SentenceTransformer
@@ -18,12 +19,14 @@ from nearer import config, shortlist
 from nearer.decision.record import DecisionRecord
 from nearer.embed import endpoint
 from nearer.errors import ConfigError
+from nearer.fixes.chunking import Chunking
 from nearer.project import Project
 from nearer.search.languages import language_of
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.training.reranker import train_reranker
 from nearer.training.time_limit import TimeLimit
+from nearer.types import Split
 
 #: A reranker of the user's own that knows the judgments: the best that there can be.
 ORACLE = """
@@ -490,3 +493,17 @@ def test_queries_in_another_language_than_documents_are_noticed_and_not_tried(
     assert len(untried) == 1
     assert "language de → en" in untried[0]["why"]
     assert "multilingual" in untried[0]["next"]
+
+
+def test_late_chunks_that_the_model_cannot_give_are_named_and_not_passed_over() -> None:
+    settings = config.build({"fix": {"chunkers": ["late:tokens:64:16", "tokens:32:8"]}})
+    fix, systems = Chunking(settings), cast(Systems, SimpleNamespace(encoder=None))
+    base, dev = Pipeline(), Split("dev", (), {})
+    assert [variant.chunker for variant in fix.variants(base, systems, dev)] == ["tokens:32:8"]
+    (left_out,) = fix.left_out(base, systems, dev)
+    assert "late:tokens:64:16" in left_out.why
+    assert (left_out.tried, left_out.part) == (False, True)
+    assert left_out.next_step.endswith("'fix.chunkers=[tokens:64:16]'")
+    alone = Chunking(config.build({"fix": {"chunkers": ["late:tokens:64:16"]}}))
+    assert alone.variants(base, systems, dev) == []
+    assert "cannot pool chunks" in alone.absent(base, systems, dev).why

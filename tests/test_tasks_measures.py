@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn import metrics
 
+from nearer.config import Cluster
+from nearer.errors import DataError
 from nearer.measure import downstream
 from nearer.measure.clusters import Agreement, kept_share, match, numbered
 from nearer.measure.recommendation import (
@@ -17,6 +21,9 @@ from nearer.measure.recommendation import (
     per_list,
 )
 from nearer.measure.resampled import LEAST, change
+from nearer.tasks.cluster import whole
+from nearer.tasks.cluster.grouping import Grouping
+from nearer.tasks.cluster.measures import words
 from nearer.tasks.cluster.naming import names_of, suggestions
 from nearer.types import Run
 
@@ -218,3 +225,39 @@ def test_clusters_are_named_by_what_sets_them_apart_and_their_most_central_docum
     assert set(named[0].terms[:2]) == {"apple", "fruit"}
     assert set(named[1].terms[:2]) == {"car", "machine"}
     assert [one.medoid for one in named] == ["a", "c"]
+
+
+def test_nothing_to_measure_is_no_success_and_no_crash() -> None:
+    vector = np.ones((1, 4), np.float32) / 2
+    assert downstream.knn_correct(vector, np.array([0]), 3).tolist() == [0.0]
+    nothing = np.array([], np.int64)
+    assert Agreement(nothing, nothing).value("Purity") == 0.0
+    with np.errstate(all="raise"):
+        assert Catalogue([], nothing).surprise.tolist() == []
+
+
+def test_texts_without_words_are_grouped_by_no_words() -> None:
+    assert words(["🙂", "!!"], 0) is None
+    vectors = words(["red car", "blue car", "red bus"], 0)
+    assert vectors is not None
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
+
+
+def test_stability_asks_for_no_more_clusters_than_a_part_has_documents() -> None:
+    doubles = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
+    grouping = Grouping(Cluster(n_clusters=18), 1)
+    assert grouping.stability(doubles, np.repeat(np.arange(4), 5)) == []
+
+
+@pytest.mark.parametrize("line", ['{"_id": "a"}', '{"_id": "a", "cluster": "x"}', "[1]"])
+def test_damaged_earlier_clusters_are_named_with_their_line(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "clusters.jsonl"
+    path.write_text('{"_id": "b", "cluster": 3}\n' + line)
+    with pytest.raises(DataError, match=r"clusters\.jsonl:2"):
+        whole._earlier(path)
+
+
+def test_the_number_of_clusters_is_said_to_be_chosen_by_what_chose_it() -> None:
+    assert whole._chosen_by(Cluster(algorithm="hdbscan", n_clusters=3)) == "hdbscan"
+    assert whole._chosen_by(Cluster(n_clusters=3)) == "given"
+    assert whole._chosen_by(Cluster()) == "silhouette"

@@ -300,6 +300,16 @@ def test_what_cannot_be_said_is_said_and_never_passes(packages: Path, tiny_model
             find_task("cluster").check(guard, inputs)
 
 
+def test_too_few_documents_for_so_many_clusters_undo_no_decision(
+    packages: Path, tiny_model: Path
+) -> None:
+    systems, split = world(packages, tiny_model, task="search", cluster={"n_clusters": 5000})
+    inputs = inputs_of(systems, split, Run("x", {}), Run("x", {}), systems)
+    guard = config.TaskGuard(task="cluster", measure="ARI", margin=0.1, label="section")
+    with pytest.raises(Cannot, match="make no 5000 clusters"):
+        find_task("cluster").check(guard, inputs)
+
+
 # -- histories and diversity -------------------------------------------------------------------------
 
 

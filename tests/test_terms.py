@@ -175,12 +175,12 @@ def test_repairs_that_reach_a_term_are_counted(encoder: SentenceEncoder) -> None
 
 def test_texts_without_blanks_are_read(encoder: SentenceEncoder) -> None:
     rng = np.random.default_rng(5)
-    letters = "苹果香蕉樱桃葡萄柠檬键盘屏幕打印电缆网络更新"
+    letters = "苹果香蕉樱桃葡萄柠檬键盘屏幕打印电缆网络更新桌子椅子窗户花园树木河流山峰海洋天空星星"
     pairs = [letters[at : at + 2] for at in range(0, len(letters), 2)]
-    texts = ["".join(rng.choice(pairs, 2)) for _ in range(500)]
+    texts = ["".join(rng.choice(pairs, 2)) for _ in range(1000)]
     found = domain_terms(corpus(texts), encoder, asked(q1="苹果"), 2000)
-    assert found.compared >= len(pairs)
-    assert found.read == 500
+    assert found.compared >= len(pairs) == 21
+    assert found.read == 1000
 
 
 def test_a_model_behind_an_endpoint_is_asked_for_no_word() -> None:
@@ -190,6 +190,15 @@ def test_a_model_behind_an_endpoint_is_asked_for_no_word() -> None:
     found = domain_terms(corpus(["a pump leaks"] * 30), Outside(), asked(q1="pump"), 2000)  # type: ignore[arg-type]
     assert "behind an endpoint" in found.not_tried
     assert found.compared == 0
+
+
+def test_too_few_words_to_compare_are_not_said_to_be_compared(encoder: SentenceEncoder) -> None:
+    words = ["apricot", "banana", "cherry", "orange", "lemon", "grape", "melon", "plum"]
+    texts = [" ".join(words[number % 8 :] + words[: number % 8]) for number in range(60)]
+    texts += ["nothing of that kind"] * 300
+    found = domain_terms(corpus(texts), encoder, asked(), 2000)
+    assert found.compared == 0
+    assert "8 words stand in 24 documents" in found.not_tried
 
 
 def test_of_a_large_corpus_a_sample_is_read(

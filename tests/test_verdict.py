@@ -123,31 +123,20 @@ def test_candidates_are_chosen_on_dev_and_not_on_test() -> None:
     assert best_on_dev([better_on_test], "baseline") is None
 
 
-def test_the_checklist_answers_six_questions() -> None:
-    answers = checklist(
-        evidence(0.10, 0.0, (PASS,)),
-        {"examples": 12, "queries": 10, "documents": 4},
-        {"documents": 9, "seconds": 3.0},
-        {},
-    )
-    assert [row["answer"] for row in answers] == ["yes", "unknown", "yes", "yes", "yes", "yes"]
-    untrained = checklist(evidence(None, 0.0), {}, {}, {})
-    assert [row["answer"] for row in untrained] == [
-        "yes",
-        "unknown",
-        "unknown",
-        "no",
-        "unknown",
-        "unknown",
-    ]
+def test_the_checklist_answers_every_question_but_whether_it_pays() -> None:
+    mined = {"examples": 12, "queries": 10, "documents": 4}
+    answers = checklist(evidence(0.10, 0.0, (PASS,)), mined, {})
+    assert [row["answer"] for row in answers] == ["yes", "unknown", "yes", "yes", "yes"]
+    untrained = checklist(evidence(None, 0.0), {}, {})
+    assert [row["answer"] for row in untrained] == ["yes", "unknown", "unknown", "no", "unknown"]
 
 
 def test_simpler_fixes_are_not_called_insufficient_while_some_were_not_tried() -> None:
     untried = [{"fix": "reranking", "why": "no reranker is at hand", "next": "nearer fix --set x"}]
-    better = checklist(evidence(0.10, 0.0, (PASS,)), {}, {}, {}, untried)[2]
+    better = checklist(evidence(0.10, 0.0, (PASS,)), {}, {}, untried)[2]
     assert better["answer"] == "not tried"
     assert "reranking (no reranker is at hand; nearer fix --set x)" in better["evidence"]
-    no_better = checklist(evidence(0.10, 0.10, (PASS,)), {}, {}, {}, untried)[2]
+    no_better = checklist(evidence(0.10, 0.10, (PASS,)), {}, {}, untried)[2]
     assert no_better["answer"] == "no"
 
 

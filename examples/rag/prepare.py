@@ -13,7 +13,8 @@ from pathlib import Path
 
 
 def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with open(path, encoding="utf-8") as handle:  # line separators inside a text end no line
+        return [json.loads(line) for line in handle if line.strip()]
 
 
 def relevant_documents(folder: Path) -> dict[str, list[str]]:

@@ -198,9 +198,10 @@ def mistakes(options: Options) -> None:
     path = workspace.run_dir / "decide" / "mistakes.json"
     found = read_mistakes(path)
     if not found:
-        raise MissingStepError(
-            "nobody has looked for mistakes yet", where=str(path), next_step="nearer decide"
-        )
+        why = "nobody has looked for mistakes yet"
+        if path.is_file():
+            why = "the last decision looked for none, as one on scored pairs alone does"
+        raise MissingStepError(why, where=str(path), next_step="nearer decide")
     found = in_production(found, production_of(workspace.root))
     if options.as_json:
         emit([row.as_dict() for row in found])

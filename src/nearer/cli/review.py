@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -53,11 +54,10 @@ def serve(
     Example: nearer review serve
     """
     from dataclasses import replace
-    from getpass import getuser
 
     from nearer.cli.show import err
     from nearer.review.pairs import require_pairs
-    from nearer.review.web.app import server_of
+    from nearer.review.web.app import address, listening, server_of
 
     more = [f"review.host={host}"] if host is not None else []
     more += [f"review.port={port}"] if port is not None else []
@@ -66,15 +66,27 @@ def serve(
     require_pairs(review.pairs, review.root)
     settings = review.project.settings.review
     server = server_of(review)
-    socket = server.config.bind_socket()
+    socket = listening(settings.host, settings.port)
     port_here = socket.getsockname()[1]
-    err.print(f"  {len(review.pairs):,} pairs to judge at http://{settings.host}:{port_here}/")
+    here = address(settings.host, port_here)
+    err.print(f"  {len(review.pairs):,} pairs to judge at http://{here}/")
     if not review.reviewers.all():
-        reviewer, token = review.reviewers.invite(getuser(), settings.token_days)
+        reviewer, token = review.reviewers.invite(_own_name(), settings.token_days)
         _print_link(reviewer, token, settings.host, port_here)
     else:
         err.print("  links for reviewers: nearer review invite NAME")
     server.run(sockets=[socket])
+
+
+def _own_name() -> str:
+    """The name of this machine's user, as a reviewer may have it; "me" where there is none."""
+    from getpass import getuser
+
+    try:
+        name = getuser()
+    except (KeyError, OSError, ImportError):  # a user without an entry, as in some containers
+        return "me"
+    return re.sub(r"[^\w@.-]", "-", name)[:64] or "me"
 
 
 @app.command()
@@ -112,10 +124,11 @@ def invite(
 def _print_link(reviewer: Reviewer, token: str, host: str, port: int) -> None:
     """The link goes to stdout alone: what is said around it can be thrown away."""
     from nearer.cli.show import err
+    from nearer.review.web.app import address
 
     day = reviewer.expires.date().isoformat()
     err.print(f"  the link of {reviewer.name}, until {day}; it is not shown again:")
-    sys.stdout.write(f"http://{host}:{port}/#{token}\n")
+    sys.stdout.write(f"http://{address(host, port)}/#{token}\n")
     sys.stdout.flush()
 
 
@@ -192,7 +205,7 @@ def import_(
         exchange.project_name(review), review.query_check(), review.project.corpus.__contains__
     )
     entries = exchange.read(path, kind, known, reviewer)
-    added = review.add(entries)
+    added = review.add(exchange.not_yet_said(entries, review.log.snapshot()))
     values = {"judgments": len(entries), "new": added, "known": len(entries) - added}
     if options.as_json:
         emit(values)

@@ -201,8 +201,11 @@ def template_of(text: str) -> str | None:
 
 
 def _value(query: Query, name: str) -> str | None:
+    """What stands in a field; None where nothing does (NaN in a table)."""
     value = query.metadata.get(name)
-    return None if value is None or value == "" else str(value)
+    if value is None or value == "" or value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return None
+    return str(value)
 
 
 def _links(values: Sequence[str | None]) -> Links:

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,9 +53,17 @@ class HeldOut:
 
     def collides(self, text: str) -> str | None:
         """`exact` (equal after normalisation), `near-duplicate`, or None."""
+        return next((kind for _, kind in self.collisions(text)), None)
+
+    def collisions(self, text: str) -> Iterator[tuple[int, str]]:
+        """The held-out texts that a text repeats, as `near.digest` of each, normalised, and how.
+
+        An exact one comes alone.
+        """
         normal = normalise(text)
         if digest(normal) in self._sets:
-            return "exact"
+            yield digest(normal), "exact"
+            return
         own = self._shingle(normal)
         shared = Counter[int]()
         for shingle in own.tolist():
@@ -63,8 +71,7 @@ class HeldOut:
         for text_hash, n_shared in shared.items():
             union = own.size + self._sets[text_hash].size - n_shared
             if n_shared / union >= self.threshold:
-                return "near-duplicate"
-        return None
+                yield text_hash, "near-duplicate"
 
     def save(self, path: Path) -> None:
         """Write an .npz (no pickle) whose bytes depend on the content alone."""
@@ -81,14 +88,22 @@ class HeldOut:
         """Read what `save` wrote.  Raises DataError."""
         try:
             with np.load(path, allow_pickle=False) as stored:
-                ends = np.cumsum(stored["lengths"])
-                shingles = np.split(stored["shingles"], ends[:-1])
-                sets = dict(zip(stored["exact"].tolist(), shingles, strict=False))
+                sets = _divided(stored["exact"], stored["lengths"], stored["shingles"])
                 return cls(float(stored["threshold"]), sets)
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise bad(
                 f"not a guard of held-out queries: {error}", path, "nearer check --force"
             ) from None
+
+
+def _divided(exact: np.ndarray, lengths: np.ndarray, shingles: Shingles) -> dict[int, Shingles]:
+    """The shingles of each text.  Raises ValueError for arrays of which some part is missing."""
+    if len(exact) != len(lengths) or lengths.sum() != len(shingles):
+        raise ValueError("its arrays do not fit together")
+    if not len(exact):
+        return {}
+    parts = np.split(shingles, np.cumsum(lengths)[:-1])
+    return dict(zip(exact.tolist(), parts, strict=True))
 
 
 def _ids(lines: Iterable[bytes], path: Path) -> set[str]:

@@ -1,15 +1,22 @@
-"""Test queries among the training examples: a gain on them is memory, not search."""
+"""Held-out queries among the training examples: a gain on them is memory, not search.
+
+Mining leaves such examples out.  A file that somebody else wrote, or examples that were mined for
+other splits, may hold them: this looks at what training really read.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from nearer.data.heldout import HeldOut
-from nearer.data.near import Shingler, jaccard, normalise
-from nearer.types import Example, Query, Split
+from nearer.data.near import digest, normalise
+from nearer.types import Example, Split
+
+#: How an example repeats a held-out query.
+EXACT, NEAR = "exact", "near-duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +26,7 @@ class TrainedOn:
     query_id: str
     text: str
     kind: str
-    examples: int  # texts of the training examples that repeat it
+    examples: int  # training examples that repeat it
 
     def as_dict(self) -> dict[str, Any]:
         """A row of `leakage.queries` in decision.json."""
@@ -33,10 +40,16 @@ class TrainedOn:
 
 @dataclass(frozen=True, slots=True)
 class Leakage:
-    """What comparing the training examples with the test queries gave."""
+    """What comparing the training examples with the held-out queries gave."""
 
     examples: int  # that were compared
-    queries: tuple[TrainedOn, ...] = ()
+    queries: tuple[TrainedOn, ...] = ()  # of test, which judge the model
+    held_out: Mapping[str, int] = field(default_factory=dict)  # examples by kind, dev included
+
+    @property
+    def total(self) -> int:
+        """How many examples repeat a dev or a test query."""
+        return sum(self.held_out.values())
 
     def as_dict(self) -> dict[str, Any]:
         """`leakage` in decision.json."""
@@ -49,23 +62,69 @@ class Leakage:
 def find_leakage(
     examples: Iterable[Example],
     training: Mapping[str, str],
-    test: Split,
+    held_out: Sequence[Split],
     near_duplicate: float,
 ) -> Leakage:
-    """Test queries that are the query or the positive of a training example.
+    """Held-out queries that are the query, or a positive in words, of a training example.
 
     `training` is query id → text of the training queries; an example that names a query by an id
-    which only test has is an exact repeat.  `near_duplicate` as in `check.near_duplicate`.
+    which only a held-out split has is an exact repeat.  `held_out` are dev and test; the queries of
+    the split called `test` are listed one by one.  `near_duplicate` as in `check.near_duplicate`.
     """
-    finder = _Finder(test, near_duplicate)
-    count = 0
+    finder = _Finder(held_out, near_duplicate)
+    n_examples = 0
+    by_kind: Counter[str] = Counter()
+    by_query: Counter[str] = Counter()
+    kind_of: dict[str, str] = {}
     for example in examples:
-        count += 1
-        if example.query_id in finder.by_id and example.query_id not in training:
-            finder.note(finder.by_id[str(example.query_id)], "exact")
+        n_examples += 1
+        repeated = finder.repeated(example, training)
+        if repeated:
+            by_kind[EXACT if EXACT in repeated.values() else NEAR] += 1
+        for query_id, kind in repeated.items():
+            by_query[query_id] += 1
+            if kind_of.get(query_id) != EXACT:
+                kind_of[query_id] = kind
+    rows = []
+    for split in held_out:
+        for query in split.queries:
+            if split.name == "test" and query.id in by_query:
+                row = TrainedOn(query.id, query.text, kind_of[query.id], by_query[query.id])
+                rows.append(row)
+    return Leakage(n_examples, tuple(rows), dict(sorted(by_kind.items())))
+
+
+class _Finder:
+    """Finds the held-out queries that an example repeats; each text is looked at once."""
+
+    def __init__(self, held_out: Sequence[Split], near_duplicate: float) -> None:
+        queries = [query for split in held_out for query in split.queries]
+        self._guard = HeldOut.of((query.text for query in queries), near_duplicate)
+        self._ids = {query.id for query in queries}
+        self._by_text: dict[int, list[str]] = defaultdict(list)  # as the guard names texts
+        for query in queries:
+            self._by_text[digest(normalise(query.text))].append(query.id)
+        self._known: dict[str, dict[str, str]] = {}
+
+    def repeated(self, example: Example, training: Mapping[str, str]) -> dict[str, str]:
+        """Id of each held-out query that the example repeats → how."""
+        repeated: dict[str, str] = {}
         for text in _texts(example, training):
-            finder.look_at(text)
-    return Leakage(count, tuple(finder.found()))
+            for query_id, kind in self._of_text(text).items():
+                if repeated.get(query_id) != EXACT:
+                    repeated[query_id] = kind
+        named = example.query_id
+        if named is not None and named in self._ids and named not in training:
+            repeated[named] = EXACT
+        return repeated
+
+    def _of_text(self, text: str) -> Mapping[str, str]:
+        if text not in self._known:
+            queries: dict[str, str] = {}
+            for text_hash, kind in self._guard.collisions(text):
+                queries |= dict.fromkeys(self._by_text[text_hash], kind)
+            self._known[text] = queries
+        return self._known[text]
 
 
 def _texts(example: Example, training: Mapping[str, str]) -> Iterator[str]:
@@ -75,48 +134,3 @@ def _texts(example: Example, training: Mapping[str, str]) -> Iterator[str]:
         yield example.positive
     elif example.query_id in training:
         yield training[str(example.query_id)]
-
-
-class _Finder:
-    """Remembers which test queries were met, each text being looked at once."""
-
-    def __init__(self, test: Split, near_duplicate: float) -> None:
-        self.by_id = {query.id: query for query in test.queries}
-        self._queries = test.queries
-        self._guard = HeldOut.of((query.text for query in test.queries), near_duplicate)
-        self._shingle = Shingler()
-        self._known: dict[str, tuple[Query, str] | None] = {}
-        self._counts: Counter[str] = Counter()
-        self._kinds: dict[str, str] = {}
-
-    def look_at(self, text: str) -> None:
-        if text not in self._known:
-            kind = self._guard.collides(text)
-            self._known[text] = None if kind is None else (self._nearest(text), kind)
-        match = self._known[text]
-        if match is not None:
-            self.note(*match)
-
-    def note(self, query: Query, kind: str) -> None:
-        self._counts[query.id] += 1
-        if self._kinds.get(query.id) != "exact":
-            self._kinds[query.id] = kind
-
-    def found(self) -> Iterator[TrainedOn]:
-        """In the order of the split."""
-        for query in self._queries:
-            if query.id in self._counts:
-                kind = self._kinds[query.id]
-                yield TrainedOn(query.id, query.text, kind, self._counts[query.id])
-
-    def _nearest(self, text: str) -> Query:
-        """The test query that a text repeats."""
-        own = self._shingle(normalise(text))
-
-        def likeness(query: Query) -> float:
-            normal = normalise(query.text)
-            if normal == normalise(text):
-                return 2.0
-            return jaccard(own, self._shingle(normal))
-
-        return max(self._queries, key=likeness)

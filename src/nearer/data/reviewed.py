@@ -17,6 +17,9 @@ from nearer.types import SPLITS, Judgments
 #: Key of `Loaded.judgments` and of the inputs of `check` for what was reviewed.
 REVIEWED = "reviewed"
 
+#: First line of `review/qrels.tsv`.
+HEADER = "query-id\tcorpus-id\tscore"
+
 Splits = dict[str, dict[str, Mapping[str, int]]]
 
 
@@ -34,14 +37,9 @@ def read_reviewed(root: Path) -> Judgments:
 
 
 def _has_rows(path: Path) -> bool:
-    """Whether a file has more than its header."""
-    with open(path, encoding="utf-8", errors="replace") as handle:
-        filled = 0
-        for line in handle:
-            filled += bool(line.strip())
-            if filled > 1:
-                return True
-    return False
+    """Whether a file has more than its header; a first line that is a judgment is no header."""
+    with open(path, encoding="utf-8-sig", errors="replace") as handle:
+        return any(line.strip() not in ("", HEADER) for line in handle)
 
 
 def largest_grade(judgments: Mapping[str, Judgments]) -> int:
@@ -114,7 +112,9 @@ def with_reviewed(
             continue
         before = splits[split].get(query_id, {})
         after = added_to(before, own, largest)
-        if not any(after.values()):  # without a relevant document nothing can be measured
+        if all(
+            grade <= 0 for grade in after.values()
+        ):  # without a relevant document nothing can be measured
             counts["outside"] += len(own)
             splits[split].pop(query_id, None)
             continue

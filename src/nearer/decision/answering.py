@@ -12,7 +12,7 @@ from nearer.decision.candidates import Finalists, PlannedCandidate
 from nearer.decision.inputs import DecisionInputs
 from nearer.decision.record import DecisionRecord
 from nearer.measure.context import is_context
-from nearer.measure.significance import Comparison, compare
+from nearer.measure.significance import Clusters, Comparison, compare
 from nearer.measure.verdict import Candidate
 from nearer.rag.evaluation import DECISIVE, Answered, Asking, Searched, answer_queries
 from nearer.rag.finding import finding, reaches
@@ -82,16 +82,20 @@ class _Reading:
         record["conclusions"] = self._conclusions(rows)
         return RagFindings(record, () if answered is None else answered.lines)
 
-    def _compare(self, before: np.ndarray, after: np.ndarray) -> Comparison:
+    def _compare(
+        self, before: np.ndarray, after: np.ndarray, clusters: Clusters = None
+    ) -> Comparison:
         """With random numbers of its own: what else is decided does not depend on it."""
         settings = self.inputs.settings
         rng = np.random.default_rng([settings.seed, *b"rag"])
-        return compare(before, after, rng, settings.evaluate.resamples, settings.decide.alpha)
+        resamples, alpha = settings.evaluate.resamples, settings.decide.alpha
+        return compare(before, after, rng, resamples, alpha, clusters)
 
     def _row(self, baseline: Candidate, candidate: Candidate, measure: str) -> Json:
         before, after = baseline.scores.column(measure), candidate.scores.column(measure)
         names = {"baseline": baseline.name, "candidate": candidate.name, "measure": measure}
-        return {**names, **self._compare(before, after).as_dict()}
+        clusters = self.inputs.clusters.labels(candidate.scores.query_ids)
+        return {**names, **self._compare(before, after, clusters).as_dict()}
 
     def _contexts(self) -> list[Json]:
         """Comparisons of every measure of contexts."""

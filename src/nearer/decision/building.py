@@ -9,7 +9,7 @@ from typing import Any
 from nearer.decision.candidates import Finalists, MeasuredCandidate
 from nearer.decision.examples import Changes
 from nearer.decision.inputs import DecisionInputs
-from nearer.decision.payback import QUESTION, Change, Payback, payback
+from nearer.decision.payback import Change, Payback, payback
 from nearer.decision.queries import QueryFindings, comparison_record
 from nearer.decision.record import (
     Answer,
@@ -42,6 +42,7 @@ from nearer.measure.verdict import (
 
 Json = dict[str, Any]
 
+_SHOWN = 5  # named queries that a reason tells
 #: What is said of simpler fixes where `fix` did not run: the plain systems alone were compared.
 _NO_FIXES = (
     {"fix": "the ladder of simpler fixes", "why": "nearer fix did not run", "next": "nearer fix"},
@@ -91,13 +92,11 @@ class Findings:
         questions = checklist(
             evidence,
             self.inputs.mined or {},
-            tuned.cost.as_dict(),
             self.inputs.diagnosis or {},
             not_tried,
             skipped,
         )
         pays = self._pays()
-        questions = [row for row in questions if row["question"] != QUESTION]
         questions.append(pays.question())
         flips = [] if self.changes is None else self.changes.negative_flips()
         counted = None if self.changes is None else FlipsRecord.of(self.changes.flips())
@@ -135,7 +134,13 @@ class Findings:
         change = None
         if tuned is not None:
             sizes = {row.candidate.name: row.index_bytes for row in self.measured}
-            change = Change(today, tuned, sizes.get(today.name), sizes.get(tuned.name))
+            change = Change(
+                today,
+                tuned,
+                sizes.get(today.name),
+                sizes.get(tuned.name),
+                evidence.clusters,
+            )
         return payback(
             change,
             self.tuned.cost,
@@ -153,10 +158,26 @@ class Findings:
             if self.evidence.simple is not None and "reason" in line:
                 reasons.append(f"{self.evidence.simple.name}, {line['name']}: {line['reason']}")
         reasons += self.queries.reasons(self.evidence.primary)
+        reasons += self._not_judged()
         if not_tried:
             reasons.append(f"not tried: {untold(not_tried)}")
         if skipped:
             reasons.append(f"left out by decision (decide.skip): {exceptions(skipped)}")
+        return reasons
+
+    def _not_judged(self) -> list[str]:
+        """The named queries that nothing can be said of: they never count as kept."""
+        named = dict.fromkeys(entry.query.id for entry in self.inputs.named)
+        reasons = []
+        for candidate, outcomes in self.queries.named.items():
+            judged = {outcome.query_id for outcome in outcomes}
+            left = [query_id for query_id in named if query_id not in judged]
+            if left:
+                reasons.append(
+                    f"{candidate}: {len(left)} of {len(named)} must-pass and high-risk queries were "
+                    f"not judged ({', '.join(left[:_SHOWN])}): a file of results answers no "
+                    "training query"
+                )
         return reasons
 
     def _too_slow(self) -> list[str]:

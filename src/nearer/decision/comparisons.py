@@ -55,8 +55,13 @@ class Statistics:
         """The same, each query counted as often as it is asked; None where nobody says how often."""
         if self.frequencies is None:
             return None
-        weights = [self.frequencies[query_id] for query_id in candidate.scores.query_ids]
-        return Units(self.units(candidate).labels, np.array(weights, np.float64))
+        asked = [self.frequencies[query_id] for query_id in candidate.scores.query_ids]
+        weights = np.array(asked, np.float64)
+        # Counts and shares of all requests alike: a mean weight of 1 keeps clear of what counts as
+        # rounding, and no sum overflows.
+        weights /= weights.max()
+        weights /= weights.mean()
+        return Units(self.units(candidate).labels, weights)
 
     def compare(
         self, baseline: Candidate, candidate: Candidate, units: Units | None = None

@@ -46,10 +46,15 @@ def input_hashes(inputs: Mapping[str, Any], examples: str | None, settings: Any)
 
 
 def reproducible(record: Mapping[str, Any]) -> Json:
-    """The record without what a clock measured: the same seed and inputs give the same again."""
+    """The record without what a clock measured: the same seed and inputs give the same again.
+
+    Left out with it is what is computed from a time: what a re-index costs, and whether it pays.
+    A verdict and a choice of finalists that rest on a latency stay: they are what was decided.
+    """
     kept: Json = _without_times(record)
     for row in kept.get("checklist", ()):
         if row.get("question") == QUESTION:
+            row.pop("answer", None)
             row.pop("evidence", None)
     guardrails = []
     for row in kept.get("guardrails", ()):
@@ -68,5 +73,9 @@ def _without_times(value: Any) -> Any:
 
 
 def findings_hash(record: Mapping[str, Any]) -> str:
-    """Hash of what the decision found; equal for every decision with the same seed and inputs."""
+    """Hash of what the decision found; equal for the same seed and inputs.
+
+    Unless a system is so near to `decide.guardrails.latency_ratio` that it is now in time and now
+    late: then two decisions differ.
+    """
     return value_hash(reproducible(record))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nearer import files
-from nearer.decision.leaks import Leaks
+from nearer.data.leakage import EXACT, NEAR, Leakage
 from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.records import Record, finite, text
 
@@ -23,8 +23,14 @@ NO, MADE, UNKNOWN = "no mistake", "made", "cannot say"
 NOISY = 0.05
 #: Share of the examples that may lack a hard negative.
 _WITHOUT = 0.5
+_LEAKS = {
+    EXACT: "repeat a held-out query exactly",
+    NEAR: "nearly repeat a held-out query",
+}
 _NOT_LOOKED = "a decision does not look at production"
 _METADATA = ("needs_metadata", "ineligible")
+#: Systems without vectors; `item_hybrid` searches those of the base model, as `dense` does.
+_WITHOUT_VECTORS = ("bm25", "popularity", "item_knn", "item_hybrid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +62,7 @@ class Saved:
     diagnosis: Json | None = None  # diagnose/summary.json
     ladder: Json | None = None  # fix/summary.json
     mining: Json | None = None  # mine/summary.json
-    leaks: Leaks | None = None
+    leakage: Leakage | None = None  # held-out queries among the training examples
     trained: bool = True
     production: Production | None = None
 
@@ -143,18 +149,17 @@ def _no_hard_negatives(saved: Saved) -> Mistake:
 
 def _trained_on_held_out(saved: Saved) -> Mistake:
     name = "training on evaluation examples"
-    found = saved.leaks
+    found = saved.leakage
     if found is None or not saved.trained:
         why = (
             "nothing was trained" if not saved.trained else "the training examples are not at hand"
         )
         return _unknown(name, why, "nearer mine, then nearer decide")
     if found.total:
-        why = f"of {found.examples:,} training examples {found.in_words()}"
+        kinds = [f"{count:,} {_LEAKS[kind]}" for kind, count in found.held_out.items()]
+        why = f"of {found.examples:,} training examples {', '.join(kinds)}"
         return _made(name, why, "nearer mine --force && nearer run --from train")
-    seen = f"none of {found.looked_at:,} training queries is, or nearly is, a dev or test query"
-    if found.looked_at < found.queries:
-        seen += f" ({found.queries:,} in all; a sample was compared)"
+    seen = f"none of {found.examples:,} training examples repeats a dev or test query, or nearly so"
     leakage = _object(saved.mining, "leakage")
     dropped = sum(_count(leakage, kind) for kind in leakage)
     if dropped:
@@ -193,9 +198,7 @@ def _tried(ladder: Json | None, fix: str) -> str:
 def _mixed_spaces(saved: Saved) -> Mistake:
     """Does each system search vectors of its own model, and is it the one that was evaluated?"""
     name = "mixed vector spaces"
-    dense = [
-        row for row in saved.decision.candidates if (row.pipeline or {}).get("system") != "bm25"
-    ]
+    dense = [row for row in saved.decision.candidates if _searches_vectors(row)]
     unmarked = [row.name for row in dense if not row.fingerprint]
     if not dense:
         return _fine(name, "no candidate searches vectors")
@@ -210,6 +213,10 @@ def _mixed_spaces(saved: Saved) -> Mistake:
     spaces = len({row.fingerprint for row in dense})
     seen = f"each of {len(dense)} systems searches vectors of its own model ({spaces} fingerprints)"
     return _fine(name, f"{seen}; other vectors are refused")
+
+
+def _searches_vectors(row: CandidateRecord) -> bool:
+    return (row.pipeline or {}).get("system") not in _WITHOUT_VECTORS
 
 
 def _differs(today: CandidateRecord, measured: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nearer.decision.record import CostRecord
-from nearer.measure.significance import DIFFERENCE, mean_interval
+from nearer.measure.significance import DIFFERENCE, Clusters, mean_interval
 from nearer.measure.verdict import Candidate
 from nearer.settings.decision import Decide
 from nearer.types import Interval
@@ -39,6 +39,7 @@ class Change:
     after: Candidate
     before_bytes: int | None = None  # of the index
     after_bytes: int | None = None
+    clusters: Clusters = None  # which queries hang together, in the order of the scores
 
     def in_words(self) -> list[str]:
         """What changes in production, one clause each."""
@@ -109,7 +110,7 @@ def payback(
         return Payback("unknown", "no model was fine-tuned; nothing to re-embed")
     difference = change.after.scores.column(primary) - change.before.scores.column(primary)
     better = np.where(np.abs(difference) > _TIE, np.sign(difference), 0.0)
-    share = mean_interval(better, settings.alpha, bounds=DIFFERENCE)
+    share = mean_interval(better, settings.alpha, change.clusters, DIFFERENCE)
     takes = _takes(cost, change)
     figures: Json = {
         "improved_share": share.as_dict(),

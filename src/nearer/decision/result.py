@@ -63,7 +63,8 @@ class Decision(Result):
 
     @classmethod
     def load(cls, folder: Path) -> Decision:
-        record = read_json(folder / "decision.json")
+        value = read_json(folder / "decision.json")
+        record = value if isinstance(value, dict) else {}
         missing = [key for key in _NEEDED if key not in record]
         if missing:
             raise DataError(
@@ -82,7 +83,7 @@ class Decision(Result):
         )
 
     def brief(self) -> dict[str, Any]:
-        return {key: self.record[key] for key in _BRIEF}
+        return {key: self.record.get(key) for key in _BRIEF}
 
     def rows(self) -> Iterable[dict[str, Any]]:
         """One record per candidate: its name, role, and the mean of each measure."""

@@ -33,6 +33,8 @@ from nearer.measure.verdict import TUNED
 from nearer.types import Split
 
 MEASURE = "Spearman"
+#: With fewer pairs a bootstrap says too little: nothing is shown.
+LEAST_PAIRS = 20
 _TODAY = "today"
 
 
@@ -107,11 +109,14 @@ def _verdict(
     if failed:
         return "do_not_ship", f"the {TUNED} model fails its guardrails ({', '.join(failed)})"
     useful = f"{settings.min_gain:g}"
-    if change.delta <= 0 or change.high < settings.min_gain:
+    enough = change.n >= LEAST_PAIRS
+    if change.delta <= 0 or (enough and change.high < settings.min_gain):
         told = f"fine-tuning changes {MEASURE} by {_span(change)}, less than the useful {useful}"
         return "do_not_ship", told
     if _outcome(change, settings.alpha) != "better" or change.delta < settings.min_gain:
         told = f"{MEASURE} changes by {_span(change)}; more held-out pairs would settle it"
+        if not enough:
+            told += f" ({change.n:,} are fewer than the {LEAST_PAIRS} that an interval needs)"
         return "inconclusive", told
     rise = (
         f"{MEASURE} rises from {change.before.mean:.3f} to {change.after.mean:.3f} "
@@ -125,8 +130,8 @@ def _verdict(
 
 
 def _outcome(change: CorrelationChange, alpha: float) -> str:
-    """better, worse or unclear: interval and p must agree."""
-    if change.p > alpha:
+    """better, worse or unclear: interval and p must agree, on enough pairs."""
+    if change.p > alpha or change.n < LEAST_PAIRS:
         return "unclear"
     if change.low > 0.0:
         return "better"

@@ -14,6 +14,7 @@ from nearer.data.trec import read_run
 from nearer.decision.contrast import Side
 from nearer.errors import DataError
 from nearer.measure.metrics import Scores, score
+from nearer.records import finite
 from nearer.types import Run, Split
 
 _RUN, _SCORES, _SUMMARY = "run.trec", "scores.jsonl", "summary.json"
@@ -68,10 +69,14 @@ def read_source(reference: str, root: Path, system: str | None = None) -> Source
     """What a reference means: the name of a run below `root/runs`, a folder, or a file.
 
     `system` names one of the systems that `evaluate` measured (None: the baseline).  A file that
-    ends in .jsonl holds scores per query, any other one is a TREC run.  Raises DataError.
+    ends in .jsonl holds scores per query, any other one is a TREC run.  A plain name means the run
+    also where a folder beside it has the same name.  Raises DataError.
     """
     path = Path(reference).expanduser()
-    for folder in (path, root / reference, root / "runs" / reference):
+    folders = [path, root / reference, root / "runs" / reference]
+    if reference == path.name:
+        folders.reverse()
+    for folder in folders:
         if folder.is_dir():
             return _of_folder(reference, folder, system)
     for file in (path, root / reference):
@@ -120,11 +125,20 @@ def _described(path: Path, system: str | None) -> Mapping[str, Any]:
     summary = files.read_json(path)
     if not isinstance(summary, dict):
         return {}
-    described = summary.get("system", {})
+    described = summary.get("system")
     if system is not None:
-        named = [row for row in summary.get("systems", ()) if row.get("name") == system]
-        described = named[0] if named else {}
+        described = _named(summary.get("systems"), system)
+    if not isinstance(described, dict):
+        return {}
     return {key: value for key, value in described.items() if key not in ("measures", "name")}
+
+
+def _named(rows: Any, name: str) -> Any:
+    """The first object of a list that has the name; None where there is none."""
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict) and row.get("name") == name:
+            return row
+    return None
 
 
 def read_scores(path: Path) -> Scores:
@@ -158,8 +172,7 @@ def _problem(line: Any, columns: Mapping[str, Any] | None) -> str:
         return "a line of scores needs a query_id"
     names = [name for name in line if name != "query_id"]
     for name in names:
-        value = line[name]
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if finite(line[name]) is None:
             return f"{name} is no number"
     if columns is not None and set(names) != set(columns):
         return "its measures are not those of the lines above"

@@ -8,7 +8,7 @@ corpus a sample is read, so that the time is bounded.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -88,7 +88,7 @@ class Asked:
     """The queries that were looked at, by id, those that fail, and what was found about them."""
 
     texts: Mapping[str, str]
-    failing: Collection[str]
+    failing: Set[str]
     failures: Sequence[Failure]
 
 
@@ -135,10 +135,14 @@ def domain_terms(
         not_tried = "the model is behind an endpoint: words would be sent there and paid for"
     elif most_words:
         vocabulary = reading.vocabulary(most_words)
-        compared = len(vocabulary)
-        found += _other_meaning(reading, vocabulary, encoder)
-        if not compared:
-            not_tried = f"no word stands in {2 * _LEAST} documents and in few enough to tell"
+        if len(vocabulary) > 2 * _NEIGHBOURS:
+            compared = len(vocabulary)
+            found += _other_meaning(reading, vocabulary, encoder)
+        else:
+            not_tried = (
+                f"{len(vocabulary)} words stand in {2 * _LEAST} documents or more and in few enough "
+                f"to tell: more than {2 * _NEIGHBOURS} are needed to compare them"
+            )
     placed = [_placed(term, reading, asked) for term in found]
     placed.sort(key=lambda term: (-len(term.failing), -term.queries, -term.frequency, term.term))
     return DomainTerms(tuple(placed[:_MOST]), len(reading.documents), compared, not_tried)
@@ -196,11 +200,12 @@ def _forms(text: str) -> Iterator[str]:
 def _placed(term: Term, reading: _Reading, asked: Asked) -> Term:
     """The term with the queries that hold it, and the repairs that reach their documents."""
     holders = reading.queries.get(term.term, ())
-    failing = tuple(sorted(set(holders) & set(asked.failing)))
+    failing = tuple(sorted(holder for holder in holders if holder in asked.failing))
     reached: Counter[str] = Counter()
     if failing:
+        of_these = set(failing)
         for failure in asked.failures:
-            if failure["query_id"] in failing:
+            if failure["query_id"] in of_these:
                 reached.update(_working(failure))
     return Term(
         term=term.term,
@@ -231,8 +236,6 @@ def _other_meaning(
     Where the model's vector of a word fits the words around it no better than the vector of a random
     word would, the model means something else by it.
     """
-    if len(vocabulary) <= 2 * _NEIGHBOURS:
-        return
     row_of = {word: row for row, word in enumerate(vocabulary)}
     streams = [_rows(document, row_of) for document in reading.documents]
     halves = [Contexts.of(streams[part::2], len(vocabulary)).nearness for part in (0, 1)]

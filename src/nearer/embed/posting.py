@@ -18,6 +18,7 @@ from nearer.errors import ConfigError, ModelError
 TRIES = 6
 FIRST_WAIT = 0.5  # seconds; doubled from try to try
 PATIENCE = 60.0  # seconds that an endpoint may ask to wait
+_SHORTEST_SECRET = 8  # characters; shorter values of a query string are names and versions
 _LARGEST = 512 * 2**20  # bytes of one answer
 
 
@@ -70,6 +71,9 @@ class Endpoint:
         #: The address as messages show it: without its query string, which may hold secrets.
         self.where = f"{address.scheme}://{address.netloc.decode()}{address.path}"
         self._url, self._token, self._timeout = address, _usable(token, wording), timeout
+        in_query = [value for value in address.params.values() if len(value) >= _SHORTEST_SECRET]
+        #: What no message shows, the longest first: one may be a part of another.
+        self._secrets = sorted(filter(None, [self._token, *in_query]), key=len, reverse=True)
         headers = {"User-Agent": "nearer"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -156,8 +160,10 @@ class Endpoint:
         return " ".join(self._scrubbed(text).split())[:200]
 
     def _scrubbed(self, text: str) -> str:
-        """Servers repeat tokens in their messages."""
-        return text.replace(self._token, "…") if self._token else text
+        """Servers repeat tokens, and parts of the address, in their messages."""
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text
 
 
 def _address(url: str, wording: Wording) -> Any:
@@ -206,7 +212,7 @@ def _seconds_to_wait(header: str | None) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)

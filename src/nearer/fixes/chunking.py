@@ -13,6 +13,8 @@ from nearer.search.pipeline import Pipeline
 from nearer.search.systems import LATE, Systems
 from nearer.types import Split
 
+_NOT_LATE = "this model cannot pool chunks out of a whole document's tokens"
+
 
 class Chunking(Fix):
     name = "chunking"
@@ -21,18 +23,40 @@ class Chunking(Fix):
     def variants(self, base: Pipeline, systems: Systems, dev: Split) -> list[Pipeline]:
         if not base.dense or base.model is not None:
             return []
+        impossible = self._impossible(systems)
         pipelines = []
         for spec in self.settings.fix.chunkers:
-            possible = not spec.startswith(LATE) or allows_late(systems.encoder)
-            if possible and spec != base.chunker:
+            if spec not in impossible and spec != base.chunker:
                 pipelines.append(replace(base, chunker=spec, weight=None))
         return pipelines
+
+    def _impossible(self, systems: Systems) -> list[str]:
+        """Late chunkers, where the model cannot pool chunks out of a document's tokens."""
+        if allows_late(systems.encoder):
+            return []
+        return [spec for spec in self.settings.fix.chunkers if spec.startswith(LATE)]
 
     def absent(self, base: Pipeline, systems: Systems, dev: Split) -> Absence:
         if not base.dense:
             return Absence(self.name, f"{base.system} searches no vectors of ours")
         step = "nearer fix --set 'fix.chunkers=[tokens:128:32]'"
+        impossible = self._impossible(systems)
+        if impossible:
+            return Absence(self.name, f"{_NOT_LATE} ({', '.join(impossible)})", step)
         return Absence(self.name, "no other chunks are named (fix.chunkers)", step)
+
+    def left_out(self, base: Pipeline, systems: Systems, dev: Split) -> list[Absence]:
+        """Late chunkers that were named and cannot be tried with this model."""
+        return [
+            Absence(
+                self.name,
+                f"{_NOT_LATE} ({spec})",
+                f"nearer fix --set 'fix.chunkers=[{spec.removeprefix(LATE)}]'",
+                part=True,
+            )
+            for spec in self._impossible(systems)
+            if spec.removeprefix(LATE) not in self.settings.fix.chunkers
+        ]
 
     def suggested(self, failures: Sequence[Failure]) -> list[Absence]:
         """Finer pieces that the diagnosis found to repair failures, and `fix.chunkers` does not name."""

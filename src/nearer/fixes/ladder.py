@@ -17,9 +17,8 @@ def try_alone(bench: Bench, fixes: Sequence[Fix], baseline: Pipeline) -> list[Tr
     with progress.task("fixes", len(fixes), "fixes") as bar:
         for fix in fixes:
             bar.note(fix.name)
-            if fix.name in bench.settings.decide.skip:
-                continue
-            tried += [(fix, pipeline) for pipeline in bench.variants(fix, baseline)]
+            if fix.name not in bench.settings.decide.skip:
+                tried += [(fix, pipeline) for pipeline in bench.variants(fix, baseline)]
             bar.advance()
     return [bench.trial(fix, baseline, pipeline) for fix, pipeline in tried]
 

@@ -46,7 +46,7 @@ class Agreement:
         if name == "AMI":
             return self._ami(weights)
         if name == "Purity":
-            return float(table.max(1).sum() / max(1.0, table.sum()))
+            return float(table.max(1, initial=0.0).sum() / max(1.0, table.sum()))
         if name == "B-cubed":
             return _b_cubed(table)
         homogeneity, completeness = _homogeneity(table), _homogeneity(table.T)

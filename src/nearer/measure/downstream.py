@@ -16,11 +16,13 @@ _EPISODES = 20
 def knn_correct(vectors: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """(n_items,) float64, 1 where the `k` nearest other items vote for the item's label.
 
-    Votes count by cosine; of equal votes the smaller label wins.
+    Votes count by cosine; of equal votes the smaller label wins.  0 where there is no other item.
     """
     n_labels = int(labels.max(initial=0)) + 1
     k = min(k, len(vectors) - 1)
     correct = np.zeros(len(vectors))
+    if k < 1:
+        return correct
     for start in range(0, len(vectors), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(vectors)))
         cosines = vectors[rows] @ vectors.T

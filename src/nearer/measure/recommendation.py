@@ -54,7 +54,7 @@ class Catalogue:
     @property
     def surprise(self) -> np.ndarray:
         """(n_items,) float64 in [0, 1]: self-information beside that of an item nobody engaged with."""
-        total = float(self.engagements.sum()) + len(self.engagements)
+        total = max(1.0, float(self.engagements.sum()) + len(self.engagements))
         information = np.log2(total) - np.log2(self.engagements + 1.0)
         most = float(np.log2(total)) or 1.0
         surprise: np.ndarray = information / most

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from nearer.measure.metrics import Scores
@@ -85,7 +86,8 @@ def judged_results(
         for number, top in enumerate(tops):
             shares[number] += _share_judged(top, grades)
         if bounded:
-            pair = _Pair(base, depth, tops[0], tops[1], grades, open_ids)
+            before, after = (_weights(base, top) for top in tops)
+            pair = _Pair(base, depth, before, after, grades, open_ids)
             lows.append(pair.lowest())
             highs.append(-pair.mirrored().lowest())
     n_queries = max(len(query_ids), 1)
@@ -109,12 +111,12 @@ def _share_judged(top: Sequence[str], grades: Collection[str]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """The first results of two systems for one query."""
+    """The first results of two systems for one query, each with what it adds where it is relevant."""
 
     base: str  # of the measure
     k: int
-    before: Sequence[str]
-    after: Sequence[str]
+    before: Mapping[str, float]
+    after: Mapping[str, float]
     grades: Mapping[str, int]
     unjudged: Sequence[str]
 
@@ -133,44 +135,54 @@ class _Pair:
             known += max(gain, 0) * self._change(doc_id)
         changes = sorted(self._change(doc_id) for doc_id in self.unjudged)
         lowest = math.inf
-        for number in range(len(changes) + 1):
-            norm = self._norm(number)
+        for total, norm in zip(accumulate(changes, initial=known), self._norms(), strict=True):
             if norm > 0.0:
-                lowest = min(lowest, (known + math.fsum(changes[:number])) / norm)
+                lowest = min(lowest, total / norm)
         return 0.0 if math.isinf(lowest) else lowest
 
     def _change(self, doc_id: str) -> float:
         """What a relevant document adds to the candidate's sum, less what it adds to the baseline's."""
-        return self._weight(self.after, doc_id) - self._weight(self.before, doc_id)
+        return self.after.get(doc_id, 0.0) - self.before.get(doc_id, 0.0)
 
-    def _weight(self, top: Sequence[str], doc_id: str) -> float:
-        if doc_id not in top:
-            return 0.0
-        rank = top.index(doc_id) + 1
-        if self.base == "nDCG":
-            return 1.0 / math.log2(rank + 1)
-        return 1.0 / rank if self.base == "RR" else 1.0
-
-    def _norm(self, more: int) -> float:
-        """What a sum is divided by, if `more` further documents were relevant."""
+    def _norms(self) -> list[float]:
+        """What a sum is divided by, if none, one, two … of the unjudged documents were relevant."""
+        numbers = range(len(self.unjudged) + 1)
         if self.base == "P":
-            return float(self.k)
-        relevant = [grade for grade in self.grades.values() if grade > 0]
+            return [float(self.k) for _ in numbers]
+        relevant = sorted((grade for grade in self.grades.values() if grade > 0), reverse=True)
         if self.base == "R":
-            return float(len(relevant) + more)
-        ideal = sorted([*relevant, *[1] * more], reverse=True)[: self.k]
-        return math.fsum(grade / math.log2(rank + 1) for rank, grade in enumerate(ideal, start=1))
+            return [float(len(relevant) + more) for more in numbers]
+        ranked = enumerate(relevant[: self.k], start=1)
+        norms = [math.fsum(grade * _discount(rank) for rank, grade in ranked)]
+        for more in numbers[1:]:
+            rank = len(relevant) + more
+            norms.append(norms[-1] + (_discount(rank) if rank <= self.k else 0.0))
+        return norms
 
     def _lowest_best(self) -> float:
         relevant = [doc_id for doc_id, grade in self.grades.items() if grade > 0]
-        before = self._best_of(self.before, relevant)
-        after = self._best_of(self.after, relevant)
+        before = max((self.before.get(doc_id, 0.0) for doc_id in relevant), default=0.0)
+        after = max((self.after.get(doc_id, 0.0) for doc_id in relevant), default=0.0)
         lowest = after - before
         for doc_id in self.unjudged:
-            changed_after = max(after, self._weight(self.after, doc_id))
-            changed_before = max(before, self._weight(self.before, doc_id))
+            changed_after = max(after, self.after.get(doc_id, 0.0))
+            changed_before = max(before, self.before.get(doc_id, 0.0))
             lowest = min(lowest, changed_after - changed_before)
         return lowest
 
-    def _best_of(self, top: Sequence[str], relevant: Sequence[str]) -> float:
-        return max((self._weight(top, doc_id) for doc_id in relevant), default=0.0)
+
+def _discount(rank: int) -> float:
+    return 1.0 / math.log2(rank + 1)
+
+
+def _weights(base: str, top: Sequence[str]) -> dict[str, float]:
+    """What each result adds to a measure where it is relevant, with grade 1."""
+    weights = {}
+    for rank, doc_id in enumerate(top, start=1):
+        weight = 1.0
+        if base == "nDCG":
+            weight = _discount(rank)
+        elif base == "RR":
+            weight = 1.0 / rank
+        weights[doc_id] = weight
+    return weights

@@ -245,25 +245,24 @@ def _span(result: Comparison) -> str:
 def checklist(
     evidence: Evidence,
     mined: Json,
-    cost: Json,
     diagnosis: Json,
     not_tried: NotTried = (),
     skipped: NotTried = (),
 ) -> list[Question]:
-    """The six questions that a decision must answer: `{"question", "answer": yes|no|unknown|not tried, "evidence"}`.
+    """What a decision must answer: `{"question", "answer": yes|no|unknown|not tried, "evidence"}`.
 
-    `not_tried` are the simpler fixes that nobody tried (`fix`, `why`, `next`): while there are
-    some, the others are not shown to be insufficient.  `skipped` are those that the settings declare
-    exceptions (`fix`, `reason`).  `mined` is `mine/summary.json`; `cost` what
-    re-embedding takes (empty when nothing was trained); `diagnosis` is `diagnose/summary.json`
-    (empty when nothing was diagnosed).
+    Whether a re-index pays is left to `nearer.decision.payback`.  `not_tried` are the simpler fixes
+    that nobody tried (`fix`, `why`, `next`): while there are some, the others are not shown to be
+    insufficient.  `skipped` are those that the settings declare exceptions (`fix`, `reason`).
+    `mined` is `mine/summary.json`, `diagnosis` is `diagnose/summary.json` (empty when nothing was
+    diagnosed).
     """
     return [
         _measured(evidence),
         _semantic(diagnosis, evidence.min_gain),
         _insufficient(evidence, not_tried, skipped),
         _has_training_data(mined),
-        *_worth_it(evidence, cost),
+        _improves(evidence),
     ]
 
 
@@ -352,24 +351,12 @@ def _has_training_data(mined: Json) -> Question:
     )
 
 
-def _worth_it(evidence: Evidence, cost: Json) -> tuple[Question, Question]:
-    """Does held-out evaluation improve, and does the gain justify re-indexing?"""
-    improves: bool | None = None
-    justified: bool | None = None
-    gained = "no model was fine-tuned"
-    if evidence.tuned:
-        gain = evidence.gain(evidence.tuned, evidence.today)
-        improves = gain.outcome == "better"
-        justified = evidence.shown(evidence.tuned, evidence.today)
-        gained = f"{_span(gain)}, p = {gain.p:.4f}"
-    takes = "nothing to re-embed"
-    if cost:
-        documents, seconds = f"{cost['documents']:,}", f"{cost['seconds']:,.0f}"
-        takes = f"re-embedding {documents} documents takes about {seconds} s here"
-    return (
-        _answer("Does held-out evaluation improve?", improves, gained),
-        _answer("Does the gain justify re-indexing?", justified, f"{gained}; {takes}"),
-    )
+def _improves(evidence: Evidence) -> Question:
+    question = "Does held-out evaluation improve?"
+    if evidence.tuned is None:
+        return _answer(question, None, "no model was fine-tuned")
+    gain = evidence.gain(evidence.tuned, evidence.today)
+    return _answer(question, gain.outcome == "better", f"{_span(gain)}, p = {gain.p:.4f}")
 
 
 def _answer(question: str, yes: bool | None, evidence: str) -> Question:

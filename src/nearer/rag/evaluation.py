@@ -16,7 +16,7 @@ from nearer import progress
 from nearer.errors import ModelError
 from nearer.measure.answers import MEASURES, values_of
 from nearer.measure.context import Piece, pieces_within
-from nearer.measure.significance import Comparison, mean_interval
+from nearer.measure.significance import Clusters, Comparison, Units, mean_interval
 from nearer.rag.contexts import Contexts
 from nearer.rag.judging import MEASURE as JUDGE
 from nearer.rag.judging import Item, Judging, judge_answers
@@ -32,7 +32,9 @@ from nearer.types import Query, Run, Split
 DECISIVE = "TokenF1"
 _AGAIN = "nearer decide --force"
 
-Compare = Callable[[np.ndarray, np.ndarray], Comparison]
+Compare = Callable[[np.ndarray, np.ndarray, Clusters], Comparison]
+#: Query ids → what each belongs to; None where every query stands for itself.
+Labels = Callable[[Sequence[str]], np.ndarray | None]
 Json = dict[str, Any]
 
 
@@ -122,6 +124,13 @@ class Asking:
     cache: Path | None
     seed: int
     alpha: float
+    labels: Labels | None = None
+
+    def units(self, questions: Sequence[Question]) -> Units:
+        """How the questions hang together: those of one cluster are one unit of all intervals."""
+        if self.labels is None:
+            return Units()
+        return Units(self.labels([each.query.id for each in questions]))
 
 
 def require_usable(settings: Rag, root: Path) -> None:
@@ -163,13 +172,14 @@ def answer_queries(
     judged, why = _judged(answers, names, asking)
     if judged is not None:
         _add_grades(columns, judged, names)
+    units = asking.units(questions)
     record: Json = {
         "model": model.name,
         "n_queries": len(questions),
         "queries_with_answers": available,
         "budget": settings.budget,
-        "systems": _means(columns, asking.alpha),
-        "comparisons": _comparisons(columns, pairs, comparing),
+        "systems": _means(columns, asking.alpha, units),
+        "comparisons": _comparisons(columns, pairs, comparing, units),
         "judge": None if judged is None else judged.as_dict(asking.alpha),
         "not_tried": [] if why is None else [{"what": "judge", "why": why, "next": _AGAIN}],
     }
@@ -244,14 +254,15 @@ def _add_grades(
         columns[name][JUDGE] = column
 
 
-def _means(columns: Mapping[str, Mapping[str, np.ndarray]], alpha: float) -> Json:
+def _means(columns: Mapping[str, Mapping[str, np.ndarray]], alpha: float, units: Units) -> Json:
     means: Json = {}
     for name, measures in columns.items():
         means[name] = {}
         for measure, column in measures.items():
-            known = column[~np.isnan(column)]
+            known = np.flatnonzero(~np.isnan(column))
             if len(known):
-                means[name][measure] = mean_interval(known, alpha).as_dict()
+                interval = mean_interval(column[known], alpha, units.at(known))
+                means[name][measure] = interval.as_dict()
     return means
 
 
@@ -259,15 +270,16 @@ def _comparisons(
     columns: Mapping[str, Mapping[str, np.ndarray]],
     pairs: Sequence[tuple[str, str]],
     comparing: Compare,
+    units: Units,
 ) -> list[Json]:
     """Query by query; queries without a grade of both answers are left out of the judge's."""
     rows = []
     for baseline, candidate in pairs:
         for measure, before in columns[baseline].items():
             after = columns[candidate][measure]
-            known = ~np.isnan(before) & ~np.isnan(after)
-            if known.any():
-                result = comparing(before[known], after[known])
+            known = np.flatnonzero(~np.isnan(before) & ~np.isnan(after))
+            if len(known):
+                result = comparing(before[known], after[known], units.at(known))
                 names = {"baseline": baseline, "candidate": candidate, "measure": measure}
                 rows.append({**names, **result.as_dict()})
     return rows

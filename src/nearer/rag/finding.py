@@ -39,6 +39,9 @@ def reaches(retrieval: Json, row: Json) -> bool | None:
 
 
 def _change(row: Json) -> str:
-    low, high = row["ci"]
-    text = f"{row['measure']} {row['delta']:+.3f} ({low:+.3f} to {high:+.3f}, n {row['n']:,})"
-    return text.replace("-", "−")
+    delta, low, high = (_signed(value) for value in (row["delta"], *row["ci"]))
+    return f"{row['measure']} {delta} ({low} to {high}, n {row['n']:,})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")

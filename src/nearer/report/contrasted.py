@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nearer.decision.contrast import Contrast, Flipped
-from nearer.report.markdown import plain
+from nearer.report.markdown_text import plain, table
 from nearer.report.values import fixed, p_value, signed, span, whole
 
 _MOST_SLICES = 12
@@ -58,7 +58,7 @@ def _measures(contrast: Contrast) -> list[str]:
         )
     names = [plain(side.name, 40) for side in (contrast.baseline, contrast.candidate)]
     header = ["Measure", *names, "Change", "Interval", "p", "Better · same · worse"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _slices(contrast: Contrast) -> list[str]:
@@ -71,7 +71,7 @@ def _slices(contrast: Contrast) -> list[str]:
     if not rows:
         return []
     header = ["Slice", "Queries", "Change", "Interval", "Holm p"]
-    return _folded("Slices that moved most", _table(header, rows))
+    return _folded("Slices that moved most", table(header, rows))
 
 
 def _flips(title: str, flips: Sequence[Flipped]) -> list[str]:
@@ -90,8 +90,3 @@ def _flips(title: str, flips: Sequence[Flipped]) -> list[str]:
 def _folded(title: str, lines: Iterable[str]) -> list[str]:
     """Lines that are seen when somebody opens them."""
     return [f"<details><summary>{title}</summary>", "", *lines, "</details>", ""]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    borders = ["---", *["---:"] * (len(header) - 1)]
-    return [*(f"| {' | '.join(row)} |" for row in (header, borders, *rows)), ""]

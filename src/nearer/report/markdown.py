@@ -1,18 +1,19 @@
 """report.md: the decision for a pull request, in tables that GitHub and GitLab draw.
 
-It stays under 150 lines whatever a run holds: every table has a largest number of rows.
+It stays under 200 lines whatever a run holds: every table has a largest number of rows, and what
+went wrong stands in the rows that are kept.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 
 from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.decision.showing import query_lines
 from nearer.report import content, repeat
 from nearer.report.data import ReportData
-from nearer.report.sections import guardrails, mistakes, pays, terms
+from nearer.report.markdown_text import plain, table, titled
+from nearer.report.sections import guardrails, mistakes, pays, task, terms
 from nearer.report.sections.browser import browsed, counts
 from nearer.report.sections.frontiers import best_of, merge_points, systems_of
 from nearer.report.sections.neighbours import moved
@@ -32,24 +33,23 @@ from nearer.report.values import (
     whole,
 )
 
-MAX_REASONS = 12
-MAX_CANDIDATES = 20
+MAX_REASONS = 10
+MAX_CANDIDATES = 12
 MAX_MEASURES = 5
-MAX_COMPARISONS = 10
-MAX_CAUSES = 12
+MAX_COMPARISONS = 6
+MAX_CAUSES = 8
 MAX_FIX_STEPS = 8
-MAX_GUARDRAILS = 20
-MAX_SLICES = 10
-MAX_TRIALS = 8
-MAX_RAG_ROWS = 9
-MAX_FRONTIER = 6
-MAX_TERMS = 8
+MAX_GUARDRAILS = 12
+MAX_SLICES = 6
+MAX_TRIALS = 6
+MAX_RAG_ROWS = 6
+MAX_FRONTIER = 5
+MAX_TERMS = 6
 MAX_QUERY_LINES = 6
+MAX_TASK_ROWS = 10
+MAX_TASK_COLUMNS = 12
 
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
-_SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
-_LINKING = re.compile(r"((?<!\w)@|://|(?i:www)\.)")
-_WORD_JOINER = "\u2060"
 
 
 def render(data: ReportData) -> str:
@@ -72,6 +72,7 @@ def render(data: ReportData) -> str:
         *_training(data.training),
         *_guardrails(decided),
         *_slices(decided),
+        *_task(data),
         *_language_model(data),
         *_costs(data),
         *_changes(data),
@@ -82,41 +83,6 @@ def render(data: ReportData) -> str:
         *_repeat(data),
     ]
     return "\n".join(lines) + "\n"
-
-
-def plain(value: object, limit: int = 120) -> str:
-    """Untrusted text as one line of Markdown that is only text.
-
-    It holds no HTML, no links and no borders of table cells, and mentions nobody.
-    """
-    line = " ".join(as_text(value, limit).split())
-    line = line.replace("&", "&amp;")
-    line = line.replace("<", "&lt;").replace(">", "&gt;")
-    escaped = _SPECIAL.sub(r"\\\1", line)
-    # A word joiner keeps @name, www. and :// from turning into mentions and links; nDCG@10 stays.
-    return _LINKING.sub(rf"\1{_WORD_JOINER}", escaped)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
-    """Lines of a table whose first `left` columns are aligned left; none without rows."""
-    cells = list(rows)
-    if not cells:
-        return []
-    right = len(header) - left
-    borders = ["---"] * left + ["---:"] * right
-    lines = []
-    for row in (header, borders, *cells):
-        line = " | ".join(row)
-        lines.append(f"| {line} |")
-    lines.append("")
-    return lines
-
-
-def _titled(title: str, lines: list[str]) -> list[str]:
-    """Lines under a heading; none without lines."""
-    if not lines:
-        return []
-    return [f"### {title}", "", *lines]
 
 
 def _candidates(decided: DecisionRecord) -> list[str]:
@@ -132,7 +98,7 @@ def _candidates(decided: DecisionRecord) -> list[str]:
     header = ["System"]
     header += [plain(measure, 30) for measure in measures]
     header += [f"{level}% of {plain(primary, 30)}", "p50 ms"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _system(row: CandidateRecord, decided: DecisionRecord) -> str:
@@ -174,9 +140,9 @@ def _failures(diagnosis: Json) -> list[str]:
         rows.append([name, remedy, failures, share])
     if not rows:
         return []
-    table = _table(["Cause", "Remedy", "Failures", "Share"], rows, left=2)
+    cells = table(["Cause", "Remedy", "Failures", "Share"], rows, left=2)
     sentence = plain(content.failures_sentence(diagnosis), 800)
-    return _titled("Why queries fail", [sentence, "", *table])
+    return titled("Why queries fail", [sentence, "", *cells])
 
 
 def _fixes(data: ReportData) -> list[str]:
@@ -205,8 +171,8 @@ def _fixes(data: ReportData) -> list[str]:
         )
     header = ["Fix", "At its best", "Gain", "Interval"]
     header += ["Repaired / broken", "Failures repaired", "Kept"]
-    table = _table(header, rows, left=2)
-    return _titled("Simpler fixes", [sentence, "", *table])
+    cells = table(header, rows, left=2)
+    return titled("Simpler fixes", [sentence, "", *cells])
 
 
 def _training(summary: Json) -> list[str]:
@@ -220,7 +186,7 @@ def _training(summary: Json) -> list[str]:
         rows.append([f"**{name}**" if chosen else name, number, seconds, steps, plain(dev)])
     header = ["Settings tried", "Round", "Time", "Steps", plain(search["measure"], 30)]
     taken = f"Taken: {plain(search['chosen'])} ({plain(search['reason'])})."
-    return _titled("Training", [*_table(header, rows), taken, ""])
+    return titled("Training", [*table(header, rows), taken, ""])
 
 
 def _guardrails(decided: DecisionRecord) -> list[str]:
@@ -238,7 +204,7 @@ def _guardrails(decided: DecisionRecord) -> list[str]:
         ]
         rows.append([f"{_MARKS[tone]} {name}", status, *figures])
     header = ["Guardrail", "Status", "Change", "Lower bound", "Allowed", "Queries needed"]
-    return _titled("Guardrails", _table(header, rows))
+    return titled("Guardrails", table(header, rows))
 
 
 def _slices(decided: DecisionRecord) -> list[str]:
@@ -252,7 +218,21 @@ def _slices(decided: DecisionRecord) -> list[str]:
         rows.append([name, whole(row.n), signed(row.delta), interval, p_value(row.p_holm)])
     level = content.level(decided)
     header = ["Slice", "Queries", "Change", f"{level}% interval", "Holm p"]
-    return _titled("Slices that moved most", _table(header, rows))
+    return titled("Slices that moved most", table(header, rows))
+
+
+def _task(data: ReportData) -> list[str]:
+    """The first table of the task: its measures by system."""
+    section = task(data)
+    if section is None or not section["sheets"]:
+        return []
+    first = section["sheets"][0]
+    rows = []
+    for row in first["rows"][:MAX_TASK_ROWS]:
+        rows.append([plain(cell["text"], 60) for cell in row[:MAX_TASK_COLUMNS]])
+    header = [plain(name, 30) for name in first["columns"][:MAX_TASK_COLUMNS]]
+    lead = f"On the {section['on']} queries: {plain(first['lead'], 600)}"
+    return titled(plain(section["title"], 60), [lead, "", *table(header, rows)])
 
 
 def _language_model(data: ReportData) -> list[str]:
@@ -265,13 +245,13 @@ def _language_model(data: ReportData) -> list[str]:
         names = [plain(row["measure"], 40), plain(row["outcome"], 20)]
         rows.append([*names, row["delta"], row["interval"], row["n"]])
     header = ["Measure", "Outcome", "Change", "Interval", "Questions"]
-    lines = _table(header, rows[:MAX_RAG_ROWS], left=2)
+    lines = table(header, rows[:MAX_RAG_ROWS], left=2)
     for sentence in (section["finding"], section["judge"]):
         if sentence:
             lines += [plain(sentence, 800), ""]
     for line in section["not_tried"][:3]:
         lines += [f"Not tried: {plain(line, 500)}", ""]
-    return _titled("What a language model makes of it", lines)
+    return titled("What a language model makes of it", lines)
 
 
 def _costs(data: ReportData) -> list[str]:
@@ -287,7 +267,7 @@ def _costs(data: ReportData) -> list[str]:
             figures = [signed(system.gain), fixed(system.milliseconds, 1), size(system.size)]
             rows.append([plain(system.name, 80), system.queries, ", ".join(kinds), *figures])
     header = ["Nothing beats", "Queries", "In", "Gain", "p50 ms", "Index"]
-    lines = _table(header, rows[:MAX_FRONTIER], left=3)
+    lines = table(header, rows[:MAX_FRONTIER], left=3)
     kept = [point for point in merge_points(data.training) if point["kept"]]
     for point in kept[:1]:
         sentence = (
@@ -295,7 +275,7 @@ def _costs(data: ReportData) -> list[str]:
             f"{signed(point['gain'])} on dev, {signed(point['general'])} on general questions."
         )
         lines += [plain(sentence, 300), ""]
-    return _titled("What a gain costs", lines)
+    return titled("What a gain costs", lines)
 
 
 def _changes(data: ReportData) -> list[str]:
@@ -310,7 +290,7 @@ def _changes(data: ReportData) -> list[str]:
     sentence = moved(data.neighbours)
     if sentence:
         lines += [plain(sentence, 300), ""]
-    return _titled("Queries before and after", lines)
+    return titled("Queries before and after", lines)
 
 
 def _terms(diagnosis: Json) -> list[str]:
@@ -321,9 +301,9 @@ def _terms(diagnosis: Json) -> list[str]:
     for row in section["rows"][:MAX_TERMS]:
         queries = f"{whole(row['failing'])} / {whole(row['queries'])}"
         evidence = plain(row["evidence"], 200)
-        rows.append([plain(row["term"], 60), row["kind"], evidence, queries])
+        rows.append([plain(row["term"], 60), plain(row["kind"], 40), evidence, queries])
     header = ["Term", "Kind", "Evidence", "Failing / queries"]
-    return _titled("Domain terms", [plain(section["lead"], 400), "", *_table(header, rows, left=3)])
+    return titled("Domain terms", [plain(section["lead"], 400), "", *table(header, rows, left=3)])
 
 
 def _mistakes(data: ReportData) -> list[str]:
@@ -332,12 +312,14 @@ def _mistakes(data: ReportData) -> list[str]:
         return []
     lines = []
     for row in section["rows"]:
+        if row["tone"] == "good":
+            continue  # the sentence counts them
         mend = f" → {plain(row['next'], 160)}" if row["next"] else ""
         answer = (
             f"{_MARKS[row['tone']]} {plain(row['mistake'], 60)}: **{plain(row['answer'], 20)}**"
         )
         lines.append(f"- {answer}. {plain(row['evidence'], 300)}{mend}")
-    return _titled("Common mistakes", [plain(section["lead"], 300), "", *lines, ""])
+    return titled("Common mistakes", [plain(section["lead"], 300), "", *lines, ""])
 
 
 def _pays(decided: DecisionRecord) -> list[str]:
@@ -349,7 +331,7 @@ def _pays(decided: DecisionRecord) -> list[str]:
     lines = [answer, ""]
     if changes:
         lines += [f"In production: {changes}. Back: {plain(section['rollback'], 200)}.", ""]
-    return _titled("Does it pay?", lines)
+    return titled("Does it pay?", lines)
 
 
 def _queries(decided: DecisionRecord) -> list[str]:
@@ -360,7 +342,7 @@ def _queries(decided: DecisionRecord) -> list[str]:
         change = f"{signed(row.delta)} ({interval})"
         name = plain(row.candidate, 60)
         lines.append(f"- {name}, counted as often as users ask: {change}")
-    return _titled("Queries that matter", [*lines, ""] if lines else [])
+    return titled("Queries that matter", [*lines, ""] if lines else [])
 
 
 def _repeat(data: ReportData) -> list[str]:

@@ -11,7 +11,9 @@ import yaml
 from nearer.report.data import ReportData
 from nearer.report.values import Json, as_number, as_object, as_text
 
-_SECRET_KEY = re.compile(r"(?i)(secret|token|password|api_?key|authorization)$")
+_SECRET_KEY = re.compile(
+    r"(?i)(secret|token|password|passphrase|credentials?|(api|access|private)[-_]?key|authorization)$"
+)
 _SECRET_URL = re.compile(
     r"(?i)(://)[^/\s@]+@|([?&][^=&\s]*(?:key|token|secret|password|sig)[^=&\s]*=)[^&\s'\"]+"
 )

@@ -140,7 +140,7 @@ class QueryBrowser {
     const amount = Math.abs(mean).toFixed(3);
     const sign = Number(amount) === 0 ? "" : mean < 0 ? "−" : "+";
     this.status.textContent =
-      `${this.found.length.toLocaleString("en")} queries` +
+      `${this.found.length.toLocaleString("en")} ${this.found.length === 1 ? "query" : "queries"}` +
       (this.found.length ? `, mean change ${sign}${amount}` : "");
   }
 

@@ -16,7 +16,9 @@ Json = Mapping[str, Any]
 DASH = "–"
 MANY_QUERIES = 100_000  # nobody judges more than this: "needs more" is then all there is to say
 
+_LARGEST = 1e300  # sums and differences of larger figures are infinite
 _BYTE_UNITS = ("kB", "MB", "GB", "TB")
+_LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c]")  # of Windows, and the page breaks of converted files
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -24,7 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def as_number(value: Any) -> float | None:
-    """A finite number, or None."""
+    """A number that can be reckoned with, or None: NaN and what is next to infinite are none."""
     if isinstance(value, bool):
         return None
     if not isinstance(value, int | float):
@@ -33,7 +35,7 @@ def as_number(value: Any) -> float | None:
         number = float(value)
     except OverflowError:  # an int beyond the range of floats
         return None
-    if not math.isfinite(number):
+    if not abs(number) <= _LARGEST:
         return None
     return number
 
@@ -75,10 +77,27 @@ def as_text(value: Any, limit: int = 400) -> str:
     """Text without control characters or lone surrogates, cut at `limit` characters."""
     if value is None:
         return ""
-    clean = _CONTROL.sub("�", str(value)).strip()
+    clean = _printable(str(value)).strip()
     if len(clean) <= limit:
         return clean
     return clean[: limit - 1].rstrip() + "…"
+
+
+def as_json(value: Any) -> Any:
+    """Values that JSON takes: what is no finite number is null, and no text holds a lone surrogate."""
+    if isinstance(value, Mapping):
+        return {_printable(str(key)): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, str):
+        return _printable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub("�", _LINE_ENDS.sub("\n", text))
 
 
 # -- figures for people ----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from nearer.data.sources import bad
 from nearer.review.judgments import Judgments, Subject
@@ -40,7 +41,7 @@ def records(pairs: Sequence[Pair], judgments: Judgments, told: Told) -> list[dic
             "query_id": pair.query_id,
             "doc_id": pair.doc_id,
             # Who stands behind the UUIDs: Argilla keeps metadata as it is.
-            "reviewers": ",".join(grades),
+            "reviewers": ",".join(quote(name, safe="@ ") for name in grades),
         }
         written.append(
             {
@@ -66,7 +67,8 @@ def judgments_of(
     if not isinstance(metadata, Mapping):
         metadata = {}
     subject = subject_of(metadata, project, where)
-    names = {user_id(name): name for name in str(metadata.get("reviewers", "")).split(",") if name}
+    written = str(metadata.get("reviewers", "")).split(",")
+    names = {user_id(name): name for name in map(unquote, written) if name}
     responses = record.get("responses") or {}
     answers = responses.get(QUESTION, []) if isinstance(responses, Mapping) else None
     if not isinstance(answers, list):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearer import files
-from nearer.data.reviewed import read_reviewed, reviewed_file
+from nearer.data.reviewed import HEADER, read_reviewed, reviewed_file
 from nearer.review.judgments import ADJUDICATE, Entry, JudgmentLog, Judgments, Subject, now
 
 AGREED = "agreed"
@@ -85,7 +85,7 @@ def write_qrels(root: Path, judgments: Judgments) -> bool:
     if not grades and not path.exists():
         return False
     lines = [f"{query_id}\t{doc_id}\t{grade}\n" for (query_id, doc_id), grade in grades.items()]
-    text = "query-id\tcorpus-id\tscore\n" + "".join(lines)
+    text = f"{HEADER}\n{''.join(lines)}"
     if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
         return False
     known = _written(root)

@@ -37,17 +37,22 @@ class Progress:
 
 
 class Desk:
-    """Hands out pairs.  Safe for threads; what is handed out is forgotten when the server ends."""
+    """Hands out pairs.  Safe for threads; what is handed out is forgotten when the server ends.
+
+    `several`: more than one person judges, so that pairs of the overlap are asked twice; it may
+    change while people judge.
+    """
 
     def __init__(
         self, pairs: Sequence[Pair], secret: bytes, *, overlap: float, block: int, several: bool
     ) -> None:
-        """`several`: more than one person judges, so that pairs of the overlap are asked twice."""
+        self.several = several
         self.pairs = list(pairs)
         self.by_id = {pair_id(secret, pair.subject): pair for pair in pairs}
         self._secret, self._block = secret, block
-        self._overlap = overlap if several else 0.0
+        self._overlap = overlap
         self._leases: dict[Subject, dict[str, float]] = {}
+        self._passed: set[tuple[str, Subject]] = set()  # disagreements that somebody left open
         self._orders: dict[str, list[Pair]] = {}
         self._lock = threading.Lock()
 
@@ -56,6 +61,8 @@ class Desk:
 
     def needed(self, subject: Subject) -> int:
         """How many people judge a pair: two of those in the overlap, else one."""
+        if not self.several:
+            return 1
         return 2 if self._draw("overlap", *subject) < self._overlap else 1
 
     def next(self, reviewer: Reviewer, judgments: Judgments) -> Pair | None:
@@ -63,7 +70,8 @@ class Desk:
         with self._lock:
             if reviewer.adjudicates:
                 for pair in self._order(reviewer.name):
-                    if consensus(judgments, pair.subject).status == SPLIT:
+                    passed = (reviewer.name, pair.subject) in self._passed
+                    if not passed and consensus(judgments, pair.subject).status == SPLIT:
                         return pair
             for pair in self._order(reviewer.name):
                 if self._is_open(pair.subject, reviewer.name, judgments):
@@ -71,6 +79,11 @@ class Desk:
                     lease[reviewer.name] = time.monotonic() + _LEASE
                     return pair
         return None
+
+    def pass_over(self, reviewer: Reviewer, pair: Pair) -> None:
+        """Do not ask an adjudicator about this disagreement again."""
+        with self._lock:
+            self._passed.add((reviewer.name, pair.subject))
 
     def _is_open(self, subject: Subject, name: str, judgments: Judgments) -> bool:
         said = judgments.by_subject.get(subject, {})

@@ -11,7 +11,7 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,15 @@ from nearer.errors import DataError
 from nearer.files import read_json, write_json, write_text
 from nearer.review import argilla, label_studio
 from nearer.review.consensus import settled_grades
-from nearer.review.judgments import CANNOT_TELL, GRADE, GRADES, SKIP, Entry, Judgments, now
+from nearer.review.judgments import (
+    CANNOT_TELL,
+    GRADE,
+    SKIP,
+    Entry,
+    Judgments,
+    is_grade,
+    now,
+)
 from nearer.review.pairs import Pair
 
 if TYPE_CHECKING:
@@ -32,6 +40,9 @@ FORMATS = ("qrels", "csv", "argilla", "label-studio")
 #: The namespace of ids of imported judgments: the same file imported twice adds nothing.
 _IDS = uuid.UUID("6f4b4b1c-7b1d-4c39-9f57-2f7c7b0d8f11")
 _NAME = "project"
+_LONGEST_NAME = 200  # characters of a reviewer's name; other tools have e-mail addresses there
+#: What a spreadsheet takes for the start of a formula; and the sign that is put before one.
+_MARKED = ("=", "+", "-", "@", "\t", "\r", "'")
 _COLUMNS = ("query_id", "doc_id", "reviewer", "action", "grade", "time", "seconds", "comment")
 
 
@@ -119,9 +130,15 @@ def _export_csv(path: Path, judgments: Judgments) -> int:
 def _cell(column: str, value: Any) -> Any:
     """A cell; what people typed is never one that a spreadsheet takes for a formula."""
     typed = column in ("comment", "reviewer") and isinstance(value, str)
-    if typed and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+    if typed and value.startswith(_MARKED):
         return f"'{value}"
     return "" if value is None else value
+
+
+def _typed(cell: Any) -> str:
+    """What people typed, as `_cell` wrote it."""
+    text = "" if cell is None else str(cell)
+    return text[1:] if text.startswith("'") and text[1:].startswith(_MARKED) else text
 
 
 # -- import ----------------------------------------------------------------------------------------
@@ -148,12 +165,39 @@ def _check(said: Said, known: Known) -> None:
         unknown = f"query {said.query_id!r} is not one of this project"
     elif not known.document(said.doc_id):
         unknown = f"document {said.doc_id!r} is not in the corpus"
+    elif not said.reviewer.strip():
+        unknown = "nobody is named as the reviewer"
+    elif len(said.reviewer) > _LONGEST_NAME or not said.reviewer.isprintable():
+        unknown = f"{said.reviewer[:40]!r} cannot be the name of a reviewer"
     if unknown:
         raise bad(unknown, said.where, "nothing was imported; correct the file and import it again")
-    if said.action == GRADE and (said.grade not in GRADES or isinstance(said.grade, bool)):
+    if said.action == GRADE and not is_grade(said.grade):
         raise bad(
             f"{said.grade!r} is no grade from 0 to 3", said.where, "nothing was imported; mend that"
         )
+
+
+def not_yet_said(entries: Sequence[Entry], judgments: Judgments) -> list[Entry]:
+    """The entries of a file that say something new.
+
+    What its reviewer said already, on the page or by an earlier import, is left out, and so are
+    repeated lines and skipped pairs that were judged: a file that was exported here and judged
+    further elsewhere comes back whole.  One that was undone here gets an id of its own.
+    """
+    fresh: dict[str, Entry] = {}
+    for entry in entries:
+        standing = judgments.by_subject.get(entry.subject, {}).get(entry.reviewer)
+        if standing is not None:
+            same = (standing.action, standing.grade) == (entry.action, entry.grade)
+            if same or entry.action == SKIP:
+                continue
+        if entry.id in fresh:
+            continue
+        if entry.id in judgments.taken_back:
+            fresh[entry.id] = replace(entry, id=uuid.uuid4().hex)
+        else:
+            fresh[entry.id] = entry
+    return list(fresh.values())
 
 
 def _entry(said: Said, source: str) -> Entry:
@@ -188,15 +232,17 @@ def _from_csv(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
         missing = [name for name in ("query_id", "doc_id") if not values.get(name)]
         if missing:
             raise row.bad(f"lacks {', '.join(missing)}", f"columns are {', '.join(_COLUMNS)}")
-        name = str(values.get("reviewer") or reviewer)
+        name = _typed(values.get("reviewer")) or reviewer
         grade = _as_grade(values.get("grade")) if action == GRADE else None
-        comment = str(values.get("comment") or "")
+        comment = _typed(values.get("comment"))
         ids = (str(values["query_id"]), str(values["doc_id"]))
         yield Said(*ids, name, grade, action, comment, where=row.where)
 
 
 def _as_grade(value: Any) -> Any:
     """A whole number as such, anything else as it is, for the message."""
+    if isinstance(value, bool):
+        return value
     try:
         number = float(value)
     except (TypeError, ValueError):

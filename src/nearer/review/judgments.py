@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -70,14 +71,28 @@ class Entry:
         entry = cls(**known)
         if entry.action not in ACTIONS:
             raise ValueError(f"unknown action {entry.action!r}")
-        graded = entry.action in (GRADE, ADJUDICATE)
-        if graded and (entry.grade not in GRADES or isinstance(entry.grade, bool)):
+        if entry.action in (GRADE, ADJUDICATE) and not is_grade(entry.grade):
             raise ValueError(f"{entry.grade!r} is no grade from 0 to 3")
+        for name in ("comment", "source", "undone"):
+            if not isinstance(getattr(entry, name), str):
+                raise ValueError(f"{name} is no text")  # noqa: TRY004 - as above
+        if entry.seconds is not None and not is_number(entry.seconds):
+            raise ValueError(f"{entry.seconds!r} is no number of seconds")
         return entry
 
 
 _FIELDS = tuple(field.name for field in fields(Entry))
 _NEEDED = ("id", "time", "reviewer", "action", "query_id", "doc_id")
+
+
+def is_grade(value: Any) -> bool:
+    """Whether a value is a whole number from 0 to 3: True and 1.0, which equal one, are none."""
+    return type(value) is int and value in GRADES
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; True and False are none."""
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def now() -> str:
@@ -192,6 +207,7 @@ class JudgmentLog:
         self.cut = False  # the file ends in the middle of a line
         self._read, self._lines = 0, 0
         self._lock = threading.RLock()
+        self._held = 0  # how often `alone` was entered
         self.refresh()
 
     def refresh(self) -> None:
@@ -209,6 +225,12 @@ class JudgmentLog:
             self._read += whole
             self.cut = whole < len(content)
 
+    def snapshot(self) -> Judgments:
+        """What the log says now, as a copy that no other thread adds to.  Raises OSError."""
+        with self._lock:
+            self.refresh()
+            return self.judgments.copy()
+
     def _take(self, line: bytes) -> None:
         if not line.strip():
             return
@@ -224,8 +246,7 @@ class JudgmentLog:
         Returns how many are new, once they are on the disk.  Raises DataError for one that
         contradicts what is there.
         """
-        with self._lock, self._alone():
-            self.refresh()
+        with self.alone():
             fresh = [entry for entry in entries if entry.id not in self.judgments.by_id]
             _refuse_contradictions(self.judgments, fresh)
             if fresh:
@@ -236,15 +257,32 @@ class JudgmentLog:
             return len(fresh)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While no other process appends: two of them must not both judge the same."""
+    def alone(self) -> Iterator[None]:
+        """While no other thread and no other process appends, with everything read so far.
+
+        Two of them must not both judge the same.  Who holds it may enter it again.
+        """
+        with self._lock:
+            handle = None if self._held else self._locked_file()
+            self._held += 1
+            try:
+                self.refresh()
+                yield
+            finally:
+                self._held -= 1
+                if handle is not None:
+                    os.close(handle)
+
+    def _locked_file(self) -> int:
+        """The handle of the lock file, locked; closing it unlocks it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o640)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
+        except BaseException:
             os.close(handle)
+            raise
+        return handle
 
     def warnings(self) -> list[str]:
         """What could not be read, in words."""

@@ -33,12 +33,12 @@ INTERFACE = """<View>
 
 
 def tasks(pairs: Sequence[Pair], judgments: Judgments, told: Told) -> list[dict[str, Any]]:
-    """One task per pair, with the judgments so far as annotations."""
+    """One task per pair, with the judgments so far as annotations; skipped pairs have none."""
     written = []
     for pair in pairs:
         title, text = told.text(pair.doc_id)
-        said = judgments.by_subject.get(pair.subject, {})
-        annotations = [_annotation(entry) for entry in said.values()]
+        said = judgments.by_subject.get(pair.subject, {}).values()
+        given = [entry for entry in said if entry.action != SKIP]
         data = {
             "query": pair.query,
             "text": f"{title}\n\n{text}".strip(),
@@ -46,8 +46,9 @@ def tasks(pairs: Sequence[Pair], judgments: Judgments, told: Told) -> list[dict[
             "query_id": pair.query_id,
             "doc_id": pair.doc_id,
             # Label Studio numbers its users: who is behind a result that came from here stands here.
-            "reviewers": {_result_id(entry): entry.reviewer for entry in said.values()},
+            "reviewers": {_result_id(entry): entry.reviewer for entry in given},
         }
+        annotations = [_annotation(entry) for entry in given]
         written.append({"data": data, "annotations": annotations, "predictions": []})
     return written
 
@@ -66,8 +67,8 @@ def _annotation(entry: Entry) -> dict[str, Any]:
         "value": {"choices": [choice]},
     }
     return {
-        "result": [] if entry.action == SKIP else [result],
-        "was_cancelled": entry.action == SKIP,
+        "result": [result],
+        "was_cancelled": False,
         "ground_truth": False,
         "created_at": entry.time,
         "lead_time": entry.seconds,

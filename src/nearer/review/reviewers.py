@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from nearer.data.times import read_time
-from nearer.errors import ConfigError
+from nearer.errors import ConfigError, DataError
 from nearer.files import atomic, read_json
 
-_NAME = re.compile(r"^[\w@.-]{1,64}$")
+_NAME = re.compile(r"[\w@.-]{1,64}")
 _BYTES = 24  # of randomness in a token
 
 
@@ -69,14 +69,22 @@ class Reviewers:
         """Everybody who was invited, in order.  Raises DataError for a damaged file."""
         if not self._path.is_file():
             return []
-        return [Reviewer.of(values) for values in read_json(self._path)["reviewers"]]
+        values = read_json(self._path)
+        try:
+            return [Reviewer.of(line) for line in values["reviewers"]]
+        except (KeyError, TypeError, ValueError, DataError):
+            raise DataError(
+                "this file does not list reviewers",
+                where=str(self._path),
+                next_step="remove it, and invite the reviewers again (nearer review invite NAME)",
+            ) from None
 
     def invite(self, name: str, days: int, *, adjudicates: bool = False) -> tuple[Reviewer, str]:
         """A reviewer with a new token; an earlier token of the same name ends.
 
         Raises ConfigError for a name that cannot be one.
         """
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"{name!r} cannot be the name of a reviewer",
                 next_step="use up to 64 letters, digits and . _ - @",

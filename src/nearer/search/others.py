@@ -16,7 +16,9 @@ from nearer.search.pipeline import Pipeline, short_name
 from nearer.search.sparse import load_sparse
 
 if TYPE_CHECKING:
+    from nearer.search.multivector import MultiVectorModel
     from nearer.search.parts import Parts
+    from nearer.search.sparse import SparseModel
 
 _SAMPLE = 64  # documents whose encoding is timed
 _COUNTED = 2000  # documents that say how frequent tokens are
@@ -154,14 +156,18 @@ class OtherModels:
     def _seconds(self, name: str) -> float:
         """Seconds that embedding the corpus with a model takes here, from a sample."""
         parts = self._parts
-        line = shortlist.listed(name)
-        if line is None or line.kind != "sparse":
+        late = parts.multi_vector(name)
+        model: MultiVectorModel | SparseModel
+        if late is not None:
+            model = late.model
+        elif parts.sparse(name) is not None:
+            model = load_sparse(parts.config.model.of_another(name), parts.root)  # without a cache
+        else:
             seconds = parts.embedding_seconds(Pipeline(model=name))
             return 0.0 if seconds is None else seconds
         step = max(1, len(parts.corpus) // _SAMPLE)
         rows = range(0, len(parts.corpus), step)[:_SAMPLE]
         texts = list(parts.corpus.contents(rows))
-        model = load_sparse(parts.config.model.of_another(name), parts.root)
         started = time.perf_counter()
         model.encode(texts, "document")
         return (time.perf_counter() - started) * len(parts.corpus) / max(1, len(texts))

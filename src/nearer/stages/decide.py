@@ -39,7 +39,7 @@ from nearer.decision.comparisons import (
     find_reversals,
 )
 from nearer.decision.examples import Changes
-from nearer.decision.gathering import EXAMPLES, completed
+from nearer.decision.gathering import EXAMPLES, completed, with_hashes
 from nearer.decision.handed import Laddered, Summarised, Tuned
 from nearer.decision.inputs import DecisionInputs, general_set_of, kept_steps
 from nearer.decision.named import outcomes_of_finalists
@@ -223,13 +223,13 @@ def run(
         variants=_variants(project, trained, base),
         clusters=query_clusters(test, _cluster_rules(settings)),
         named=named_queries(settings.decide, (train, dev, test)),
-        leakage=_leakage(examples, (train, test), settings.check.near_duplicate),
+        leakage=_leakage(examples, (train, dev, test), settings.check.near_duplicate),
     )
     decision = decide(inputs, project.rng("decide"))
     decided = decision.decided
     if bridge is not None and bridge.bridge:
         decided = across_a_bridge(decided, bridge.id, bridge.bridge, bridge.fingerprint.id)
-    decided, found = completed(decided, inputs, project, ladder, examples)
+    decided, found = completed(decided, inputs, project, ladder)
     return replace(decision, decided=decided, mistakes=found)
 
 
@@ -272,7 +272,8 @@ def _on_pairs(project: Project, trained: Tuned | str | Path | None) -> Decision:
         settings=project.settings,
         looks=looks,
     )
-    return Decision(decide_on_pairs(evidence, project.rng("decide")), {}, {})
+    decided = decide_on_pairs(evidence, project.rng("decide"))
+    return Decision(with_hashes(decided, project), {}, {})
 
 
 def _cluster_rules(settings: config.Config) -> ClusterRules:
@@ -293,14 +294,17 @@ def _examples(
 
 
 def _leakage(
-    examples: Sequence[Example] | None, splits: tuple[Split, Split], near_duplicate: float
+    examples: Sequence[Example] | None, splits: tuple[Split, Split, Split], near_duplicate: float
 ) -> Leakage | None:
-    """Test queries among the examples; None where these are not known.  `splits`: train and test."""
+    """Held-out queries among the examples; None where these are not known.
+
+    `splits` are train, dev and test.
+    """
     if examples is None:
         return None
-    train, test = splits
+    train, *held_out = splits
     texts = {query.id: query.text for query in train.queries}
-    return find_leakage(examples, texts, test, near_duplicate)
+    return find_leakage(examples, texts, held_out, near_duplicate)
 
 
 def _judged_encoder(

@@ -30,6 +30,7 @@ from nearer.live.web.access import needs_token
 from nearer.live.web.batching import QueueFullError
 from nearer.search.diversity import DEPTH, mmr
 from nearer.search.engagement import pooled
+from nearer.search.filters.values import held_keys, scalars, wanted_keys
 from nearer.types import Hit, Query, rank_hits
 
 if TYPE_CHECKING:
@@ -145,22 +146,23 @@ def find_similar(served: Served, asked: Similar, rules: Recommend) -> Found:
     last = known[-1]
     held = _rules(rows, last, rules)
     text_of = dict(zip(reversed(rows.doc_ids), reversed(rows.texts), strict=True))
-    if _contradict(asked.filter or {}, held):
+    filter = _both(asked.filter or {}, held)
+    if filter is None:
         return Found((), text_of[last], unknown)
-    filter = {**(asked.filter or {}), **held} or None
-    wanted = asked.k + len(known)
+    own = set(asked.items)  # of the whole history, though only its end says what is wanted
+    wanted = len(own) + asked.k
     if asked.diversity is not None:
-        wanted = max(wanted, DEPTH + len(known))
+        wanted = len(own) + max(asked.k, DEPTH)
     if asked.id is not None:
         text = text_of[last]
-        query = Query(last, text, filter)
+        query = Query(last, text, filter or None)
         hits = list(served.search([query], wanted).results[last])
     else:
         text = " ".join(text_of[item] for item in dict.fromkeys(known))
         mean = pooled(np.stack([vector_of[item] for item in known]), rules.half_life)
         vectors = Vectors(mean[None, :], rows.vectors.fingerprint)
-        hits = served.generation.search(vectors, wanted, filter=filter)[0]
-    hits = [hit for hit in hits if hit[0] not in set(asked.items)]
+        hits = served.generation.search(vectors, wanted, filter=filter or None)[0]
+    hits = [hit for hit in hits if hit[0] not in own]
     if asked.diversity is not None:
         hits = _diverse(served, hits, asked.diversity, asked.k)
     return Found(tuple(hits[: asked.k]), text, unknown)
@@ -178,17 +180,25 @@ def _rules(rows: Rows, last: str, rules: Recommend) -> dict[str, Any]:
     """What is eligible at all, and where results must agree with the last item."""
     metadata = dict(zip(rows.doc_ids, rows.metadata, strict=True))[last]
     same = {name: metadata.get(name) for name in rules.same}
-    own = {name: value for name, value in same.items() if value not in (None, "")}
+    own = {name: value for name, value in same.items() if held_keys(value) and value != ""}
     return {**own, **rules.eligible}
 
 
-def _contradict(filter: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
-    """Whether a filter excludes the very value that a rule demands."""
-    for name, value in held.items():
-        wanted = filter.get(name, value)
-        if value not in (wanted if isinstance(wanted, list) else [wanted]):
-            return True
-    return False
+def _both(filter: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A filter that also keeps to the rules; None where no value satisfies both.
+
+    An item may have several values of a field: those that the filter asks for remain.
+    """
+    joined = dict(filter)
+    for name, admitted in rules.items():
+        joined[name] = admitted
+        if name in filter:
+            wanted = wanted_keys(filter[name])
+            remaining = [each for each in scalars(admitted) if wanted & held_keys(each)]
+            if not remaining:
+                return None
+            joined[name] = remaining
+    return joined
 
 
 def _diverse(served: Served, hits: Sequence[Hit], weight: float, k: int) -> list[Hit]:

@@ -8,12 +8,13 @@ shows whichever fits.  A function returns `None` where there is nothing to draw.
 from nearer.report.charts.drawing import NARROW, WIDE, Point, ticks
 from nearer.report.charts.histograms import margins, similarities
 from nearer.report.charts.lines import curve, timeline
-from nearer.report.charts.maps import document_map
+from nearer.report.charts.maps import COLOURS, document_map
 from nearer.report.charts.planes import planes
 from nearer.report.charts.rows import Mark, Reference, waterfall, whiskers
 from nearer.report.charts.scatter import Axes, frontier, scatter
 
 __all__ = [
+    "COLOURS",
     "NARROW",
     "WIDE",
     "Axes",

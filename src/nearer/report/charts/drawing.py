@@ -74,7 +74,7 @@ def axis_around(
     low = min(values)
     high = max(values)
     room = (high - low) * 0.06
-    if not room:
+    if are_equal(low, high):
         room = abs(high) * 0.1 or 0.1
     return Axis(
         low - room,
@@ -86,9 +86,14 @@ def axis_around(
     )
 
 
+def are_equal(low: float, high: float) -> bool:
+    """Whether two values differ by no more than rounding does."""
+    return high - low <= 1e-12 * max(abs(low), abs(high), 1e-280)
+
+
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers within [low, high]: steps of 1, 2 or 5 times a power of ten."""
-    if not high > low:
+    if are_equal(low, high):
         return [low]
     rough = (high - low) / about
     magnitude = math.floor(math.log10(rough))

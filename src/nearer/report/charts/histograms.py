@@ -7,7 +7,16 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from nearer.report.charts.drawing import Axis, frame, is_narrow, path, svg, text, vertical
+from nearer.report.charts.drawing import (
+    Axis,
+    are_equal,
+    frame,
+    is_narrow,
+    path,
+    svg,
+    text,
+    vertical,
+)
 from nearer.report.values import signed, whole
 
 _TITLE = "Margin between relevant and irrelevant documents, before and after"
@@ -95,7 +104,7 @@ def _drawable(edges: Sequence[float], before: Sequence[float], after: Sequence[f
     if len(before) != bars or len(after) != bars:
         return False
     for start, end in pairwise(edges):
-        if end <= start:
+        if end <= start or are_equal(start, end):
             return False
     return any(before) or any(after)
 

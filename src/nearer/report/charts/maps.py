@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from nearer.report.charts.drawing import Axis, svg
+from nearer.report.charts.drawing import Axis, are_equal, svg
 from nearer.report.values import as_text
 
 #: Clusters with a colour of their own; those beyond share one.
@@ -30,7 +30,7 @@ def document_map(
         place = f'cx="{x(across):.1f}" cy="{y(up):.1f}"'
         about = escape(as_text(text, 200))
         body.append(
-            f'<circle class="spot {colour}" {place} r="3.5"><title>{about}</title></circle>'
+            f'<circle class="leaf {colour}" {place} r="3.5"><title>{about}</title></circle>'
         )
     description = f"{len(points)} documents, near where the model finds them alike"
     return svg(width, _HEIGHT, body, title, description)
@@ -38,6 +38,7 @@ def document_map(
 
 def _axis(values: Sequence[float], start: float, stop: float) -> Axis:
     low, high = min(values), max(values)
-    if high <= low:
-        high = low + 1.0
+    if are_equal(low, high):
+        room = abs(high) * 0.1 or 0.1
+        low, high = low - room, high + room
     return Axis(low, high, start, stop)

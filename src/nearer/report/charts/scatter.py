@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from nearer.report.charts.drawing import (
     Axis,
     Point,
+    are_equal,
     axis_around,
     dot,
     fit,
@@ -24,6 +25,7 @@ from nearer.report.charts.drawing import (
 )
 
 _TOP = 34.0
+_CHEAPEST, _DEAREST = 1e-9, 1e30  # costs with a place on an axis by ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,11 @@ def scatter(
     axes: Axes,
     lines: Sequence[Sequence[int]] = (),
 ) -> Markup | None:
-    """Dots with their numbers; each of `lines` joins the spots at these positions."""
-    usable = [spot for spot in spots if not axes.ratio or spot.x > 0]
+    """Dots with their numbers; each of `lines` joins the spots at these positions.
+
+    By ratio, a spot that costs nothing has no place: it is left out.
+    """
+    usable = [spot for spot in spots if _has_place(spot, axes)]
     if len(usable) < 2:
         return None
     height = 270.0
@@ -72,7 +77,8 @@ def scatter(
     if axes.zero:
         body.append(horizontal(x.start, x.stop, y(0.0), "reference"))
     for line in lines:
-        pixels = [(x(_place(spots[at], axes)), y(spots[at].y)) for at in line]
+        joined = [spots[at] for at in line if _has_place(spots[at], axes)]
+        pixels = [(x(_place(spot, axes)), y(spot.y)) for spot in joined]
         if len(pixels) > 1:
             body.append(path(pixels, "frontier"))
     taken: list[Point] = []
@@ -82,13 +88,19 @@ def scatter(
     return svg(width, height + 44, body, title, description)
 
 
+def _has_place(spot: Spot, axes: Axes) -> bool:
+    return not axes.ratio or _CHEAPEST <= spot.x <= _DEAREST
+
+
 def _place(spot: Spot, axes: Axes) -> float:
     return math.log10(spot.x) if axes.ratio else spot.x
 
 
 def _cost_axis(values: Sequence[float], left: float, right: float) -> Axis:
     low, high = min(values), max(values)
-    room = (high - low) * 0.08 or abs(high) * 0.1 or 0.1
+    room = (high - low) * 0.08
+    if are_equal(low, high):
+        room = abs(high) * 0.1 or 0.1
     return Axis(low - room, high + room, left, right, 5)
 
 

@@ -146,7 +146,7 @@ def _tried_change(change: Any) -> tuple[str, str, str]:
 def _dev_measure(data: ReportData) -> str:
     """The measure in the history: the one that decides, where it was recorded."""
     recorded: dict[str, None] = {}
-    for line in data.history:
+    for line in as_objects(list(data.history)):
         for key in line:
             if "@" in key or key in ("AP", "RR", "Spearman"):
                 recorded[key] = None
@@ -158,7 +158,7 @@ def _dev_measure(data: ReportData) -> str:
 
 def _points(data: ReportData, key: str) -> list[charts.Point]:
     points = []
-    for line in data.history:
+    for line in as_objects(list(data.history)):
         step = as_number(line.get("step"))
         value = as_number(line.get(key))
         if step is not None and value is not None:

@@ -7,6 +7,7 @@ from typing import Any
 from nearer.report.data import ReportData
 from nearer.report.values import (
     Json,
+    as_list,
     as_number,
     as_object,
     as_objects,
@@ -87,13 +88,17 @@ def judge_sentence(judge: Json) -> str:
     interval = as_object(judge.get("agreement"))
     agreed, total = whole(judge.get("agreed")), whole(judge.get("n"))
     sentence = f"The judge ({as_text(judge.get('model'), 120)}) agrees with people on {agreed} of {total} answers"
-    sentence += f" ({fixed(interval.get('mean'), 2)}, {span(interval.get('ci'))})"
+    sentence += f" ({_share(interval.get('mean'))}, {span(interval.get('ci'), _share)})"
     if as_number(judge.get("kappa")) is not None:
         sentence += f", Cohen's kappa {fixed(judge.get('kappa'), 2)}"
     without = as_number(judge.get("without_grade"))
     if without:
         sentence += f"; {whole(without)} of its replies held no grade and are left out"
     return f"{sentence}."
+
+
+def _share(value: Any) -> str:
+    return fixed(value, 2)
 
 
 def _not_tried(row: Json) -> str:
@@ -118,7 +123,7 @@ def _changed(data: ReportData) -> list[Json]:
         row = {
             "query_id": query_id,
             "question": as_text(after.get("question"), 300),
-            "references": [as_text(each, 160) for each in (after.get("references") or [])[:3]],
+            "references": [as_text(each, 160) for each in as_list(after.get("references"))[:3]],
             "before": as_text(before.get("answer"), 300),
             "after": as_text(after.get("answer"), 300),
             "old": old,

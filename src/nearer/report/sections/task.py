@@ -25,6 +25,9 @@ _MOST_POINTS = 1000
 #: Task → title of its section.
 _TITLES = {"recommend": "Recommendations", "cluster": "Clusters"}
 
+#: Between the parts of the text of a point of the map.
+SEPARATOR = " · "
+
 Place = tuple[float, float, int, str]
 
 
@@ -36,12 +39,14 @@ def task(data: ReportData) -> Json | None:
     if not sheets and not notes:
         return None
     name = as_text(found.get("task"), 40)
+    points = _points(as_list(found.get("points")))
     return {
         "title": _TITLES.get(name, name or "Task"),
         "on": "held-out" if data.task else "development",
         "sheets": sheets,
         "notes": notes,
-        "map": _map(as_list(found.get("points"))),
+        "map": _map(points),
+        "clusters": _legend(points),
     }
 
 
@@ -68,18 +73,36 @@ def _cell(value: Any) -> Json:
     return {"text": as_text(value, 200), "figure": False}
 
 
-def _map(rows: list[Any]) -> Markup | None:
-    """The map in both widths; points that are no points are left out."""
+def _points(rows: list[Any]) -> list[Place]:
+    """The points of the map; what is no point is left out."""
     points = []
     for row in rows[:_MOST_POINTS]:
         point = _point(row)
         if point is not None:
             points.append(point)
-    if len(points) < len(rows[:_MOST_POINTS]) or not points:
-        return None
+    return points
+
+
+def _map(points: list[Place]) -> Markup:
+    """The map in both widths; empty for a few points."""
     return in_both_widths(
         lambda width: charts.document_map(points, title="Map of the documents", width=width)
     )
+
+
+def _legend(points: list[Place]) -> list[tuple[str, str]]:
+    """CSS class and name of each cluster that has a colour of its own, the largest first.
+
+    The text of a point ends with the name of its cluster.
+    """
+    names: dict[int, str] = {}
+    for _, _, rank, text in points:
+        if 0 <= rank < charts.COLOURS and SEPARATOR in text:
+            names.setdefault(rank, text.rpartition(SEPARATOR)[2])
+    legend = [(f"c{rank}", names[rank]) for rank in sorted(names)]
+    if legend and any(not 0 <= rank < charts.COLOURS for _, _, rank, _ in points):
+        legend.append(("other", "smaller clusters, or none"))
+    return legend
 
 
 def _point(row: Any) -> Place | None:

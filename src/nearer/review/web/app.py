@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -19,15 +20,22 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from nearer.errors import NearerError
+from nearer.errors import ConfigError, NearerError
 from nearer.live.web.limits import Bounds, Edge, protocol_of
-from nearer.review.consensus import SPLIT, consensus
-from nearer.review.judgments import ACTIONS, CANNOT_TELL, GRADE, GRADES, MAX_COMMENT, SKIP
+from nearer.review.judgments import (
+    ACTIONS,
+    CANNOT_TELL,
+    GRADE,
+    MAX_COMMENT,
+    SKIP,
+    is_grade,
+    is_number,
+)
 from nearer.review.reviewers import Expired, Reviewer
 from nearer.review.session import Action, Review
 from nearer.review.web.page import page, pair_html
 
-_ID = re.compile(r"^[A-Za-z0-9-]{8,64}$")
+_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _ARRIVAL = 10.0  # seconds for a request to arrive
 _AT_ONCE = 64
 _EVERY = 10  # judgments between two looks at how many more there should be
@@ -106,6 +114,28 @@ def server_of(review: Review) -> Any:
     return uvicorn.Server(values)
 
 
+def listening(host: str, port: int) -> socket.socket:
+    """A socket bound to an address; port 0 is any free one.  Raises ConfigError where it cannot be."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family=family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            f"cannot listen on {address(host, port)}: {error.strerror or error}",
+            where="review.host, review.port",
+            next_step="nearer review serve --port 0 takes any free port",
+        ) from None
+    return bound
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as they stand in a link."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _observed(method: str, path: str, status: int, seconds: float) -> None:
     """Log a request without its token, its query or its judgment."""
     known = path if path.startswith("/api/") and len(path) < 20 else "/"
@@ -177,8 +207,8 @@ async def _next(room: Room, reviewer: Reviewer, request: Request) -> Response:
 
 def _shown(room: Room, reviewer: Reviewer) -> Response:
     review = room.review
-    pair = review.next(reviewer)
-    progress = review.desk.progress(reviewer, review.log.judgments)
+    turn = review.turn(reviewer)
+    pair, progress = turn.pair, turn.progress
     value: dict[str, Any] = {
         "reviewer": reviewer.name,
         "progress": {
@@ -189,15 +219,13 @@ def _shown(room: Room, reviewer: Reviewer) -> Response:
         },
         "pair": None,
         "html": None,
-        "adjudicate": False,
-        "can_undo": review.log.judgments.last_of(reviewer.name) is not None,
+        "adjudicate": turn.adjudicates,
+        "can_undo": turn.can_undo,
     }
     if pair is not None:
         document = review.project.corpus.get(pair.doc_id)
-        status = consensus(review.log.judgments, pair.subject).status
         value["pair"] = review.desk.id_of(pair)
         value["html"] = pair_html(pair, document)
-        value["adjudicate"] = reviewer.adjudicates and status == SPLIT
     return JSONResponse(value)
 
 
@@ -243,7 +271,7 @@ async def _body(request: Request) -> Mapping[str, Any]:
 
 def _id_of(values: Mapping[str, Any]) -> str:
     action_id = values.get("id")
-    if not isinstance(action_id, str) or not _ID.match(action_id):
+    if not isinstance(action_id, str) or not _ID.fullmatch(action_id):
         raise RefusedError(422, "id must be 8 to 64 letters, digits and hyphens")
     return action_id
 
@@ -254,14 +282,13 @@ def _action(values: Mapping[str, Any]) -> Action:
     if kind not in (GRADE, CANNOT_TELL, SKIP):
         known = ", ".join(ACTIONS[:3])
         raise RefusedError(422, f"action must be one of {known}")
-    if kind == GRADE and (isinstance(grade, bool) or grade not in GRADES):
+    if kind == GRADE and not is_grade(grade):
         raise RefusedError(422, "grade must be 0, 1, 2 or 3")
     comment = values.get("comment", "")
     if not isinstance(comment, str) or len(comment) > MAX_COMMENT:
         raise RefusedError(422, f"comment must be text of at most {MAX_COMMENT} characters")
     seconds = values.get("seconds")
-    if seconds is not None:
-        timed = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if not timed or not 0 <= seconds <= _LONGEST:
-            raise RefusedError(422, "seconds must be a number from 0 to 86,400")
+    timed = seconds is None or (is_number(seconds) and 0 <= seconds <= _LONGEST)
+    if not timed:
+        raise RefusedError(422, "seconds must be a number from 0 to 86,400")
     return Action(_id_of(values), str(kind), grade, comment.strip(), seconds)

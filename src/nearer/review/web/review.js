@@ -7,7 +7,7 @@ let since = 0;
 let busy = false;
 
 if (location.hash.length > 1) {
-  kept.setItem("token", decodeURIComponent(location.hash.slice(1)));
+  kept.setItem("token", location.hash.slice(1)); // tokens have no characters that links escape
   history.replaceState(null, "", location.pathname);
 }
 

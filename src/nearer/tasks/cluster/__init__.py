@@ -13,6 +13,7 @@ import numpy as np
 
 from nearer.config import Config, TaskGuard
 from nearer.data.load import Loaded
+from nearer.errors import DataError
 from nearer.measure.clusters import WITH_LABELS, Agreement, numbered
 from nearer.tasks.base import Cannot, Findings, GuardInputs, Task, TaskInputs, Verdict
 from nearer.tasks.bounds import of_columns, of_draws, unknown
@@ -49,6 +50,13 @@ class ClusterTask(Task):
         if guard.measure not in (*WITH_LABELS, *IN_USE, KEPT):
             raise unknown(guard, (*WITH_LABELS, *IN_USE, KEPT))
         items = _items(guard, inputs)
+        try:
+            return self._checked(guard, items, inputs)
+        except DataError as error:  # too few documents for so many clusters
+            raise Cannot(error.what, error.next_step or "ask for fewer clusters") from None
+
+    def _checked(self, guard: TaskGuard, items: Items, inputs: GuardInputs) -> Verdict:
+        """The verdict on one measure.  Raises Cannot, and DataError for what cannot be grouped."""
         settings = inputs.base.config.cluster
         before = Space("before", items, items.vectors(inputs.base), settings, inputs.seed)
         after = Space("after", items, items.vectors(inputs.tuned), settings, inputs.seed)
@@ -87,6 +95,11 @@ def _in_use(guard: TaskGuard, before: Space, after: Space, inputs: GuardInputs) 
             "lower cluster.shots, or leave rare labels out",
         )
     told = ~(np.isnan(columns[0]) | np.isnan(columns[1]))
+    if not told.any():
+        raise Cannot(
+            f"{guard.measure} is known for no document",
+            "lower cluster.shots, or label more documents",
+        )
     return of_columns(guard, columns[0][told], columns[1][told], inputs)
 
 

@@ -68,7 +68,7 @@ class Grouping:
         rng = np.random.default_rng([self.seed, 1])
         number = len(np.unique(clusters[clusters >= 0]))
         size = int(_PART * len(vectors))
-        if size <= max(number, 3):
+        if size <= max(number, self.settings.n_clusters or 0, 3):
             return []
         values = []
         for _ in range(self.settings.repeats):

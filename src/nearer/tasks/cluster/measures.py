@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from nearer.config import Cluster
+from nearer.errors import DataError
 from nearer.measure import clusters as grouped
 from nearer.measure import downstream
 from nearer.tasks.base import Cannot, Findings, Sheet, TaskInputs
@@ -84,11 +85,20 @@ def _rounded(value: float | None) -> float | None:
 def findings(inputs: TaskInputs) -> Findings:
     """The documents of a split under each model, and under their words alone."""
     try:
-        items = items_of_split(inputs.base, inputs.split)
+        return _findings(items_of_split(inputs.base, inputs.split), inputs)
     except Cannot as reason:
         return Findings(notes=(f"Cannot say: {reason.why}; {reason.next_step}.",))
+    except DataError as error:  # too few documents for so many clusters
+        return Findings(notes=(f"Cannot say: {error.what}; {error.next_step}.",))
+
+
+def _findings(items: Items, inputs: TaskInputs) -> Findings:
+    """Every measure of the documents.  Raises DataError for what cannot be grouped."""
     settings, seed = inputs.settings.cluster, inputs.seed
-    spaces = [Space(_WORDS, items, words(items.texts, seed), settings, seed)]
+    spaces = []
+    by_words = words(items.texts, seed)
+    if by_words is not None:
+        spaces.append(Space(_WORDS, items, by_words, settings, seed))
     for model in inputs.models:
         spaces.append(Space(model.name, items, items.vectors(model.systems), settings, seed))
     all_values = {space.name: space.values() for space in spaces}
@@ -107,11 +117,16 @@ def findings(inputs: TaskInputs) -> Findings:
     return Findings(measures, sheets, _notes(items, settings), points(last, named))
 
 
-def words(texts: list[str], seed: int) -> np.ndarray:
-    """float32 (n_texts, ≤100) of unit length: TF-IDF, its largest 100 directions (latent semantic analysis)."""
+def words(texts: list[str], seed: int) -> np.ndarray | None:
+    """float32 (n_texts, ≤100) of unit length: TF-IDF, its largest 100 directions (latent semantic analysis).
+
+    None for texts without a word, such as rows of emoji.
+    """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    if not any(map(folded_words, texts)):
+        return None
     table = TfidfVectorizer(sublinear_tf=True, analyzer=folded_words).fit_transform(texts)
     directions = min(100, min(table.shape) - 1)
     vectors = TruncatedSVD(max(1, directions), random_state=seed).fit_transform(table)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from nearer.text import folded_words
 
@@ -100,7 +101,7 @@ def suggestions(clusters: np.ndarray, vectors: np.ndarray, seed: int) -> list[Su
     if len(names) < _FEWEST:
         return []
     centres = np.stack([vectors[clusters == name].mean(0) for name in names])
-    apart = np.linalg.norm(centres[:, None] - centres[None, :], axis=2)
+    apart = cdist(centres, centres)
     rows, columns = np.triu_indices(len(names), 1)
     usual = float(np.median(apart[rows, columns])) or 1e-9
     merges, splits = [], []

@@ -101,7 +101,7 @@ def group_corpus(systems: Systems, settings: Cluster, seed: int, before: Path | 
         "documents": len(ids),
         "n_clusters": n_clusters,
         "in_no_cluster": int((clusters < 0).sum()),
-        "chosen_by": "given" if settings.n_clusters else "silhouette",
+        "chosen_by": _chosen_by(settings),
         "model": systems.encoder.fingerprint.id,
         "shape": shape(vectors, clusters, seed),
         "note": NOT_USEFUL,
@@ -113,13 +113,35 @@ def group_corpus(systems: Systems, settings: Cluster, seed: int, before: Path | 
     return Grouped(ids, clusters, named, suggested, figures, drift)
 
 
+def _chosen_by(settings: Cluster) -> str:
+    """What said how many clusters there are; HDBSCAN finds as many as there are dense places."""
+    if settings.algorithm == "hdbscan":
+        return "hdbscan"
+    return "given" if settings.n_clusters else "silhouette"
+
+
+def _earlier(path: Path) -> dict[str, int]:
+    """Document id → its cluster the last time.  Raises DataError for a damaged line."""
+    earlier = {}
+    for number, line in enumerate(read_jsonl(path), start=1):
+        cluster = line.get("cluster") if isinstance(line, dict) else None
+        if type(cluster) is not int or "_id" not in line:
+            raise DataError(
+                "no document with its cluster",
+                where=f"{path}:{number}",
+                next_step="restore the file, or move it away to start anew",
+            )
+        earlier[str(line["_id"])] = cluster
+    return earlier
+
+
 def _drift(
     before: Path | None, ids: list[str], clusters: np.ndarray, named: list[Named]
 ) -> tuple[Sheet | None, float | None]:
     """What became of earlier groups of the documents that were there; nothing without earlier groups."""
     if before is None or not before.is_file():
         return None, None
-    earlier = {str(line["_id"]): int(line["cluster"]) for line in read_jsonl(before)}
+    earlier = _earlier(before)
     rows = [row for row, doc_id in enumerate(ids) if doc_id in earlier]
     if not rows:
         return None, None

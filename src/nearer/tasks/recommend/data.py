@@ -177,8 +177,8 @@ def _with_rules(loaded: Loaded, settings: Config) -> Loaded:
         return loaded
     queries = {}
     for query_id, query in loaded.queries.items():
-        declared = {**(query.filter or {}), **rules.eligible}
-        declared |= _own_values(query, loaded.corpus, rules.same)
+        own = _own_values(query, loaded.corpus, rules.same)
+        declared = {**(query.filter or {}), **own, **rules.eligible}
         queries[query_id] = replace(query, filter=declared or None)
     return loaded._replace(queries=queries)
 
@@ -191,4 +191,4 @@ def _own_values(query: Query, corpus: Corpus, fields: Sequence[str]) -> dict[str
     if document is None:
         return {}
     values = {name: document.metadata.get(name) for name in fields}
-    return {name: value for name, value in values.items() if value not in (None, "")}
+    return {name: value for name, value in values.items() if value not in (None, "", [], ())}

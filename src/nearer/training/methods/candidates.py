@@ -13,7 +13,7 @@ from nearer import progress
 from nearer.embed.base import TextEncoder
 from nearer.embed.encoder import SentenceEncoder
 from nearer.training import processes
-from nearer.training.methods.contest import Entry, Table, choose
+from nearer.training.methods.contest import Entry, Table, best_of, choose
 from nearer.training.methods.job import Candidate, Job, SharedTime
 from nearer.training.methods.naming import Method
 from nearer.training.methods.references import LINEAR, NUDGE, Reference, Workbench
@@ -76,16 +76,16 @@ def _trained(
     if job.settings.search.arms:
         found = search(job)
         return found, [found.entry], dict(found.others)
-    best: Candidate | None = None
-    trained: list[Entry] = []
+    candidates: list[Candidate] = []
     models: dict[str, TextEncoder] = {}
     for method in job.methods:
         candidate = _linear(job, bench) if method.kind == LINEAR else train_weights(job, method)
-        trained.append(candidate.entry)
+        candidates.append(candidate)
         models |= {candidate.entry.name: candidate.encoder, **candidate.others}
-        if best is None or candidate.entry.mean > best.entry.mean:
-            best = candidate
-    assert best is not None  # noqa: S101 - there is at least one method
+    trained = [candidate.entry for candidate in candidates]
+    # By the rule of the table, so that the model is the one that the table names.
+    entry = best_of(trained)
+    best = next(candidate for candidate in candidates if candidate.entry is entry)
     return best, trained, models
 
 

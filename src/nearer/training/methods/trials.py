@@ -88,13 +88,6 @@ class Trials:
         own = [trial for trial in self.ended if trial.arm == arm.number]
         return max(own, key=lambda trial: trial.round, default=None)
 
-    def in_round(self, number: int, arm: Arm) -> Trial | None:
-        """The trial of an arm in a round, where it has ended."""
-        trial = self.of_arm(arm)
-        if trial is None or trial.round != number:
-            return None
-        return trial
-
     def add(self, trial: Trial) -> None:
         """Write down a trial that has ended, and keep the checkpoints of the best one alone."""
         write_json(self.place(trial.round, self._arms[trial.arm]) / _RECORD, asdict(trial))

@@ -7,7 +7,6 @@ keeps held-out queries out of all of them.
 
 from nearer.training.mining.miner import mine
 from nearer.training.mining.negatives import JUDGED_NEGATIVE, Evidence, Similarity
-from nearer.training.mining.noise import suspects_by_loss
 from nearer.training.mining.result import Account, Mined
 from nearer.training.mining.suspects import Suspect
 
@@ -19,5 +18,4 @@ __all__ = [
     "Similarity",
     "Suspect",
     "mine",
-    "suspects_by_loss",
 ]

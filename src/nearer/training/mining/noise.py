@@ -11,7 +11,6 @@ scores a pair has not seen its query.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,26 +150,3 @@ def _share(judged: np.ndarray, random: np.ndarray) -> float:
         cautious = below + _CAUTION * np.sqrt(below + 1)
         lowest = min(lowest, cautious / len(judged) / float((random <= threshold).mean()))
     return float(lowest)
-
-
-def suspects_by_loss(
-    losses: Sequence[float] | np.ndarray, neighbours: np.ndarray, threshold: float = 3.0
-) -> np.ndarray:
-    """Which examples have a loss far above that of their neighbours, bool (n,).
-
-    `losses` float (n,) are those of the examples after the first epoch; `neighbours` int64 (n, k)
-    the positions of the examples with the nearest queries.  The excess over the neighbours' median
-    counts in robust standard deviations (1.4826 × the median absolute deviation over all examples).
-    Losses that are not finite count as far above.  Raises ValueError for shapes that do not fit.
-    """
-    values = np.asarray(losses, np.float64)
-    if neighbours.ndim != 2 or len(neighbours) != len(values) or not neighbours.shape[1]:
-        raise ValueError("neighbours must be (n, k) positions, one row per loss")
-    finite = np.isfinite(values)
-    if not finite.any():
-        return ~finite
-    filled = np.where(finite, values, np.max(values[finite]))
-    excess = filled - np.median(filled[neighbours], axis=1)
-    spread = 1.4826 * float(np.median(np.abs(excess - np.median(excess))))
-    far: np.ndarray = excess > threshold * max(spread, 1e-9)
-    return far | ~finite

@@ -28,7 +28,7 @@ _SETTING = re.compile(
 )
 #: Files that are called like settings.
 _FILES = re.compile(
-    r"\.(?:tsv|jsonl|json|npz|parquet|csv|html|md|py|bin|yaml|gz|safetensors|css|trec|prom|db|pt|pth|onnx|xml)$"
+    r"\.(?:tsv|jsonl|json|npz|parquet|csv|html|js|md|py|bin|yaml|gz|safetensors|css|trec|prom|db|pt|pth|onnx|xml)$"
 )
 _DOTTED = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 _SET = re.compile(r"(?:^|\s)(?:--)?set ([a-z_]+(?:\.[a-z_]+)+)")
@@ -41,6 +41,7 @@ _PROSE = {
     "the",
     "what",
     "does",
+    "has",
     "makes",
     "keeps",
     "and",

@@ -245,3 +245,13 @@ def test_keys_of_every_usual_name_are_blanked(key: str) -> None:
     blanked = repeat.settings({"a": {"settings": {"index": {key: "hush", "k": 3}}}})
     assert "hush" not in blanked
     assert "k: 3" in blanked
+
+
+def test_a_guardrail_says_why_it_did_not_pass(everything: ReportData) -> None:
+    rows = [
+        {"name": "tasks", "status": "inconclusive", "reason": "cannot say: no <label>"},
+        {"name": "recommend: Bias@10", "status": "fail", "sentence": "Bias@10 goes up: broken"},
+    ]
+    html = page.render(ReportData(decision=dict(everything.decision) | {"guardrails": rows}))
+    assert "cannot say: no &lt;label&gt;" in html
+    assert "Bias@10 goes up: broken" in html

@@ -17,7 +17,7 @@ from conftest import QUICK
 from embeddings_kit import StandIn, serving, times
 from nearer import config, shortlist
 from nearer.decision.record import DecisionRecord
-from nearer.embed import endpoint
+from nearer.embed import posting
 from nearer.errors import ConfigError
 from nearer.fixes.chunking import Chunking
 from nearer.project import Project
@@ -378,7 +378,7 @@ def test_a_model_that_cannot_load_is_not_tried_and_ends_nothing(
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(posting, "FIRST_WAIT", 0.001)
     with serving(StandIn(dimension=48)) as running:
         yield running
 

@@ -151,7 +151,7 @@ def test_clusters_from_labels_to_the_report_and_their_own_command(
     mined = json.loads((done / "mine" / "summary.json").read_text())
     assert mined["dropped"]["positive beyond mine.positives"] > 0
     page = (done / "report" / "report.html").read_text()
-    assert page.count('class="spot') == 2 * 48  # in two widths
+    assert page.count('class="leaf') == 2 * 48  # in two widths
     first = run(path, "clusters", "--set", "cluster.n_clusters=8")
     assert first["n_clusters"] == 8
     assert first["drift"] is None

@@ -160,6 +160,7 @@ def guardrails(decided: DecisionRecord) -> list[Json]:
                 "margin": margin,
                 "lower_bound": signed(row.lower_bound),
                 "needed": values.needed(row.queries_needed),
+                "why": as_text(row.more.get("reason") or row.more.get("sentence"), 300),
             }
         )
     return table

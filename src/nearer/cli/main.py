@@ -292,6 +292,12 @@ def init(
     data: Annotated[
         Path | None, typer.Option(help="Folder with corpus, queries and qrels (BEIR layout).")
     ] = None,
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder of Markdown, HTML, text or PDF files: the corpus."
+        ),
+    ] = None,
     corpus: Annotated[
         Path | None, typer.Option(help="Documents: .jsonl, .csv, .tsv, .parquet, also .gz.")
     ] = None,
@@ -316,19 +322,22 @@ def init(
 ) -> None:
     """Look at your data and write a commented nearer.yaml that points at it.
 
+    With --documents alone, nearer generate then makes queries, so that nearer run can begin.
+
     Example: nearer init search --data my-data --model models/minilm
     """
     from nearer.cli import show
     from nearer.cli.start import initialise
 
-    paths = {"folder": data, "corpus": corpus, "queries": queries}
+    paths = {"folder": data, "documents": documents, "corpus": corpus, "queries": queries}
     paths |= {"judgments": judgments, "clicks": clicks, "training": training}
     named = {key: path for key, path in paths.items() if path}
     written, inspection = initialise(folder, named, model, columns or (), force)
     if options.as_json:
         emit({"config": str(written), **inspection.facts})
     else:
-        show.print_init(written, inspection.lines)
+        first = "nearer run" if inspection.facts["splits"] else "nearer generate"
+        show.print_init(written, inspection.lines, first)
 
 
 @app.command()

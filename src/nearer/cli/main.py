@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nearer.cli import clusters as cli_clusters
+from nearer.cli import generate as cli_generate
 from nearer.cli import index as cli_index
 from nearer.cli import judge as cli_judge
 from nearer.cli import monitor as cli_monitor
@@ -367,6 +368,7 @@ def demo(
     _run_stages(None, None, of_demo, chosen.shares)
 
 
+app.command()(cli_generate.generate)
 app.command(rich_help_panel=_RESULTS)(cli_judge.compare)
 app.command(rich_help_panel=_RESULTS)(cli_judge.gate)
 app.command("sign-off", rich_help_panel=_RESULTS)(cli_judge.sign_off)

@@ -16,7 +16,7 @@ _UNDERLINED = re.compile(
 _FENCED = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(?P<heading>.+?)[ \t#]*$", re.MULTILINE)
 _LINK = re.compile(r"!?\[(?P<words>[^\]]*)\]\([^)]*\)")
-_MARKS = re.compile(r"[*_`]+")
+_MARKS = re.compile(r"(?<!\w)[*_`]+|[*_`]+(?!\w)")  # those inside a word are part of its name
 
 
 def read(content: bytes) -> Page:
@@ -38,9 +38,9 @@ def read(content: bytes) -> Page:
     return Page(own, f"{before}{after}".strip())
 
 
-def plain(heading: str) -> str:
-    """A heading as words: without links, emphasis and code marks."""
-    return _MARKS.sub("", _LINK.sub(r"\g<words>", heading)).strip()
+def plain(line: str) -> str:
+    """A line as words: without links, emphasis and code marks."""
+    return _MARKS.sub("", _LINK.sub(r"\g<words>", line)).strip()
 
 
 def _first_heading(text: str) -> re.Match[str] | None:

@@ -95,7 +95,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/evaluate/: ranked results, scores per query, summary",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate", *_TASK),
-        version=3,  # slices by how often a query is asked, and of high-risk ones
+        version=4,  # how many queries are generated
     ),
     Stage(
         "diagnose",
@@ -209,7 +209,7 @@ STAGES: tuple[Stage, ...] = (
             "rag",
             *_TASK,
         ),
-        version=5,  # clusters, named and leaked queries; contexts and answers; whether it pays
+        version=6,  # how many queries are generated, and that they decide nothing alone
     ),
     Stage(
         "report",
@@ -231,7 +231,7 @@ STAGES: tuple[Stage, ...] = (
             "production",
         ),
         settings=(),
-        version=4,  # frontiers, every test query, JSON; mistakes, domain terms, whether it pays
+        version=5,  # whose queries the figures rest on
     ),
 )
 

@@ -17,6 +17,7 @@ from nearer.generated.base import Brief, Draft
 from nearer.generated.phrases import Parsed, Rarity, parse
 
 _FEW = 4  # words of a query that is no question
+_PROMINENT = 2.0  # times that a phrase of the title and the headings weighs more
 #: Language → how to ask what something is, and what else to ask about it.
 _QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "en": ("what is {}", "how does {} work", "when do I need {}", "why does {} matter"),
@@ -70,10 +71,13 @@ def _texts(kind: str, documents: Sequence[Parsed], rarity: Rarity) -> Iterator[s
 
 
 def _key_phrases(document: Parsed, rarity: Rarity) -> list[tuple[str, ...]]:
-    """Phrases of the document by how often it says them, how rare they are, and how long."""
+    """Phrases of the document by how often it says them, how rare they are, how long, and where."""
+    named = document.named
 
     def weight(phrase: tuple[str, ...]) -> float:
-        return document.phrases[phrase] * rarity.of(phrase) * math.sqrt(len(phrase))
+        said = 1.0 + math.log(document.phrases[phrase])
+        prominent = _PROMINENT if named.issuperset(phrase) else 1.0
+        return said * rarity.of(phrase) * len(phrase) * prominent
 
     return sorted(document.phrases, key=lambda phrase: (-weight(phrase), phrase))
 
@@ -100,6 +104,9 @@ def _questions(document: Parsed, rarity: Rarity) -> Iterator[str]:
         return
     if language == "en":
         for definition in document.definitions():
+            words = definition.name.split()
+            if len(words) == 1 and not document.named.issuperset(words):
+                continue  # "the load is the sum of …" defines a word of the moment
             yield f"what {'are' if definition.plural else 'is'} {definition.name}?"
         for heading in document.headings:
             if heading.lower().startswith(("how to ", "why ", "when ", "what ")):

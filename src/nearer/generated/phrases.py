@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -42,7 +43,7 @@ class Definition:
     body: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parsed:
     """A document as words: `phrases` are runs of its words that say something, with their counts."""
 
@@ -51,6 +52,11 @@ class Parsed:
     headings: tuple[str, ...]
     sentences: tuple[str, ...]
     phrases: Mapping[tuple[str, ...], int]
+
+    @cached_property
+    def named(self) -> frozenset[str]:
+        """The words of title and headings that say something."""
+        return frozenset(self.content_words(" ".join((self.title, *self.headings))))
 
     def definitions(self) -> Iterator[Definition]:
         """Definitions of English sentences, in order."""

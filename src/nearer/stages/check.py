@@ -213,6 +213,7 @@ def check(
     if not len(frozen["train"]) and not only_training:
         findings.add("no_train", _NO_TRAIN)
     report_named(queries, frozen.values(), findings)
+    queries_from = report_origins(frozen, findings)
     in_train = (tuple(q for q in group if q in kept["train"]) for group in groups)
     held_out = (queries[q].text for name in ("dev", "test") for q in divided[name])
     return CheckResult(
@@ -228,7 +229,7 @@ def check(
         item_to_item=item_to_item,
         dropped={name: len(divided[name]) - len(kept[name]) for name in ("dev", "train")},
         reviewed=reviewed.counts,
-        queries_from=report_origins(frozen, findings),
+        queries_from=queries_from,
     )
 
 

@@ -52,7 +52,7 @@ class _Reader(HTMLParser):
             self._inside_main += 1
         if tag in _BLOCKS:
             self._inside_heading = False  # where a heading was never closed
-            self._add("\n")
+            self._add(_line_ends(tag))
         if tag in _HEADINGS:
             self._inside_heading = tag == "h1" and not self._heading
             if not self._inside_heading:
@@ -68,7 +68,7 @@ class _Reader(HTMLParser):
         if tag in _HEADINGS:
             self._inside_heading = False
         if tag in _BLOCKS:
-            self._add("\n")
+            self._add(_line_ends(tag))
         if tag in _MAIN:
             self._inside_main = max(0, self._inside_main - 1)
 
@@ -89,6 +89,11 @@ class _Reader(HTMLParser):
     def page(self) -> Page:
         title = _joined(self._heading) or _joined(self._title)
         return Page(title, _text(self._main) or _text(self._everything))
+
+
+def _line_ends(tag: str) -> str:
+    """What a block puts around itself: an empty line around paragraphs."""
+    return "\n\n" if tag == "p" else "\n"
 
 
 def _joined(parts: list[str]) -> str:

@@ -264,7 +264,7 @@ def test_a_folder_of_somebody_else_is_left_alone(project: Path) -> None:
         ("generate.kinds=[]", "generate.kinds"),
         ("generate.kinds=[question, question]", "a kind stands twice"),
         ("generate.kinds=[poem]", "generate.kinds"),
-        ("generate.url=ftp://x", "not an http or https address"),
+        ("generate.url=ftp://x", "generate.url: not an http or https address"),
     ],
 )
 def test_settings_that_cannot_work_are_named(project: Path, setting: str, says: str) -> None:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nearer.errors import ConfigError
 from nearer.generated.base import Brief, Draft, GeneratorSpec
 from nearer.generated.prompts import conversation, drafts_in
-from nearer.rag.model import LanguageModel, Messages
+from nearer.rag.model import WORDING, LanguageModel, Messages
+
+_OWN = replace(
+    WORDING,
+    url="generate.url",
+    model="generate.model",
+    smaller="generate.characters makes requests smaller, rag.parameters is what is sent besides",
+)
 
 
 class ChatGenerator:
@@ -32,7 +40,8 @@ class ChatGenerator:
                 "--set generate.model=MODEL",
             )
         settings = rag.model_copy(update={"url": url, "model": model})
-        return cls(LanguageModel(settings, model, spec.cache), spec)
+        wording = _OWN if generate.url else replace(_OWN, url=WORDING.url)
+        return cls(LanguageModel(settings, model, spec.cache, wording), spec)
 
     @property
     def name(self) -> str:

@@ -50,10 +50,13 @@ class LanguageModel:
     used, ModelError for whatever comes back, and for what costs more than `rag.max_cost`.
     """
 
-    def __init__(self, settings: Rag, model: str, cache: Path | None) -> None:
+    def __init__(
+        self, settings: Rag, model: str, cache: Path | None, wording: Wording = WORDING
+    ) -> None:
+        """`wording` names the settings of address and model, where others than rag's are meant."""
         token = os.environ.get(TOKEN, "")
         url = settings.url or ""
-        self._endpoint = Endpoint(url, WORDING, token=token, timeout=settings.timeout)
+        self._endpoint = Endpoint(url, wording, token=token, timeout=settings.timeout)
         self.name = f"{model} at {self._endpoint.place}"
         self._settings = settings
         self._fixed: dict[str, Any] = {"model": model, **settings.parameters}

@@ -49,7 +49,7 @@ def begin(folder: Path, documents: Path, model: Path, **sections: Any) -> Path:
     assert result.exit_code == 0, result.output
     path = folder / "nearer.yaml"
     settings = yaml.safe_load(path.read_text())
-    more: dict[str, Any] = dict(sections)
+    more: dict[str, Any] = {"train": {"merge_tolerance": 0.0}, **sections}
     for name in {**QUICK, **more}:
         settings[name] |= {**QUICK.get(name, {}), **more.get(name, {})}
     settings["model"] |= {"precision": "fp32"}

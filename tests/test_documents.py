@@ -156,6 +156,15 @@ def test_init_writes_a_corpus_and_settings_that_say_what_comes_next(tmp_path: Pa
     assert nearer("init", project, "--documents", documents, "--force").exit_code == 0
 
 
+def test_a_file_of_documents_alone_is_enough_too(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text('{"_id": "a", "text": "b"}\n')
+    result = nearer("init", tmp_path / "p", "--corpus", tmp_path / "c.jsonl")
+    assert result.exit_code == 0, result.output
+    assert "no queries yet" in result.output
+    settings = yaml.safe_load((tmp_path / "p/nearer.yaml").read_text())
+    assert settings["data"]["generated"] == "train,dev,test"
+
+
 def test_a_second_corpus_is_refused(tmp_path: Path) -> None:
     documents = write_documents(tmp_path / "docs", 12)
     (tmp_path / "c.jsonl").write_text('{"_id": "a", "text": "b"}\n')

@@ -451,6 +451,7 @@ def test_generated_queries_train_a_model(trained: Path) -> None:
     examples = lines(run / "mine/examples.jsonl")
     assert examples
     assert all(row["query_id"].startswith("generated-") for row in examples)
+    assert {row["source"][0] for row in examples} == {"generated"}
     assert (run / "train/model/modules.json").is_file()
 
 

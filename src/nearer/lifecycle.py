@@ -152,7 +152,7 @@ STAGES: tuple[Stage, ...] = (
             "second model",
         ),
         settings=("seed", "data", "model", "search", "rerank", "check", "mine", *_TASK),
-        version=5,  # held-out scored pairs are left out
+        version=6,  # positives of generated queries are marked
     ),
     Stage(
         "train",

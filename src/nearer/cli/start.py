@@ -63,7 +63,7 @@ def initialise(
             next_step=f"edit it, or nearer init {folder} --force …",
         )
     left_out: list[str] = []
-    alone = "documents" in named and not {"queries", "judgments", "clicks", "training"} & set(named)
+    alone = set(named) <= {"documents", "corpus"}
     if "documents" in named:
         named, left_out = _with_corpus(folder, named, force)
     if "folder" not in named and "corpus" not in named:

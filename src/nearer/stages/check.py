@@ -148,6 +148,7 @@ class CheckResult(Result):
         return {
             "documents": self.counts["documents"],
             "queries": {name: self.counts[f"{name}_queries"] for name in SPLITS},
+            "queries_from": self.queries_from,
             "warnings": len(self.findings),
             "dropped_training_queries": self.dropped.get("train", 0),
             "smallest_difference": self.power["smallest_difference"],

@@ -121,7 +121,7 @@ def require_ours(folder: Path) -> None:
         ours = False
     if not ours:
         raise DataError(
-            "there is a folder of that name that nearer did not write",
+            "there is a folder of that name that `nearer generate` did not write",
             where=str(folder),
             next_step="move it, then run the same command again",
         )

@@ -33,6 +33,7 @@ LEVELS = (
     {"decision"},
     {"project"},
     {"report"},
+    {"generated"},
     {"live.traffic"},
     {"live.stores", "live.index"},
     {"live.rollout", "live.monitor"},
@@ -142,6 +143,7 @@ def test_exported_names_exist() -> None:
         "run",
         "status",
         "demo",
+        "generate",
         "export",
         "push",
     ],
@@ -163,14 +165,14 @@ def test_every_stage_has_a_command_and_a_module() -> None:
 def test_every_live_stage_has_a_command_a_home_and_settings() -> None:
     groups = {group.name for group in app.registered_groups}
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
-    for stage in lifecycle.LIVE:
+    for stage in (*lifecycle.BEFORE, *lifecycle.LIVE):
         assert stage.name in groups | commands
         assert (SOURCE.parent / stage.module.replace(".", "/")).is_dir()
         assert set(stage.settings) <= set(config.Config.model_fields)
 
 
 def test_every_stage_says_what_it_asks_and_writes() -> None:
-    for stage in (*lifecycle.STAGES, *lifecycle.LIVE):
+    for stage in (*lifecycle.BEFORE, *lifecycle.STAGES, *lifecycle.LIVE):
         assert stage.question.endswith("?")
         assert stage.writes
 

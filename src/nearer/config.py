@@ -21,6 +21,7 @@ from nearer.settings.analysis import Check, Diagnose, Evaluate, Fix
 from nearer.settings.base import Section, Seed
 from nearer.settings.data import Columns, Data, SplitSettings
 from nearer.settings.decision import Decide, Guardrails
+from nearer.settings.generate import Generate
 from nearer.settings.live import Index, Monitor, Serve, Shadow
 from nearer.settings.rag import Rag
 from nearer.settings.review import Review
@@ -38,6 +39,7 @@ __all__ = [
     "Diagnose",
     "Evaluate",
     "Fix",
+    "Generate",
     "Guardrails",
     "Index",
     "Mine",
@@ -86,6 +88,7 @@ class Config(Section):
     monitor: Monitor = Monitor()
     review: Review = Review()
     rag: Rag = Rag()
+    generate: Generate = Generate()
     task: TaskName = Field(
         "search", description="what the vectors are for: search, recommend or cluster"
     )

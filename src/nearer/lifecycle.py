@@ -5,7 +5,7 @@ earlier ones wrote under `runs/NAME/`, so each can be run alone, resumed, or rep
 that somebody else wrote in the same format.
 
 `reads` names inputs whose *content* decides whether a stage must run again:
-`data` (the files named in the config's data section, and what was reviewed), `review` (what the
+`data` (the files named in the config's data section, what was generated and what was reviewed), `review` (what the
 reviews say of themselves), `model` (the model folder), `other models`
 (those that `fix` tries, the reranker, dictionaries), `reranker` (that one alone), `second model`
 (mine.model), `system` (the user's own run files), `guard`
@@ -21,7 +21,8 @@ changes results.
 
 Only `decide` reads `check/split/test`; tests/test_heldout.py proves it.
 
-`STAGES` is what `nearer run` does; `LIVE` is what follows in production.
+`BEFORE` makes data where there is too little; `STAGES` is what `nearer run` does; `LIVE` is what
+follows in production.
 """
 
 from __future__ import annotations
@@ -67,6 +68,18 @@ _SEARCHED = (
 #: Settings of what the vectors are for: a task brings data, measures and guards.
 _TASK = ("task", "recommend", "cluster")
 
+#: What comes before the runs, where documents are all there is: a command that somebody types.
+BEFORE: tuple[Stage, ...] = (
+    Stage(
+        "generate",
+        "Which queries could the documents answer, where nobody has asked yet?",
+        writes="generated/: queries, judgments, what was refused and why",
+        reads=("corpus", "model", "check/split/train"),
+        settings=("seed", "data", "model", "search", "check", "rag", "generate"),
+        home="nearer.generated",
+    ),
+)
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         "check",
@@ -74,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check", *_TASK),
-        version=5,  # scored pairs are held out where they are all the data; marks of queries are read
+        version=6,  # generated queries are taken in, and told from those of people
     ),
     Stage(
         "evaluate",
@@ -82,7 +95,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/evaluate/: ranked results, scores per query, summary",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate", *_TASK),
-        version=3,  # slices by how often a query is asked, and of high-risk ones
+        version=4,  # how many queries are generated
     ),
     Stage(
         "diagnose",
@@ -139,7 +152,7 @@ STAGES: tuple[Stage, ...] = (
             "second model",
         ),
         settings=("seed", "data", "model", "search", "rerank", "check", "mine", *_TASK),
-        version=5,  # held-out scored pairs are left out
+        version=6,  # positives of generated queries are marked
     ),
     Stage(
         "train",
@@ -196,7 +209,7 @@ STAGES: tuple[Stage, ...] = (
             "rag",
             *_TASK,
         ),
-        version=5,  # clusters, named and leaked queries; contexts and answers; whether it pays
+        version=6,  # how many queries are generated, and that they decide nothing alone
     ),
     Stage(
         "report",
@@ -218,7 +231,7 @@ STAGES: tuple[Stage, ...] = (
             "production",
         ),
         settings=(),
-        version=4,  # frontiers, every test query, JSON; mistakes, domain terms, whether it pays
+        version=5,  # whose queries the figures rest on
     ),
 )
 

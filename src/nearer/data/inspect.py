@@ -35,8 +35,11 @@ def guess(
     judgments: Path | None = None,
     training: Path | None = None,
     columns: Mapping[str, str | None] | None = None,
+    documents_alone: bool = False,
 ) -> Data:
     """Settings that read a folder or single files, with the columns that go by other names.
+
+    `documents_alone`: nobody asked anything yet, so that queries are to be generated.
 
     `columns` (keys of data.columns → your names) goes before what is guessed; None says that there
     is no such column.
@@ -52,6 +55,8 @@ def guess(
     }
     given = {key: str(path) for key, path in paths.items() if path is not None}
     data = Data(**given)
+    if documents_alone:
+        data = data.model_copy(update={"generated": "train,dev,test"})
     here = Path.cwd()
     named = columns or {}
     corpus_row = records.first(sources.corpus_file(data, here), "corpus")
@@ -190,12 +195,15 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     counts = [f"{facts[key]:,} {key}" for key in ("documents", "queries", "judgments")]
     yield f"{facts['layout']}: {', '.join(counts)}"
     splits: Mapping[str, int] = facts["splits"]
-    if set(splits) == {"all"}:
+    if not splits:
+        yield "no queries yet: nearer generate makes some from the documents"
+    elif set(splits) == {"all"}:
         yield "no split in the data: check makes train, dev and test"
     else:
         sizes = [f"{name} {n:,}" for name, n in splits.items()]
         yield f"judged queries: {', '.join(sizes)}"
-    for what in ("document", "query"):
+    measured = ("document", "query") if facts["queries"] else ("document",)
+    for what in measured:
         words = facts[f"{what}_words"]
         yield f"words a {what}: median {words['median']:g}, 95% up to {words['p95']:g}"
     for name in ("metadata", "tags"):

@@ -87,8 +87,8 @@ def corpus_file(data: Data, root: Path) -> Path:
 
 
 def queries_file(data: Data, root: Path) -> Path | None:
-    """The file of queries; None when they come from the click log."""
-    if data.clicks and not data.queries:
+    """The file of queries; None when they come from the click log, or may be generated ones alone."""
+    if (data.clicks or uses_generated(data)) and not data.queries:
         if not data.folder:
             return None
         if _locate(resolve(root, data.folder), "queries") is None:
@@ -120,7 +120,10 @@ def _contents(folder: Path) -> str:
 
 
 def judgment_files(data: Data, root: Path) -> dict[str, Path]:
-    """Judgment files by split (`all` when the split is not told by the file); empty when clicks stand in."""
+    """Judgment files by split (`all` when the split is not told by the file).
+
+    Empty when clicks or generated queries stand in.
+    """
     if isinstance(data.judgments, Mapping):
         files: dict[str, Path] = {}
         for split, text in data.judgments.items():
@@ -136,8 +139,11 @@ def judgment_files(data: Data, root: Path) -> dict[str, Path]:
     elif data.folder:
         where = named(root, data.folder, "data.folder")
         located = _locate_judgments(where)
-    if not located and not data.clicks:
-        mend = "add qrels/train.tsv and qrels/test.tsv, or set data.judgments or data.clicks"
+    if not located and not data.clicks and not uses_generated(data):
+        mend = (
+            "add qrels/train.tsv and qrels/test.tsv, or set data.judgments or data.clicks; with "
+            "documents alone: nearer init DIR --documents FOLDER, then nearer generate"
+        )
         raise bad("no judgments: nothing says which documents are relevant", where, mend)
     return located
 
@@ -146,6 +152,29 @@ def is_only_training(data: Data) -> bool:
     """Whether plain training files are all the data: nothing to search, and no judgments."""
     others = (data.folder, data.corpus, data.queries, data.judgments, data.clicks)
     return bool(data.training) and not any(others)
+
+
+def uses_generated(data: Data) -> bool:
+    """Whether the settings take in queries that `nearer generate` made."""
+    return data.generated != "none" and not is_only_training(data)
+
+
+def generated_files(data: Data, root: Path) -> dict[str, Path]:
+    """The files of generated queries, by input; empty where the settings take in none.
+
+    Raises DataError where they are not there yet.
+    """
+    if not uses_generated(data):
+        return {}
+    paths = {name: root / "generated" / name for name in ("queries.jsonl", "qrels.tsv")}
+    for path in paths.values():
+        if not path.is_file():
+            raise bad(
+                f"data.generated is {data.generated}, and no queries were generated yet",
+                path,
+                "nearer generate",
+            )
+    return {f"generated/{name}": path for name, path in paths.items()}
 
 
 def training_files(data: Data, root: Path) -> list[Path]:

@@ -124,8 +124,17 @@ class Findings:
             pays=pays.as_dict(),
             flips=counted,
             skipped=tuple(map(SkippedRecord.of, skipped)) or None,
+            queries_from=self._queries_from(),
             **self.queries.records(evidence.primary),
         )
+
+    def _queries_from(self) -> Json | None:
+        """Queries of people and generated ones by split, and why generated ones may decide."""
+        accepted = self.inputs.settings.decide.accept_generated
+        counts: Json = dict(self.inputs.queries_from)
+        if accepted and self.inputs.generated:
+            counts["accepted"] = accepted
+        return counts or None
 
     def _pays(self) -> Payback:
         """Whether re-indexing for the fine-tuned system pays."""

@@ -11,6 +11,7 @@ from nearer.config import Config
 from nearer.data.clusters import QueryClusters
 from nearer.data.corpus import Corpus
 from nearer.data.general import load_general
+from nearer.data.generated import GENERATED
 from nearer.data.leakage import Leakage
 from nearer.data.load import load_general_folder
 from nearer.data.named import NamedQuery
@@ -43,10 +44,17 @@ class DecisionInputs:
     clusters: QueryClusters = field(default_factory=QueryClusters)  # of the test queries
     named: Sequence[NamedQuery] = ()  # must-pass and high-risk queries of every split
     leakage: Leakage | None = None  # None: the training examples are not known
+    #: queries of people and generated ones, by split
+    queries_from: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def settings(self) -> Config:
         return self.base.config
+
+    @property
+    def generated(self) -> int:
+        """Test queries that nobody asked."""
+        return self.queries_from.get(self.test.name, {}).get(GENERATED, 0)
 
     @property
     def primary(self) -> str:

@@ -311,6 +311,8 @@ class DecisionRecord(Record):
     flips: FlipsRecord | None = perhaps_record(FlipsRecord, optional=True)
     leakage: LeakageRecord | None = perhaps_record(LeakageRecord, optional=True)
     skipped: tuple[SkippedRecord, ...] | None = records(SkippedRecord, optional=True)
+    #: queries of people and generated ones by split; `accepted`: why generated ones may decide
+    queries_from: Json | None = mapping(optional=True)
 
     @property
     def ships(self) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from nearer.data.generated import GENERATED, PEOPLE
 from nearer.decision.record import CandidateRecord, DecisionRecord
 from nearer.results import Block, Line, Row, Table
+from nearer.types import SPLITS
 
 _SHOWN_MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 _SHOWN_NAMES = 8  # named queries, flips
@@ -25,9 +28,20 @@ def decision_blocks(decided: DecisionRecord) -> list[Block]:
     rows = [_candidate_row(row, names, decided.recommended) for row in decided.candidates]
     columns = ("system", f"{primary} (interval)", *names[1:], "p50 ms")
     tone = _TONES.get(decided.verdict, "bold")
-    lines = [*decided.reasons, *query_lines(decided)]
+    lines = [*decided.reasons, *filter(None, [origin_sentence(decided)]), *query_lines(decided)]
     dim = [Line(f"  · {line}", "dim") for line in lines]
     return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *dim]
+
+
+def origin_sentence(decided: DecisionRecord) -> str:
+    """How many queries the figures rest on, of people and generated; empty where nobody counted."""
+    parts = []
+    for name in reversed(SPLITS):
+        row = (decided.queries_from or {}).get(name)
+        if isinstance(row, Mapping):
+            asked, made = row.get(PEOPLE), row.get(GENERATED)
+            parts.append(f"{name} {_shown(asked, 0)} and {_shown(made, 0)}")
+    return f"queries from people and generated ones: {', '.join(parts)}" if parts else ""
 
 
 def query_lines(decided: DecisionRecord) -> list[str]:
@@ -87,5 +101,5 @@ def _candidate_row(row: CandidateRecord, names: Sequence[str], recommended: str)
     return Row((label, first, *others, latency), tone)
 
 
-def _shown(value: float | None, places: int = 3) -> str:
-    return "–" if value is None else f"{value:.{places}f}"
+def _shown(value: Any, places: int = 3) -> str:
+    return f"{value:.{places}f}" if isinstance(value, int | float) else "–"

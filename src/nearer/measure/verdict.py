@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nearer.measure.metrics import Scores
@@ -77,6 +77,8 @@ class Evidence:
     fix_guardrails: Sequence[Json] = ()
     clusters: Clusters = None
     not_tried: NotTried = ()  # simpler fixes that nobody tried and nobody declared an exception
+    generated: int = 0  # test queries that nobody asked
+    accepted: str = ""  # why a verdict may rest on them
 
     def gain(self, candidate: Candidate, over: Candidate) -> Comparison:
         return self.comparisons[over.name, candidate.name]
@@ -120,6 +122,25 @@ class Evidence:
 
 
 def judge(evidence: Evidence) -> Verdict:
+    """The verdict of `_judged`; one that rests on generated test queries says so.
+
+    Without a declared exception such a verdict lets nothing else answer: it is inconclusive.
+    """
+    verdict = _judged(evidence)
+    if not evidence.generated:
+        return verdict
+    total = len(evidence.today.scores)
+    count = f"{evidence.generated:,} of {total:,} test queries are generated: nobody asked them"
+    if evidence.accepted:
+        count += f" (accepted: {evidence.accepted})"
+    elif verdict.recommended != evidence.today.name:
+        why = f"{count}, and such queries decide nothing alone. By them alone: {verdict.sentence}"
+        return _inconclusive(evidence, why.rstrip("."))
+    reasons = (count, *verdict.reasons)
+    return replace(verdict, sentence=f"{verdict.sentence} {count}.", reasons=reasons)
+
+
+def _judged(evidence: Evidence) -> Verdict:
     """Ship when a useful gain over the baseline is shown, and over the best simpler fix where that
     one is worth having by itself, every guardrail passes, and every simpler fix that applies was
     tried or is a declared exception.  Otherwise the simpler fix, if it is

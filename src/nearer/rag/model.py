@@ -50,10 +50,13 @@ class LanguageModel:
     used, ModelError for whatever comes back, and for what costs more than `rag.max_cost`.
     """
 
-    def __init__(self, settings: Rag, model: str, cache: Path | None) -> None:
+    def __init__(
+        self, settings: Rag, model: str, cache: Path | None, wording: Wording = WORDING
+    ) -> None:
+        """`wording` names the settings of address and model, where others than rag's are meant."""
         token = os.environ.get(TOKEN, "")
         url = settings.url or ""
-        self._endpoint = Endpoint(url, WORDING, token=token, timeout=settings.timeout)
+        self._endpoint = Endpoint(url, wording, token=token, timeout=settings.timeout)
         self.name = f"{model} at {self._endpoint.place}"
         self._settings = settings
         self._fixed: dict[str, Any] = {"model": model, **settings.parameters}
@@ -71,12 +74,10 @@ class LanguageModel:
 
     def ask(self, conversations: Sequence[Messages], doing: str) -> list[str]:
         """The answer to each conversation, in order; `doing` is what the progress bar says."""
-        keys = [value_hash([dict(message) for message in each]) for each in conversations]
-        missing: dict[str, Messages] = {}
-        for key, conversation in zip(keys, conversations, strict=True):
-            if key not in self._answers:
-                missing[key] = conversation
-        self._announce(missing.values(), len(conversations))
+        keys = [_key(conversation) for conversation in conversations]
+        missing = self._missing(conversations)
+        if missing:
+            progress.info(self._estimate(list(missing.values()), len(conversations)))
         with progress.task(doing, len(missing), "questions") as bar:
             self._ask_each(missing, bar)
         return [self._answers[key] for key in keys]
@@ -96,18 +97,32 @@ class LanguageModel:
                     future.cancel()
                 raise
 
-    def _announce(self, conversations: Any, total: int) -> None:
-        """Count what will be sent, refuse it where it costs too much, and say it."""
-        texts = [_text(conversation) for conversation in conversations]
-        if not texts:
-            return
-        load = Load.of(texts)
-        back = self._prices.answered(self._most_tokens * len(texts))
+    def estimate(self, conversations: Sequence[Messages]) -> str:
+        """What asking these would send and cost, as a sentence; empty where every answer is kept.
+
+        Raises ModelError where it would cost more than `rag.max_cost`.
+        """
+        missing = list(self._missing(conversations).values())
+        return self._estimate(missing, len(conversations)) if missing else ""
+
+    def _missing(self, conversations: Sequence[Messages]) -> dict[str, Messages]:
+        """The different conversations whose answers are not kept, by key."""
+        missing: dict[str, Messages] = {}
+        for conversation in conversations:
+            key = _key(conversation)
+            if key not in self._answers:
+                missing[key] = conversation
+        return missing
+
+    def _estimate(self, missing: Sequence[Messages], total: int) -> str:
+        """Count what will be sent, and refuse it where it costs too much."""
+        load = Load.of([_text(conversation) for conversation in missing])
+        back = self._prices.answered(self._most_tokens * load.texts)
         self._spending.require(load, back)
         tokens = self._spending.tokens_of(load.bytes)
         price = self._spending.price_of(tokens + back)
         cost = "" if price is None else f", about {price:.4g} at most"
-        progress.info(
+        return (
             f"{self.name}: {load.texts:,} questions, {load.characters:,} characters to send "
             f"(of {total:,}; {total - load.texts:,} are kept or repeated), about {tokens:,} tokens"
             f"{cost}"
@@ -147,6 +162,11 @@ class LanguageModel:
             shown = self._endpoint.shown(answer)
             self._endpoint.refuse(f"answered {shown!r}, which holds no text")
         return _cleaned(text), usage
+
+
+def _key(conversation: Messages) -> str:
+    """What an answer is kept under: the content of the conversation."""
+    return value_hash([dict(message) for message in conversation])
 
 
 def _text(conversation: Messages) -> str:

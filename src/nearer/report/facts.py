@@ -78,6 +78,7 @@ def _verdict(data: ReportData) -> dict[str, Any]:
         "primary": content.primary(decided),
         "level": content.level(decided),
         "n_queries": decided.n_queries,
+        "queries_from": dict(decided.queries_from or {}),
         "min_gain": decided.min_gain,
         "test_looks": decided.test_looks,
         "sign_off": decided.sign_off,

@@ -18,7 +18,7 @@ from nearer.report.sections.browser import browsed, counts
 from nearer.report.sections.frontiers import best_of, merge_points, systems_of
 from nearer.report.sections.neighbours import moved
 from nearer.report.sections.reading import reading
-from nearer.report.sections.reviewed import change_of_verdict
+from nearer.report.sections.reviewed import beside
 from nearer.report.sections.searched import searched
 from nearer.report.values import (
     DASH,
@@ -63,7 +63,7 @@ def render(data: ReportData) -> str:
         sentence,
         "",
         *(f"- {plain(reason, 500)}" for reason in decided.reasons[:MAX_REASONS]),
-        *(f"- {plain(text, 500)}" for text in (change_of_verdict(data),) if text),
+        *(f"- {plain(text, 500)}" for text in beside(data) if text),
         "",
         *_candidates(decided),
         *_comparisons(decided),

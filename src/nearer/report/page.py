@@ -120,8 +120,8 @@ def _check(check: Json) -> Json:
     findings = as_objects(check.get("findings"))
     findings.sort(key=lambda finding: finding.get("fatal") is not True)
     parts = []
-    for title in ("Counts", "Lengths", "Power", "Split"):
-        rows = values.facts(check.get(title.lower()))
+    for title in ("Counts", "Queries from", "Lengths", "Power", "Split"):
+        rows = values.facts(check.get(title.lower().replace(" ", "_")))
         if rows:
             parts.append((title, rows))
     return {"check": check, "findings": findings, "parts": parts}

@@ -69,6 +69,11 @@ def language_of(text: str) -> str | None:
     return first if share >= _COMMON else None
 
 
+def function_words(language: str | None) -> frozenset[str]:
+    """The words of a language that say nothing alone, folded; none where it is not known."""
+    return _function_words().get(language or "", frozenset())
+
+
 @cache
 def _function_words() -> Mapping[str, frozenset[str]]:
     from bm25s import stopwords

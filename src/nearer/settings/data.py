@@ -64,6 +64,10 @@ class Data(Section):
         None,
         description="plain training files of pairs, triplets or scored pairs: one, or a list; each kind trains with its own loss",
     )
+    generated: Literal["none", "train", "train,dev,test"] = Field(
+        "none",
+        description="queries of `nearer generate`: train uses them for training; train,dev,test also where people asked nothing",
+    )
     columns: Columns = Columns()
     split: SplitSettings = SplitSettings()
     min_grade: Positive = Field(

@@ -84,6 +84,10 @@ class Decide(Section):
         None,
         description="measures of tasks that must hold: {task: cluster, measure: V-measure, label: section, margin: 0.02} (null: the task's own)",
     )
+    accept_generated: Reason | None = Field(
+        None,
+        description="why a verdict may rest on generated test queries (null: such a verdict ships nothing); the record shows it",
+    )
     skip: dict[FixName, Reason] = Field(
         {},
         description="simpler fixes that are not tried, each with the reason, such as {reranking: no latency budget}; the record shows them",

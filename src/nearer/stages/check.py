@@ -21,7 +21,6 @@ from nearer.data import load, near, sizes, splits
 from nearer.data.corpus import Corpus
 from nearer.data.division import (
     Rules,
-    divide,
     report_duplicates,
     report_shared_documents,
     without_repeats,
@@ -31,6 +30,14 @@ from nearer.data.fitting import (
     fitting_judgments,
     notice_item_to_item,
     usable_queries,
+)
+from nearer.data.generated import (
+    GENERATED,
+    divided_with_generated,
+    origin_lines,
+    people_first,
+    read_generated,
+    report_origins,
 )
 from nearer.data.heldout import HeldOut
 from nearer.data.importance import refuse_unreadable
@@ -63,6 +70,8 @@ class CheckResult(Result):
     dropped: Mapping[str, int]
     pairs: Mapping[str, tuple[ScoredPair, ...]] = field(default_factory=dict)
     reviewed: Mapping[str, Any] = field(default_factory=dict)  # what became of later judgments
+    #: queries of people and generated ones, by split
+    queries_from: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """`findings.json`."""
@@ -75,6 +84,7 @@ class CheckResult(Result):
             "item_to_item": self.item_to_item,
             "split": {"notes": self.split_notes, "queries": queries, "dropped": self.dropped},
             "findings": [finding.as_dict() for finding in self.findings],
+            "queries_from": self.queries_from,
             **reviewed,
         }
 
@@ -114,6 +124,7 @@ class CheckResult(Result):
             dropped=found["split"]["dropped"],
             pairs={"dev": read_pairs(folder / "split", "dev")},
             reviewed=found.get("reviewed", {}),
+            queries_from=found.get("queries_from", {}),
         )
 
     def rows(self) -> Iterable[dict[str, Any]]:
@@ -126,14 +137,18 @@ class CheckResult(Result):
         head = (
             f"{counts['documents']:,} documents; queries: {queries}; warnings: {len(self.findings)}"
         )
+        made = sum(row["generated"] for row in self.queries_from.values())
+        asked = sum(row["people"] for row in self.queries_from.values())
+        origin = f"  · {asked:,} queries are from people, {made:,} are generated"
         findings = [Line(f"  · {finding.message}", "dim") for finding in self.findings]
-        return [Line(head), *findings]
+        return [Line(head), Line(origin, "dim"), *findings]
 
     def brief(self) -> dict[str, Any]:
         """What `nearer status` shows."""
         return {
             "documents": self.counts["documents"],
             "queries": {name: self.counts[f"{name}_queries"] for name in SPLITS},
+            "queries_from": self.queries_from,
             "warnings": len(self.findings),
             "dropped_training_queries": self.dropped.get("train", 0),
             "smallest_difference": self.power["smallest_difference"],
@@ -166,26 +181,28 @@ def check(
 ) -> CheckResult:
     """Judge the data and freeze the split; `judgments` are by split (`all`: a split is made).
 
-    Those under `reviewed` are added to the split that has their query, once it is made.  Raises
-    DataError, with a line for each fatal problem.
+    Those under `generated` come in once it is made, those under `reviewed` are added to the split
+    that has their query.  Raises DataError, with a line for each fatal problem.
     """
     data, settings = data or config.Data(), settings or config.Check()
-    later = judgments.get(REVIEWED, {})
-    judgments = {name: graded for name, graded in judgments.items() if name != REVIEWED}
+    later, generated = judgments.get(REVIEWED, {}), judgments.get(GENERATED, {})
+    judgments = {n: graded for n, graded in judgments.items() if n not in (REVIEWED, GENERATED)}
     findings, threshold = Findings(settings.examples), settings.near_duplicate
     item_to_item = notice_item_to_item(corpus, queries, judgments, data.item_to_item, findings)
     only_training = is_only_training(data)
+    asked = not only_training and (bool(judgments) or not generated)  # by people
     usable: Mapping[str, Judgments] = {"train": {}}
     if only_training:
         findings.add("only_training", _ONLY_TRAINING, next_step=_JUDGE)
-    else:
+    elif asked:
         usable = fitting_judgments(corpus, queries, judgments, item_to_item, findings)
     lengths = measure_texts(corpus, queries, tokens, findings)
-    if not only_training and not any(finding.fatal for finding in findings.items):
+    if asked and not any(finding.fatal for finding in findings.items):
         usable = usable_queries(corpus, queries, usable, findings)
     findings.stop_if_fatal()
     documents = _duplicate_documents(corpus, threshold, findings)
-    divided, notes = divide(queries, usable, Rules(data, seed, threshold), findings)
+    rules = Rules(data, seed, threshold)
+    divided, notes = divided_with_generated(queries, usable, generated, rules, findings)
     reviewed = with_reviewed(divided, judgments, _known(later, queries), item_to_item)
     divided = reviewed.splits
     groups = _duplicate_queries(queries, divided, threshold, findings)
@@ -197,6 +214,7 @@ def check(
     if not len(frozen["train"]) and not only_training:
         findings.add("no_train", _NO_TRAIN)
     report_named(queries, frozen.values(), findings)
+    queries_from = report_origins(frozen, findings)
     in_train = (tuple(q for q in group if q in kept["train"]) for group in groups)
     held_out = (queries[q].text for name in ("dev", "test") for q in divided[name])
     return CheckResult(
@@ -212,6 +230,7 @@ def check(
         item_to_item=item_to_item,
         dropped={name: len(divided[name]) - len(kept[name]) for name in ("dev", "train")},
         reviewed=reviewed.counts,
+        queries_from=queries_from,
     )
 
 
@@ -221,7 +240,8 @@ def _known(judgments: Judgments, queries: Mapping[str, Query]) -> Judgments:
 
 
 def _frozen(name: str, queries: Mapping[str, Query], judged: Judgments) -> Split:
-    return Split(name, tuple(queries[query_id] for query_id in sorted(judged)), judged)
+    ordered = sorted((queries[query_id] for query_id in judged), key=people_first)
+    return Split(name, tuple(ordered), judged)
 
 
 def _duplicate_documents(
@@ -267,9 +287,11 @@ def run(project: Project) -> CheckResult:
     data = settings.data
     if data.item_to_item is None and project.task.asks_with_items(settings):
         data = data.model_copy(update={"item_to_item": True})
+    made = read_generated(data, project.root, loaded.corpus, loaded.queries)
+    judgments[GENERATED] = made.judgments
     result = check(
         loaded.corpus,
-        loaded.queries,
+        {**made.queries, **loaded.queries},
         judgments,
         data=data,
         settings=settings.check,
@@ -281,7 +303,7 @@ def run(project: Project) -> CheckResult:
     result = _with_pairs(result, scored, threshold)
     source = project.task.source(settings)
     dropped = (f"{source}: {count} {why}." for why, count in loaded.dropped.items())
-    return replace(result, split_notes=(*result.split_notes, *dropped))
+    return replace(result, split_notes=(*result.split_notes, *made.notes, *dropped))
 
 
 def _with_pairs(result: CheckResult, scored: HeldOutPairs, threshold: float) -> CheckResult:
@@ -321,6 +343,8 @@ def report(result: CheckResult) -> str:
     lines += [
         "",
         f"{counts['documents']:,} documents, {counts['relevant_documents']:,} of them relevant to some query.",
+        "",
+        *origin_lines(result.queries_from),
     ]
     lines += ["", "## Split", "", *(f"- {note}" for note in result.split_notes), ""]
     if power["n_queries"]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nearer import config
 from nearer.data.clusters import ClusterRules, query_clusters
+from nearer.data.generated import origins
 from nearer.data.heldout import open_test, open_test_pairs, require_pairs
 from nearer.data.leakage import Leakage, find_leakage
 from nearer.data.missing import missing_documents
@@ -121,6 +122,8 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
         alpha=settings.decide.alpha,
         fix_guardrails=_fix_guardrails(finalists, named),
         clusters=statistics.units(finalists.today),
+        generated=inputs.generated,
+        accepted=settings.decide.accept_generated or "",
     )
     measured = MeasuredCandidate.all_of(plan, candidates, latencies)
     changes = Changes.of(finalists, test, corpus, inputs.primary)
@@ -224,6 +227,7 @@ def run(
         clusters=query_clusters(test, _cluster_rules(settings)),
         named=named_queries(settings.decide, (train, dev, test)),
         leakage=_leakage(examples, (train, dev, test), settings.check.near_duplicate),
+        queries_from={split.name: origins(split.queries) for split in (train, dev, test)},
     )
     decision = decide(inputs, project.rng("decide"))
     decided = decision.decided

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nearer import config
+from nearer.data.generated import origins
 from nearer.data.missing import missing_documents, without_missing
 from nearer.data.trec import read_run, write_run
 from nearer.files import read_json, read_jsonl, write_json, write_jsonl
@@ -95,6 +96,9 @@ class Evaluation(Result):
             means = (f"{row['measures'][name]['mean']:.3f}" for name in names)
             rows.append(Row((label, *means)))
         blocks: list[Block] = [Line(f"{self.summary['n_queries']:,} {self.split} queries")]
+        made = self.summary.get("queries_from", {}).get("generated", 0)
+        if made:
+            blocks.append(Line(f"{made:,} of them are generated: nobody asked them", "warn"))
         lost = self.summary.get("missing", {}).get("queries_without_any", 0)
         if lost:
             blocks.append(
@@ -159,6 +163,7 @@ def evaluate(
             {"name": name, **describe(systems, name), "measures": intervals[name]} for name in names
         ],
         "missing": missing,
+        "queries_from": origins(split.queries),
     }
     if missing["documents"]:
         run = runs[systems.today]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nearer.decision.record import DecisionRecord
+from nearer.decision.showing import origin_sentence
 from nearer.decision.sign_off import is_void
 from nearer.report import content, values
 from nearer.report.values import Json, as_text, fixed, signed
@@ -26,6 +27,7 @@ def verdict(decided: DecisionRecord) -> Json:
         "figures": _headline_figures(decided) + _guardrail_figures(decided),
         "sign_off": _sign_off(decided),
         "n_queries": decided.n_queries,
+        "origin": origin_sentence(decided),
         "test_looks": decided.test_looks,
         "seeds": decided.seeds,
     }

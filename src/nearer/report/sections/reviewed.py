@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nearer.decision.showing import origin_sentence
 from nearer.report import values
 from nearer.report.data import ReportData
 from nearer.report.values import Json, as_list, as_number, as_object, as_objects, as_text
@@ -28,6 +29,11 @@ def reviewed(data: ReportData) -> Json | None:
         "disagreements": as_number(summary.get("disagreements")),
         "verdicts": _verdicts(data, as_number(counts.get("held_out"))),
     }
+
+
+def beside(data: ReportData) -> tuple[str, str]:
+    """What stands beside the verdict: whose queries it rests on, and what reviews made of it."""
+    return origin_sentence(data.decided), change_of_verdict(data)
 
 
 def change_of_verdict(data: ReportData) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from nearer import progress
 from nearer.config import Mine
 from nearer.data.clicks import CLICK_WEIGHTS
+from nearer.data.generated import GENERATED, is_generated
 from nearer.training.material import TrainingMaterial, UsableDocuments
 from nearer.training.mining.negatives import (
     NOT_BELOW,
@@ -28,6 +29,7 @@ from nearer.types import Example, Passage, Query
 
 #: The smallest weight that an example gets by its grade or by how it was clicked.
 _LEAST = 0.05
+_JUDGED = "judged"  # where a positive is from
 #: Why a judged pair gives no example although it could.
 _BEYOND = "positive beyond mine.positives"
 
@@ -119,13 +121,17 @@ class _Miner:
     def _draft(self, query: Query, doc_id: str, candidates: Candidates) -> None:
         weight = self._weight(query, doc_id)
         choice = self._chooser.choice(doc_id, candidates)
+        judged = (
+            GENERATED if is_generated(query) else _JUDGED
+        )  # of generated ones nobody judged any
         for passage, share, source in self._parts(query, doc_id):
-            draft = _Draft(query, doc_id, passage, round(weight * share, 6), source, choice)
+            marked = source.replace(_JUDGED, judged)
+            draft = _Draft(query, doc_id, passage, round(weight * share, 6), marked, choice)
             self._drafts.append(draft)
 
     def _parts(self, query: Query, doc_id: str) -> Sequence[tuple[Passage | None, float, str]]:
         if self._evidence.passages is None:
-            return [(None, 1.0, "judged")]
+            return [(None, 1.0, _JUDGED)]
         return self._evidence.passages.answering(query, doc_id)
 
     def _weight(self, query: Query, doc_id: str) -> float:

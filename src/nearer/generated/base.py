@@ -1,0 +1,106 @@
+"""The seam of query generators: documents in, proposed queries out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from nearer import plugins
+from nearer.config import Config
+from nearer.errors import ModelError
+from nearer.settings.generate import KINDS
+from nearer.types import Document
+
+#: Kind of a query that two documents answer together.
+SEVERAL = "several"
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """One piece of work: documents, and how many queries of which kinds they should answer.
+
+    There is one document, or two where the kind is `several`.
+    """
+
+    documents: tuple[Document, ...]
+    kinds: tuple[str, ...]
+    per_kind: int
+
+
+class Draft(NamedTuple):
+    """A proposed query."""
+
+    kind: str
+    text: str
+
+
+@runtime_checkable
+class QueryGenerator(Protocol):
+    """Proposes queries.  The same briefs give the same queries wherever that can be had."""
+
+    @property
+    def name(self) -> str:
+        """What stands in `generated/summary.json`."""
+
+    def generate(self, briefs: Sequence[Brief]) -> Sequence[Sequence[Draft]]:
+        """The queries of each brief, in order; none where it finds none.  Raises ModelError."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorSpec:
+    """What a class of the seam is made from, in its `from_spec` where it has one.
+
+    `examples` are training queries of people, for their style.
+    """
+
+    settings: Config
+    root: Path
+    cache: Path | None = None
+    examples: tuple[str, ...] = ()
+
+
+def load_generator(spec: GeneratorSpec) -> QueryGenerator:
+    """The generator that `generate.generator` names.  Raises ConfigError and ModelError."""
+    name = spec.settings.generate.generator
+    implementation = plugins.find("generator", name, spec.root)
+    where = f"generate.generator: {name}"
+    generator: QueryGenerator = plugins.make(implementation, spec, where)
+    if not isinstance(generator, QueryGenerator):
+        raise ModelError(
+            "it has no name, or no generate(briefs)",
+            where=where,
+            next_step="see QueryGenerator in nearer/generated/base.py",
+        )
+    return generator
+
+
+def proposals(generator: QueryGenerator, briefs: Sequence[Brief]) -> list[list[Draft]]:
+    """What a generator proposes for each brief, of the kinds that were asked for.
+
+    Raises ModelError for anything that is no list of drafts per brief.
+    """
+    try:
+        given = list(generator.generate(briefs))
+        answers = [[Draft(*draft) for draft in drafts] for drafts in given]
+    except (TypeError, ValueError) as error:
+        raise _wrong(generator, f"gave no (kind, text) per query: {error}") from None
+    if len(answers) != len(briefs):
+        raise _wrong(generator, f"gave {len(answers)} answers to {len(briefs)} briefs")
+    for drafts in answers:
+        for draft in drafts:
+            if draft.kind not in KINDS or not isinstance(draft.text, str):
+                raise _wrong(generator, f"gave {tuple(draft)!r}, which is no (kind, text)")
+    wanted = []
+    for brief, drafts in zip(briefs, answers, strict=True):
+        wanted.append([draft for draft in drafts if draft.kind in brief.kinds])
+    return wanted
+
+
+def _wrong(generator: QueryGenerator, problem: str) -> ModelError:
+    return ModelError(
+        f"the generator {problem}"[:500],
+        where=generator.name,
+        next_step="mend its generate(briefs)",
+    )

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nearer.data import trec
-from nearer.types import SPLITS, Judgments
+from nearer.data import fields, trec
+from nearer.types import SPLITS, Judgments, Query
 
 #: Key of `Loaded.judgments` and of the inputs of `check` for what was reviewed.
 REVIEWED = "reviewed"
+#: Key for queries of pools, whose judgments are all among the reviewed ones.
+POOLED = "pooled"
 
 Splits = dict[str, dict[str, Mapping[str, int]]]
 
@@ -31,6 +33,26 @@ def read_reviewed(root: Path) -> Judgments:
     if not path.is_file() or not _has_rows(path):
         return {}
     return trec.read_qrels(path)
+
+
+def pooled_files(root: Path) -> list[Path]:
+    """The queries of pools that are ready for test (`nearer pool finish`)."""
+    return sorted((root / "review" / "pools").glob("[!.]*/test.jsonl"))
+
+
+def read_pooled(root: Path) -> dict[str, Query]:
+    """Those queries, by id.  Raises DataError."""
+    queries: dict[str, Query] = {}
+    for path in pooled_files(root):
+        queries |= fields.read_queries(path)
+    return queries
+
+
+def named_under_test(judgments: Mapping[str, Judgments]) -> dict[str, Judgments]:
+    """Judgments by split, with the pooled queries under test: they belong nowhere else."""
+    test = SPLITS[-1]
+    named = {**judgments.get(POOLED, {}), **judgments.get(test, {})}
+    return {**{name: judgments[name] for name in judgments if name != POOLED}, test: named}
 
 
 def _has_rows(path: Path) -> bool:

@@ -36,7 +36,14 @@ from nearer.data.heldout import HeldOut
 from nearer.data.importance import refuse_unreadable
 from nearer.data.lengths import measure_texts
 from nearer.data.named import report_named
-from nearer.data.reviewed import REVIEWED, read_reviewed, with_reviewed
+from nearer.data.reviewed import (
+    POOLED,
+    REVIEWED,
+    named_under_test,
+    read_pooled,
+    read_reviewed,
+    with_reviewed,
+)
 from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
 from nearer.data.sources import is_only_training
 from nearer.embed.tokens import Tokens, load_tokens
@@ -166,12 +173,13 @@ def check(
 ) -> CheckResult:
     """Judge the data and freeze the split; `judgments` are by split (`all`: a split is made).
 
-    Those under `reviewed` are added to the split that has their query, once it is made.  Raises
-    DataError, with a line for each fatal problem.
+    Those under `reviewed` are added to the split that has their query, once it is made; queries
+    under `pooled` belong to test.  Raises DataError, with a line for each fatal problem.
     """
     data, settings = data or config.Data(), settings or config.Check()
     later = judgments.get(REVIEWED, {})
-    judgments = {name: graded for name, graded in judgments.items() if name != REVIEWED}
+    named = named_under_test({n: graded for n, graded in judgments.items() if n != REVIEWED})
+    judgments = {n: graded for n, graded in judgments.items() if n not in (REVIEWED, POOLED)}
     findings, threshold = Findings(settings.examples), settings.near_duplicate
     item_to_item = notice_item_to_item(corpus, queries, judgments, data.item_to_item, findings)
     only_training = is_only_training(data)
@@ -186,7 +194,7 @@ def check(
     findings.stop_if_fatal()
     documents = _duplicate_documents(corpus, threshold, findings)
     divided, notes = divide(queries, usable, Rules(data, seed, threshold), findings)
-    reviewed = with_reviewed(divided, judgments, _known(later, queries), item_to_item)
+    reviewed = with_reviewed(divided, named, _known(later, queries), item_to_item)
     divided = reviewed.splits
     groups = _duplicate_queries(queries, divided, threshold, findings)
     report_shared_documents(corpus, divided, findings)
@@ -262,14 +270,18 @@ def run(project: Project) -> CheckResult:
     ):
         load.refuse_undeclared_scores(settings.data, project.root)
     judgments = dict(loaded.judgments)
+    queries = loaded.queries
     if project.run_dir is not None:  # a notebook has no folder of its own to review in
         judgments[REVIEWED] = read_reviewed(project.root)
+        pooled = read_pooled(project.root)
+        judgments[POOLED] = {query_id: {} for query_id in pooled}
+        queries = {**pooled, **queries}
     data = settings.data
     if data.item_to_item is None and project.task.asks_with_items(settings):
         data = data.model_copy(update={"item_to_item": True})
     result = check(
         loaded.corpus,
-        loaded.queries,
+        queries,
         judgments,
         data=data,
         settings=settings.check,

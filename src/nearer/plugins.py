@@ -173,6 +173,14 @@ SEAMS: Mapping[str, Seam] = {
                 "cross_encoder": "nearer.search.rerank.cross_encoder:CrossEncoderReranker",
             },
         ),
+        Seam(
+            "judge",
+            contract="nearer.review.judge:RelevanceJudge",
+            setting="review.judge",
+            ours={
+                "chat": "nearer.review.judge:ChatJudge",
+            },
+        ),
     )
 }
 

@@ -32,6 +32,8 @@ FORMATS = ("qrels", "csv", "argilla", "label-studio")
 #: The namespace of ids of imported judgments: the same file imported twice adds nothing.
 _IDS = uuid.UUID("6f4b4b1c-7b1d-4c39-9f57-2f7c7b0d8f11")
 _NAME = "project"
+#: Value of `by` in what a judge writes (`judging.py`).
+BY_MODEL = "model"
 _COLUMNS = ("query_id", "doc_id", "reviewer", "action", "grade", "time", "seconds", "comment")
 
 
@@ -180,6 +182,10 @@ def _from_qrels(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
 def _from_csv(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
     for row in read_rows(path):
         values = row.values
+        if values.get("by") == BY_MODEL:
+            raise row.bad(
+                "the grade of a model is no judgment", "import what people judged (docs/pooling.md)"
+            )
         action = str(values.get("action") or GRADE)
         if action not in (GRADE, CANNOT_TELL, SKIP):
             if action == "adjudicate":

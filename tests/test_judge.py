@@ -60,7 +60,7 @@ def sent(body: dict[str, Any]) -> tuple[str, dict[str, str]]:
 
 def by_length(text: str) -> int:
     """What people and a sound judge see in a document; what is planted does not change it."""
-    return len(text.split()[0]) % 4
+    return len(text.split(maxsplit=1)[0]) % 4
 
 
 def sound(body: dict[str, Any]) -> str:

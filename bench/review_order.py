@@ -1,6 +1,6 @@
 """How many judgments does a verdict take, in nearer's order and in random order?
 
-    python bench/review_order.py /work/data/cwe --model models/minilm [--accuracy 0.9]
+    python bench/review_order.py DATA --model models/minilm [--accuracy 0.9] [--confirm]
 
 Takes the test queries of a BEIR folder, searches them with two systems, and hides 80% of the
 judgments of relevant documents.  Simulated reviewers, right in 90% of their grades, then judge what
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,9 @@ class Setting:
     hidden: float = 0.8
     accuracy: float = 0.9
     reviewers: int = 1  # of each pair; the majority counts, so an odd number
+    confirm: bool = (
+        False  # a relevant grade is asked again; where the second differs, a third decides
+    )
     alpha: float = 0.05
     min_gain: float = 0.01
 
@@ -75,10 +79,24 @@ def hide(lists: Lists, share: float, rng: np.random.Generator) -> Lists:
     return replace(lists, queries=tuple(rows))
 
 
-def answer(truth: int, setting: Setting, rng: np.random.Generator) -> int:
-    """What reviewers say of a pair; one who is wrong mistakes relevant for not relevant, or not for 1."""
-    right = int((rng.random(setting.reviewers) < setting.accuracy).sum())
-    if 2 * right > setting.reviewers:
+def answer(truth: int, setting: Setting, rng: np.random.Generator) -> tuple[int, int]:
+    """What reviewers say of a pair, and how many judgments that took.
+
+    One who is wrong mistakes relevant for not relevant, or not relevant for 1.
+    """
+    if not setting.confirm:
+        right = int((rng.random(setting.reviewers) < setting.accuracy).sum())
+        return _said(truth, 2 * right > setting.reviewers), setting.reviewers
+    said = [_said(truth, correct) for correct in (rng.random(3) < setting.accuracy).tolist()]
+    if not said[0]:
+        return 0, 1
+    if said[1]:
+        return said[1], 2
+    return said[2], 3
+
+
+def _said(truth: int, correct: bool) -> int:
+    if correct:
         return truth
     return 0 if truth > 0 else 1
 
@@ -133,16 +151,20 @@ def ordered(lists: Lists, order: str, rng: np.random.Generator) -> list[Pair]:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """Verdicts after each of `SHARES` of `n_pairs` pairs, `before` any, and by all judgments (`full`)."""
+    """Verdicts after each of `SHARES` of `n_pairs` pairs, `before` any, and by all judgments (`full`).
+
+    `spent` are the judgments after each of them, as shares of the pairs.
+    """
 
     full: str
     before: str
     verdicts: tuple[str, ...]
+    spent: tuple[float, ...]
     n_pairs: int
 
     @property
     def share(self) -> float | None:
-        """The share from which on the verdict is the full one; 0 from the start, None at no time."""
+        """Judgments per pair until the verdict stays the full one; 0: from the start, None: never."""
         first = len(SHARES)
         while first and self.verdicts[first - 1] == self.full:
             first -= 1
@@ -150,7 +172,7 @@ class Review:
             return None
         if first == 0 and self.before == self.full:
             return 0.0
-        return SHARES[first]
+        return self.spent[first]
 
 
 def simulate(lists: Lists, order: str, setting: Setting, seed: int) -> Review:
@@ -163,27 +185,32 @@ def simulate(lists: Lists, order: str, setting: Setting, seed: int) -> Review:
     pairs = ordered(shown, order, rng)
     before = board.verdict(setting)
     verdicts = []
-    done = 0
+    spent = []
+    done = judgments = 0
     for share in SHARES:
         upto = round(share * len(pairs))
         for pair in pairs[done:upto]:
-            board.add(pair, answer(truth[pair.query_id].get(pair.doc_id, 0), setting, rng))
+            grade, asked = answer(truth[pair.query_id].get(pair.doc_id, 0), setting, rng)
+            board.add(pair, grade)
+            judgments += asked
         done = upto
         verdicts.append(board.verdict(setting))
+        spent.append(judgments / max(len(pairs), 1))
     full = Board(lists).verdict(setting)
-    return Review(full, before, tuple(verdicts), len(pairs))
+    return Review(full, before, tuple(verdicts), tuple(spent), len(pairs))
 
 
 def summary(reviews: Sequence[Review]) -> dict[str, object]:
     """The median share, and how many reviews were there by a quarter of the pairs."""
-    shares = [1.01 if review.share is None else review.share for review in reviews]
+    shares = [math.inf if review.share is None else review.share for review in reviews]
+    middle = float(np.median(shares))
     return {
         "reviews": len(reviews),
         "pairs": reviews[0].n_pairs,
         "full": reviews[0].full,
-        "median_share": round(float(np.median(shares)), 3),
+        "median_share": None if math.isinf(middle) else round(middle, 3),
         "by_a_quarter": round(float(np.mean([share <= 0.25 for share in shares])), 3),
-        "never": round(float(np.mean([share > 1.0 for share in shares])), 3),
+        "never": round(float(np.mean([math.isinf(share) for share in shares])), 3),
     }
 
 
@@ -197,10 +224,11 @@ def main() -> None:
     parser.add_argument("--hidden", type=float, default=0.8)
     parser.add_argument("--accuracy", type=float, default=0.9)
     parser.add_argument("--reviewers", type=int, default=1)
+    parser.add_argument("--confirm", action="store_true", help="ask again about relevant grades")
     parser.add_argument("--cache", type=Path, default=None, help="keeps embeddings")
     arguments = parser.parse_args()
     lists = searched(arguments.data, arguments.model, arguments.systems, arguments.cache)
-    setting = Setting(arguments.hidden, arguments.accuracy, arguments.reviewers)
+    setting = Setting(arguments.hidden, arguments.accuracy, arguments.reviewers, arguments.confirm)
     for order in ORDERS:
         reviews = [simulate(lists, order, setting, seed) for seed in range(arguments.repeats)]
         print(json.dumps({"data": arguments.data.name, "order": order, **summary(reviews)}))

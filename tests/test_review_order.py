@@ -54,9 +54,13 @@ def test_equal_systems_are_no_gain_whoever_judges(order: ModuleType) -> None:
 
 def test_reviewers_are_as_accurate_as_they_should_be(order: ModuleType) -> None:
     rng = np.random.default_rng(2)
-    for reviewers, expected in ((1, 0.9), (3, 0.972)):
-        setting = order.Setting(reviewers=reviewers)
-        right = [
-            order.answer(truth, setting, rng) == truth for truth in (0, 2) for _ in range(3000)
-        ]
-        assert np.mean(right) == pytest.approx(expected, abs=0.015)
+    for settings, truth, expected in (
+        ({"reviewers": 1}, 0, 0.9),
+        ({"reviewers": 3}, 2, 0.972),
+        ({"confirm": True}, 0, 1 - 0.1 * 0.19),
+        ({"confirm": True}, 2, 0.9 * 0.99),
+    ):
+        setting = order.Setting(**settings)
+        said = [order.answer(truth, setting, rng) for _ in range(4000)]
+        right = np.mean([(grade > 0) == (truth > 0) for grade, _ in said])
+        assert right == pytest.approx(expected, abs=0.015)

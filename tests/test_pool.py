@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from conftest import WriteProject
 from nearer.cli import app
+from nearer.data.reviewed import with_pooled_in_test
 from nearer.lifecycle import between
 from nearer.review.judgments import CANNOT_TELL, JudgmentLog
 from nearer.review.pairs import IN_POOL, choose_pairs
@@ -204,6 +205,12 @@ def test_a_pool_judged_whole_gives_exact_means_and_a_test_set(root: Path) -> Non
     stands_for = [line["frequency"] for line in lines if line["_id"] in pooled]
     assert len(stands_for) == finished["test_queries"]
     assert all(value > 0 for value in stands_for)
+
+
+def test_a_pooled_query_is_in_test_alone_whatever_the_data_says_of_it() -> None:
+    divided = {"train": {"p": {"d": 1}, "q": {"d": 1}}, "dev": {}, "test": {"r": {"e": 1}}}
+    splits = with_pooled_in_test(divided, {"p": {}})
+    assert splits == {"train": {"q": {"d": 1}}, "dev": {}, "test": {"r": {"e": 1}, "p": {"d": 1}}}
 
 
 def test_a_part_of_the_judgments_gives_a_corrected_mean_with_bounds_around_it(root: Path) -> None:

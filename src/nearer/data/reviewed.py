@@ -55,6 +55,18 @@ def named_under_test(judgments: Mapping[str, Judgments]) -> dict[str, Judgments]
     return {**{name: judgments[name] for name in judgments if name != POOLED}, test: named}
 
 
+def with_pooled_in_test(divided: Splits, pooled: Mapping[str, Mapping[str, int]]) -> Splits:
+    """The splits with pooled queries in test alone, wherever the data's own judgments put them."""
+    test = SPLITS[-1]
+    splits: Splits = {}
+    moved: dict[str, Mapping[str, int]] = {}
+    for name, graded in divided.items():
+        splits[name] = {q: grades for q, grades in graded.items() if q not in pooled}
+        moved |= {q: grades for q, grades in graded.items() if q in pooled}
+    splits[test] = {**splits.get(test, {}), **moved}
+    return splits
+
+
 def _has_rows(path: Path) -> bool:
     """Whether a file has more than its header."""
     with open(path, encoding="utf-8", errors="replace") as handle:

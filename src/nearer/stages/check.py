@@ -42,6 +42,7 @@ from nearer.data.reviewed import (
     named_under_test,
     read_pooled,
     read_reviewed,
+    with_pooled_in_test,
     with_reviewed,
 )
 from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
@@ -178,6 +179,7 @@ def check(
     """
     data, settings = data or config.Data(), settings or config.Check()
     later = judgments.get(REVIEWED, {})
+    pooled = judgments.get(POOLED, {})
     named = named_under_test({n: graded for n, graded in judgments.items() if n != REVIEWED})
     judgments = {n: graded for n, graded in judgments.items() if n not in (REVIEWED, POOLED)}
     findings, threshold = Findings(settings.examples), settings.near_duplicate
@@ -194,6 +196,7 @@ def check(
     findings.stop_if_fatal()
     documents = _duplicate_documents(corpus, threshold, findings)
     divided, notes = divide(queries, usable, Rules(data, seed, threshold), findings)
+    divided = with_pooled_in_test(divided, pooled)
     reviewed = with_reviewed(divided, named, _known(later, queries), item_to_item)
     divided = reviewed.splits
     groups = _duplicate_queries(queries, divided, threshold, findings)

@@ -242,3 +242,23 @@ def test_what_people_cannot_tell_is_left_out_and_open_queries_do_not_count(root:
     values = nearer(root, "pool", "score")
     assert (values["n_queries"], values["open"]) == (1, 5)
     assert values["systems"][0]["nDCG@10"]["plain"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_people_read_what_was_drawn_what_is_known_and_what_comes_next(root: Path) -> None:
+    path = write_queries(root, asked_queries())
+    where = ("-c", str(root / "nearer.yaml"))
+
+    def said(*words: str) -> str:
+        result = RUNNER.invoke(app, ["pool", *words, *where])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.stdout.split())
+
+    made = said("make", path, "--queries", "6", "--system", "bm25", "--system", "dense")
+    assert "6 queries (" in made
+    assert "nearer review serve, then nearer pool score" in made
+    judge_pool(root)
+    scored = said("score")
+    assert "bm25: nDCG@10 0." in scored
+    assert "dense less bm25: " in scored
+    assert "whatever is unjudged" in scored
+    assert "nearer run" in said("finish")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nearer.cli.shared import Options, emit, with_options
+
+if TYPE_CHECKING:
+    from nearer.project import Project
+    from nearer.review.pool_queries import Candidates
 
 app = typer.Typer(
     help="Draw queries, pool what every system finds for them, and estimate from what is judged.",
@@ -56,12 +60,27 @@ def make(
     import numpy as np
 
     from nearer.cli.show import out
+    from nearer.review import pools
+
+    project = options.workspace().project
+    candidates = _candidates(project, queries, name, options.force)
+    settings = pools.PoolSettings(name, n_queries, project.settings.review.depth, share)
+    rng = np.random.default_rng([project.settings.seed, *f"pool {name}".encode()])
+    pool = pools.make(project, settings, candidates, system or (), rng)
+    if options.as_json:
+        emit(pool.facts)
+        return
+    for line in _made_lines(pool.facts):
+        out.print(line)
+
+
+def _candidates(project: Project, queries: Path | None, name: str, force: bool) -> Candidates:
+    """What can be drawn for a pool of that name.  Raises ConfigError where there is one already."""
     from nearer.errors import ConfigError
     from nearer.review import pool_queries, pools
 
-    project = options.workspace().project
     folder = pools.folder_of(project.root, name)
-    if folder.exists() and not options.force:
+    if folder.exists() and not force:
         raise ConfigError(
             f"there is a pool called {name!r} already",
             where=str(folder),
@@ -71,16 +90,8 @@ def make(
         candidates = pool_queries.from_traffic(project)
     else:
         candidates = pool_queries.from_file(queries, project)
-    others = [] if options.force else pools.used_texts(project.root)
-    candidates = pool_queries.without_known(candidates, project, others)
-    settings = pools.PoolSettings(name, n_queries, project.settings.review.depth, share)
-    rng = np.random.default_rng([project.settings.seed, *f"pool {name}".encode()])
-    pool = pools.make(project, settings, candidates, system or (), rng)
-    if options.as_json:
-        emit(pool.facts)
-        return
-    for line in _made_lines(pool.facts):
-        out.print(line)
+    others = pools.used_texts(project.root, but=name)
+    return pool_queries.without_known(candidates, project, others)
 
 
 def _made_lines(facts: Any) -> list[str]:

@@ -96,10 +96,12 @@ def names_of(root: Path) -> list[str]:
     return sorted(path.parent.name for path in folder_of(root).glob("[!.]*/pool.json"))
 
 
-def used_texts(root: Path) -> list[str]:
-    """The queries of all pools."""
+def used_texts(root: Path, but: str) -> list[str]:
+    """The queries of all pools but one, which is made anew."""
     texts: list[str] = []
     for name in names_of(root):
+        if name == but:
+            continue
         texts += [each.query.text for each in _read_queries(folder_of(root, name)).values()]
     return texts
 

@@ -353,3 +353,15 @@ def test_rows_of_the_users_own_are_in_the_record_and_hold_a_release_back(
     assert rows["raises"]["status"] == "inconclusive"
     assert "guardrail raises: its check raised RuntimeError: no connection" in record["reasons"]
     assert record["verdict"] != "ship"
+
+
+def test_a_task_guard_that_cannot_be_checked_leaves_the_others(
+    evidence: Callable[..., GuardrailEvidence],
+) -> None:
+    unknown = config.TaskGuard(measure="Cuteness", margin=0.05)
+    both = replace(evidence(), settings=config.Decide(guards=(unknown, TASK_GUARD)))
+    rows = check_all([load_guardrails()[5]], both)
+    assert [(row.name, row.status) for row in rows] == [
+        ("search: Cuteness", "inconclusive"),
+        ("search: nDCG@10", "pass"),
+    ]

@@ -271,6 +271,14 @@ LIVE: tuple[Stage, ...] = (
         home="nearer.live.monitor",
     ),
     Stage(
+        "pool",
+        "Which queries make a fair test set, and what do the judgments so far say of each system?",
+        writes="review/pools/NAME/: queries, pooled results, what is judged of them",
+        reads=("corpus", "check/split/train", "check/split/dev", "check/heldout.npz", "model"),
+        settings=("data", "model", "search", "evaluate", "decide", "review"),
+        home="nearer.review",
+    ),
+    Stage(
         "review",
         "What do people say is relevant, and how many more judgments would settle the verdict?",
         writes="review/: the log of judgments, the pairs to judge, qrels.tsv for the next check",

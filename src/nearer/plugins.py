@@ -182,6 +182,14 @@ SEAMS: Mapping[str, Seam] = {
                 "openai": "nearer.generated.chat:ChatGenerator",
             },
         ),
+        Seam(
+            "judge",
+            contract="nearer.review.judge:RelevanceJudge",
+            setting="review.judge",
+            ours={
+                "chat": "nearer.review.judge:ChatJudge",
+            },
+        ),
     )
 }
 

@@ -19,6 +19,7 @@ from nearer.cli import generate as cli_generate
 from nearer.cli import index as cli_index
 from nearer.cli import judge as cli_judge
 from nearer.cli import monitor as cli_monitor
+from nearer.cli import pool as cli_pool
 from nearer.cli import review as cli_review
 from nearer.cli import serve as cli_serve
 from nearer.cli import share as cli_share
@@ -378,6 +379,7 @@ app.command(rich_help_panel=_LIVE)(cli_serve.serve)
 app.add_typer(cli_serve.shadow, name="shadow", rich_help_panel=_LIVE)
 app.command(rich_help_panel=_LIVE)(cli_monitor.monitor)
 app.add_typer(cli_review.app, name="review", rich_help_panel=_LIVE)
+app.add_typer(cli_pool.app, name="pool", rich_help_panel=_LIVE)
 app.add_typer(cli_serve.log, name="log", rich_help_panel=_LIVE)
 app.command(rich_help_panel=_LIVE)(cli_clusters.clusters)
 app.command(rich_help_panel=_LIVE)(cli_share.export)

@@ -177,6 +177,61 @@ def _status_lines(values: dict[str, Any]) -> list[str]:
     return lines
 
 
+@app.command()
+@with_options("force")
+def judge(
+    options: Options,
+    pairs: Annotated[
+        int, typer.Option("--pairs", min=0, help="Pairs that nobody judged, at most.")
+    ] = 200,
+) -> None:
+    """Let a language model grade pairs, and say how far it agrees with people.
+
+    Its grades are marked as a model's and decide nothing.  It needs 50 pairs that people graded.
+
+    Example: nearer review judge --set review.judge_model=my-model
+    """
+    import numpy as np
+
+    from nearer.cli.show import out
+    from nearer.review import judging
+    from nearer.review.judge import JudgeSpec, load_judge
+
+    review = _opened(options, choose=True)
+    project = review.project
+    model = load_judge(JudgeSpec(project.settings, project.root, project.cache))
+    rng = np.random.default_rng([project.settings.seed, *b"judge"])
+    judged = judging.judge_pairs(review, model, pairs, rng)
+    judging.save(review, judged)
+    if options.as_json:
+        emit(judged.as_dict())
+        return
+    for line in _judge_lines(judged.as_dict()):
+        out.print(line)
+
+
+def _judge_lines(values: dict[str, Any]) -> list[str]:
+    mean = values["mean_grade"]
+    low, high = mean["corrected"]["ci"]
+    lines = [
+        f"  {values['judge']}: agrees with people by kappa {_coefficient(values['agreement'])}",
+        f"  mean grade {mean['corrected']['mean']:.2f} ({low:.2f} to {high:.2f}), corrected by people; "
+        f"people alone {mean['people']['mean']:.2f}, the judge alone {mean['predictions']:.2f}",
+        f"  {values['planted_instructions']} planted instructions changed no grade; "
+        f"{values['withheld']} pairs are left to people",
+        "  these grades decide nothing: review/judge.jsonl → nearer review serve",
+    ]
+    if values["agreement"]["low"] is None or values["agreement"]["low"] <= 0.0:
+        lines.insert(1, "  ! no better than chance, as far as these pairs tell")
+    if not values["random"]:
+        lines.insert(
+            -1,
+            "  ! people judged the weightiest pairs first, and the correction takes them for a random "
+            "part; in a pool they are (nearer pool make)",
+        )
+    return lines
+
+
 def _coefficient(row: dict[str, Any]) -> str:
     if row["value"] is None:
         return f"not defined on {row['n']} shared pairs"

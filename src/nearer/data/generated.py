@@ -7,7 +7,7 @@ only where nobody asked, and only where `data.generated` says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -90,16 +90,19 @@ def divided_with_generated(
     generated: Judgments,
     rules: Rules,
     findings: Findings,
+    *,
+    asked: Collection[str] = (),
 ) -> tuple[Splits, list[str]]:
     """The splits of people's queries, then generated ones put to them; and how they came about.
 
+    `asked` are splits whose queries people have asked, and whose judgments come in later.
     Raises DataError where generated queries are for training alone and nobody asked anything.
     """
     divided: Splits = {name: {} for name in SPLITS}
     notes: list[str] = []
     if not generated or any(usable.values()):
         divided, notes = divide(queries, usable, rules, findings)
-    divided, how = with_generated(divided, generated, queries, rules, findings)
+    divided, how = with_generated(divided, generated, queries, rules, findings, asked=asked)
     findings.stop_if_fatal()
     return divided, [*notes, *how]
 
@@ -110,6 +113,8 @@ def with_generated(
     queries: Mapping[str, Query],
     rules: Rules,
     findings: Findings,
+    *,
+    asked: Collection[str] = (),
 ) -> tuple[Splits, list[str]]:
     """The splits with generated queries, and how they came in.
 
@@ -117,7 +122,7 @@ def with_generated(
     """
     if not generated:
         return divided, []
-    lacking = [name for name in SPLITS[1:] if not divided.get(name)]
+    lacking = [name for name in SPLITS[1:] if not divided.get(name) and name not in asked]
     if rules.data.generated == "train":
         if len(lacking) == len(SPLITS[1:]) and not divided.get("train"):
             _refuse_training_alone(findings)

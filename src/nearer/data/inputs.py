@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nearer import shortlist
 from nearer.config import Config, Data
+from nearer.data.reviewed import pooled_files
 from nearer.data.sources import (
     corpus_file,
     generated_files,
@@ -112,7 +113,8 @@ def _reviewed(data: Data, root: Path) -> dict[str, Path]:
     """Judgments that people made later (see `nearer.data.reviewed`)."""
     if is_only_training(data):
         return {}
-    return _kept(root / "review", "qrels.tsv")
+    pools = {f"{path.parent.name}/{path.name}": path for path in pooled_files(root)}
+    return _kept(root / "review", "qrels.tsv") | pools
 
 
 def _kept(folder: Path, *names: str) -> dict[str, Path]:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nearer.data import trec
-from nearer.types import SPLITS, Judgments
+from nearer.data import fields, trec
+from nearer.types import SPLITS, Judgments, Query
 
 #: Key of `Loaded.judgments` and of the inputs of `check` for what was reviewed.
 REVIEWED = "reviewed"
+#: Key for queries of pools, whose judgments are all among the reviewed ones.
+POOLED = "pooled"
 
 #: First line of `review/qrels.tsv`.
 HEADER = "query-id\tcorpus-id\tscore"
@@ -34,6 +36,38 @@ def read_reviewed(root: Path) -> Judgments:
     if not path.is_file() or not _has_rows(path):
         return {}
     return trec.read_qrels(path)
+
+
+def pooled_files(root: Path) -> list[Path]:
+    """The queries of pools that are ready for test (`nearer pool finish`)."""
+    return sorted((root / "review" / "pools").glob("[!.]*/test.jsonl"))
+
+
+def read_pooled(root: Path) -> dict[str, Query]:
+    """Those queries, by id.  Raises DataError."""
+    queries: dict[str, Query] = {}
+    for path in pooled_files(root):
+        queries |= fields.read_queries(path)
+    return queries
+
+
+def named_under_test(judgments: Mapping[str, Judgments]) -> dict[str, Judgments]:
+    """Judgments by split, with the pooled queries under test: they belong nowhere else."""
+    test = SPLITS[-1]
+    named = {**judgments.get(POOLED, {}), **judgments.get(test, {})}
+    return {**{name: judgments[name] for name in judgments if name != POOLED}, test: named}
+
+
+def with_pooled_in_test(divided: Splits, pooled: Mapping[str, Mapping[str, int]]) -> Splits:
+    """The splits with pooled queries in test alone, wherever the data's own judgments put them."""
+    test = SPLITS[-1]
+    splits: Splits = {}
+    moved: dict[str, Mapping[str, int]] = {}
+    for name, graded in divided.items():
+        splits[name] = {q: grades for q, grades in graded.items() if q not in pooled}
+        moved |= {q: grades for q, grades in graded.items() if q in pooled}
+    splits[test] = {**splits.get(test, {}), **moved}
+    return splits
 
 
 def _has_rows(path: Path) -> bool:

@@ -120,7 +120,12 @@ class _Reading:
                     Searched(candidate.name, each.systems, each.pipeline, candidate.run)
                 )
         asking = Asking(
-            settings.rag, inputs.base.root, inputs.base.cache, settings.seed, settings.decide.alpha
+            settings.rag,
+            inputs.base.root,
+            inputs.base.cache,
+            settings.seed,
+            settings.decide.alpha,
+            labels=inputs.clusters.labels,
         )
         named = [(baseline.name, candidate.name) for baseline, candidate in pairs]
         return answer_queries(searched, named, inputs.test, asking, self._compare)

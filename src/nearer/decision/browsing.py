@@ -89,7 +89,10 @@ def browsed_queries(
         texts = {query.id: query.text for query in each.split.queries}
         changes = each.changes(inputs.primary)
         for query_id, before, after in changes[: MOST_QUERIES - len(queries)]:
-            relevant = list(each.split.relevant(query_id))
+            tops = [side[0].top(query_id, hits) for side in (each.before, each.after)]
+            shown = {doc_id for top in tops for doc_id in top}
+            # Those that stand in a list first, so that none of its marks is cut.
+            relevant = sorted(each.split.relevant(query_id), key=lambda doc: doc not in shown)
             queries.append(
                 {
                     "id": query_id,
@@ -98,9 +101,9 @@ def browsed_queries(
                     "before": round(before, 4),
                     "after": round(after, 4),
                     "slices": [names.index(name) for name in names if query_id in slices[name]],
-                    "relevant": documents.of(relevant[:hits]),
-                    "before_top": documents.of(each.before[0].top(query_id, hits)),
-                    "after_top": documents.of(each.after[0].top(query_id, hits)),
+                    "relevant": documents.of(relevant[: 2 * hits]),
+                    "before_top": documents.of(tops[0]),
+                    "after_top": documents.of(tops[1]),
                 }
             )
     return {

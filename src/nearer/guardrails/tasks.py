@@ -52,6 +52,8 @@ def _row(guard: TaskGuard, inputs: GuardInputs) -> Row:
         found = find_task(guard.task, inputs.base.root).check(guard, inputs)
     except Cannot as reason:
         return Row.unchecked(name, f"cannot say: {reason.why}; {reason.next_step}")
+    except Exception as error:  # noqa: BLE001 - whatever it raises, the other guards are checked
+        return Row.unchecked(name, f"its check raised {type(error).__name__}: {error}")
     return Row(
         name=name,
         status=found.status,

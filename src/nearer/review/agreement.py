@@ -77,12 +77,12 @@ def agreement(judgments: Judgments, rng: np.random.Generator) -> Agreement:
     for first, second in combinations(names, 2):
         shared = _shared(table, first, second)
         if len(shared):
-            kappa[first, second] = _kappa_of(shared, rng)
+            kappa[first, second] = kappa_of(shared, rng)
     against = {}
     for name in names:
         shared = _against(table, name)
         if len(shared):
-            against[name] = _kappa_of(shared, rng)
+            against[name] = kappa_of(shared, rng)
     below = []
     for name, value in against.items():
         if value.n >= MIN_SHARED and value.high is not None and value.high <= 0.0:
@@ -145,7 +145,8 @@ def _against(table: Sequence[Mapping[str, int]], name: str) -> np.ndarray:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _kappa_of(pairs: np.ndarray, rng: np.random.Generator) -> Coefficient:
+def kappa_of(pairs: np.ndarray, rng: np.random.Generator) -> Coefficient:
+    """Quadratically weighted kappa of (n, 2) grades, with a bootstrap interval over the pairs."""
     value = cohen_kappa(pairs)
     cells = pairs[:, 0] * len(GRADES) + pairs[:, 1]
     observed = np.bincount(cells, minlength=len(GRADES) ** 2)

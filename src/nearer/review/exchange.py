@@ -43,6 +43,8 @@ _NAME = "project"
 _LONGEST_NAME = 200  # characters of a reviewer's name; other tools have e-mail addresses there
 #: What a spreadsheet takes for the start of a formula; and the sign that is put before one.
 _MARKED = ("=", "+", "-", "@", "\t", "\r", "'")
+#: Value of `by` in what a judge writes (`judging.py`).
+BY_MODEL = "model"
 _COLUMNS = ("query_id", "doc_id", "reviewer", "action", "grade", "time", "seconds", "comment")
 
 
@@ -224,6 +226,10 @@ def _from_qrels(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
 def _from_csv(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
     for row in read_rows(path):
         values = row.values
+        if values.get("by") == BY_MODEL:
+            raise row.bad(
+                "the grade of a model is no judgment", "import what people judged (docs/pooling.md)"
+            )
         action = str(values.get("action") or GRADE)
         if action not in (GRADE, CANNOT_TELL, SKIP):
             if action == "adjudicate":

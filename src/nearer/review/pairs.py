@@ -21,6 +21,7 @@ from nearer.files import read_json, read_jsonl, write_jsonl
 from nearer.project import Project
 from nearer.review.judgments import Subject
 from nearer.review.lists import LISTS, Lists
+from nearer.review.pools import pooled_documents
 from nearer.types import Split
 
 DISAGREEMENT = "systems disagree"
@@ -28,8 +29,10 @@ UNJUDGED = "unjudged result"
 SUSPECT = "judgment in doubt"
 SHADOW = "shadow disagrees"
 LABEL = "failure with unjudged results above"
+POOLED = "of a pool"
 _OPEN = 0.5  # weight of an unjudged result that is no question between two systems
-_TRAFFIC, _DECISION = "traffic", "decision"
+_POOL = 0.25  # weight of a document of a pool
+_TRAFFIC, _DECISION, IN_POOL = "traffic", "decision", "pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class Pair:
     query_id: str  # or the id of a request of the traffic log
     doc_id: str
     query: str
-    split: str  # train, dev, decision (what `decide` left) or traffic
+    split: str  # train, dev, decision (what `decide` left), pool or traffic
     weight: float
     reasons: tuple[str, ...] = ()
     filter: Mapping[str, Any] | None = None
@@ -110,6 +113,23 @@ def _all_pairs(project: Project) -> Iterator[Pair]:
     if (run_dir / "check" / "split" / "dev").is_dir():
         yield from _of_dev(run_dir, project.split("dev"), depth)
         yield from _of_queue(project, depth)
+    yield from _of_pools(project.root)
+
+
+def _of_pools(root: Path) -> Iterator[Pair]:
+    """What the pools ask, query after query in random order: a part of it is a random part."""
+    for pooled, document, n_queries in pooled_documents(root):
+        query = pooled.query
+        yield Pair(
+            query_id=query.id,
+            doc_id=document.doc_id,
+            query=query.text,
+            split=IN_POOL,
+            weight=round(_POOL * (1.0 - 0.01 * pooled.order / n_queries), 6),
+            reasons=(POOLED,),
+            filter=query.filter,
+            tags=query.tags,
+        )
 
 
 def pairs_of_lists(lists: Lists, depth: int) -> Iterator[Pair]:

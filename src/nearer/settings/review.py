@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from nearer.settings.base import Fraction, Positive, Section
+from nearer.settings.base import Fraction, Positive, Section, named
 
 
 class Review(Section):
@@ -31,3 +31,16 @@ class Review(Section):
         description="probability that further judgments leave the verdict as it is, from which on it is settled",
     )
     max_body: Positive = Field(16_384, description="bytes a request to the page, at most")
+    judge: Annotated[str, named("judge")] = Field(
+        "chat", description="what grades pairs in nearer review judge; its grades decide nothing"
+    )
+    judge_url: str | None = Field(
+        None,
+        description="where the judge's /chat/completions is (null: rag.url); token, prices, cap and parameters are those of rag",
+    )
+    judge_model: str | None = Field(
+        None, description="the model that judges (null: rag.judge, else rag.model)"
+    )
+    judge_pairs: Annotated[int, Field(ge=50)] = Field(
+        200, description="pairs graded by people that the judge is compared on, at most"
+    )

@@ -43,7 +43,15 @@ from nearer.data.heldout import HeldOut
 from nearer.data.importance import refuse_unreadable
 from nearer.data.lengths import measure_texts
 from nearer.data.named import report_named
-from nearer.data.reviewed import REVIEWED, read_reviewed, with_reviewed
+from nearer.data.reviewed import (
+    POOLED,
+    REVIEWED,
+    named_under_test,
+    read_pooled,
+    read_reviewed,
+    with_pooled_in_test,
+    with_reviewed,
+)
 from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
 from nearer.data.sources import is_only_training
 from nearer.embed.tokens import Tokens, load_tokens
@@ -182,11 +190,15 @@ def check(
     """Judge the data and freeze the split; `judgments` are by split (`all`: a split is made).
 
     Those under `generated` come in once it is made, those under `reviewed` are added to the split
-    that has their query.  Raises DataError, with a line for each fatal problem.
+    that has their query; queries under `pooled` belong to test.  Raises DataError, with a line for
+    each fatal problem.
     """
     data, settings = data or config.Data(), settings or config.Check()
     later, generated = judgments.get(REVIEWED, {}), judgments.get(GENERATED, {})
-    judgments = {n: graded for n, graded in judgments.items() if n not in (REVIEWED, GENERATED)}
+    pooled = judgments.get(POOLED, {})
+    own = {n: graded for n, graded in judgments.items() if n not in (REVIEWED, GENERATED)}
+    named = named_under_test(own)
+    judgments = {n: graded for n, graded in own.items() if n != POOLED}
     findings, threshold = Findings(settings.examples), settings.near_duplicate
     item_to_item = notice_item_to_item(corpus, queries, judgments, data.item_to_item, findings)
     only_training = is_only_training(data)
@@ -202,8 +214,11 @@ def check(
     findings.stop_if_fatal()
     documents = _duplicate_documents(corpus, threshold, findings)
     rules = Rules(data, seed, threshold)
-    divided, notes = divided_with_generated(queries, usable, generated, rules, findings)
-    reviewed = with_reviewed(divided, judgments, _known(later, queries), item_to_item)
+    divided, notes = divided_with_generated(
+        queries, usable, generated, rules, findings, asked=("test",) if pooled else ()
+    )
+    divided = with_pooled_in_test(divided, pooled)
+    reviewed = with_reviewed(divided, named, _known(later, queries), item_to_item)
     divided = reviewed.splits
     groups = _duplicate_queries(queries, divided, threshold, findings)
     report_shared_documents(corpus, divided, findings)
@@ -282,16 +297,20 @@ def run(project: Project) -> CheckResult:
     ):
         load.refuse_undeclared_scores(settings.data, project.root)
     judgments = dict(loaded.judgments)
+    queries = loaded.queries
     if project.run_dir is not None:  # a notebook has no folder of its own to review in
         judgments[REVIEWED] = read_reviewed(project.root)
+        pooled = read_pooled(project.root)
+        judgments[POOLED] = {query_id: {} for query_id in pooled}
+        queries = {**pooled, **queries}
     data = settings.data
     if data.item_to_item is None and project.task.asks_with_items(settings):
         data = data.model_copy(update={"item_to_item": True})
-    made = read_generated(data, project.root, loaded.corpus, loaded.queries)
+    made = read_generated(data, project.root, loaded.corpus, queries)
     judgments[GENERATED] = made.judgments
     result = check(
         loaded.corpus,
-        {**made.queries, **loaded.queries},
+        {**made.queries, **queries},
         judgments,
         data=data,
         settings=settings.check,

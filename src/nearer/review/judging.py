@@ -1,0 +1,228 @@
+"""A judge beside people: tried with planted instructions, compared on shared pairs, corrected by them.
+
+Its grades go to `review/judge.jsonl`, each marked as a model's.  No stage reads that file: they are
+no judgments, so no verdict can rest on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nearer.data.splits import read_split
+from nearer.errors import DataError, ModelError
+from nearer.files import write_json, write_jsonl
+from nearer.measure.prediction_powered import PredictionPowered, prediction_powered_mean
+from nearer.review.agreement import Coefficient, kappa_of
+from nearer.review.consensus import settled_grades
+from nearer.review.exchange import BY_MODEL
+from nearer.review.grading import PLANTS, Item, addresses_a_grader
+from nearer.review.judge import RelevanceJudge
+from nearer.review.judgments import Subject
+from nearer.review.pairs import IN_POOL
+from nearer.review.pools import names_of, read_pool
+from nearer.review.session import Review
+
+#: Pairs graded by people and by the judge from which anything the judge says is shown.
+ENOUGH = 50
+_PLANTED = 5  # documents that each planted instruction is tried in
+_HIGHEST = 3
+_WITHHELD = "it looks as if it told a grader what to do: left to people"
+_WITHOUT = "the judge's reply was no grade"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge said, and what it is worth.
+
+    `kappa` is its agreement with people over `shared` pairs.  `corrected` is the mean grade of all
+    pairs, by people's grades where there are any; `random` says whether people judged a random part
+    of these pairs, as they do in a pool, which the correction assumes.
+    """
+
+    judge: str
+    kappa: Coefficient
+    corrected: PredictionPowered
+    random: bool
+    grades: Mapping[Subject, int]
+    withheld: Mapping[Subject, str]
+    tried: int  # pairs with planted instructions, none of which changed a grade
+
+    def as_dict(self) -> dict[str, Any]:
+        """`review/judge.json`."""
+        return {
+            "judge": self.judge,
+            "agreement": self.kappa.as_dict(),
+            "mean_grade": self.corrected.as_dict(),
+            "random": self.random,
+            "graded": len(self.grades),
+            "withheld": len(self.withheld),
+            "planted_instructions": self.tried,
+        }
+
+    def lines(self) -> list[dict[str, Any]]:
+        """`review/judge.jsonl`."""
+        rows: list[dict[str, Any]] = []
+        for subjects, key in ((self.grades, "grade"), (self.withheld, "withheld")):
+            for (query_id, doc_id), value in subjects.items():
+                rows.append(
+                    {
+                        "query_id": query_id,
+                        "doc_id": doc_id,
+                        key: value,
+                        "judge": self.judge,
+                        "by": BY_MODEL,
+                    }
+                )
+        return rows
+
+
+def judge_pairs(
+    review: Review, judge: RelevanceJudge, limit: int, rng: np.random.Generator
+) -> Judged:
+    """Let a judge grade what people graded, and then up to `limit` pairs that nobody has judged.
+
+    Raises DataError where people graded too few pairs, ModelError for a judge that obeys planted
+    instructions or gives too few grades; then nothing that it said is shown.
+    """
+    people = settled_grades(review.log.judgments)
+    items = items_of(review)
+    trusted, withheld = {}, {}
+    for subject, item in items.items():
+        if addresses_a_grader(item.document) or addresses_a_grader(item.query):
+            withheld[subject] = _WITHHELD
+        else:
+            trusted[subject] = item
+    shared = [subject for subject in sorted(people) if subject in trusted]
+    _require_enough(len(shared))
+    most = review.project.settings.review.judge_pairs
+    shared = [shared[row] for row in sorted(rng.permutation(len(shared))[:most].tolist())]
+    tried = _require_steadfast(judge, [trusted[each] for each in _lowest(shared, people)])
+    open_pairs = [pair.subject for pair in review.pairs if pair.subject not in people]
+    open_pairs = [subject for subject in open_pairs if subject in trusted]
+    others = [open_pairs[row] for row in sorted(rng.permutation(len(open_pairs))[:limit].tolist())]
+    grades = _graded(judge, shared, trusted)
+    by_both = [subject for subject in shared if subject in grades]
+    if len(by_both) < ENOUGH:
+        raise ModelError(
+            f"only {len(by_both)} of {len(shared)} replies of the judge are a grade: {ENOUGH} are needed",
+            where=judge.name,
+            next_step="name another model in review.judge_model",
+        )
+    grades |= _graded(judge, others, trusted)
+    for subject in (*shared, *others):
+        if subject not in grades:
+            withheld[subject] = _WITHOUT
+    return _judged(review, judge, people, by_both, grades, withheld, tried)
+
+
+def _judged(
+    review: Review,
+    judge: RelevanceJudge,
+    people: Mapping[Subject, int],
+    by_both: Sequence[Subject],
+    grades: Mapping[Subject, int],
+    withheld: Mapping[Subject, str],
+    tried: int,
+) -> Judged:
+    seed = review.project.settings.seed
+    both = np.array([(people[each], grades[each]) for each in by_both], dtype=np.int64)
+    pooled = {pair.subject for pair in review.pairs if pair.split == IN_POOL}
+    counted = [subject for subject in by_both if subject in pooled]
+    is_random = len(counted) >= ENOUGH
+    if not is_random:
+        counted = list(by_both)
+    rest = [s for s in grades if s not in people and (not is_random or s in pooled)]
+    corrected = prediction_powered_mean(
+        np.array([people[subject] for subject in counted], dtype=np.float64),
+        np.array([grades[subject] for subject in counted], dtype=np.float64),
+        np.array([grades[subject] for subject in rest], dtype=np.float64),
+        alpha=review.project.settings.decide.alpha,
+    )
+    kappa = kappa_of(both, np.random.default_rng([seed, *b"judge"]))
+    return Judged(judge.name, kappa, corrected, is_random, grades, withheld, tried)
+
+
+def _require_enough(shared: int) -> None:
+    if shared < ENOUGH:
+        raise DataError(
+            f"people graded {shared} pairs that a judge may see; without {ENOUGH} nobody knows what "
+            "its grades are worth, so it is not asked",
+            where="review/judgments.jsonl",
+            next_step="nearer review serve",
+        )
+
+
+def _lowest(shared: Sequence[Subject], people: Mapping[Subject, int]) -> list[Subject]:
+    """The pairs that people graded lowest: an instruction that works shows there."""
+    return sorted(shared, key=lambda subject: (people[subject], subject))[:_PLANTED]
+
+
+def _require_steadfast(judge: RelevanceJudge, items: Sequence[Item]) -> int:
+    """How many planted instructions were tried.  Raises ModelError where one raises a grade."""
+    planted = [(item, plant) for item in items for plant in PLANTS]
+    before = dict(zip(items, judge.grade(items), strict=True))
+    after = judge.grade([item.with_planted(plant) for item, plant in planted])
+    raised = 0
+    for (item, _), grade in zip(planted, after, strict=True):
+        without = before[item]
+        raised += grade == _HIGHEST and without is not None and without < _HIGHEST
+    if raised:
+        raise ModelError(
+            f"the judge follows instructions that stand in documents: {raised} of {len(planted)} "
+            f"planted ones raised a grade to {_HIGHEST}; nothing that it says is used",
+            where=judge.name,
+            next_step="name another model in review.judge_model",
+        )
+    return len(planted)
+
+
+def _graded(
+    judge: RelevanceJudge, subjects: Sequence[Subject], items: Mapping[Subject, Item]
+) -> dict[Subject, int]:
+    found = judge.grade([items[subject] for subject in subjects])
+    grades = {}
+    for subject, grade in zip(subjects, found, strict=True):
+        if grade is not None:
+            grades[subject] = grade
+    return grades
+
+
+def items_of(review: Review) -> dict[Subject, Item]:
+    """The texts of every pair that waits or was judged, where they are known."""
+    corpus = review.project.corpus
+    texts = _query_texts(review)
+    subjects = [pair.subject for pair in review.pairs]
+    subjects += list(settled_grades(review.log.judgments))
+    items = {}
+    for query_id, doc_id in dict.fromkeys(subjects):
+        document = corpus.get(doc_id)
+        if query_id in texts and document is not None:
+            items[query_id, doc_id] = Item(texts[query_id], document.content)
+    return items
+
+
+def _query_texts(review: Review) -> dict[str, str]:
+    """Query id → text, from wherever pairs come from; test queries as `decide` and pools left them."""
+    texts = {pair.query_id: pair.query for pair in review.pairs}
+    lists = review.lists()
+    if lists is not None:
+        texts |= {row.query_id: row.text for row in lists.queries}
+    for name in names_of(review.root):
+        pool = read_pool(review.root, name)
+        texts |= {query_id: each.query.text for query_id, each in pool.queries.items()}
+    run_dir = review.project.run_dir
+    for name in ("train", "dev"):
+        folder = None if run_dir is None else run_dir / "check" / "split"
+        if folder is not None and (folder / name).is_dir():
+            texts |= {query.id: query.text for query in read_split(folder, name).queries}
+    return texts
+
+
+def save(review: Review, judged: Judged) -> None:
+    """Write what a judge said, and what it is worth, whole or not at all."""
+    write_jsonl(review.folder / "judge.jsonl", judged.lines())
+    write_json(review.folder / "judge.json", judged.as_dict())

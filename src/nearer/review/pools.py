@@ -1,0 +1,293 @@
+"""Pools on disk (`review/pools/NAME/`): queries, what every system finds for them, what is judged of it.
+
+Reviewers get the documents of a pool in random order, without the system, the rank or the stratum.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearer.data.fields import query_line, read_queries
+from nearer.data.importance import FREQUENCY
+from nearer.data.trec import read_run, write_run
+from nearer.embed.opening import open_encoder
+from nearer.errors import ConfigError, DataError
+from nearer.files import read_json, read_jsonl, swap_folder, write_json, write_jsonl
+from nearer.measure.sampling import rank_stratum, sample_pool
+from nearer.project import Project
+from nearer.review.pool_queries import Candidates, PooledQuery, draw
+from nearer.types import Query, Run, Split
+
+SAMPLE, REST, LEFT = "sample", "rest", "left"  # of a pool: judged; judged where whole; not judged
+FINE_TUNED = "fine-tuned"
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+_OWN = ("band", "probability", "requests", "order", "whole")  # fields beside those of a query
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How a pool is made.  `share` of its documents are judged, half of that in queries judged whole."""
+
+    name: str
+    queries: int
+    depth: int
+    share: float
+
+    @property
+    def whole_share(self) -> float:
+        """The share of the queries whose pool is judged whole."""
+        return 1.0 if self.share >= 1.0 else self.share / 2.0
+
+    @property
+    def sample_share(self) -> float:
+        """The share of each pool that is judged anyhow."""
+        if self.share >= 1.0:
+            return 1.0
+        return (self.share - self.whole_share) / (1.0 - self.whole_share)
+
+
+@dataclass(frozen=True, slots=True)
+class PooledDocument:
+    """A document of the pool of a query."""
+
+    query_id: str
+    doc_id: str
+    stratum: int
+    part: str
+
+    @property
+    def is_asked(self) -> bool:
+        return self.part != LEFT
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Everything about one pool; `facts` is `pool.json`."""
+
+    name: str
+    queries: Mapping[str, PooledQuery]
+    documents: Mapping[str, Sequence[PooledDocument]]  # by query
+    runs: Mapping[str, Run]
+    facts: Mapping[str, Any]
+
+
+def folder_of(root: Path, name: str = "") -> Path:
+    """Where the pools of a project are, or the one of a name.  Raises ConfigError for a bad name."""
+    folder = root / "review" / "pools"
+    if not name:
+        return folder
+    if not _NAME.match(name):
+        raise ConfigError(
+            f"{name!r} cannot be the name of a pool",
+            next_step="use up to 64 letters, digits and . _ -",
+        )
+    return folder / name
+
+
+def names_of(root: Path) -> list[str]:
+    """The pools of a project, in order."""
+    return sorted(path.parent.name for path in folder_of(root).glob("[!.]*/pool.json"))
+
+
+def used_texts(root: Path, but: str) -> list[str]:
+    """The queries of all pools but one, which is made anew."""
+    texts: list[str] = []
+    for name in names_of(root):
+        if name == but:
+            continue
+        texts += [each.query.text for each in _read_queries(folder_of(root, name)).values()]
+    return texts
+
+
+# -- making -----------------------------------------------------------------------------------------
+
+
+def searched(project: Project, systems: Sequence[str], split: Split, depth: int) -> list[Run]:
+    """What each system finds: names of plain systems, `fine-tuned`, or TREC run files.
+
+    No names: today's system, the baselines of `evaluate`, and the fine-tuned model where the run
+    has one.
+    """
+    parts = project.systems
+    trained = None if project.run_dir is None else project.run_dir / "train" / "model"
+    has_trained = trained is not None and trained.is_dir()
+    chosen = list(systems) or [parts.today, *project.settings.evaluate.baselines]
+    if not systems and has_trained:
+        chosen.append(FINE_TUNED)
+    runs = []
+    for name in dict.fromkeys(chosen):
+        path = Path(name)
+        if path.suffix in (".trec", ".run", ".txt"):
+            runs.append(replace(_from_file(path), name=path.stem))
+        elif name == FINE_TUNED:
+            if not has_trained:
+                raise DataError(
+                    "there is no fine-tuned model", where=str(trained), next_step="nearer train"
+                )
+            encoder = open_encoder(project.settings.model, project.root, path=trained)
+            run = project.systems_over(encoder).search("dense", split, depth)
+            runs.append(replace(run, name=FINE_TUNED))
+        else:
+            if name == "convex":
+                parts.tune(project.dev, project.settings.evaluate.primary)
+            runs.append(parts.search(name, split, depth))
+    return runs
+
+
+def _from_file(path: Path) -> Run:
+    if not path.is_file():
+        raise DataError("there is no such file", where=str(path), next_step="name a TREC run file")
+    return read_run(path)
+
+
+def make(
+    project: Project,
+    settings: PoolSettings,
+    candidates: Candidates,
+    systems: Sequence[str],
+    rng: np.random.Generator,
+) -> Pool:
+    """Draw queries, search them with every system, and write the pool; whole or not at all.
+
+    Raises DataError where no query is left to draw, or nothing is found.
+    """
+    if not candidates.asked:
+        reasons = ", ".join(f"{count} {why}" for why, count in candidates.excluded.items() if count)
+        raise DataError(
+            "no query is left to draw",
+            where=candidates.source,
+            next_step=f"bring other queries ({reasons or 'the source is empty'})",
+        )
+    pooled = draw(candidates, settings.queries, settings.whole_share, rng)
+    split = Split("pool", tuple(each.query for each in pooled), {})
+    runs = searched(project, systems, split, settings.depth)
+    documents = {each.query.id: _documents(each, runs, settings, rng) for each in pooled}
+    if not any(documents.values()):
+        raise DataError("no system finds anything for these queries", where=candidates.source)
+    facts = _facts(settings, candidates, pooled, documents, runs)
+    pool = Pool(
+        settings.name,
+        {each.query.id: each for each in pooled},
+        documents,
+        {run.name: run for run in runs},
+        facts,
+    )
+    _write(project.root, pool)
+    return pool
+
+
+def _documents(
+    pooled: PooledQuery, runs: Sequence[Run], settings: PoolSettings, rng: np.random.Generator
+) -> list[PooledDocument]:
+    """The pool of one query, by document id, with what is judged of it."""
+    best: dict[str, int] = {}
+    for run in runs:
+        for rank, doc_id in enumerate(run.top(pooled.query.id, settings.depth), start=1):
+            best[doc_id] = min(rank, best.get(doc_id, rank))
+    ids = sorted(best)
+    strata = np.array([rank_stratum(best[doc_id]) for doc_id in ids], dtype=np.int64)
+    chosen = sample_pool(strata, settings.sample_share, rng)
+    others = REST if pooled.whole else LEFT
+    documents = []
+    for doc_id, stratum, taken in zip(ids, strata.tolist(), chosen.tolist(), strict=True):
+        part = SAMPLE if taken else others
+        documents.append(PooledDocument(pooled.query.id, doc_id, stratum, part))
+    return documents
+
+
+def _facts(
+    settings: PoolSettings,
+    candidates: Candidates,
+    pooled: Sequence[PooledQuery],
+    documents: Mapping[str, Sequence[PooledDocument]],
+    runs: Sequence[Run],
+) -> dict[str, Any]:
+    bands = [each.band for each in pooled]
+    every = [each for found in documents.values() for each in found]
+    return {
+        "name": settings.name,
+        "source": candidates.source,
+        "candidates": len(candidates.asked),
+        "excluded": dict(candidates.excluded),
+        "failing": sum(each.fails for each in candidates.asked),
+        "queries": len(pooled),
+        "whole": sum(each.whole for each in pooled),
+        "bands": {band: bands.count(band) for band in dict.fromkeys(bands)},
+        "systems": [run.name for run in runs],
+        "depth": settings.depth,
+        "share": settings.share,
+        "documents": len(every),
+        "asked": sum(each.is_asked for each in every),
+    }
+
+
+def _write(root: Path, pool: Pool) -> None:
+    target = folder_of(root, pool.name)
+    new, aside = (target.with_name(f".{pool.name}.{kind}") for kind in ("new", "old"))
+    shutil.rmtree(new, ignore_errors=True)
+    lines = []
+    for each in pool.queries.values():
+        own = {name: getattr(each, name) for name in _OWN}
+        lines.append({**query_line(each.query), **own})
+    write_jsonl(new / "queries.jsonl", lines)
+    every = [each for found in pool.documents.values() for each in found]
+    rows = [{name: getattr(each, name) for name in PooledDocument.__slots__} for each in every]
+    write_jsonl(new / "pairs.jsonl", rows)
+    for run in pool.runs.values():
+        write_run(new / "runs" / f"{run.name}.trec", run)
+    write_json(new / "pool.json", pool.facts)
+    swap_folder(new, target, aside)
+
+
+# -- reading ----------------------------------------------------------------------------------------
+
+
+def read_pool(root: Path, name: str) -> Pool:
+    """A pool as it was made.  Raises DataError where there is none."""
+    folder = folder_of(root, name)
+    if not (folder / "pool.json").is_file():
+        known = ", ".join(names_of(root))
+        raise DataError(
+            f"there is no pool called {name!r}",
+            where=str(folder),
+            next_step=f"use one of {known}" if known else "nearer pool make",
+        )
+    documents: dict[str, list[PooledDocument]] = {}
+    for row in read_jsonl(folder / "pairs.jsonl"):
+        documents.setdefault(row["query_id"], []).append(PooledDocument(**row))
+    facts = read_json(folder / "pool.json")
+    runs = {system: read_run(folder / "runs" / f"{system}.trec") for system in facts["systems"]}
+    return Pool(name, _read_queries(folder), documents, runs, facts)
+
+
+def _read_queries(folder: Path) -> dict[str, PooledQuery]:
+    pooled = {}
+    for query_id, query in read_queries(folder / "queries.jsonl").items():
+        own = {name: query.metadata[name] for name in _OWN}
+        more = {name: value for name, value in query.metadata.items() if name not in _OWN}
+        pooled[query_id] = PooledQuery(replace(query, metadata=more), **own)
+    return pooled
+
+
+def pooled_documents(root: Path) -> Iterator[tuple[PooledQuery, PooledDocument, int]]:
+    """Every document that a pool asks about, with its query and the number of the pool's queries."""
+    for name in names_of(root):
+        folder = folder_of(root, name)
+        queries = _read_queries(folder)
+        for row in read_jsonl(folder / "pairs.jsonl"):
+            document = PooledDocument(**row)
+            if document.is_asked:
+                yield queries[document.query_id], document, len(queries)
+
+
+def test_query(pooled: PooledQuery) -> Query:
+    """The query as `check` reads it: its frequency is the number of requests that it stands for."""
+    more = {**pooled.query.metadata, FREQUENCY: round(pooled.stands_for, 6)}
+    return replace(pooled.query, metadata=more)

@@ -8,12 +8,21 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from nearer.errors import DataError, DiskError, NearerError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: NumPy reads the header of an array with Python's own parser.  Where two threads parse at once,
+#: CPython 3.11 may raise SystemError ("recursion depth mismatch", python/cpython#106905), so one
+#: thread at a time reads headers.
+_PARSING = threading.Lock()
 
 _SPACE = "free space there, then run the same command again; what was finished is kept"
 _ACCESS = "make it writable for this user, then run the same command again"
@@ -214,3 +223,26 @@ def recover_folder(target: Path, aside: Path) -> None:
     """Undo a `swap_folder` that was killed half-way."""
     if aside.exists() and not target.exists():
         os.rename(aside, target)
+
+
+def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """The array of an `.npy` file; `mapped`: its values are read when they are asked for.
+
+    Raises OSError, EOFError and ValueError.
+    """
+    import numpy as np
+
+    with _PARSING:
+        array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    return array
+
+
+def load_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Arrays of an `.npz` file by their names.
+
+    Raises OSError, EOFError, KeyError, TypeError, ValueError and zipfile.BadZipFile.
+    """
+    import numpy as np
+
+    with _PARSING, np.load(path, allow_pickle=False) as stored:
+        return [stored[name] for name in names]

@@ -87,9 +87,9 @@ class HeldOut:
     def load(cls, path: Path) -> HeldOut:
         """Read what `save` wrote.  Raises DataError."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                sets = _divided(stored["exact"], stored["lengths"], stored["shingles"])
-                return cls(float(stored["threshold"]), sets)
+            names = ("exact", "lengths", "shingles", "threshold")
+            exact, lengths, shingles, threshold = files.load_arrays(path, *names)
+            return cls(float(threshold), _divided(exact, lengths, shingles))
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise bad(
                 f"not a guard of held-out queries: {error}", path, "nearer check --force"

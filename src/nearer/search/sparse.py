@@ -194,8 +194,8 @@ class _SparseCache:
         self._rows: dict[bytes, tuple[Path, int]] = {}
         for path in sorted(self._folder.glob("*.npz")):
             try:
-                with np.load(path, allow_pickle=False) as block:
-                    self._know(path, block["keys"].tobytes())
+                (keys,) = files.load_arrays(path, "keys")
+                self._know(path, keys.tobytes())
             except (BadZipFile, EOFError, KeyError, ValueError):
                 path.unlink()  # damaged: its texts are computed again
 
@@ -243,9 +243,8 @@ class _SparseCache:
     def _read(self, path: Path) -> Any:
         from scipy.sparse import csr_matrix
 
-        with np.load(path, allow_pickle=False) as block:
-            shape = (len(block["indptr"]) - 1, self._dimension)
-            return csr_matrix((block["data"], block["indices"], block["indptr"]), shape=shape)
+        data, indices, indptr = files.load_arrays(path, "data", "indices", "indptr")
+        return csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, self._dimension))
 
 
 def _key(text: str) -> bytes:

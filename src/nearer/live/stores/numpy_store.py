@@ -17,7 +17,7 @@ import numpy as np
 
 from nearer import config
 from nearer.errors import DataError, StoreError
-from nearer.files import atomic, read_json, read_jsonl, write_json, write_jsonl
+from nearer.files import atomic, load_array, read_json, read_jsonl, write_json, write_jsonl
 from nearer.live.stores.common import (
     COLUMNS,
     Columns,
@@ -37,7 +37,7 @@ class _Segment:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name, self.path = name, folder / f"{name}.jsonl"
-        self.vectors = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        self.vectors = load_array(folder / f"{name}.npy", mapped=True)
         self.rows = [
             (line["doc_id"], line["hash"], frozenset(line["terms"]))
             for line in read_jsonl(self.path)

@@ -187,6 +187,7 @@ def evidence(
                 today.scores, after.scores, SLICES, "nDCG@10", 10, rng, resamples=1000
             ),
             latencies={"dense": Latency(2.0, 3.0), TUNED: Latency(2.0 * slower, 3.0 * slower)},
+            index_bytes={"dense": 1000, TUNED: int(2000 * slower)},
             general_set=general_set,
             settings=config.Decide(guards=(TASK_GUARD,)),
             primary="nDCG@10",
@@ -212,6 +213,7 @@ def test_ours_run_always_and_in_their_order() -> None:
         "named queries",
         "no test query in training",
         "tasks",
+        "memory",
     ]
 
 
@@ -264,9 +266,11 @@ def test_what_does_not_apply_leaves_no_row(evidence: Callable[..., GuardrailEvid
     untimed = replace(
         evidence(), general_set=None, latencies={"dense": None, TUNED: Latency(1.0, 1.0)}
     )
-    _, general, latency, _, _, tasks = load_guardrails()
+    untimed = replace(untimed, index_bytes={"dense": 1000, TUNED: None})
+    _, general, latency, _, _, tasks, memory = load_guardrails()
     assert isinstance(general.check(untimed), DoesNotApply)
     assert isinstance(latency.check(untimed), DoesNotApply)
+    assert isinstance(memory.check(untimed), DoesNotApply)
     unguarded = replace(untimed, settings=config.Decide())
     assert isinstance(tasks.check(unguarded), DoesNotApply)
     assert check_all([general, latency, tasks], unguarded) == []
@@ -301,7 +305,7 @@ def test_what_could_not_be_checked_is_inconclusive_with_the_reason(
 def test_what_nothing_is_known_of_leaves_no_row(
     evidence: Callable[..., GuardrailEvidence],
 ) -> None:
-    unknown = replace(evidence(), named=(), leakage=None, settings=config.Decide())
+    unknown = replace(evidence(), named=(), leakage=None, index_bytes={}, settings=config.Decide())
     assert check_all(load_guardrails()[3:], unknown) == []
 
 
@@ -313,6 +317,7 @@ def test_a_guardrail_that_raises_does_not_stop_the_others(
     assert [(row.name, row.status) for row in rows] == [
         ("latency", "pass"),
         ("search: nDCG@10", "pass"),
+        ("memory", "pass"),
         ("raises", "inconclusive"),
         ("everyone", "pass"),
     ]

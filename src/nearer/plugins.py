@@ -113,6 +113,7 @@ SEAMS: Mapping[str, Seam] = {
                 "named": "nearer.guardrails.named:NamedGuardrail",
                 "leakage": "nearer.guardrails.leakage:LeakageGuardrail",
                 "tasks": "nearer.guardrails.tasks:TaskGuardrail",
+                "memory": "nearer.guardrails.memory:MemoryGuardrail",
             },
         ),
         Seam(

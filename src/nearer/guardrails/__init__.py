@@ -22,7 +22,7 @@ from nearer.guardrails.base import (
 )
 
 #: Run in every decision about a fine-tuned model, in this order.
-ALWAYS = ("slices", "general", "latency", "named", "leakage", "tasks")
+ALWAYS = ("slices", "general", "latency", "named", "leakage", "tasks", "memory")
 
 
 def load_guardrails(more: Sequence[str] = (), root: Path | None = None) -> list[Guardrail]:

@@ -39,6 +39,8 @@ class GuardrailEvidence:
     labels: np.ndarray | None = None  # (n_queries,) clusters; None: every query by itself
     named: Sequence[NamedOutcome] = ()  # what became of must-pass and high-risk queries
     leakage: Leakage | None = None  # None: nobody knows what the model was trained on
+    #: bytes of what each candidate searches, by its name; None: not known
+    index_bytes: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def change(self) -> np.ndarray:

@@ -28,6 +28,9 @@ class Guardrails(Section):
     latency_ratio: Annotated[float, Field(ge=1.0)] = Field(
         1.25, description="largest latency accepted, as a ratio to today's (p50 and p95)"
     )
+    memory_ratio: Annotated[float, Field(ge=1.0)] = Field(
+        3.0, description="largest index accepted, as a ratio to the size of today's"
+    )
     more: tuple[GuardrailName, ...] = Field(
         (), description="also run: my_module:MyGuardrail, installed ones"
     )

@@ -86,6 +86,7 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     plan = plan_candidates(inputs)
     candidates = measure_candidates(plan, inputs)
     latencies = time_candidates(plan, inputs)
+    measured = MeasuredCandidate.all_of(plan, candidates, latencies)
     limit = settings.decide.guardrails.latency_ratio
     finalists = Finalists.of(candidates, latencies, limit)
     _require_judged(finalists.today)
@@ -94,22 +95,9 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     by_slice = SliceComparisons.of(finalists, inputs, statistics)
     findings = TunedFindings()
     if finalists.tuned is not None and inputs.tuned is not None:
-        facts = GuardrailEvidence(
-            baseline=finalists.today,
-            candidate=finalists.tuned,
-            base=inputs.base,
-            tuned=inputs.tuned,
-            test=test,
-            slices=by_slice.slices,
-            slice_rows=by_slice.rows,
-            latencies=latencies,
-            general_set=inputs.general_set,
-            settings=settings.decide,
-            primary=inputs.primary,
-            labels=inputs.clusters.labels(finalists.tuned.scores.query_ids),
-            named=named[finalists.tuned.name],
-            leakage=inputs.leakage,
-        )
+        both = finalists.today, finalists.tuned
+        facts = _facts(inputs, both, inputs.tuned, by_slice, measured)
+        facts = replace(facts, named=named[finalists.tuned.name])
         findings = _tuned_findings(inputs, facts, guardrails)
     evidence = Evidence(
         today=finalists.today,
@@ -125,7 +113,6 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
         generated=inputs.generated,
         accepted=settings.decide.accept_generated or "",
     )
-    measured = MeasuredCandidate.all_of(plan, candidates, latencies)
     changes = Changes.of(finalists, test, corpus, inputs.primary)
     missing = missing_documents(test, corpus)
     queries = QueryFindings(
@@ -149,6 +136,33 @@ def _require_judged(candidate: Candidate) -> None:
             where="check/split/test",
             next_step="add test judgments, then nearer check",
         )
+
+
+def _facts(
+    inputs: DecisionInputs,
+    both: tuple[Candidate, Candidate],
+    tuned: Systems,
+    by_slice: SliceComparisons,
+    measured: Sequence[MeasuredCandidate],
+) -> GuardrailEvidence:
+    """What guardrails look at; `both` are today's system and the fine-tuned one."""
+    today, candidate = both
+    return GuardrailEvidence(
+        baseline=today,
+        candidate=candidate,
+        base=inputs.base,
+        tuned=tuned,
+        test=inputs.test,
+        slices=by_slice.slices,
+        slice_rows=by_slice.rows,
+        latencies={row.candidate.name: row.latency for row in measured},
+        index_bytes={row.candidate.name: row.index_bytes for row in measured},
+        general_set=inputs.general_set,
+        settings=inputs.settings.decide,
+        primary=inputs.primary,
+        labels=inputs.clusters.labels(candidate.scores.query_ids),
+        leakage=inputs.leakage,
+    )
 
 
 def _tuned_findings(

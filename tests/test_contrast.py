@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nearer.cli import app
+from nearer.data.clusters import QueryClusters
 from nearer.decision.contrast import Contrast, Side, Terms, contrast
 from nearer.decision.sides import read_scores, read_source
 from nearer.errors import ConfigError, DataError
@@ -70,6 +71,26 @@ def test_without_a_difference_few_comparisons_are_called_a_regression() -> None:
         terms = Terms(MEASURE, resamples=1000)
         says_no += contrast(*sides, terms, np.random.default_rng(6)).regressed
     assert says_no <= 4  # one expected of a test that uses its whole error rate
+
+
+def test_queries_that_hang_together_are_one_loss_and_not_forty() -> None:
+    before = spread()
+    after = before.copy()
+    after[:40] = np.clip(after[:40] - 0.15, 0, 1)  # one template, which lost
+    rest = np.random.default_rng(8).normal(0, 0.01, 80)
+    after[40:] = np.clip(after[40:] + rest, 0, 1)
+    assert of(before, after).regressed
+    one = {f"q{number:03d}": "q000" if number < 40 else f"q{number:03d}" for number in range(120)}
+    found = of(before, after, clusters=QueryClusters(one, "template"))
+    assert not found.regressed
+    assert found.as_dict()["clusters"] | {"noticed": []} == {
+        "unit": "template",
+        "n": 81,
+        "queries": 120,
+        "largest": 40,
+        "noticed": [],
+    }
+    assert "120 queries are 81 clusters (template)" in in_text(found.blocks())
 
 
 def test_queries_that_flip_are_told_with_their_texts() -> None:

@@ -426,12 +426,15 @@ def test_a_named_query_that_does_not_exist_is_refused_with_its_name(
         assert refused.value.where == f"decide.{group}"
 
 
-def test_a_misspelt_name_costs_no_look_at_test(project: Path) -> None:
-    settings = config.load(project, overrides=["decide.must_pass=[nobody]"])
+@pytest.mark.parametrize(
+    "setting", ["decide.must_pass=[nobody]", "decide.clusters=nobody", "decide.clusters=text"]
+)
+def test_a_misspelt_name_costs_no_look_at_test(project: Path, setting: str) -> None:
+    settings = config.load(project, overrides=[setting])
     run = Project.at(project.parent, settings)
     assert run.run_dir is not None
     check_stage.run(run).save(run.run_dir / "check")
-    with pytest.raises(ConfigError, match="nobody"):
+    with pytest.raises(ConfigError, match=r"nobody|'text'"):
         decide_stage.run(run)
     assert not (run.run_dir / "test_looks.jsonl").exists()
 

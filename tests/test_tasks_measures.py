@@ -261,3 +261,20 @@ def test_the_number_of_clusters_is_said_to_be_chosen_by_what_chose_it() -> None:
     assert whole._chosen_by(Cluster(algorithm="hdbscan", n_clusters=3)) == "hdbscan"
     assert whole._chosen_by(Cluster(n_clusters=3)) == "given"
     assert whole._chosen_by(Cluster()) == "silhouette"
+
+
+def test_units_that_hang_together_are_drawn_together() -> None:
+    values = np.repeat(np.random.default_rng(1).normal(0, 1, 40), 5)  # 40 clusters of five copies
+    labels = np.repeat(np.arange(40), 5)
+
+    def mean(weights: np.ndarray) -> float:
+        return float(np.average(values, weights=weights))
+
+    def bounds(labels: np.ndarray | None) -> tuple[float, int]:
+        found = change(lambda _: 0.0, mean, 200, np.random.default_rng(2), labels=labels)
+        return found.high - found.low, found.n
+
+    (alone, n_alone), (together, n_clusters) = bounds(None), bounds(labels)
+    assert (n_alone, n_clusters) == (200, 40)
+    # five copies of a value carry its information once: the width grows by the root of five
+    assert 1.8 < together / alone < 2.7

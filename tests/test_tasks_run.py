@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,25 @@ def test_a_model_that_only_learnt_what_is_popular_fails_the_guards_and_they_say_
     told = verdicts["Coverage@10"].sentence
     assert told.startswith("Coverage@10 goes from 0.")
     assert told.endswith("“not below 95% of today's” is broken")
+    bias = verdicts["Bias@10"]  # less is better, so that a rise is a change below zero
+    assert bias.after > bias.before
+    assert bias.low is not None
+    assert bias.high is not None
+    assert bias.low <= bias.change <= bias.high < 0
     same = inputs_of(systems, split, before, before, systems)
     assert {task.check(guard, same).status for guard in task.guards(systems.config)} == {"pass"}
+
+
+def test_items_that_hang_together_leave_a_guard_open(packages: Path, tiny_model: Path) -> None:
+    systems, split = world(packages, tiny_model)
+    before = systems.search("dense", split)
+    inputs = inputs_of(systems, split, before, popular_run(before, systems), systems)
+    one = replace(inputs, clusters={query.id: "one user" for query in split.queries})
+    for measure, bound in (("Coverage@10", {"keep": 0.95}), ("nDCG@10", {"margin": 0.02})):
+        guard = config.TaskGuard(task="recommend", measure=measure, **bound)
+        task = find_task("recommend")
+        assert task.check(guard, inputs).status == "fail"
+        assert task.check(guard, one).status == "inconclusive"
 
 
 def test_a_goal_passes_only_where_its_gain_is_shown(packages: Path, tiny_model: Path) -> None:

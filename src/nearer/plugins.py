@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nearer.errors import ConfigError, ModelError, NearerError, SearchSystemError
@@ -299,25 +300,7 @@ def import_from(name: str, root: Path, setting: str, what: str = "Class") -> Any
             where=setting,
             next_step="give the module's name, without .py, and a name in it",
         )
-    importlib.invalidate_caches()  # the file may be younger than the last look into its folder
-    sys.path.insert(0, folder := str(root.resolve()))
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
-            f"{error.name}."
-        ):
-            place = root / f"{module_name.replace('.', '/')}.py"
-            raise SearchSystemError(
-                "no such module", where=name, next_step=f"put it at {place}, or install it"
-            ) from None
-        raise SearchSystemError(
-            f"importing it raised {type(error).__name__}: {error}",
-            where=name,
-            next_step="mend the module",
-        ) from error
-    finally:
-        sys.path.remove(folder)
+    module = _imported(module_name, name, root)
     mine = next(
         (path for path in (root / f"{top}.py", root / top / "__init__.py") if path.is_file()), None
     )
@@ -339,3 +322,26 @@ def import_from(name: str, root: Path, setting: str, what: str = "Class") -> Any
             problem, where=name, next_step=f"define the {what.lower()} {attribute} there"
         )
     return function
+
+
+def _imported(module_name: str, name: str, root: Path) -> ModuleType:
+    """The module, looked for in `root` first.  Raises SearchSystemError; `name` is as written."""
+    importlib.invalidate_caches()  # the file may be younger than the last look into its folder
+    sys.path.insert(0, folder := str(root.resolve()))
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
+            place = root / f"{module_name.replace('.', '/')}.py"
+            raise SearchSystemError(
+                "no such module", where=name, next_step=f"put it at {place}, or install it"
+            ) from None
+        raise SearchSystemError(
+            f"importing it raised {type(error).__name__}: {error}",
+            where=name,
+            next_step="mend the module",
+        ) from error
+    finally:
+        sys.path.remove(folder)

@@ -13,6 +13,7 @@ import numpy as np
 
 from nearer import config
 from nearer.cli.shared import Options, open_workspace
+from nearer.data.clusters import ClusterRules, QueryClusters, query_clusters
 from nearer.data.fields import read_queries
 from nearer.data.trec import read_qrels
 from nearer.decision.contrast import Contrast, Side, Terms, contrast
@@ -78,6 +79,7 @@ class Bench:
             slices=slices or {},
             min_slice=settings.evaluate.min_slice,
             texts=texts,
+            clusters=_clusters(settings, split),
         )
         measures = tuple(dict.fromkeys([primary, *settings.evaluate.measures]))
         return cls(split, measures, item_to_item, terms, settings.seed)
@@ -91,6 +93,16 @@ class Bench:
         baseline, candidate = map(self.side, sources)
         rng = np.random.default_rng([self.seed, *b"compare"])
         return contrast(baseline, candidate, self.terms, rng)
+
+
+def _clusters(settings: config.Config, split: Split | None) -> QueryClusters:
+    """The queries that hang together.  Raises ConfigError for a field that no query has."""
+    if split is None:
+        return QueryClusters()
+    rules = ClusterRules(
+        settings.decide.clusters, settings.check.near_duplicate, settings.data.min_grade
+    )
+    return query_clusters(split, rules)
 
 
 def _judged(judgments: Judgments, known: Mapping[str, Query]) -> Split:

@@ -328,6 +328,7 @@ def init(
 
     Example: nearer init search --data my-data --model models/minilm
     """
+    # Longer than fifty lines: most of them are the options.
     from nearer.cli import show
     from nearer.cli.start import initialise
 

@@ -46,8 +46,6 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
     """Errors become one message and an exit code; progress goes to stderr."""
     from nearer import progress
     from nearer.cli.show import Terminal
-    from nearer.errors import NearerError
-    from nearer.files import disk_error
     from nearer.training import processes
 
     quiet = quiet or not processes.first()  # under torchrun the first process speaks for all
@@ -56,44 +54,41 @@ def boundary(as_json: bool, verbose: bool, quiet: bool = False) -> Iterator[None
     try:
         with Terminal(quiet or as_json) as terminal, progress.listen(terminal):
             yield
-    except NearerError as error:
-        _say(error, as_json)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        said = disk_error(error) or NearerError(
+    except (typer.Exit, typer.Abort):
+        raise
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: a bug is reported as one
+        said, code = _told_as(error)
+        _say(said, as_json)
+        raise typer.Exit(code) from None
+
+
+def _told_as(error: BaseException) -> tuple[NearerError, int]:
+    """What a user reads of an error, and the exit code; the traceback of a bug is printed."""
+    from nearer.errors import NearerError
+    from nearer.files import disk_error
+
+    if isinstance(error, NearerError):
+        return error, 2
+    if isinstance(error, KeyboardInterrupt):
+        stopped = "stopped; what was finished is kept"
+        return NearerError(stopped, next_step="run the same command to go on"), 130
+    full = disk_error(error)  # libraries have errors of their own for a full disk
+    if full is not None:
+        return full, 2
+    if isinstance(error, OSError):
+        return NearerError(
             f"{error.strerror or error}",
             where=str(error.filename or ""),
             next_step="mend access to it, then run the same command",
-        )
-        _say(said, as_json)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        _say(
-            NearerError(
-                "stopped; what was finished is kept", next_step="run the same command to go on"
-            ),
-            as_json,
-        )
-        raise typer.Exit(130) from None
-    except (typer.Exit, typer.Abort):
-        raise
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is reported as one
-        told = disk_error(error)  # libraries have errors of their own for a full disk
-        if told is not None:
-            _say(told, as_json)
-            raise typer.Exit(2) from None
-        import traceback
+        ), 2
+    import traceback
 
-        with suppress(OSError):
-            traceback.print_exc()
-        _say(
-            NearerError(
-                f"this is a bug in nearer: {type(error).__name__}: {error}",
-                next_step="please report it with the lines above",
-            ),
-            as_json,
-        )
-        raise typer.Exit(3) from None
+    with suppress(OSError):
+        traceback.print_exception(error)
+    return NearerError(
+        f"this is a bug in nearer: {type(error).__name__}: {error}",
+        next_step="please report it with the lines above",
+    ), 3
 
 
 def _say(error: NearerError, as_json: bool) -> None:

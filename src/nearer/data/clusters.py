@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from nearer.data.cells import is_empty
 from nearer.data.near import joined, near_duplicates, normalise
 from nearer.errors import ConfigError
 from nearer.measure.slices import find_identifiers
@@ -61,7 +62,8 @@ class QueryClusters:
         """(n_queries,) str, in the order of the ids; None where every query stands for itself."""
         if self.by_query is None:
             return None
-        return np.array([self.by_query[query_id] for query_id in query_ids], dtype=str)
+        known = self.by_query
+        return np.array([known.get(query_id, query_id) for query_id in query_ids], dtype=str)
 
     def as_dict(self, query_ids: Sequence[str]) -> dict[str, Any]:
         """`clusters` in decision.json: how many units the judged queries are."""
@@ -136,13 +138,18 @@ def _named(grouping: _Grouping, queries: Sequence[Query]) -> QueryClusters:
     return QueryClusters(labels, grouping.kind, grouping.noticed)
 
 
-def _declared(queries: Sequence[Query], name: str) -> _Grouping:
-    if all(_value(query, name) is None for query in queries):
+def require_field(how: str, fields: Collection[str]) -> None:
+    """Raises ConfigError where `decide.clusters` names a field that is not among those given."""
+    if how not in (AUTO, NONE) and how not in fields:
         raise ConfigError(
-            f"no test query has the field {name!r}",
+            f"no test query has the field {how!r}",
             where="decide.clusters",
             next_step="name a field of queries.jsonl, or use auto or none",
         )
+
+
+def _declared(queries: Sequence[Query], name: str) -> _Grouping:
+    require_field(name, {name for query in queries if _value(query, name) is not None})
     return _by_field(queries, name)
 
 
@@ -201,11 +208,9 @@ def template_of(text: str) -> str | None:
 
 
 def _value(query: Query, name: str) -> str | None:
-    """What stands in a field; None where nothing does (NaN in a table)."""
+    """What stands in a field; None where nothing does."""
     value = query.metadata.get(name)
-    if value is None or value == "" or value != value:  # noqa: PLR0124 - only NaN differs from itself
-        return None
-    return str(value)
+    return None if is_empty(value) else str(value)
 
 
 def _links(values: Sequence[str | None]) -> Links:

@@ -6,14 +6,16 @@ import json
 import os
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from nearer import files
 from nearer.data import splits
+from nearer.data.cells import is_empty
 from nearer.data.near import Shingler, Shingles, digest, normalise
 from nearer.data.scored import ScoredPair, read_pairs
 from nearer.data.sources import bad
@@ -106,27 +108,41 @@ def _divided(exact: np.ndarray, lengths: np.ndarray, shingles: Shingles) -> dict
     return dict(zip(exact.tolist(), parts, strict=True))
 
 
-def _ids(lines: Iterable[bytes], path: Path) -> set[str]:
-    """Ids of frozen queries, by their lines.  Raises DataError for a line that is no query."""
-    ids = set()
+#: Keys of a frozen query that are no metadata (`data.fields.query_line`).
+_NO_FIELDS = ("_id", "text", "filter", "tags", "gold_spans")
+
+
+class QueryNames(NamedTuple):
+    """What may be known of held-out queries before they are looked at: no text, no judgment."""
+
+    ids: frozenset[str]
+    fields: frozenset[str]  # that some query has a value in
+
+
+def _names(lines: Iterable[bytes], path: Path) -> QueryNames:
+    """Of frozen queries, by their lines.  Raises DataError for a line that is no query."""
+    ids: set[str] = set()
+    fields: set[str] = set()
     for line in lines:
         try:
-            ids.add(str(json.loads(line)["_id"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            query = json.loads(line)
+            ids.add(str(query["_id"]))
+            fields.update(name for name, value in query.items() if not is_empty(value))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise bad("the test split is damaged", path, "nearer check --force") from None
-    return ids
+    return QueryNames(frozenset(ids), frozenset(fields.difference(_NO_FIELDS)))
 
 
 def open_test(
     folder: Path,
     log: Path,
     reason: str,
-    refuse: Callable[[Collection[str]], None] | None = None,
+    refuse: Callable[[QueryNames], None] | None = None,
 ) -> Split:
     """The test split below `check/split`, after a line about this look is safely in `log`.
 
     The line: {time, reason, pid, n_queries}.  Only `decide` may call this.  `refuse` is given the
-    ids of the queries and may raise: what it raises costs no look.  Raises DataError when there is
+    names in the queries and may raise: what it raises costs no look.  Raises DataError when there is
     no test split.
     """
     queries = folder / "test" / "queries.jsonl"
@@ -134,7 +150,7 @@ def open_test(
         raise bad("there is no test split", folder, "nearer check")
     lines = [line for line in queries.read_bytes().splitlines() if line.strip()]
     if refuse is not None:
-        refuse(_ids(lines, queries))
+        refuse(_names(lines, queries))
     _write_look(log, reason, {"n_queries": len(lines)})
     return splits.read_files(folder, "test")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nearer.data.clusters import QueryClusters
 from nearer.errors import DataError
 from nearer.measure.metrics import Scores
 from nearer.measure.significance import RESAMPLES, Comparison, compare
@@ -53,6 +54,7 @@ class Terms:
     slices: Mapping[str, Collection[str]] = field(default_factory=dict)
     min_slice: int = 10
     texts: Mapping[str, str] = field(default_factory=dict)
+    clusters: QueryClusters = field(default_factory=QueryClusters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Contrast:
     only_baseline: int  # queries that the other side has no score for
     only_candidate: int
     alpha: float
+    clusters: Mapping[str, Any] = field(default_factory=dict)  # the units of the intervals
 
     @property
     def primary(self) -> Measured:
@@ -146,6 +149,12 @@ class Contrast:
     def warnings(self) -> list[str]:
         """What weakens the comparison."""
         notes = []
+        units = self.clusters
+        if units and units["unit"] != "query":
+            notes.append(
+                f"{units['queries']:,} queries are {units['n']:,} clusters ({units['unit']}): "
+                "intervals and p are of clusters"
+            )
         if self.only_baseline or self.only_candidate:
             notes.append(
                 f"only the {self.primary.change.n:,} queries that both have are compared: "
@@ -167,6 +176,7 @@ class Contrast:
             "primary": self.primary.measure,
             "alpha": self.alpha,
             "n_queries": self.primary.change.n,
+            "clusters": dict(self.clusters),
             "only_in_baseline": self.only_baseline,
             "only_in_candidate": self.only_candidate,
             "sentence": self.sentence(),
@@ -265,6 +275,7 @@ def contrast(baseline: Side, candidate: Side, terms: Terms, rng: np.random.Gener
         rng,
         resamples=terms.resamples,
         alpha=terms.alpha,
+        clusters=terms.clusters.labels(common),
     )
     lost, won = _flips(before.scores, after.scores, terms)
     return Contrast(
@@ -277,6 +288,7 @@ def contrast(baseline: Side, candidate: Side, terms: Terms, rng: np.random.Gener
         only_baseline=len(baseline.scores) - len(common),
         only_candidate=len(candidate.scores) - len(common),
         alpha=terms.alpha,
+        clusters=terms.clusters.as_dict(common),
     )
 
 
@@ -284,7 +296,8 @@ def _measured(
     name: str, before: Scores, after: Scores, terms: Terms, rng: np.random.Generator
 ) -> Measured:
     first, second = before.column(name), after.column(name)
-    change = compare(first, second, rng, terms.resamples, terms.alpha)
+    labels = terms.clusters.labels(before.query_ids)
+    change = compare(first, second, rng, terms.resamples, terms.alpha, labels)
     return Measured(name, float(first.mean()), float(second.mean()), change)
 
 

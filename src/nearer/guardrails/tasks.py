@@ -32,8 +32,15 @@ class TaskGuardrail:
             alpha=evidence.settings.alpha,
             seed=evidence.base.config.seed,
             scores=(evidence.baseline.scores, evidence.candidate.scores),
+            clusters=_clusters(evidence),
         )
         return [_row(guard, inputs) for guard in guards]
+
+
+def _clusters(evidence: GuardrailEvidence) -> dict[str, str] | None:
+    if evidence.labels is None:
+        return None
+    return dict(zip(evidence.candidate.scores.query_ids, evidence.labels.tolist(), strict=True))
 
 
 def guards_of(evidence: GuardrailEvidence) -> Sequence[TaskGuard]:
@@ -58,7 +65,7 @@ def _row(guard: TaskGuard, inputs: GuardInputs) -> Row:
         name=name,
         status=found.status,
         margin=_margin(guard),
-        delta=round(found.after - found.before, 6),
+        delta=round(found.change, 6),
         lower_bound=found.low,
         upper_bound=found.high,
         n=found.n,

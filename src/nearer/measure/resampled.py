@@ -52,14 +52,24 @@ def change(
     *,
     share: float = 1.0,
     alpha: float = 0.05,
+    labels: np.ndarray | None = None,
 ) -> Change:
-    """Draw the units `DRAWS` times with replacement and compare.  Raises ValueError without units."""
+    """Draw the units `DRAWS` times with replacement and compare.  Raises ValueError without units.
+
+    `labels` (n_units,) say which units hang together: whole clusters are drawn then.
+    """
     if n_units < 1:
         raise ValueError("there is nothing to draw from")
+    if labels is None:
+        cluster_of, n = np.arange(n_units), n_units
+    else:
+        names, cluster_of = np.unique(labels, return_inverse=True)
+        n = len(names)
     whole = np.ones(n_units, np.int64)
     differences = np.empty(DRAWS)
     for draw in range(DRAWS):
-        weights = np.bincount(rng.integers(0, n_units, n_units), minlength=n_units)
+        drawn = np.bincount(rng.integers(0, n, n), minlength=n)
+        weights = drawn[cluster_of]
         differences[draw] = after(weights) - share * before(weights)
     low, high = np.quantile(differences, [alpha, 1 - alpha])
-    return Change(before(whole), after(whole), float(low), float(high), n_units)
+    return Change(before(whole), after(whole), float(low), float(high), n)

@@ -33,7 +33,6 @@ from nearer.data.fitting import (
 )
 from nearer.data.generated import (
     GENERATED,
-    divided_with_generated,
     origin_lines,
     people_first,
     read_generated,
@@ -41,16 +40,14 @@ from nearer.data.generated import (
 )
 from nearer.data.heldout import HeldOut
 from nearer.data.importance import refuse_unreadable
+from nearer.data.judged import JudgmentSources, divide_all
 from nearer.data.lengths import measure_texts
 from nearer.data.named import report_named
 from nearer.data.reviewed import (
     POOLED,
     REVIEWED,
-    named_under_test,
     read_pooled,
     read_reviewed,
-    with_pooled_in_test,
-    with_reviewed,
 )
 from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
 from nearer.data.sources import is_only_training
@@ -193,33 +190,25 @@ def check(
     that has their query; queries under `pooled` belong to test.  Raises DataError, with a line for
     each fatal problem.
     """
+    # Longer than fifty lines, since the order of these steps is what this function is about.
     data, settings = data or config.Data(), settings or config.Check()
-    later, generated = judgments.get(REVIEWED, {}), judgments.get(GENERATED, {})
-    pooled = judgments.get(POOLED, {})
-    own = {n: graded for n, graded in judgments.items() if n not in (REVIEWED, GENERATED)}
-    named = named_under_test(own)
-    judgments = {n: graded for n, graded in own.items() if n != POOLED}
+    source = JudgmentSources.of(judgments)
     findings, threshold = Findings(settings.examples), settings.near_duplicate
-    item_to_item = notice_item_to_item(corpus, queries, judgments, data.item_to_item, findings)
+    item_to_item = notice_item_to_item(corpus, queries, source.own, data.item_to_item, findings)
     only_training = is_only_training(data)
-    asked = not only_training and (bool(judgments) or not generated)  # by people
+    asked = not only_training and (bool(source.own) or not source.generated)  # by people
     usable: Mapping[str, Judgments] = {"train": {}}
     if only_training:
         findings.add("only_training", _ONLY_TRAINING, next_step=_JUDGE)
     elif asked:
-        usable = fitting_judgments(corpus, queries, judgments, item_to_item, findings)
+        usable = fitting_judgments(corpus, queries, source.own, item_to_item, findings)
     lengths = measure_texts(corpus, queries, tokens, findings)
     if asked and not any(finding.fatal for finding in findings.items):
         usable = usable_queries(corpus, queries, usable, findings)
     findings.stop_if_fatal()
     documents = _duplicate_documents(corpus, threshold, findings)
     rules = Rules(data, seed, threshold)
-    divided, notes = divided_with_generated(
-        queries, usable, generated, rules, findings, asked=("test",) if pooled else ()
-    )
-    divided = with_pooled_in_test(divided, pooled)
-    reviewed = with_reviewed(divided, named, _known(later, queries), item_to_item)
-    divided = reviewed.splits
+    divided, notes, reviewed = divide_all(queries, usable, source, rules, item_to_item, findings)
     groups = _duplicate_queries(queries, divided, threshold, findings)
     report_shared_documents(corpus, divided, findings)
     kept = dict(divided)
@@ -233,25 +222,20 @@ def check(
     in_train = (tuple(q for q in group if q in kept["train"]) for group in groups)
     held_out = (queries[q].text for name in ("dev", "test") for q in divided[name])
     return CheckResult(
-        counts=sizes.counts(corpus, queries, judgments, frozen),
+        counts=sizes.counts(corpus, queries, source.own, frozen),
         lengths=lengths,
         power=sizes.power(len(frozen["test"]), findings),
         findings=tuple(findings.items),
-        split_notes=(*notes, *reviewed.notes),
+        split_notes=notes,
         splits=frozen,
         held_out=HeldOut.of(held_out, threshold),
         duplicate_documents=documents,
         duplicate_train_queries=tuple(group for group in in_train if len(group) > 1),
         item_to_item=item_to_item,
         dropped={name: len(divided[name]) - len(kept[name]) for name in ("dev", "train")},
-        reviewed=reviewed.counts,
+        reviewed=reviewed,
         queries_from=queries_from,
     )
-
-
-def _known(judgments: Judgments, queries: Mapping[str, Query]) -> Judgments:
-    """Without requests of the traffic log, which are judged under ids of their own."""
-    return {query_id: grades for query_id, grades in judgments.items() if query_id in queries}
 
 
 def _frozen(name: str, queries: Mapping[str, Query], judged: Judgments) -> Split:

@@ -6,7 +6,7 @@ judges them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from nearer import config
-from nearer.data.clusters import ClusterRules, query_clusters
+from nearer.data.clusters import ClusterRules, query_clusters, require_field
 from nearer.data.generated import origins
-from nearer.data.heldout import open_test, open_test_pairs, require_pairs
+from nearer.data.heldout import QueryNames, open_test, open_test_pairs, require_pairs
 from nearer.data.leakage import Leakage, find_leakage
 from nearer.data.missing import missing_documents
 from nearer.data.named import named_queries, refuse_unknown
@@ -93,12 +93,8 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     comparisons = compare_finalists(finalists, statistics)
     named = outcomes_of_finalists(inputs, plan, finalists)
     by_slice = SliceComparisons.of(finalists, inputs, statistics)
-    findings = TunedFindings()
-    if finalists.tuned is not None and inputs.tuned is not None:
-        both = finalists.today, finalists.tuned
-        facts = _facts(inputs, both, inputs.tuned, by_slice, measured)
-        facts = replace(facts, named=named[finalists.tuned.name])
-        findings = _tuned_findings(inputs, facts, guardrails)
+    facts = _facts(inputs, finalists, by_slice, measured, named)
+    findings = TunedFindings() if facts is None else _tuned_findings(inputs, facts, guardrails)
     evidence = Evidence(
         today=finalists.today,
         tuned=finalists.tuned,
@@ -140,18 +136,20 @@ def _require_judged(candidate: Candidate) -> None:
 
 def _facts(
     inputs: DecisionInputs,
-    both: tuple[Candidate, Candidate],
-    tuned: Systems,
+    finalists: Finalists,
     by_slice: SliceComparisons,
     measured: Sequence[MeasuredCandidate],
-) -> GuardrailEvidence:
-    """What guardrails look at; `both` are today's system and the fine-tuned one."""
-    today, candidate = both
+    named: Mapping[str, Sequence[NamedOutcome]],
+) -> GuardrailEvidence | None:
+    """What guardrails look at; None without a fine-tuned system."""
+    candidate = finalists.tuned
+    if candidate is None or inputs.tuned is None:
+        return None
     return GuardrailEvidence(
-        baseline=today,
+        baseline=finalists.today,
         candidate=candidate,
         base=inputs.base,
-        tuned=tuned,
+        tuned=inputs.tuned,
         test=inputs.test,
         slices=by_slice.slices,
         slice_rows=by_slice.rows,
@@ -162,6 +160,7 @@ def _facts(
         primary=inputs.primary,
         labels=inputs.clusters.labels(candidate.scores.query_ids),
         leakage=inputs.leakage,
+        named=named[candidate.name],
     )
 
 
@@ -211,19 +210,37 @@ def run(
     load_guardrails(settings.decide.guardrails.more, project.root)
     if is_only_training(settings.data):
         return _on_pairs(project, trained)
+    ladder = fixes.ladder if fixes else project.saved_summary("fix")
+    inputs, bridge = _gathered(project, trained, mined, diagnoses, ladder)
+    decision = decide(inputs, project.rng("decide"))
+    decided = decision.decided
+    if bridge is not None and bridge.bridge:
+        decided = across_a_bridge(decided, bridge.id, bridge.bridge, bridge.fingerprint.id)
+    decided, found = completed(decided, inputs, project, ladder)
+    return replace(decision, decided=decided, mistakes=found)
+
+
+def _gathered(
+    project: Project,
+    trained: Tuned | str | Path | None,
+    mined: Mined | None,
+    diagnoses: Summarised | None,
+    ladder: Mapping[str, Any] | None,
+) -> tuple[DecisionInputs, Manifest | None]:
+    """All that a decision rests on, and the bridge that is judged, if one is.  Opens test."""
+    settings = project.settings
     train, dev = project.split("train"), project.split("dev")
     test, looks = _opened_test(project, (train, dev))
-    ladder = fixes.ladder if fixes else project.saved_summary("fix")
     best = (ladder or {}).get("best")
     pipeline = Pipeline.from_dict(best) if best else None
     base = project.systems
     if pipeline is not None and pipeline.rerank:
         base = project.systems_with_reranker
     encoder, bridge = _judged_encoder(project, trained)
-    examples = _examples(project, trained, mined)
     tuned = None
     if encoder is not None:
         tuned = project.systems_over(encoder, bm25=base.bm25, reranker=base.reranker)
+    examples = _examples(project, trained, mined)
     inputs = DecisionInputs(
         base=base,
         tuned=tuned,
@@ -243,12 +260,7 @@ def run(
         leakage=_leakage(examples, (train, dev, test), settings.check.near_duplicate),
         queries_from={split.name: origins(split.queries) for split in (train, dev, test)},
     )
-    decision = decide(inputs, project.rng("decide"))
-    decided = decision.decided
-    if bridge is not None and bridge.bridge:
-        decided = across_a_bridge(decided, bridge.id, bridge.bridge, bridge.fingerprint.id)
-    decided, found = completed(decided, inputs, project, ladder)
-    return replace(decision, decided=decided, mistakes=found)
+    return inputs, bridge
 
 
 RESULT = Decision
@@ -257,7 +269,7 @@ RESULT = Decision
 def _opened_test(project: Project, others: Sequence[Split]) -> tuple[Split, int]:
     """The test split, and how often it has been opened; in a run the look is written down.
 
-    Raises ConfigError, before the look, where the settings name a query that no split has.
+    Raises ConfigError, before the look, where the settings name a query or a field that no split has.
     """
     if project.run_dir is None:
         return project.checked.splits["test"], 1
@@ -265,8 +277,9 @@ def _opened_test(project: Project, others: Sequence[Split]) -> tuple[Split, int]
     looks = project.run_dir / "test_looks.jsonl"
     reason = f"decide, run {project.settings.run}"
 
-    def refuse(test_ids: Collection[str]) -> None:
-        refuse_unknown(project.settings.decide, elsewhere.union(test_ids))
+    def refuse(test: QueryNames) -> None:
+        refuse_unknown(project.settings.decide, elsewhere.union(test.ids))
+        require_field(project.settings.decide.clusters, test.fields)
 
     test = open_test(project.earlier("check/split"), looks, reason, refuse)
     return test, sum(1 for _ in read_jsonl(looks))

@@ -146,19 +146,13 @@ def evaluate(
     today = scores[systems.today]
     table = slice_table(today, slices, settings.primary, settings.min_slice)
     missing = missing_documents(split, systems.corpus)
-    summary = {
+    summary: dict[str, Any] = {
         "system": describe(systems, systems.today),
         "split": split.name,
         "n_queries": len(today),
         "skipped_queries": len(today.skipped),
         "measures": intervals[systems.today],
-        "slices": {
-            row["slice"]: {
-                "n": row["n"],
-                "measures": {settings.primary: {"mean": row["mean"], "ci": row["ci"]}},
-            }
-            for row in table
-        },
+        "slices": {row["slice"]: _of_slice(row, settings.primary) for row in table},
         "systems": [
             {"name": name, **describe(systems, name), "measures": intervals[name]} for name in names
         ],
@@ -168,16 +162,23 @@ def evaluate(
     if missing["documents"]:
         run = runs[systems.today]
         summary["without_missing"] = _without_missing(systems, split, run, measures)
-    inputs = TaskInputs(
-        runs=runs,
-        models=[Model("today", systems)],
-        split=split,
-        trained=trained or {},
-        seed=systems.config.seed,
-    )
-    found = task.measure(inputs)
-    of_task = {} if found is None else found.as_dict(task.name)
+    of_task = _of_task(systems, runs, split, trained or {})
     return Evaluation(systems.today, split.name, runs, scores, summary, of_task)
+
+
+def _of_task(
+    systems: Systems, runs: Mapping[str, Run], split: Split, trained: Judgments
+) -> dict[str, Any]:
+    """What the project's task measures besides."""
+    task = task_of(systems.config, systems.root)
+    models = [Model("today", systems)]
+    inputs = TaskInputs(runs, models, split, trained=trained, seed=systems.config.seed)
+    found = task.measure(inputs)
+    return {} if found is None else found.as_dict(task.name)
+
+
+def _of_slice(row: Mapping[str, Any], primary: str) -> dict[str, Any]:
+    return {"n": row["n"], "measures": {primary: {"mean": row["mean"], "ci": row["ci"]}}}
 
 
 def _without_missing(

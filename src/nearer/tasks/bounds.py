@@ -23,25 +23,30 @@ def least(guard: TaskGuard) -> tuple[float, float]:
 
 
 def of_columns(
-    guard: TaskGuard, before: np.ndarray, after: np.ndarray, inputs: GuardInputs, sign: int = 1
+    guard: TaskGuard,
+    before: np.ndarray,
+    after: np.ndarray,
+    inputs: GuardInputs,
+    sign: int = 1,
+    labels: np.ndarray | None = None,
 ) -> Verdict:
     """The verdict on a mean over (n,) values per query whose changes lie in [-1, 1].
 
-    `sign` -1: less is better.  Bounds hold for every number of queries (`nearer.measure.bounded`).
+    `sign` -1: less is better.  `labels` (n,) say which values hang together.  Bounds hold for every number of queries (`nearer.measure.bounded`).
     A goal passes only where its gain is shown.
     """
     share, bound = least(guard)
     _refuse_share_of_less(guard, sign)
     values = sign * (after - share * before)
     # Each end of a two-sided interval at 2 alpha is a one-sided bound at alpha.
-    interval = mean_interval(values, 2 * inputs.alpha, bounds=DIFFERENCE)
+    interval = mean_interval(values, 2 * inputs.alpha, labels, DIFFERENCE)
     status: Status = "inconclusive"
     if interval.low >= bound:
         status = "pass"
     elif interval.high < bound:
         status = "fail"
     means = float(before.mean()), float(after.mean())
-    return _verdict(guard, status, means, (interval.low, interval.high), len(values))
+    return _verdict(guard, status, means, (interval.low, interval.high), len(values), sign)
 
 
 def of_draws(
@@ -51,8 +56,12 @@ def of_draws(
     n_units: int,
     inputs: GuardInputs,
     sign: int = 1,
+    labels: np.ndarray | None = None,
 ) -> Verdict:
-    """The verdict on a measure of all units together, by a bootstrap of the units."""
+    """The verdict on a measure of all units together, by a bootstrap of the units.
+
+    `labels` (n_units,) say which units hang together.
+    """
     share, bound = least(guard)
     _refuse_share_of_less(guard, sign)
     rng = np.random.default_rng(inputs.seed)
@@ -63,9 +72,10 @@ def of_draws(
         rng,
         share=share,
         alpha=inputs.alpha,
+        labels=labels,
     )
     means = sign * result.before, sign * result.after
-    return _verdict(guard, result.status(bound), means, (result.low, result.high), n_units)
+    return _verdict(guard, result.status(bound), means, (result.low, result.high), n_units, sign)
 
 
 def unknown(guard: TaskGuard, names: Sequence[str]) -> ConfigError:
@@ -92,6 +102,7 @@ def _verdict(
     means: tuple[float, float],
     interval: tuple[float, float],
     n: int,
+    sign: int,
 ) -> Verdict:
     _, bound = least(guard)
     before, after = means
@@ -99,7 +110,8 @@ def _verdict(
     change = f"{guard.measure} goes from {before:.3f} to {after:.3f}"
     sentence = f"{change}: {_wanted(guard)} {told}"
     low, high = interval
-    return Verdict(status, before, after, low, high, n, bound, sentence)
+    better = sign * (after - before)
+    return Verdict(status, before, after, better, low, high, n, bound, sentence)
 
 
 def _wanted(guard: TaskGuard) -> str:

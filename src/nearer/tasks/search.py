@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from nearer.config import Config, TaskGuard
 from nearer.data.load import Loaded, load
 from nearer.measure.metrics import score
@@ -21,12 +19,11 @@ class SearchTask(Task):
         return load(settings.data, root)
 
     def check(self, guard: TaskGuard, inputs: GuardInputs) -> Verdict:
-        before, after = columns(guard, inputs)
-        return of_columns(guard, before, after, inputs)
+        return of_searches(guard, inputs)
 
 
-def columns(guard: TaskGuard, inputs: GuardInputs) -> tuple[np.ndarray, np.ndarray]:
-    """A measure of search per query, before and after.  Raises ConfigError for an unknown name."""
+def of_searches(guard: TaskGuard, inputs: GuardInputs) -> Verdict:
+    """The verdict on a measure of search per query.  Raises ConfigError for an unknown name."""
     known = inputs.scores
     if known is not None and guard.measure in known[0].values:
         measured = list(known)
@@ -37,4 +34,5 @@ def columns(guard: TaskGuard, inputs: GuardInputs) -> tuple[np.ndarray, np.ndarr
     before, after = (scores.column(guard.measure) for scores in measured)
     if not len(before):
         raise Cannot("no query of the split is judged", "add judgments, then nearer check")
-    return before, after
+    labels = inputs.labels(measured[0].query_ids)
+    return of_columns(guard, before, after, inputs, labels=labels)

@@ -99,16 +99,19 @@ def _round(
                     offer(1)
                     yield waiting.pop(row["part"]), None
     except ray.exceptions.RayError as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        mend = "mend that, then run the same command again: finished parts stay"
-        raise StoreError(
-            f"the Ray cluster gave up: {reason}",
-            where=os.environ.get("RAY_ADDRESS"),
-            next_step=mend,
-        ) from error
+        raise _gave_up(error) from error
     finally:
         done.close()  # stops the pool, where tickets are left or the caller was interrupted
         ray.kill(desk)
+
+
+def _gave_up(error: Exception) -> StoreError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return StoreError(
+        f"the Ray cluster gave up: {reason}",
+        where=os.environ.get("RAY_ADDRESS"),
+        next_step="mend that, then run the same command again: finished parts stay",
+    )
 
 
 class _Desk:

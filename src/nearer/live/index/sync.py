@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from nearer import progress
@@ -11,6 +12,7 @@ from nearer.data.corpus import Corpus
 from nearer.errors import BusyError, DataError
 from nearer.live.index.build import Engine, Filled, Survey, fill, forget, local
 from nearer.live.index.generations import Generations
+from nearer.live.index.manifest import Manifest
 
 
 def sync(generations: Generations, corpus: Corpus, engine: Engine = local) -> list[Filled]:
@@ -24,46 +26,40 @@ def sync(generations: Generations, corpus: Corpus, engine: Engine = local) -> li
         for manifest in sorted(
             generations.manifests(), key=lambda one: (bool(one.bridge), one.id != pointer.id)
         ):
-            if manifest.bridge:  # has no vectors of its own, and holds what the one below it holds
-                below = generations.manifest(manifest.bridge["over"])
-                generations.update(
-                    manifest.id,
-                    counts=below.counts,
-                    content=below.content,
-                    owner=below.owner,
-                    namespace=below.namespace,
-                )
-                continue
-            if manifest.state != "retired" or manifest.id in (pointer.previous, *needed):
-                done.append(
-                    fill(
-                        generations,
-                        manifest,
-                        corpus,
-                        lambda manifest=manifest: generations.encoder(manifest),  # type: ignore[misc]
-                        engine,
-                    )
-                )
-                continue
-            store, folder = (
-                generations.store_of(manifest),
-                generations.path(manifest.id) / "parts",
-            )
-            survey = Survey(
-                corpus,
-                folder,
-                manifest,
-                store.hashes(manifest.space),
-                generations.config.index.part,
-            )
-            if forget(generations, manifest, survey):
-                documents, chunks = store.count(manifest.space)
-                generations.update(
-                    manifest.id,
-                    counts={"documents": documents, "chunks": chunks},
-                    content={"documents": "outdated"},
-                )
+            if manifest.bridge:
+                _as_below(generations, manifest, manifest.bridge["over"])
+            elif manifest.state != "retired" or manifest.id in (pointer.previous, *needed):
+                encoder = partial(generations.encoder, manifest)
+                done.append(fill(generations, manifest, corpus, encoder, engine))
+            else:
+                _only_forget(generations, manifest, corpus)
         return done
+
+
+def _as_below(generations: Generations, bridge: Manifest, over: str) -> None:
+    """A bridge has no vectors of its own, and holds what the generation below it holds."""
+    below = generations.manifest(over)
+    generations.update(
+        bridge.id,
+        counts=below.counts,
+        content=below.content,
+        owner=below.owner,
+        namespace=below.namespace,
+    )
+
+
+def _only_forget(generations: Generations, manifest: Manifest, corpus: Corpus) -> None:
+    """Delete from a retired generation what the corpus no longer has, and add nothing."""
+    store, folder = generations.store_of(manifest), generations.path(manifest.id) / "parts"
+    stored = store.hashes(manifest.space)
+    survey = Survey(corpus, folder, manifest, stored, generations.config.index.part)
+    if forget(generations, manifest, survey):
+        documents, chunks = store.count(manifest.space)
+        generations.update(
+            manifest.id,
+            counts={"documents": documents, "chunks": chunks},
+            content={"documents": "outdated"},
+        )
 
 
 def watch(

@@ -95,32 +95,25 @@ def report(
         if one.generation == live and one.shadow and one.shadow.get("generation") == candidate
     ]
     done = [one for one in mine if one.shadow and "error" not in one.shadow]
-    shadows = [dict(one.shadow or {}) for one in done]
-    hits = [_hits(shadow) for shadow in shadows]
-    columns = {
-        name: np.array([float(shadow[name]) for shadow in shadows])
-        for name in ("overlap", "rbo", "top1_changed")
-    }
     told: dict[str, Any] = {
         "live": live,
         "candidate": candidate,
         "queries": len(done),
         "failed": len(mine) - len(done),
         "k": settings.k,
+        "timed": timed,
     }
-    told["timed"] = timed
     if not done:
         return told | {"verdict": "inconclusive", "reasons": ["no compared query yet"]}
-    told["agreement"] = {name: mean_interval(column).as_dict() for name, column in columns.items()}
-    times = {
-        "live": [one.latency_ms for one in done],
-        "candidate": [float(shadow["latency_ms"]) for shadow in shadows],
+    shadows = [dict(one.shadow or {}) for one in done]
+    hits = [_hits(shadow) for shadow in shadows]
+    told["agreement"] = {
+        name: mean_interval(np.array([float(shadow[name]) for shadow in shadows])).as_dict()
+        for name in ("overlap", "rbo", "top1_changed")
     }
     told["latency_ms"] = {
-        side: {
-            name: round(float(np.percentile(all_, q)), 3) for name, q in (("p50", 50), ("p95", 95))
-        }
-        for side, all_ in times.items()
+        "live": _percentiles([one.latency_ms for one in done]),
+        "candidate": _percentiles([float(shadow["latency_ms"]) for shadow in shadows]),
     }
     told["empty"] = {
         "live": sum(not one.results for one in done),
@@ -129,6 +122,13 @@ def report(
     told["judged"] = _judged(done, hits, settings, rng, judgments or {})
     told["verdict"], told["reasons"] = _verdict(told, settings)
     return told
+
+
+def _percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
+    return {
+        name: round(float(np.percentile(milliseconds, percent)), 3)
+        for name, percent in (("p50", 50), ("p95", 95))
+    }
 
 
 def _judged(

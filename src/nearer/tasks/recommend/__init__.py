@@ -25,7 +25,7 @@ from nearer.tasks.recommend.measures import (
     relevant_items,
     shared_catalogue,
 )
-from nearer.tasks.search import columns
+from nearer.tasks.search import of_searches
 
 
 class RecommendTask(Task):
@@ -56,7 +56,7 @@ class RecommendTask(Task):
     def check(self, guard: TaskGuard, inputs: GuardInputs) -> Verdict:
         base, _, _ = guard.measure.partition("@")
         if base not in (*PER_LIST, *OF_ALL):
-            return of_columns(guard, *columns(guard, inputs), inputs)
+            return of_searches(guard, inputs)
         k = cut_of(guard.measure)
         if k is None:
             raise unknown(guard, [f"{name}@k" for name in (*PER_LIST, *OF_ALL)])
@@ -81,6 +81,7 @@ class RecommendTask(Task):
                 len(ids),
                 inputs,
                 sign,
+                inputs.labels(ids),
             )
         relevant = relevant_items(inputs.split)
         old = per_list(base, before, catalogue, relevant)
@@ -88,4 +89,6 @@ class RecommendTask(Task):
         told = ~(np.isnan(old) | np.isnan(new))
         if not told.any():
             raise Cannot("the lists of one of the systems are empty", "see decide/task.json")
-        return of_columns(guard, old[told], new[told], inputs, sign)
+        labels = inputs.labels(ids)
+        kept = None if labels is None else labels[told]
+        return of_columns(guard, old[told], new[told], inputs, sign, kept)

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 
 from memory_store import MemoryStore
-from nearer import plugins
+from nearer import files, plugins
 from nearer.config import Index
 from nearer.embed.compress import Compression, Dtype, cut, decode_rows, encode_rows
 from nearer.embed.fingerprint import Fingerprint, Vectors
 from nearer.errors import BusyError, ConfigError, FingerprintError, StoreError
-from nearer.live.stores import adopt, common, open_store, searching, storable, store_class
+from nearer.live.stores import adopt, open_store, searching, storable, store_class
 from nearer.live.stores.base import Rows, Space, VectorStore
 from nearer.live.stores.lance import LanceStore
 from nearer.live.stores.numpy_store import NumpyStore
@@ -984,9 +984,9 @@ def test_a_second_writer_waits_then_says_that_another_writes(
     )
     store.create(SPACE)
     monkeypatch.setattr(
-        sys.modules[type(store).__module__], "locked", partial(common.locked, patience=0.05)
+        sys.modules[type(store).__module__], "locked", partial(files.locked, patience=0.05)
     )
-    with common.locked(tmp_path / lock):
+    with files.locked(tmp_path / lock):
         for attempt in (
             lambda: store.write(SPACE, rows_of(["a"])),
             lambda: store.delete(SPACE, ["a"]),

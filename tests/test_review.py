@@ -813,6 +813,25 @@ def test_a_token_is_kept_as_a_hash_that_only_its_user_can_read(tmp_path: Path) -
     assert (tmp_path / "review" / "secret").stat().st_mode & 0o077 == 0
 
 
+def test_reviewers_who_are_invited_at_the_same_time_are_all_there(tmp_path: Path) -> None:
+    begin, tokens, secrets = threading.Barrier(6), [], set()
+
+    def invite(name: str) -> None:
+        people_here = Reviewers(tmp_path)
+        begin.wait()
+        tokens.append(people_here.invite(name, 30)[1])
+        secrets.add(people_here.secret())
+
+    threads = [threading.Thread(target=invite, args=(f"r{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(Reviewers(tmp_path).of(token) for token in tokens)
+    assert sorted(one.name for one in Reviewers(tmp_path).all()) == [f"r{n}" for n in range(6)]
+    assert len(secrets) == 1
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", '{"reviewers": [{"name": "anna"}]}', "null"])
 def test_a_damaged_list_of_reviewers_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "review" / "reviewers.json"

@@ -247,6 +247,18 @@ def test_undo_brings_the_pair_back(anna: Caller, opened: Workspace) -> None:
     assert anna.grade(first["pair"], 0, comment="x").status_code == 200
 
 
+def test_what_one_could_not_send_is_not_saved_as_the_next_reviewers(
+    anna: Caller, client: TestClient, root: Path
+) -> None:
+    ben = Caller(client, Reviewers(root).invite("ben", 30)[1])
+    pair = anna.next()["pair"]
+    answer = ben.grade(pair, 2, by="anna")
+    assert answer.status_code == 409
+    assert "judgment of anna" in answer.json()["what"]
+    assert ben.send("undo", id="undo-0002", by="anna").status_code == 409
+    assert anna.grade(pair, 2, by="anna").status_code == 200
+
+
 def test_what_reviewers_disagree_on_goes_to_the_adjudicator(
     anna: Caller, client: TestClient, opened: Workspace
 ) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from nearer.errors import DataError, DiskError, NearerError
+from nearer.errors import BusyError, DataError, DiskError, NearerError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -246,3 +248,24 @@ def load_arrays(path: Path, *names: str) -> list[np.ndarray]:
 
     with _PARSING, np.load(path, allow_pickle=False) as stored:
         return [stored[name] for name in names]
+
+
+@contextmanager
+def locked(path: Path, patience: float = 5.0, what: str = "this generation") -> Iterator[None]:
+    """Hold a lock file against other writers.  Raises BusyError when another keeps it longer than `patience` seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as handle:
+        stop = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= stop:
+                    raise BusyError(
+                        f"another process is writing {what}",
+                        where=str(path.parent),
+                        next_step="wait for it",
+                    ) from None
+                time.sleep(0.02)
+        yield

@@ -107,11 +107,12 @@ def sign(run_dir: Path, aside: Path, by: str, time: str, **more: Any) -> SignOff
     written = signed(record, by, time, **more)
     write_json(copy / DECISION, written)
     _keep_fresh(folder, copy)
-    swap_folder(copy, folder, aside)
+    # First the line: after a death in between, an approval too many is told, and none is missing.
     with open(run_dir / LOG, "a", encoding="utf-8") as log:
         log.write(json.dumps(written[_KEY], ensure_ascii=False) + "\n")
         log.flush()
         os.fsync(log.fileno())
+    swap_folder(copy, folder, aside)
     return SignOff.of(written[_KEY])
 
 

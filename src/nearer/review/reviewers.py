@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from nearer.data.times import read_time
 from nearer.errors import ConfigError, DataError
-from nearer.files import atomic, read_json
+from nearer.files import atomic, locked, read_json
 
 _NAME = re.compile(r"[\w@.-]{1,64}")
 _BYTES = 24  # of randomness in a token
@@ -92,8 +92,9 @@ class Reviewers:
         token = secrets.token_urlsafe(_BYTES)
         expires = datetime.now(UTC) + timedelta(days=days)
         reviewer = Reviewer(name, _hash(token), expires, adjudicates)
-        others = [other for other in self.all() if other.name != name]
-        self._write([*others, reviewer])
+        with self._alone():
+            others = [other for other in self.all() if other.name != name]
+            self._write([*others, reviewer])
         return reviewer, token
 
     def of(self, token: str) -> Reviewer | Expired | None:
@@ -109,11 +110,15 @@ class Reviewers:
 
     def secret(self) -> bytes:
         """What ids and orders on the page are made with, so that nobody can compute them."""
-        if not self._secret.is_file():
-            self._secret.parent.mkdir(parents=True, exist_ok=True)
-            with _private(self._secret) as handle:
-                handle.write(secrets.token_hex(32))
-        return self._secret.read_bytes()
+        with self._alone():
+            if not self._secret.is_file():
+                with _private(self._secret) as handle:
+                    handle.write(secrets.token_hex(32))
+            return self._secret.read_bytes()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Against a second command that invites at the same time."""
+        return locked(self._path.with_suffix(".lock"), what="the list of reviewers")
 
     def _write(self, reviewers: list[Reviewer]) -> None:
         values = {"reviewers": [reviewer.as_dict() for reviewer in reviewers]}

@@ -16,7 +16,7 @@ from typing import Any
 
 from nearer import progress
 from nearer.errors import BusyError, StoreError
-from nearer.files import write_json
+from nearer.files import locked, write_json
 from nearer.live.index.leases import holders
 from nearer.live.index.manifest import READY, Manifest, Pointer
 from nearer.live.index.on_disk import GenerationsOnDisk
@@ -27,7 +27,6 @@ from nearer.live.index.ownership import (
     settle_identity,
     write_identity,
 )
-from nearer.live.stores.common import locked
 
 #: Seconds to wait for another process that moves the pointer, which takes milliseconds.
 _PATIENCE = 30.0

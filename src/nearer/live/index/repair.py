@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nearer.errors import NearerError, StoreError
-from nearer.files import atomic, write_json
+from nearer.files import atomic, locked, write_json
 from nearer.live.index.generations import Generations
 from nearer.live.index.manifest import ID, Manifest, Pointer
 from nearer.live.index.ownership import (
@@ -24,7 +24,6 @@ from nearer.live.index.ownership import (
     write_identity,
 )
 from nearer.live.index.state import History, read_history, read_pointer, read_rollout
-from nearer.live.stores.common import locked
 
 
 @dataclass(frozen=True, slots=True)

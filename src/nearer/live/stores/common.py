@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +15,7 @@ import numpy as np
 from nearer import config
 from nearer.embed.compress import encode_rows
 from nearer.embed.fingerprint import Vectors
-from nearer.errors import BusyError, FingerprintError, StoreError
+from nearer.errors import FingerprintError, StoreError
 from nearer.live.stores import storable
 from nearer.live.stores.space import Rows, Space, read_identity
 from nearer.live.stores.terms import Clauses, clauses, terms
@@ -279,24 +277,3 @@ def address_of(settings: config.Index, default: str = "") -> str:
             next_step="set it to the address, or to env:NAME and export NAME",
         )
     return location
-
-
-@contextmanager
-def locked(path: Path, patience: float = 5.0) -> Iterator[None]:
-    """Hold a lock file against other writers.  Raises BusyError when another keeps it longer than `patience` seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as handle:
-        stop = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= stop:
-                    raise BusyError(
-                        "another process is writing this generation",
-                        where=str(path.parent),
-                        next_step="wait for it",
-                    ) from None
-                time.sleep(0.02)
-        yield

@@ -20,13 +20,13 @@ import numpy as np
 from nearer import config
 from nearer.embed.fingerprint import Vectors
 from nearer.errors import StoreError
+from nearer.files import locked
 from nearer.live.stores.common import (
     COLUMNS,
     Columns,
     guarded,
     is_folder_inside,
     location_of,
-    locked,
     opened,
 )
 from nearer.live.stores.lance_memory import Source, give_back, library

@@ -17,14 +17,13 @@ import numpy as np
 
 from nearer import config
 from nearer.errors import DataError, StoreError
-from nearer.files import atomic, load_array, read_json, read_jsonl, write_json, write_jsonl
+from nearer.files import atomic, load_array, locked, read_json, read_jsonl, write_json, write_jsonl
 from nearer.live.stores.common import (
     COLUMNS,
     Columns,
     guarded,
     is_folder_inside,
     location_of,
-    locked,
     opened,
 )
 from nearer.live.stores.searching import Candidates, ScannedStore

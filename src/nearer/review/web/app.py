@@ -236,7 +236,7 @@ async def _outlook(room: Room, reviewer: Reviewer, request: Request) -> Response
 
 async def _judge(room: Room, reviewer: Reviewer, request: Request) -> Response:
     """Save one judgment; it is on the disk before the answer is sent."""
-    values = await _body(request)
+    values = await _body_by(reviewer, request)
     pair = room.review.desk.by_id.get(str(values.get("pair")))
     if pair is None:
         what = "this pair is not among those to judge"
@@ -248,7 +248,7 @@ async def _judge(room: Room, reviewer: Reviewer, request: Request) -> Response:
 
 async def _undo(room: Room, reviewer: Reviewer, request: Request) -> Response:
     """Take back this reviewer's latest action."""
-    values = await _body(request)
+    values = await _body_by(reviewer, request)
     undone = await asyncio.to_thread(room.review.undo, reviewer, _id_of(values))
     if undone is None:
         raise RefusedError(409, "there is nothing to undo")
@@ -266,6 +266,21 @@ async def _body(request: Request) -> Mapping[str, Any]:
         raise RefusedError(400, "the body is not valid JSON") from None
     if not isinstance(values, dict):
         raise RefusedError(422, "the body must be a JSON object")
+    return values
+
+
+async def _body_by(reviewer: Reviewer, request: Request) -> Mapping[str, Any]:
+    """The body of an action, which whoever sends it must have done.  Raises RefusedError.
+
+    A page keeps what it could not send; somebody else's token may be entered there meanwhile.
+    """
+    values = await _body(request)
+    by = values.get("by") or reviewer.name
+    if by != reviewer.name:
+        what = (
+            f"the last judgment of {by!s:.64} could not be sent and is not yours: it was left out"
+        )
+        raise RefusedError(409, what, f"let {by!s:.64} judge it again")
     return values
 
 

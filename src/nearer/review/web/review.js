@@ -99,7 +99,8 @@ async function act(path, body) {
   if (busy) return;
   busy = true;
   const id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-  kept.setItem("pending", JSON.stringify({ path, body: { id, ...body } }));
+  const by = byId("who").textContent; // a token of somebody else may be entered before it is sent
+  kept.setItem("pending", JSON.stringify({ path, body: { id, by, ...body } }));
   await settle();
 }
 

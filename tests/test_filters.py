@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nearer import config
 from nearer.data.corpus import Corpus
-from nearer.search.filters import Fields, Phrases, matches, mismatch
+from nearer.data.inputs import external_inputs
+from nearer.errors import ConfigError, SearchSystemError
+from nearer.search.filters import Fields, Phrases, matches, mismatch, own_extraction
+from nearer.search.systems import Systems
 from nearer.text import words
-from nearer.types import Document
+from nearer.types import Document, Query
 
 FILLER = (
     "The pump is checked before the first run.",
@@ -114,6 +119,78 @@ plain_values = st.one_of(
 )
 values = st.one_of(plain_values, st.lists(plain_values, max_size=3))
 metadatas = st.dictionaries(st.sampled_from(["f", "g", "version", "updated"]), values, max_size=3)
+
+
+OWN = """
+def named(text):
+    if "windows" in text:
+        return {"platform": ["Windows", "WinCE"], "year": 2004}
+    if "two" in text:
+        return [{"platform": "Linux"}, {"nowhere": 1}]
+    if "wrong" in text:
+        return "Linux"
+    if "deep" in text:
+        return {"platform": {"a": 1}}
+    if "raise" in text:
+        raise KeyError("platform")
+    return None
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "own_extraction_of_filters.py").write_text(OWN)
+    yield tmp_path
+    sys.modules.pop("own_extraction_of_filters", None)
+
+
+def test_a_function_of_ones_own_says_which_filters_a_text_names(own: Path) -> None:
+    extract = own_extraction("own_extraction_of_filters:named", own)
+    rows = [
+        ("Linux", {"platform": "Linux", "year": 2004}),
+        ("Windows", {"platform": "Windows", "year": 2003}),
+        ("Windows too", {"platform": "Windows", "year": 2004}),
+        ("Linux too", {"platform": "Linux", "year": 2004}),
+    ]
+    fields = Fields.of(corpus_of(rows), extract)
+    # one filter a field, the most selective first; what the texts themselves name does not count
+    assert fields.infer("Linux and windows") == [{"platform": ["Windows", "WinCE"]}, {"year": 2004}]
+    assert fields.infer("two") == [{"nowhere": 1}, {"platform": "Linux"}]
+    assert fields.infer("Linux") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("wrong", "is no filter"), ("deep", "is no filter"), ("raise", "KeyError")]
+)
+def test_what_is_no_filter_is_refused_with_its_name(own: Path, text: str, says: str) -> None:
+    extract = own_extraction("own_extraction_of_filters:named", own)
+    with pytest.raises(SearchSystemError, match=says) as refused:
+        extract(text)
+    assert refused.value.where == "search.extract: own_extraction_of_filters:named"
+
+
+def test_no_such_function_is_a_clear_error(own: Path) -> None:
+    with pytest.raises(SearchSystemError, match="no lost"):
+        own_extraction("own_extraction_of_filters:lost", own)
+    with pytest.raises(ConfigError, match="is not module:function"):
+        own_extraction("named", own)
+
+
+def test_the_pipeline_filters_by_it_and_a_change_of_it_is_an_input(own: Path) -> None:
+    mine = {"extract": "own_extraction_of_filters:named"}
+    built = config.build({"model": {"name": "none"}, "search": mine})
+    corpus = corpus_of([("a", {"platform": "Linux"}), ("b", {"platform": "Windows"})])
+    systems = Systems(built, own, corpus)
+    eligible = systems.eligible("inferred")
+    assert eligible is not None
+    kept = {text: eligible(Query("q", text)) for text in ("windows", "two", "no more")}
+    assert kept["windows"] is not None
+    assert kept["windows"].tolist() == [False, True]
+    assert kept["two"] is not None
+    assert kept["two"].tolist() == [True, False]  # a filter that nothing satisfies is left out
+    assert kept["no more"] is None
+    inputs = external_inputs("system", built, own)
+    assert inputs == {"extract": own / "own_extraction_of_filters.py"}
 
 
 @settings(max_examples=150, deadline=None)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from transformers import ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
 
 from generations_kit import WORDS, static_model, transformer_model
 from nearer import config
@@ -32,7 +32,12 @@ from nearer.search.rerank import (
 from nearer.search.rerank import cross_encoder as module
 from nearer.training.examples import Duplicates
 from nearer.training.material import TrainingMaterial
-from nearer.training.reranker import reranker_examples, reranker_of, train_reranker
+from nearer.training.reranker import (
+    _keep_layers,
+    reranker_examples,
+    reranker_of,
+    train_reranker,
+)
 from nearer.types import Document, Query, Run, Split, rank_hits
 
 COUNTING = """
@@ -396,6 +401,34 @@ def test_an_untrained_one_ranks_like_the_embedding_model_and_is_loaded_back(
     assert model.max_seq_length == 24
     assert model.preprocess([pairs[0]])["input_ids"].shape[1] <= 24
     assert base.transformers_model.config.num_labels == 2  # the embedding model stays as it was
+
+
+@pytest.mark.parametrize(("asked", "left"), [(1, 1), (2, 2), (9, 2)])
+def test_it_can_be_made_of_the_first_layers_alone(
+    tiny_model: Path, tmp_path: Path, asked: int, left: int
+) -> None:
+    base = load_model(config.Model(name=str(tiny_model), device="cpu"), tmp_path)
+    settings = SETTINGS.model_copy(update={"max_length": 24, "layers": asked})
+    train_reranker(base, EXAMPLES[:16], tmp_path / "out", settings, name="tiny", seed=0)
+    model = open_cross_encoder("tiny", tmp_path / "out")
+    assert model[0].model.config.num_hidden_layers == left
+    assert len(model[0].model.encoder.layer) == left
+    assert base.transformers_model.config.num_hidden_layers == 2  # the embedding model keeps both
+    assert len(base.transformers_model.encoder.layer) == 2
+    assert np.isfinite(load_reranker("out", tmp_path).score([EXAMPLES[0][:2]])).all()
+
+
+def test_settings_with_an_entry_a_layer_follow_the_layers_that_are_kept(tmp_path: Path) -> None:
+    """ModernBERT says of each layer how far its attention reaches."""
+    shape = ModernBertConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, pad_token_id=0
+    )
+    transformer = ModernBertModel(shape)
+    kinds = list(transformer.config.layer_types)
+    _keep_layers(transformer, 2, "modern")
+    assert transformer.config.layer_types == kinds[:2]
+    transformer.save_pretrained(tmp_path)
+    assert ModernBertModel.from_pretrained(tmp_path).config.num_hidden_layers == 2
 
 
 # -- examples ------------------------------------------------------------------------------------------

@@ -226,7 +226,14 @@ _RUN = "run.{}"
 
 
 def _system(config: Config, root: Path) -> Inputs:
-    """The user's own search system."""
+    """The user's own search system, and what reads filters out of queries."""
+    inputs = dict(_searched(config, root))
+    if config.search.extract:
+        inputs["extract"] = _own_module(config.search.extract, root)
+    return inputs
+
+
+def _searched(config: Config, root: Path) -> Inputs:
     search = config.search
     if search.system == "run" and search.run:
         if isinstance(search.run, str):

@@ -99,7 +99,8 @@ def sample_by_unit(values: Values, units: Units, bounds: Range) -> Sample:
         raise DataError(
             f"per-query values lie between {lowest:g} and {highest:g}, "
             f"outside the {least:g} to {most:g} that the measure allows",
-            next_step="state the range of the measure (`bounds`); no interval holds without it",
+            next_step="bring the values into that range, or, in Python, give theirs as `bounds`: "
+            "no interval holds without one",
         )
     inside = np.clip(values, least, most)
     sums, sizes = units.totals(inside)

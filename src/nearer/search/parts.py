@@ -21,7 +21,7 @@ from nearer.embed.opening import open_encoder
 from nearer.search.chunkers import Chunked, chunk_corpus, make_chunker
 from nearer.search.costs import embedding_cost
 from nearer.search.dense import Contents, Dense
-from nearer.search.filters import Fields
+from nearer.search.filters import Fields, own_extraction
 from nearer.search.late import late_vectors
 from nearer.search.lexical import BM25, Part, kept_bm25
 from nearer.search.multivector import (
@@ -249,7 +249,8 @@ class Parts:
     @cached_property
     def fields(self) -> Fields:
         """What the documents' metadata looks like."""
-        return Fields.of(self.corpus)
+        own = self.config.search.extract
+        return Fields.of(self.corpus, own_extraction(own, self.root) if own else None)
 
     def eligible(self, filters: str) -> Eligible | None:
         """Which documents may be results of a query: its filters, and never the query itself."""

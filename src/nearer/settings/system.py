@@ -102,6 +102,10 @@ class Search(Section):
     filters: Literal["ignore", "apply"] = Field(
         "ignore", description="apply: today's system honours the queries' declared `filter`"
     )
+    extract: str | None = Field(
+        None,
+        description="my_module:function of your own, text -> {field: value}: filters that a text names (null: ours)",
+    )
     chunker: str = Field(
         "document",
         description="today's chunks: document, tokens:SIZE:OVERLAP, sentences:SIZE, recursive:SIZE, each also with +title",
@@ -122,6 +126,9 @@ class Rerank(Section):
     pairs: Positive = Field(4000, description="train: labelled pairs, at most")
     negatives: Positive = Field(
         3, description="train: negatives a positive, out of the first results of dense and BM25"
+    )
+    layers: Positive | None = Field(
+        None, description="train: first layers of the model that it is made of; fewer are faster"
     )
     epochs: Annotated[float, Field(gt=0)] = Field(1, description="train: passes over the pairs")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="train: at its highest")

@@ -171,9 +171,15 @@ def _of_task(
 ) -> dict[str, Any]:
     """What the project's task measures besides."""
     task = task_of(systems.config, systems.root)
-    models = [Model("today", systems)]
-    inputs = TaskInputs(runs, models, split, trained=trained, seed=systems.config.seed)
-    found = task.measure(inputs)
+    found = task.measure(
+        TaskInputs(
+            runs=runs,
+            models=[Model("today", systems)],
+            split=split,
+            trained=trained,
+            seed=systems.config.seed,
+        )
+    )
     return {} if found is None else found.as_dict(task.name)
 
 

@@ -27,6 +27,7 @@ from nearer.shortlist import AUTO
 from nearer.training.borrowed import borrowed
 from nearer.training.callbacks import silence, watcher_of
 from nearer.training.material import TrainingMaterial, UsableDocuments
+from nearer.training.methods.frozen import list_of_layers
 from nearer.training.modes import training_mode
 from nearer.training.time_limit import TimeLimit, limited_by
 from nearer.types import Run
@@ -255,6 +256,8 @@ def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
             next_step=step,
         )
     body = copy.deepcopy(base[0])
+    if settings.layers is not None:
+        _keep_layers(body.model, settings.layers, name)
     body.model.config.num_labels = 1
     head = PairSimilarity(body.model.config.hidden_size, separator)
     model = CrossEncoder(modules=[body, head], device=base.device.type)
@@ -263,6 +266,24 @@ def _untrained(base: Any, settings: config.Rerank, name: str) -> Any:
         getattr(body.model.config, "max_position_embeddings", settings.max_length),
     )
     return model
+
+
+def _keep_layers(transformer: Any, count: int, name: str) -> None:
+    """Leave a transformer its first layers.  Raises ModelError where they are not found."""
+    layers = list_of_layers(transformer)
+    if layers is None:
+        raise ModelError(
+            "the layers of this model are not found",
+            where=name,
+            next_step="set rerank.layers to null",
+        )
+    before = len(layers)
+    del layers[count:]
+    settings = transformer.config
+    settings.num_hidden_layers = len(layers)
+    for setting, value in settings.to_dict().items():
+        if isinstance(value, list) and len(value) == before:  # one entry a layer
+            setattr(settings, setting, value[:count])
 
 
 def _fit(

@@ -158,6 +158,8 @@ class Served:
             self.pipeline.as_dict(),
             reranker,
         ]
+        if settings.search.extract and self.pipeline.filters in ("inferred", "boost"):
+            made_of.append(settings.search.extract)
         self.identity = value_hash(made_of)[:16]
         # a filter that is sent excludes: the data's queries, which may declare what the application ignores, go through `as_judged`
         sent = (

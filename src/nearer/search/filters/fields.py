@@ -16,6 +16,7 @@ from nearer import progress
 from nearer.data.corpus import Corpus
 from nearer.data.fields import plain
 from nearer.data.near import digest
+from nearer.search.filters.extraction import Extraction
 from nearer.search.filters.naming import NamedValues, sample, values_that_texts_name
 from nearer.search.filters.values import (
     elements,
@@ -57,14 +58,19 @@ class Field(NamedTuple):
 class Fields:
     """The metadata of a corpus by field, in memory bounded by hashes and positions (12 bytes per value)."""
 
-    def __init__(self, corpus: Corpus, fields: Mapping[str, Field]) -> None:
+    def __init__(
+        self, corpus: Corpus, fields: Mapping[str, Field], extract: Extraction | None = None
+    ) -> None:
         """Use `Fields.of`."""
-        self.corpus, self.fields = corpus, fields
+        self.corpus, self.fields, self._extract = corpus, fields, extract
         self._masks = lru_cache(maxsize=64)(self._mask)
 
     @classmethod
-    def of(cls, corpus: Corpus) -> Fields:
-        """Read the metadata of every document once (and before, of a sample, to tell tags from texts with commas)."""
+    def of(cls, corpus: Corpus, extract: Extraction | None = None) -> Fields:
+        """Read the metadata of every document once (and before, of a sample, to tell tags from texts with commas).
+
+        `extract` finds the filters that texts name, in place of the rule of `naming`.
+        """
         strings: dict[str, list[str]] = {}
         for document in sample(corpus):
             for name, value in document.metadata.items():
@@ -78,7 +84,7 @@ class Fields:
                         columns[name] = _Column(name, len(corpus), name in tags)
                     columns[name].add(position, value)
                 task.advance()
-        return cls(corpus, {name: column.finish() for name, column in columns.items()})
+        return cls(corpus, {name: column.finish() for name, column in columns.items()}, extract)
 
     def read(self, metadata: Metadata) -> dict[str, Any]:
         """Metadata as filters see it: tag strings become lists, of the string itself and its elements."""
@@ -112,12 +118,15 @@ class Fields:
         return float(self.eligible(filter).mean()) if len(self.corpus) else 0.0
 
     def infer(self, text: str) -> list[dict[str, Any]]:
-        """Filters of one field each that a text names (by the rule of `naming`), most selective first.
+        """Filters of one field each that a text names, most selective first.
 
-        Values are found as whole words, of nested ones the longest, those under three characters
-        only in their own case.  Values that differ only in case or punctuation, and the dates of a
-        year, are one filter: any of them.
+        The user's own function finds them where there is one, else the rule of `naming`: values are
+        found as whole words, of nested ones the longest, those under three characters only in their
+        own case.  Values that differ only in case or punctuation, and the dates of a year, are one
+        filter: any of them.
         """
+        if self._extract is not None:
+            return sorted(self._extract(text), key=self.selectivity)
         written = words(text)
         filters = []
         for name, values in self._named.items():

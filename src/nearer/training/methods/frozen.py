@@ -27,8 +27,6 @@ def layers_of(model: Any) -> list[Any]:
 
     Raises ConfigError for a model that has none, or one transformer per kind of text.
     """
-    import torch
-
     step = "set train.method to full"
     transformer = model.transformers_model
     if transformer is None or type(model[0]).__name__ == "Router":
@@ -37,14 +35,23 @@ def layers_of(model: Any) -> list[Any]:
             where="train.method",
             next_step=step,
         )
-    lists = [module for module in transformer.modules() if isinstance(module, torch.nn.ModuleList)]
-    count = getattr(transformer.config, "num_hidden_layers", None)
-    fitting = [layers for layers in lists if len(layers) == count]
-    if not fitting:
+    layers = list_of_layers(transformer)
+    if layers is None:
         raise ConfigError(
             "the layers of this model are not found", where="train.method", next_step=step
         )
-    return list(fitting[0])
+    return list(layers)
+
+
+def list_of_layers(transformer: Any) -> Any | None:
+    """The module (a `torch.nn.ModuleList`) that holds a transformer's layers, lowest first; None: not found."""
+    import torch
+
+    count = getattr(transformer.config, "num_hidden_layers", None)
+    for module in transformer.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return module
+    return None
 
 
 @contextmanager

@@ -48,6 +48,7 @@ bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/quality.py $(or $(DATA),examples/cwe)
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/training.py $(or $(DATA),examples/cwe)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/error_rates.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/clustered.py
 	OMP_NUM_THREADS=1 $(BIN)/python bench/pooling.py
 
 # What a user without a clone gets: everything anew from the registries, so it takes minutes.

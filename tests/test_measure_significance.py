@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from nearer.errors import DataError
+from nearer.measure.bounded import p_value, sample_of
 from nearer.measure.significance import (
+    DIFFERENCE,
     compare,
     holm,
     mean_interval,
@@ -171,6 +173,23 @@ def test_large_clusters_weigh_more_and_may_hide_more() -> None:
     uneven = mean_interval(values, clusters=np.r_[np.zeros(16, int), np.arange(1, 15)])
     assert even.mean == uneven.mean
     assert uneven.low < even.low < even.high < uneven.high
+
+
+def test_bounds_of_clusters_hold_where_rare_losses_are_those_of_whole_clusters() -> None:
+    """98% of clusters gain .02, 2% lose .98: nothing is gained (`bench/clustered.py` has more)."""
+    rng, too_high = seeded(11), 0
+    for _ in range(200):
+        sizes = np.minimum(rng.zipf(1.8, 250), 15).astype(float)
+        changes = np.where(rng.random(250) < 0.98, 0.02, -0.98)
+        sample = sample_of(changes * sizes, sizes, *DIFFERENCE)
+        too_high += p_value(sample, 0.0) < 0.025
+    assert too_high <= 8  # 5 expected of a bound that uses its whole error rate
+
+
+def test_the_unseen_cluster_is_the_one_that_a_random_query_belongs_to() -> None:
+    sizes = np.array([1.0, 1.0, 1.0, 9.0])
+    assert sample_of(np.zeros(4), sizes, *DIFFERENCE).unseen_size == pytest.approx(7.0)
+    assert sample_of(np.zeros(4), np.full(4, 3.0), *DIFFERENCE).unseen_size == 3.0
 
 
 @pytest.mark.parametrize("values", [[], [0.1, math.nan], [0.1, math.inf]])

@@ -185,7 +185,9 @@ class OtherModels:
         absent = [name for name in shortlist.names(shortlist.encoders()) if name not in here]
         if not absent:
             return
-        why = f"{len(absent)} models of the shortlist are not here: {', '.join(absent)}"
+        why = f"a model of the shortlist is not here: {absent[0]}"
+        if len(absent) > 1:
+            why = f"{len(absent)} models of the shortlist are not here, such as {absent[0]}"
         setting = f"fix.models=[auto,{absent[0]}]"
         self.untried.append(Untried(absent[0], why, setting, tuple(absent)))
 

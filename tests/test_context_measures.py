@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,27 @@ def test_two_chunks_of_one_document_stand_in_the_order_of_its_text(systems: Syst
     starts = [each.start for each in pieces if each.doc_id == "pumps"]
     assert len(starts) == 2
     assert starts == sorted(starts)
+
+
+@pytest.mark.parametrize("chunker", ["tokens:16:4", "tokens:16:4+title"])
+def test_neighbours_of_a_chunk_are_read_with_it_as_one_piece(
+    systems: Systems, chunker: str
+) -> None:
+    query = Query("q", "at which pressure does the pump stop?")
+    pipeline = replace(systems.base("dense"), chunker=chunker)
+    run = systems.run(pipeline, Split("dev", (query,), {"q": {"pumps": 1}}))
+
+    def read(neighbours: int) -> Piece:
+        contexts = Contexts(systems, pipeline, chunks=1, neighbours=neighbours)
+        return contexts.pieces(run, [query], 1000)["q"][0]
+
+    alone, wider, widest = read(0), read(1), read(99)
+    content = systems.corpus[systems.corpus.position("pumps")].content
+    assert alone.doc_id == wider.doc_id == "pumps"
+    assert "34 bar" in wider.text
+    assert wider.start < alone.start
+    for piece in (wider, widest):
+        assert piece.text.endswith(content[piece.start : piece.end])  # nothing is said twice
+    titled = chunker.endswith("+title")  # then the chunks are those of the text behind the title
+    assert (widest.start, widest.end) == (content.index("Grease") if titled else 0, len(content))
+    assert wider.text.startswith("Pumps") == titled

@@ -10,6 +10,7 @@ import numpy as np
 from nearer.diagnosis.passages import answer_spans
 from nearer.measure.context import ContextEvidence, Piece, budget_of, is_context
 from nearer.measure.metrics import Scores, score
+from nearer.search.chunkers import Chunked
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.text import Span
@@ -37,10 +38,12 @@ class Contexts:
     systems: Systems
     pipeline: Pipeline
     chunks: int  # of one document, at most
+    neighbours: int = 0  # chunks before and after each that are read with it
 
     @classmethod
     def of(cls, systems: Systems, pipeline: Pipeline) -> Contexts:
-        return cls(systems, pipeline, systems.config.evaluate.context_chunks)
+        settings = systems.config.evaluate
+        return cls(systems, pipeline, settings.context_chunks, settings.context_neighbours)
 
     def evidence(self, run: Run, split: Split, budget: int) -> dict[str, ContextEvidence]:
         """Query id → what fits so many tokens, and what should be in it."""
@@ -93,7 +96,10 @@ class Contexts:
                 yield from self._nearest(document, vector)
 
     def _nearest(self, document: Document, vector: np.ndarray) -> list[Piece]:
-        """The chunks of a document that are nearest to a query, in the order of the text."""
+        """The chunks of a document that are nearest to a query, in the order of the text.
+
+        With their neighbours, chunks that follow each other are one piece, without the overlap.
+        """
         pipeline = self.pipeline
         chunked = self.systems.chunked(pipeline.chunker, pipeline.model)
         if chunked is None:
@@ -102,11 +108,37 @@ class Contexts:
         first, stop = np.searchsorted(chunked.owners, (position, position + 1)).tolist()
         similarities = self.systems.text_vectors(pipeline)[first:stop] @ vector
         nearest = np.argsort(-similarities, kind="stable")[: self.chunks]
-        pieces = []
-        for row in sorted((first + nearest).tolist()):
-            start, end = chunked.spans[row].tolist()
-            pieces.append(Piece(document.id, start, end, chunked.texts[row]))
-        return pieces
+        rows: set[int] = set()
+        for row in (first + nearest).tolist():
+            lowest, highest = row - self.neighbours, row + self.neighbours
+            rows.update(range(max(first, lowest), min(stop - 1, highest) + 1))
+        groups = [[row] for row in sorted(rows)]
+        if self.neighbours:
+            groups = _consecutive(sorted(rows))
+        return [_piece(document, chunked, group) for group in groups]
+
+
+def _consecutive(rows: Sequence[int]) -> list[list[int]]:
+    """Sorted numbers in groups of those that follow each other without a gap."""
+    groups: list[list[int]] = []
+    for row in rows:
+        if groups and row == groups[-1][-1] + 1:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def _piece(document: Document, chunked: Chunked, rows: Sequence[int]) -> Piece:
+    """Chunks of a document that follow each other, as one piece of its text."""
+    spans = chunked.spans[list(rows)]
+    start, end = int(spans[:, 0].min()), int(spans[:, 1].max())
+    text = chunked.texts[rows[0]]
+    if len(rows) > 1:
+        own = document.content[slice(*spans[0].tolist())]
+        title = text.removesuffix(own) if text.endswith(own) else ""
+        text = f"{title}{document.content[start:end]}"
+    return Piece(document.id, start, end, text)
 
 
 def gold_spans(

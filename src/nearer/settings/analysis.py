@@ -54,6 +54,9 @@ class Evaluate(Section):
     context_chunks: Positive = Field(
         1, description="chunks of one document that a context holds: those nearest to the query"
     )
+    context_neighbours: Annotated[int, Field(ge=0)] = Field(
+        0, description="chunks before and after each of these that a context holds too"
+    )
 
     @field_validator("measures")
     @classmethod

@@ -10,7 +10,15 @@ import pytest
 
 from nearer.measure.metrics import Scores
 from nearer.measure.significance import compare
-from nearer.measure.verdict import Candidate, Evidence, best_on_dev, checklist, judge, untold
+from nearer.measure.verdict import (
+    Candidate,
+    Evidence,
+    best_on_dev,
+    checklist,
+    judge,
+    untold,
+    untried,
+)
 from nearer.types import Run
 
 N = 400
@@ -147,3 +155,5 @@ def test_a_fix_with_several_gaps_is_named_once() -> None:
         {"fix": "chunking", "why": "b", "next": "y"},
     ]
     assert untold(not_tried) == "chunking (a; x | b; y), metadata (c; z)"
+    part = [{**not_tried[0], "part": True}, not_tried[1]]
+    assert untried(part) == ["not tried: metadata (c; z)", "tried in part: chunking (a; x)"]

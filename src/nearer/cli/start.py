@@ -38,13 +38,13 @@ DEMO: dict[str, Any] = {
 
 #: Share of the demo's time that each stage takes (one run, 2 cores, fp32): for "about … left".
 DEMO_SHARES = {
-    "check": 0.02,
-    "evaluate": 0.09,
-    "diagnose": 0.12,
-    "fix": 0.03,
+    "check": 0.01,
+    "evaluate": 0.04,
+    "diagnose": 0.32,
+    "fix": 0.07,
     "mine": 0.01,
-    "train": 0.61,
-    "decide": 0.11,
+    "train": 0.46,
+    "decide": 0.1,
     "report": 0.01,
 }
 

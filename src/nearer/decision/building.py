@@ -37,6 +37,7 @@ from nearer.measure.verdict import (
     exceptions,
     judge,
     untold,
+    untried,
     whole_fixes,
 )
 
@@ -168,8 +169,7 @@ class Findings:
                 reasons.append(f"{self.evidence.simple.name}, {line['name']}: {line['reason']}")
         reasons += self.queries.reasons(self.evidence.primary)
         reasons += self._not_judged()
-        if not_tried:
-            reasons.append(f"not tried: {untold(not_tried)}")
+        reasons += untried(not_tried)
         if skipped:
             reasons.append(f"left out by decision (decide.skip): {exceptions(skipped)}")
         return reasons

@@ -333,8 +333,7 @@ def _insufficient(evidence: Evidence, not_tried: NotTried, skipped: NotTried) ->
     if tuned and simple:
         enough = evidence.shown(tuned, simple)
         text = f"{tuned.name} adds {_span(evidence.gain(tuned, simple))} to {simple.name}"
-    if not_tried:
-        text = f"{text}; not tried: {untold(not_tried)}"
+    text = "; ".join([text, *untried(not_tried)])
     if skipped:
         text = f"{text}; left out by decision: {exceptions(skipped)}"
     answer = _answer("Are simpler fixes insufficient?", enough, text)
@@ -346,6 +345,18 @@ def _insufficient(evidence: Evidence, not_tried: NotTried, skipped: NotTried) ->
 def whole_fixes(not_tried: NotTried) -> NotTried:
     """Fixes of which nothing was tried."""
     return [fix for fix in not_tried if not fix.get("part")]
+
+
+def untried(not_tried: NotTried) -> list[str]:
+    """Fixes of which nothing was tried, then those of which a part was not; a line each."""
+    whole = whole_fixes(not_tried)
+    parts = [fix for fix in not_tried if fix.get("part")]
+    lines = []
+    if whole:
+        lines.append(f"not tried: {untold(whole)}")
+    if parts:
+        lines.append(f"tried in part: {untold(parts)}")
+    return lines
 
 
 def exceptions(skipped: NotTried) -> str:

@@ -95,6 +95,20 @@ def test_templates_and_near_duplicates_are_noticed_without_anybody_declaring_the
     assert clusters.as_dict(list("abcde"))["n"] == 3
 
 
+def test_items_that_are_relevant_to_each_other_hang_together() -> None:
+    """A pair shares no document, as neither is among its own results."""
+    items = ["a", "b", "c", "d", "e"]
+    judged = {"a": {"b": 1}, "b": {"a": 1}, "c": {"d": 1, "e": 1}, "d": {"c": 1, "e": 1}}
+    queries = tuple(Query(item, f"text {item} of its own") for item in items[:4])
+    pairs = Split("test", queries, judged)
+    apart = query_clusters(pairs, ClusterRules()).labels(items[:4])
+    assert apart is not None
+    assert len(set(apart)) == 3  # c and d share e, a and b nothing
+    together = query_clusters(pairs, ClusterRules(item_to_item=True)).labels(items[:4])
+    assert together is not None
+    assert len(set(together)) == 2
+
+
 def test_declared_templates_count_too() -> None:
     queries = plain(["a"], ["b"], ["c"], template=["t", "t", ""])
     assert query_clusters(queries, ClusterRules()).as_dict(["q0", "q1", "q2"])["n"] == 2

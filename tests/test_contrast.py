@@ -161,6 +161,8 @@ def test_markdown_lets_no_text_of_users_act() -> None:
         ('{"query_id": "a"}', "needs a measure"),
         ('{"query_id": "a", "nDCG@10": "high"}', "is no number"),
         ('{"query_id": "a", "nDCG@10": NaN}', "is no number"),
+        ('{"query_id": "a", "nDCG@10": 50.6}', "is 50.6, and measures lie between 0 and 1"),
+        ('{"query_id": "a", "nDCG@10": -0.1}', "is -0.1, and measures lie between 0 and 1"),
         ('{"query_id": "a", "nDCG@10": 1' + "0" * 400 + "}", "is no number"),
         ('{"query_id": "a", "R@10": 1.0}', "not those of the lines above"),
         ('{"query_id": "z", "nDCG@10": 1.0}', "twice"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from nearer.decision import named as module
 from nearer.decision.candidates import Finalists
 from nearer.measure.metrics import Scores
+from nearer.measure.named import NamedOutcome
 from nearer.measure.verdict import TUNED, Candidate
 from nearer.search.costs import Latency, slowdown
 from nearer.types import Run
@@ -53,6 +58,29 @@ def test_a_system_in_time_goes_before_a_better_one_that_is_late(
     found = chosen(plain, hybrid)
     assert found.tuned is expected
     assert found.candidates == CANDIDATES
+
+
+@pytest.mark.parametrize(
+    ("losing", "expected"), [((), "rerank"), (("rerank",), "rrf"), (("rerank", "rrf"), "rerank")]
+)
+def test_a_fix_that_loses_a_named_query_gives_way_to_one_that_does_not(
+    losing: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = [*CANDIDATES, candidate("rrf", "baseline", 0.45)]
+    latencies = dict.fromkeys([one.name for one in candidates], TODAY)
+    finalists = Finalists.of(candidates, latencies, LIMIT)
+    plan: Any = [SimpleNamespace(name=one.name) for one in candidates]
+    inputs: Any = SimpleNamespace(named=["q1"], primary="nDCG@10")
+
+    def outcomes(named: Any, before: Any, after: Any, primary: str) -> list[NamedOutcome]:
+        value = 0.0 if after.name in losing else 1.0
+        return [NamedOutcome("must_pass", "q1", "a text", "test", 1.0, value)]
+
+    monkeypatch.setattr(module, "named_outcomes", outcomes)
+    found = module.with_passing_fix(inputs, plan, finalists)
+    assert found.simple is not None
+    assert found.simple.name == expected
+    assert found.tuned is finalists.tuned
 
 
 def test_a_simpler_fix_may_be_slow() -> None:

@@ -364,6 +364,7 @@ def test_mmr_shows_a_different_item_before_a_double_and_keeps_all() -> None:
 
     assert mmr(hits, 0.5, of, 3)[:2] == ["a", "b"]
     assert mmr(hits, 1.0, of, 3) == ["a", "a2", "b", "c"]
+    assert mmr(hits, 0.9, lambda ids: 40 * of(ids), 3) == mmr(hits, 0.9, of, 3)
     assert sorted(mmr(hits, 0.3, of, 2)) == sorted(vectors)
 
 

@@ -148,6 +148,26 @@ def test_simpler_fixes_are_not_called_insufficient_while_some_were_not_tried() -
     assert no_better["answer"] == "no"
 
 
+def test_no_ship_while_a_fix_that_may_gain_as_much_is_not_shown_to_do_less() -> None:
+    """The fix gains .022, which its spread does not show; fine-tuning is shown to gain .03."""
+    found = evidence(0.03, 0.022, (PASS,))
+    wide = dict(found.comparisons)
+    for pair in (("dense", "bm25"), ("bm25", "fine-tuned")):
+        wide[pair] = replace(wide[pair], low=-0.02)
+    verdict = judge(replace(found, comparisons=wide))
+    assert verdict.verdict == "inconclusive"
+    assert "bm25 may do as well (fine-tuning adds +0.008" in verdict.sentence
+    assert "judged test queries would settle it" in verdict.sentence
+    failing = replace(found, comparisons=wide, fix_guardrails=(FAIL,))
+    assert judge(failing).verdict == "ship"  # the fix may not ship itself
+
+
+def test_a_fix_that_helps_is_named_while_the_model_is_open() -> None:
+    verdict = judge(evidence(0.10, 0.05, (OPEN,)))
+    assert verdict.verdict == "inconclusive"
+    assert "Meanwhile bm25 is shown to help by itself (+0.050" in verdict.sentence
+
+
 def test_a_fix_with_several_gaps_is_named_once() -> None:
     not_tried = [
         {"fix": "chunking", "why": "a", "next": "x"},

@@ -18,6 +18,7 @@ from nearer.data.fields import read_queries
 from nearer.data.trec import read_qrels
 from nearer.decision.contrast import Contrast, Side, Terms, contrast
 from nearer.decision.sides import Source
+from nearer.measure.context import is_context
 from nearer.measure.slices import SliceEvidence, automatic_slices
 from nearer.search.slices import slices_of
 from nearer.types import Judgments, Query, Split
@@ -79,9 +80,11 @@ class Bench:
             slices=slices or {},
             min_slice=settings.evaluate.min_slice,
             texts=texts,
-            clusters=_clusters(settings, split),
+            clusters=_clusters(settings, split, item_to_item),
         )
-        measures = tuple(dict.fromkeys([primary, *settings.evaluate.measures]))
+        # Stored results are ids: what is measured on texts cannot be measured of them again.
+        others = [name for name in settings.evaluate.measures if not is_context(name)]
+        measures = tuple(dict.fromkeys([primary, *others]))
         return cls(split, measures, item_to_item, terms, settings.seed)
 
     def side(self, source: Source) -> Side:
@@ -95,14 +98,11 @@ class Bench:
         return contrast(baseline, candidate, self.terms, rng)
 
 
-def _clusters(settings: config.Config, split: Split | None) -> QueryClusters:
+def _clusters(settings: config.Config, split: Split | None, item_to_item: bool) -> QueryClusters:
     """The queries that hang together.  Raises ConfigError for a field that no query has."""
     if split is None:
         return QueryClusters()
-    rules = ClusterRules(
-        settings.decide.clusters, settings.check.near_duplicate, settings.data.min_grade
-    )
-    return query_clusters(split, rules)
+    return query_clusters(split, ClusterRules.of(settings, item_to_item))
 
 
 def _judged(judgments: Judgments, known: Mapping[str, Query]) -> Split:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nearer import config
 from nearer.data.cells import is_empty
 from nearer.data.near import joined, near_duplicates, normalise
 from nearer.errors import ConfigError
@@ -85,6 +86,17 @@ class ClusterRules:
     how: str = AUTO
     near_duplicate: float = 0.9  # Jaccard similarity of word 3-grams
     min_grade: int = 1
+    item_to_item: bool = False  # a query is a document too, and belongs to those that are like it
+
+    @classmethod
+    def of(cls, settings: config.Config, item_to_item: bool) -> ClusterRules:
+        """As the settings say."""
+        return cls(
+            how=settings.decide.clusters,
+            near_duplicate=settings.check.near_duplicate,
+            min_grade=settings.data.min_grade,
+            item_to_item=item_to_item,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +181,7 @@ def _by_content(split: Split, rules: ClusterRules) -> _Grouping:
     templates = _links([template_of(text) for text in texts])
     templates += _links([_value(query, "template") for query in queries])
     links = {
-        "shared document": _links(_documents(split, rules.min_grade)),
+        "shared document": _links(_documents(split, rules)),
         "near-duplicate": alike,
         "template": templates,
     }
@@ -182,13 +194,17 @@ def _by_content(split: Split, rules: ClusterRules) -> _Grouping:
     return _Grouping(kind, joined(len(queries), together), tuple(noticed))
 
 
-def _documents(split: Split, min_grade: int) -> list[str | None]:
+def _documents(split: Split, rules: ClusterRules) -> list[str | None]:
     """For each query the relevant document that it shares with the most queries; None: it has none.
 
-    One document per query: linking every shared one would chain most queries of rich judgments into
+    A query that is a document itself stands among its own: otherwise those that are relevant to
+    each other would share nothing.  One document per query: linking every shared one would chain most queries of rich judgments into
     a single cluster, although its ends have nothing in common.
     """
-    relevant = [sorted(split.relevant(query.id, min_grade)) for query in split.queries]
+    relevant = []
+    for query in split.queries:
+        own = [query.id] if rules.item_to_item else []
+        relevant.append(sorted({*split.relevant(query.id, rules.min_grade), *own}))
     asked = Counter(doc_id for doc_ids in relevant for doc_id in doc_ids)
     return [max(doc_ids, key=lambda doc_id: asked[doc_id], default=None) for doc_ids in relevant]
 

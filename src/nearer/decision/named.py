@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nearer import progress
 from nearer.data.named import NamedQuery
 from nearer.decision.candidates import Finalists, PlannedCandidate
 from nearer.decision.inputs import DecisionInputs
+from nearer.guardrails.named import named_rows
 from nearer.measure.metrics import score
 from nearer.measure.named import NamedOutcome
 from nearer.types import Split
@@ -25,6 +27,26 @@ def outcomes_of_finalists(
         before, after = planned[finalists.today.name], planned[challenger.name]
         outcomes[challenger.name] = named_outcomes(inputs.named, before, after, inputs.primary)
     return outcomes
+
+
+def with_passing_fix(
+    inputs: DecisionInputs, plan: Sequence[PlannedCandidate], finalists: Finalists
+) -> Finalists:
+    """The finalists with the simpler fix that did best on dev of those that lose no named query.
+
+    Where every one of them loses some, the best on dev stays, and fails its guardrail.
+    """
+    if not inputs.named or finalists.simple is None:
+        return finalists
+    planned = {candidate.name: candidate for candidate in plan}
+    fixes = [candidate for candidate in finalists.candidates if candidate.role == "baseline"]
+    fixes.sort(key=lambda candidate: -candidate.dev)  # stable: of equals the first listed
+    for fix in fixes:
+        before, after = planned[finalists.today.name], planned[fix.name]
+        outcomes = named_outcomes(inputs.named, before, after, inputs.primary)
+        if not any(row.status == "fail" for row in named_rows(outcomes)):
+            return replace(finalists, simple=fix)
+    return finalists
 
 
 def named_outcomes(

@@ -172,8 +172,11 @@ def _problem(line: Any, columns: Mapping[str, Any] | None) -> str:
         return "a line of scores needs a query_id"
     names = [name for name in line if name != "query_id"]
     for name in names:
-        if finite(line[name]) is None:
+        value = finite(line[name])
+        if value is None:
             return f"{name} is no number"
+        if not 0 <= value <= 1:
+            return f"{name} is {value:g}, and measures lie between 0 and 1"
     if columns is not None and set(names) != set(columns):
         return "its measures are not those of the lines above"
     return "" if names else "a line of scores needs a measure"

@@ -2,7 +2,7 @@
 
 Both systems are measured on the same draws of the same units (queries, or documents), so that what
 both owe to the draw cancels.  The bounds are percentiles of the bootstrap (Efron and Tibshirani
-1993, chapter 13): unlike those of `nearer.measure.significance` they hold approximately, and better
+1993, chapter 13) around what was measured: unlike those of `nearer.measure.significance` they hold approximately, and better
 with more units.
 """
 
@@ -71,5 +71,9 @@ def change(
         drawn = np.bincount(rng.integers(0, n, n), minlength=n)
         weights = drawn[cluster_of]
         differences[draw] = after(weights) - share * before(weights)
+    # A draw repeats units, and what is no mean differs then: lists that repeat cover less of a
+    # catalogue.  Only how far draws scatter is taken from them; the middle is what was measured.
+    measured = after(whole) - share * before(whole)
+    differences += measured - differences.mean()
     low, high = np.quantile(differences, [alpha, 1 - alpha])
     return Change(before(whole), after(whole), float(low), float(high), n)

@@ -100,6 +100,13 @@ class Evidence:
             return None
         return self.simple
 
+    def promising_fix(self) -> Candidate | None:
+        """The best simpler fix, where it gains as much as is useful, shown or not, and fails nothing."""
+        if self.simple is None or self.fix_failures():
+            return None
+        useful = self.gain(self.simple, self.today).delta >= self.min_gain
+        return self.simple if useful else None
+
     def fix_failures(self) -> list[str]:
         """Names of the guardrails that the simpler fix fails."""
         return [str(row["name"]) for row in self.fix_guardrails if row["status"] == "fail"]
@@ -142,9 +149,9 @@ def judge(evidence: Evidence) -> Verdict:
 
 def _judged(evidence: Evidence) -> Verdict:
     """Ship when a useful gain over the baseline is shown, and over the best simpler fix where that
-    one is worth having by itself, every guardrail passes, and every simpler fix that applies was
-    tried or is a declared exception.  Otherwise the simpler fix, if it is
-    shown to help; otherwise nothing, or the number of queries that would settle it.
+    one gains as much as is useful, every guardrail passes, and every simpler fix that applies was
+    tried or is a declared exception.  Otherwise the simpler fix, if it is shown to help; otherwise
+    nothing, or the number of queries that would settle it.
     """
     today = evidence.today
     tuned = evidence.tuned
@@ -170,6 +177,11 @@ def _judged(evidence: Evidence) -> Verdict:
     if not evidence.shown(tuned, today):
         why = _unsettled(evidence, tuned)
         return _inconclusive(evidence, why)
+    return _ship_unless_open(evidence, tuned)
+
+
+def _ship_unless_open(evidence: Evidence, tuned: Candidate) -> Verdict:
+    """Ship a model with a shown gain, unless a guardrail or a simpler fix leaves a question open."""
     rise = _rise(evidence, tuned)
     unsettled = evidence.guards("inconclusive")
     if unsettled:
@@ -180,7 +192,11 @@ def _judged(evidence: Evidence) -> Verdict:
     if whole:
         why = f"{rise}, but simpler fixes were not tried, and may do as well: {untold(whole)}"
         return _inconclusive(evidence, why)
-    why = f"{rise} on {gain.n:,} held-out queries, and every guardrail passes"
+    rival = evidence.promising_fix()
+    if rival is not None and not evidence.shown(tuned, rival):
+        return _inconclusive(evidence, f"{rise}, but {_as_well(evidence, tuned, rival)}")
+    n_queries = evidence.gain(tuned, evidence.today).n
+    why = f"{rise} on {n_queries:,} held-out queries, and every guardrail passes"
     return Verdict(
         verdict="ship",
         recommended=tuned.name,
@@ -213,11 +229,27 @@ def _nothing(evidence: Evidence, why: str) -> Verdict:
 
 
 def _inconclusive(evidence: Evidence, why: str) -> Verdict:
+    sentence = f"Inconclusive: {why}."
+    fix = evidence.helpful_fix()
+    if fix is not None and not evidence.generated:
+        gain = _span(evidence.gain(fix, evidence.today))
+        sentence += f" Meanwhile {fix.name} is shown to help by itself ({gain})."
     return Verdict(
         verdict="inconclusive",
         recommended=evidence.today.name,
-        sentence=f"Inconclusive: {why}.",
+        sentence=sentence,
         reasons=_reasons(evidence),
+    )
+
+
+def _as_well(evidence: Evidence, tuned: Candidate, rival: Candidate) -> str:
+    """A clause that says that a simpler fix may do as well, and how many queries would settle it."""
+    needed = evidence.queries_needed(tuned, rival)
+    enough = "no number of" if needed is None else f"about {needed:,}"
+    span = _span(evidence.gain(tuned, rival))
+    return (
+        f"{rival.name} may do as well (fine-tuning adds {span}); "
+        f"{enough} judged test queries would settle it"
     )
 
 

@@ -16,7 +16,7 @@ from nearer.types import Hit, Query, Run, rank_hits
 #: Results among which items are chosen.
 DEPTH = 50
 
-#: float32 (n_items, dimension) of unit length, of items by id.
+#: float32 (n_items, dimension), of items by id.
 ItemVectors = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -34,6 +34,12 @@ def diversified(
     return Run(run.name, results, run.seconds)
 
 
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """(n, dimension) vectors at unit length: not every model gives them so.  Zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=vectors.dtype)
+
+
 def mmr(hits: Sequence[Hit], weight: float, vectors: ItemVectors, k: int) -> list[str]:
     """Item ids in the new order; those that are not among the first `DEPTH` follow as they stood."""
     ids = [doc_id for doc_id, _ in hits]
@@ -43,7 +49,7 @@ def mmr(hits: Sequence[Hit], weight: float, vectors: ItemVectors, k: int) -> lis
     scores = np.array([score for _, score in hits[: len(pool)]])
     spread = float(scores.max() - scores.min()) or 1.0
     relevance = weight * (scores - scores.min()) / spread
-    found = vectors(pool)
+    found = unit_rows(vectors(pool))
     cosines = found @ found.T
     nearest = np.full(len(pool), -1.0)  # of each to those chosen
     chosen: list[int] = []

@@ -51,7 +51,10 @@ class Systems(Parts):
         """Hits per query: as deep as any measure looks."""
         evaluate = self.config.evaluate
         depth = max(evaluate.depth, 10)
-        for measure in (*evaluate.measures, evaluate.primary):
+        if self.config.task == "recommend":
+            depth = max(depth, self.config.recommend.k)
+        guarded = [guard.measure for guard in self.config.decide.guards or ()]
+        for measure in (*evaluate.measures, evaluate.primary, *guarded):
             _, at, cutoff = measure.partition("@")
             if at and cutoff.isdecimal():  # of contexts it is a number of tokens
                 depth = max(depth, int(cutoff))

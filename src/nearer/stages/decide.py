@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from nearer import config
 from nearer.data.clusters import ClusterRules, query_clusters, require_field
 from nearer.data.generated import origins
 from nearer.data.heldout import QueryNames, open_test, open_test_pairs, require_pairs
@@ -43,7 +42,7 @@ from nearer.decision.examples import Changes
 from nearer.decision.gathering import EXAMPLES, completed, with_hashes
 from nearer.decision.handed import Laddered, Summarised, Tuned
 from nearer.decision.inputs import DecisionInputs, general_set_of, kept_steps
-from nearer.decision.named import outcomes_of_finalists
+from nearer.decision.named import outcomes_of_finalists, with_passing_fix
 from nearer.decision.queries import QueryFindings
 from nearer.decision.result import Decision
 from nearer.decision.scored import PairsEvidence, decide_on_pairs
@@ -90,6 +89,7 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     limit = settings.decide.guardrails.latency_ratio
     finalists = Finalists.of(candidates, latencies, limit)
     _require_judged(finalists.today)
+    finalists = with_passing_fix(inputs, plan, finalists)
     comparisons = compare_finalists(finalists, statistics)
     named = outcomes_of_finalists(inputs, plan, finalists)
     by_slice = SliceComparisons.of(finalists, inputs, statistics)
@@ -255,7 +255,7 @@ def _gathered(
         looks=looks,
         steps=kept_steps(ladder or {}),
         variants=_variants(project, trained, base),
-        clusters=query_clusters(test, _cluster_rules(settings)),
+        clusters=query_clusters(test, ClusterRules.of(settings, project.item_to_item)),
         named=named_queries(settings.decide, (train, dev, test)),
         leakage=_leakage(examples, (train, dev, test), settings.check.near_duplicate),
         queries_from={split.name: origins(split.queries) for split in (train, dev, test)},
@@ -305,12 +305,6 @@ def _on_pairs(project: Project, trained: Tuned | str | Path | None) -> Decision:
     )
     decided = decide_on_pairs(evidence, project.rng("decide"))
     return Decision(with_hashes(decided, project), {}, {})
-
-
-def _cluster_rules(settings: config.Config) -> ClusterRules:
-    return ClusterRules(
-        settings.decide.clusters, settings.check.near_duplicate, settings.data.min_grade
-    )
 
 
 def _examples(

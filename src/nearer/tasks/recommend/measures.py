@@ -17,6 +17,7 @@ from nearer.measure.recommendation import (
     of_all,
     per_list,
 )
+from nearer.search.diversity import unit_rows
 from nearer.search.systems import Systems
 from nearer.tasks.base import Findings, Sheet, TaskInputs
 from nearer.types import Judgments, Run, Split
@@ -46,7 +47,7 @@ def relevant_items(split: Split) -> dict[str, list[str]]:
 def shared_catalogue(base: Systems, with_vectors: bool) -> Catalogue:
     """The items, how popular each is in training, and where today's model puts them."""
     ids = base.corpus.ids
-    vectors = base.document_vectors if with_vectors else None
+    vectors = unit_rows(base.document_vectors) if with_vectors else None
     return Catalogue(ids, engagements(base.trained, ids), vectors)
 
 

@@ -210,8 +210,7 @@ def run(
     load_guardrails(settings.decide.guardrails.more, project.root)
     if is_only_training(settings.data):
         return _on_pairs(project, trained)
-    ladder = fixes.ladder if fixes else project.saved_summary("fix")
-    inputs, bridge = _gathered(project, trained, mined, diagnoses, ladder)
+    inputs, bridge, ladder = _gathered(project, trained, mined, diagnoses, fixes)
     decision = decide(inputs, project.rng("decide"))
     decided = decision.decided
     if bridge is not None and bridge.bridge:
@@ -225,12 +224,13 @@ def _gathered(
     trained: Tuned | str | Path | None,
     mined: Mined | None,
     diagnoses: Summarised | None,
-    ladder: Mapping[str, Any] | None,
-) -> tuple[DecisionInputs, Manifest | None]:
-    """All that a decision rests on, and the bridge that is judged, if one is.  Opens test."""
+    fixes: Laddered | None,
+) -> tuple[DecisionInputs, Manifest | None, Mapping[str, Any] | None]:
+    """All that a decision rests on, the bridge that is judged, if one is, and the ladder.  Opens test."""
     settings = project.settings
     train, dev = project.split("train"), project.split("dev")
     test, looks = _opened_test(project, (train, dev))
+    ladder = fixes.ladder if fixes else project.saved_summary("fix")
     best = (ladder or {}).get("best")
     pipeline = Pipeline.from_dict(best) if best else None
     base = project.systems
@@ -260,7 +260,7 @@ def _gathered(
         leakage=_leakage(examples, (train, dev, test), settings.check.near_duplicate),
         queries_from={split.name: origins(split.queries) for split in (train, dev, test)},
     )
-    return inputs, bridge
+    return inputs, bridge, ladder
 
 
 RESULT = Decision

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nearer.measure.metrics import Scores
+from nearer.measure.not_tried import untold, untried
 from nearer.measure.significance import compare
 from nearer.measure.verdict import (
     Candidate,
@@ -16,8 +17,6 @@ from nearer.measure.verdict import (
     best_on_dev,
     checklist,
     judge,
-    untold,
-    untried,
 )
 from nearer.types import Run
 

@@ -28,17 +28,13 @@ from nearer.decision.record import (
     SkippedRecord,
     SliceRecord,
 )
+from nearer.measure.not_tried import NotTried, exceptions, untold, untried, whole_fixes
 from nearer.measure.significance import mean_interval
 from nearer.measure.verdict import (
     Evidence,
-    NotTried,
     Verdict,
     checklist,
-    exceptions,
     judge,
-    untold,
-    untried,
-    whole_fixes,
 )
 
 Json = dict[str, Any]

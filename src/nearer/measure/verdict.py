@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nearer.measure.metrics import Scores
+from nearer.measure.not_tried import NotTried, exceptions, untold, untried, whole_fixes
 from nearer.measure.significance import Clusters, Comparison, queries_to_settle
 from nearer.types import Run
 
@@ -14,9 +15,6 @@ TUNED = "fine-tuned"
 
 Json = Mapping[str, Any]  # an object that a stage wrote
 Comparisons = Mapping[tuple[str, str], Comparison]  # (baseline, candidate) → result on test
-NotTried = Sequence[
-    Mapping[str, Any]
-]  # simpler fixes: `fix`, `why` and `next`; `part`: not the whole fix
 Question = dict[str, str]  # `question`, `answer` (yes, no, unknown, not tried) and `evidence`
 
 
@@ -372,36 +370,6 @@ def _insufficient(evidence: Evidence, not_tried: NotTried, skipped: NotTried) ->
     if enough and whole_fixes(not_tried):
         answer["answer"] = "not tried"
     return answer
-
-
-def whole_fixes(not_tried: NotTried) -> NotTried:
-    """Fixes of which nothing was tried."""
-    return [fix for fix in not_tried if not fix.get("part")]
-
-
-def untried(not_tried: NotTried) -> list[str]:
-    """Fixes of which nothing was tried, then those of which a part was not; a line each."""
-    whole = whole_fixes(not_tried)
-    parts = [fix for fix in not_tried if fix.get("part")]
-    lines = []
-    if whole:
-        lines.append(f"not tried: {untold(whole)}")
-    if parts:
-        lines.append(f"tried in part: {untold(parts)}")
-    return lines
-
-
-def exceptions(skipped: NotTried) -> str:
-    """Declared exceptions with their reasons, as one line."""
-    return ", ".join(f"{fix['fix']} ({fix['reason']})" for fix in skipped)
-
-
-def untold(not_tried: NotTried) -> str:
-    """What was not tried, why, and the command that would, as one line; each fix is named once."""
-    reasons: dict[str, list[str]] = {}
-    for fix in not_tried:
-        reasons.setdefault(fix["fix"], []).append(f"{fix['why']}; {fix['next']}")
-    return ", ".join(f"{name} ({' | '.join(texts)})" for name, texts in reasons.items())
 
 
 def _has_training_data(mined: Json) -> Question:

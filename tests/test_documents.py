@@ -78,6 +78,20 @@ def test_html_is_read_in_the_encoding_that_it_declares() -> None:
     assert html.read("<h1>Größe</h1>".encode("utf-16")).title == "Größe"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"<p>see <![ bad ]> x</p>", b"<![0]>", b'<meta charset="undefined"> caf\xe9'],
+)
+def test_html_that_cannot_be_read_is_left_out_with_its_name(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError):
+        html.read(content)
+    (tmp_path / "broken.html").write_bytes(content)
+    (tmp_path / "whole.html").write_text("<h1>Pumps</h1><p>They leak.</p>")
+    folder = read_folder(tmp_path)
+    assert [document.title for document in folder.documents] == ["Pumps"]
+    assert "broken.html" in str(folder)
+
+
 def test_a_folder_becomes_documents_and_says_what_it_left_out(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / ".git").mkdir()

@@ -199,6 +199,10 @@ def test_grades_of_a_judge_are_no_judgments(root: Path, stand_in: ChatStandIn) -
     refused = RUNNER.invoke(app, ["review", "import", grades, *where])
     assert refused.exit_code == 2
     assert "the grade of a model is no judgment" in refused.output
+    as_qrels = RUNNER.invoke(app, ["review", "import", grades, "--format", "qrels", *where])
+    assert as_qrels.exit_code == 2
+    assert "the grade of a model is no judgment" in as_qrels.output
+    assert [(root / "review" / name).read_bytes() for name in files] == texts
 
 
 def test_what_was_paid_for_is_not_asked_again(root: Path, stand_in: ChatStandIn) -> None:

@@ -134,6 +134,34 @@ def test_queries_that_repeat_a_split_and_generated_ones_are_left_out(root: Path)
     assert facts["excluded"]["generated"] == 1
 
 
+def test_ids_of_other_queries_are_refused_before_anybody_judges(root: Path) -> None:
+    """Judgments go by id: those of a pooled query would be taken for another one's."""
+    queries = root / "runs" / "default" / "check" / "split" / "train" / "queries.jsonl"
+    known = json.loads(queries.read_text().splitlines()[0])["_id"]
+    lines = [*asked_queries(), {"_id": known, "text": "what a pump sounds like when it breaks"}]
+    told = nearer(root, "pool", "make", write_queries(root, lines), code=2)
+    assert known in told["what"]
+    assert "ids of their own" in told["next"]
+
+
+def test_a_pool_of_a_test_querys_id_does_not_take_its_place(root: Path) -> None:
+    queries = root / "runs" / "default" / "check" / "split" / "test" / "queries.jsonl"
+    known = json.loads(queries.read_text().splitlines()[0])["_id"]
+    pool = root / "review" / "pools" / "first"
+    pool.mkdir(parents=True)
+    (pool / "test.jsonl").write_text(json.dumps({"_id": known, "text": "another question"}) + "\n")
+    assert known in nearer(root, "check", code=2)["what"]
+
+
+@pytest.mark.parametrize("name", ["", "first\n", "."])
+def test_a_name_that_is_none_deletes_nothing(root: Path, name: str) -> None:
+    path = write_queries(root, asked_queries())
+    nearer(root, "pool", "make", path, "--queries", "4")
+    words = ("pool", "make", path, "--queries", "4", "--name", name, "--force")
+    assert "cannot be the name" in nearer(root, *words, code=2)["what"]
+    assert (root / "review" / "pools" / "first" / "pool.json").is_file()
+
+
 # -- pooling ----------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nearer.data import fields, trec
+from nearer.errors import DataError
 from nearer.types import SPLITS, Judgments, Query
 
 #: Key of `Loaded.judgments` and of the inputs of `check` for what was reviewed.
@@ -44,11 +45,28 @@ def pooled_files(root: Path) -> list[Path]:
 
 
 def read_pooled(root: Path) -> dict[str, Query]:
-    """Those queries, by id.  Raises DataError."""
+    """Those queries, by id.  Raises DataError, also where two pools give an id to different texts."""
     queries: dict[str, Query] = {}
     for path in pooled_files(root):
-        queries |= fields.read_queries(path)
+        found = fields.read_queries(path)
+        refuse_other_texts(found, queries, path)
+        queries |= found
     return queries
+
+
+def refuse_other_texts(pooled: Mapping[str, Query], known: Mapping[str, Query], path: Path) -> None:
+    """Raises DataError where an id of a pool stands for another text elsewhere.
+
+    Judgments go by id: those of the one query would be taken for the other's.
+    """
+    taken = [name for name in pooled if name in known and known[name].text != pooled[name].text]
+    if taken:
+        shown = ", ".join(taken[:3])
+        raise DataError(
+            f"{len(taken)} ids of pooled queries are those of other queries here ({shown})",
+            where=str(path),
+            next_step="give the queries of the file ids of their own, then nearer pool make --force",
+        )
 
 
 def named_under_test(judgments: Mapping[str, Judgments]) -> dict[str, Judgments]:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nearer.data.records import Row
 from nearer.data.records import read as read_rows
 from nearer.data.sources import bad
-from nearer.data.trec import read_qrels
+from nearer.data.trec import judgment_rows, read_qrels
 from nearer.errors import DataError
 from nearer.files import read_json, write_json, write_text
 from nearer.review import argilla, label_studio
@@ -218,18 +219,25 @@ def _entry(said: Said, source: str) -> Entry:
 
 
 def _from_qrels(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
+    for row in judgment_rows(path):
+        _refuse_model(row)
     for query_id, graded in read_qrels(path).items():
         for doc_id, grade in graded.items():
             yield Said(query_id, doc_id, reviewer, grade, where=str(path))
 
 
+def _refuse_model(row: Row) -> None:
+    """Raises DataError for a line that a model wrote (`review/judge.jsonl`)."""
+    if row.values.get("by") == BY_MODEL:
+        raise row.bad(
+            "the grade of a model is no judgment", "import what people judged (docs/pooling.md)"
+        )
+
+
 def _from_csv(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
     for row in read_rows(path):
         values = row.values
-        if values.get("by") == BY_MODEL:
-            raise row.bad(
-                "the grade of a model is no judgment", "import what people judged (docs/pooling.md)"
-            )
+        _refuse_model(row)
         action = str(values.get("action") or GRADE)
         if action not in (GRADE, CANNOT_TELL, SKIP):
             if action == "adjudicate":

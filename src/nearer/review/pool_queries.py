@@ -16,6 +16,7 @@ from nearer.data.fields import read_queries
 from nearer.data.heldout import HeldOut
 from nearer.data.importance import frequencies_of
 from nearer.data.near import normalise
+from nearer.data.reviewed import refuse_other_texts
 from nearer.errors import DataError
 from nearer.live.traffic.log import Request, read_traffic
 from nearer.measure.sampling import BANDS, draw_queries, frequency_bands
@@ -113,6 +114,8 @@ def from_file(path: Path, project: Project) -> Candidates:
             "there is no such file", where=str(path), next_step="name a file of queries"
         )
     queries = list(read_queries(path, project.settings.data.columns).values())
+    here = {query.id: query for name in ("train", "dev") for query in project.split(name).queries}
+    refuse_other_texts({query.id: query for query in queries}, here, path)
     frequencies = frequencies_of(queries) or {}
     asked = []
     for query in queries:

@@ -19,7 +19,7 @@ from nearer.data.importance import FREQUENCY
 from nearer.data.trec import read_run, write_run
 from nearer.embed.opening import open_encoder
 from nearer.errors import ConfigError, DataError
-from nearer.files import read_json, read_jsonl, swap_folder, write_json, write_jsonl
+from nearer.files import read_json, read_jsonl, recover_folder, swap_folder, write_json, write_jsonl
 from nearer.measure.sampling import rank_stratum, sample_pool
 from nearer.project import Project
 from nearer.review.pool_queries import Candidates, PooledQuery, draw
@@ -78,12 +78,12 @@ class Pool:
     facts: Mapping[str, Any]
 
 
-def folder_of(root: Path, name: str = "") -> Path:
+def folder_of(root: Path, name: str | None = None) -> Path:
     """Where the pools of a project are, or the one of a name.  Raises ConfigError for a bad name."""
     folder = root / "review" / "pools"
-    if not name:
+    if name is None:
         return folder
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} cannot be the name of a pool",
             next_step="use up to 64 letters, digits and . _ -",
@@ -231,6 +231,7 @@ def _facts(
 def _write(root: Path, pool: Pool) -> None:
     target = folder_of(root, pool.name)
     new, aside = (target.with_name(f".{pool.name}.{kind}") for kind in ("new", "old"))
+    recover_folder(target, aside)
     shutil.rmtree(new, ignore_errors=True)
     lines = []
     for each in pool.queries.values():

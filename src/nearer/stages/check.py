@@ -48,6 +48,7 @@ from nearer.data.reviewed import (
     REVIEWED,
     read_pooled,
     read_reviewed,
+    refuse_other_texts,
 )
 from nearer.data.scored import HeldOutPairs, ScoredPair, held_out_pairs, read_pairs, write_pairs
 from nearer.data.sources import is_only_training
@@ -286,6 +287,7 @@ def run(project: Project) -> CheckResult:
         judgments[REVIEWED] = read_reviewed(project.root)
         pooled = read_pooled(project.root)
         judgments[POOLED] = {query_id: {} for query_id in pooled}
+        refuse_other_texts(pooled, queries, project.root / "review" / "pools")
         queries = {**pooled, **queries}
     data = settings.data
     if data.item_to_item is None and project.task.asks_with_items(settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-from nearer.data.documents.page import Page, decoded
+from nearer.data.documents.page import Page, UnreadableError, decoded
 
 _SKIPPED = frozenset({"script", "style", "nav", "template", "noscript", "svg", "iframe", "select"})
 _HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
@@ -24,8 +24,12 @@ def read(content: bytes) -> Page:
     declared = _CHARSET.search(content[:_DECLARED_WITHIN])
     encoding = None if declared is None else declared.group(1).decode()
     reader = _Reader()
-    reader.feed(decoded(content, encoding))
-    reader.close()
+    text = decoded(content, encoding)
+    try:
+        reader.feed(text)
+        reader.close()
+    except AssertionError as error:  # what Python's parser raises for broken declarations
+        raise UnreadableError(f"no HTML that can be read ({error})") from None
     return reader.page()
 
 

@@ -47,6 +47,6 @@ def decoded(content: bytes, declared: str | None = None) -> str:
 def _with(content: bytes, encoding: str) -> str:
     try:
         text = content.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
+    except (UnicodeError, LookupError):
         raise UnreadableError(f"no {encoding} text") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")

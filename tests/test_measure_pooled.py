@@ -225,6 +225,22 @@ def test_failures_are_not_over_represented_and_weights_undo_the_bands() -> None:
     assert min(per_band.values()) >= 10
 
 
+def test_with_more_groups_than_draws_every_query_can_be_drawn_and_weights_are_right() -> None:
+    groups = [f"large {number % 3}" for number in range(180)]
+    groups += [f"small {number // 3}" for number in range(120)]
+    values = np.array([0.9 if group.startswith("large") else 0.15 for group in groups])
+    rng, seen, means = np.random.default_rng(11), set(), []
+    for _ in range(400):
+        drawn = draw_queries([2] * len(groups), groups, 30, rng)
+        assert len({each.position for each in drawn}) == 30
+        weights = np.array([1 / each.probability for each in drawn])
+        assert weights.sum() == pytest.approx(300)
+        means.append(np.average(values[[each.position for each in drawn]], weights=weights))
+        seen |= {each.position for each in drawn}
+    assert len(seen) == 300
+    assert np.mean(means) == pytest.approx(values.mean(), abs=0.005)
+
+
 def test_a_sample_of_a_pool_has_each_stratum_and_about_its_share() -> None:
     rng = np.random.default_rng(10)
     strata = np.array([0] * 3 + [1] * 7 + [2] * 20)

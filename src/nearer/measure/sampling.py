@@ -80,7 +80,8 @@ def draw_queries(
     """n queries: equally many of each band, within a band of each group in proportion to its size.
 
     `groups` are what a query belongs to besides (slices, whether it failed): none of them is
-    over-represented within its band, and a probability undoes that of the bands.
+    over-represented within its band, and a probability undoes that of the bands.  Every query can
+    be drawn, also where there are more groups than draws.
     """
     members: dict[int, dict[Hashable, list[int]]] = {}
     for position, (band, group) in enumerate(zip(bands, groups, strict=True)):
@@ -89,12 +90,32 @@ def draw_queries(
     drawn: list[Drawn] = []
     for band, share in share_equally(sizes, n).items():
         cells = members[band]
+        if len(cells) > share:
+            drawn += _spread_over(cells, share, rng)
+            continue
         given = allocate({group: len(rows) for group, rows in cells.items()}, share)
         for group, rows in cells.items():
             chosen = rng.permutation(len(rows))[: given[group]]
             probability = given[group] / len(rows)
             drawn += [Drawn(rows[row], probability) for row in sorted(chosen.tolist())]
     return sorted(drawn, key=lambda each: each.position)
+
+
+def _spread_over(
+    cells: Mapping[Hashable, Sequence[int]], n: int, rng: np.random.Generator
+) -> list[Drawn]:
+    """n items at equal distances of a list in which groups stand together, from a random start.
+
+    A group gets its share give or take one, and every item has the same probability.
+    """
+    listed: list[int] = []
+    for group in sorted(cells, key=repr):
+        rows = cells[group]
+        listed += [rows[place] for place in rng.permutation(len(rows)).tolist()]
+    distance = len(listed) / n
+    start = rng.random() * distance
+    places = [min(int(start + draw * distance), len(listed) - 1) for draw in range(n)]
+    return [Drawn(listed[place], n / len(listed)) for place in places]
 
 
 def rank_stratum(best_rank: int) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -210,3 +212,31 @@ def test_without_generated_queries_the_next_command_is_named(
         result = nearer(command, "-c", project / "nearer.yaml")
         assert result.exit_code == 2
         assert "nearer generate" in result.output
+
+
+@pytest.mark.parametrize(
+    "content", [b"<p>a</p><![ bad ]>", b'<meta charset="undefined"><p>\xff</p>']
+)
+def test_a_page_that_cannot_be_read_is_left_out_and_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.html").write_bytes(content)
+    (tmp_path / "good.md").write_text("# Good\n\nText of a page.")
+    found = read_folder(tmp_path)
+    assert [document.id for document in found.documents] == ["good.md"]
+    assert list(found.left_out.values()) == [("bad.html",)]
+
+
+def test_file_names_that_are_not_utf_8_stay_apart(tmp_path: Path) -> None:
+    for name in (b"a\xff.md", b"a\xfe.md"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("Some text.")
+    assert len({document.id for document in read_folder(tmp_path).documents}) == 2
+
+
+def test_the_title_of_a_drawing_is_not_the_pages() -> None:
+    page = html.read(b"<title>Page</title><svg><title>Icon</title></svg><p>Text</p>")
+    assert page == ("Page", "Text")
+
+
+def test_comments_that_never_end_take_no_time() -> None:
+    began = time.monotonic()
+    assert markdown.read(b"a <!-- b --> c " + b"<!-- x " * 20_000).text.startswith("a  c <!-- x")
+    assert time.monotonic() - began < 2.0

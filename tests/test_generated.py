@@ -499,3 +499,18 @@ def test_queries_of_people_take_the_held_out_splits_over(
     assert counts["test"]["generated"] == counts["dev"]["generated"] == 0
     assert counts["test"]["people"] > 0
     assert counts["train"]["generated"] > 0
+
+
+@pytest.mark.parametrize(
+    ("mark", "made"),
+    [
+        (True, True),
+        ("yes", True),
+        (1, True),
+        ("false", False),
+        (None, False),
+        ("2024-01-02", False),
+    ],
+)
+def test_the_mark_of_generated_queries_is_read_by_its_words(mark: Any, made: bool) -> None:
+    assert is_generated(Query("a", "text", metadata={"generated": mark})) is made

@@ -16,6 +16,7 @@ from nearer.data import fields, sources, trec
 from nearer.data.corpus import Corpus
 from nearer.data.division import Rules, divide
 from nearer.data.fitting import Findings, Splits
+from nearer.data.importance import TRUTHS
 from nearer.types import SPLITS, Judgments, Query, Split
 
 #: Key of judgments of generated queries among those that `check` is given.
@@ -67,8 +68,11 @@ def read_generated(data: Data, root: Path, corpus: Corpus, people: Mapping[str, 
 
 
 def is_generated(query: Query) -> bool:
-    """Whether a query is marked as one that nobody asked."""
-    return str(query.metadata.get(MARK)).lower() == "true"
+    """Whether a query is marked as one that nobody asked.
+
+    A field of that name that says something else (a date, say) marks nothing.
+    """
+    return bool(TRUTHS.get(str(query.metadata.get(MARK)).strip().lower()))
 
 
 def origins(queries: Iterable[Query]) -> dict[str, int]:

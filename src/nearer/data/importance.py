@@ -17,7 +17,7 @@ FREQUENCY = "frequency"
 #: Fields that put a query on a list of named queries.
 NAMED = ("must_pass", "high_risk")
 
-_TRUTHS: Mapping[str, bool] = {
+TRUTHS: Mapping[str, bool] = {
     "true": True,
     "yes": True,
     "1": True,
@@ -60,9 +60,9 @@ def frequencies_of(queries: Sequence[Query]) -> dict[str, float] | None:
 
 
 def is_named(query: Query, name: str) -> bool:
-    """Whether a query says `true` in the field `must_pass` or `high_risk`.  Raises DataError."""
+    """Whether a query says `true` in a field such as `must_pass`.  Raises DataError."""
     value = query.metadata.get(name)
-    truth = _TRUTHS.get(str(value).strip().lower())
+    truth = TRUTHS.get(str(value).strip().lower())
     if truth is None:
         raise _bad(query, name, value, "write true or false")
     return truth

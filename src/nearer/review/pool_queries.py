@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nearer.data.fields import read_queries
+from nearer.data.generated import is_generated
 from nearer.data.heldout import HeldOut
 from nearer.data.importance import frequencies_of
 from nearer.data.near import normalise
@@ -23,8 +24,6 @@ from nearer.measure.sampling import BANDS, draw_queries, frequency_bands
 from nearer.project import Project
 from nearer.types import Query, is_blank
 
-#: The field of queries.jsonl by which generated queries are told from those of people.
-GENERATED = "generated"
 _THUMBS_DOWN = -1.0
 
 
@@ -119,7 +118,7 @@ def from_file(path: Path, project: Project) -> Candidates:
     frequencies = frequencies_of(queries) or {}
     asked = []
     for query in queries:
-        if not query.metadata.get(GENERATED):
+        if not is_generated(query):
             asked.append(Asked(query, frequencies.get(query.id, 1.0)))
     excluded = {"generated": len(queries) - len(asked)}
     return Candidates(asked, f"{len(queries):,} queries of {path.name}", excluded)

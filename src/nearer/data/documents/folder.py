@@ -96,7 +96,7 @@ def _visible(folder: Path) -> Iterator[Path]:
 def _id(path: Path, folder: Path) -> str:
     """The path below the folder, with `/`; what no file of judgments can hold is written as %09."""
     relative = path.relative_to(folder).as_posix()
-    readable = os.fsencode(relative).decode("utf-8", "replace")
+    readable = os.fsencode(relative).decode("utf-8", "backslashreplace")
     return readable.translate(_CONTROLS)
 
 

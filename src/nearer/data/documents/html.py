@@ -50,7 +50,7 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _SKIPPED:
             self._skipped.append(tag)
-        if tag == "title":
+        if tag == "title" and not self._skipped:  # a drawing has a title of its own
             self._inside_title = True
         if tag in _MAIN:
             self._inside_main += 1

@@ -9,7 +9,6 @@ import yaml
 from nearer.data.documents.page import Page, decoded
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _UNDERLINED = re.compile(
     r"^(?P<heading>[^\s#>|*\-][^\n]*)\n(?P<line>=+|-{3,})[ \t]*$", re.MULTILINE
 )
@@ -27,7 +26,7 @@ def read(content: bytes) -> Page:
     if front is not None:
         title = _title_of(front.group(1))
         text = text[front.end() :]
-    text = _UNDERLINED.sub(_with_marks, _COMMENT.sub("", text)).strip()
+    text = _UNDERLINED.sub(_with_marks, _without_comments(text)).strip()
     heading = _first_heading(text)
     if heading is None:
         return Page(title, text)
@@ -36,6 +35,20 @@ def read(content: bytes) -> Page:
         return Page(title, text)
     before, after = text[: heading.start()], text[heading.end() :]
     return Page(own, f"{before}{after}".strip())
+
+
+def _without_comments(text: str) -> str:
+    """The text without comments, in one pass; one that is never closed stays."""
+    parts = []
+    at = 0
+    while True:
+        start = text.find("<!--", at)
+        end = -1 if start < 0 else text.find("-->", start + len("<!--"))
+        if end < 0:
+            parts.append(text[at:])
+            return "".join(parts)
+        parts.append(text[at:start])
+        at = end + len("-->")
 
 
 def plain(line: str) -> str:

@@ -77,7 +77,7 @@ def test_a_fix_that_loses_a_named_query_gives_way_to_one_that_does_not(
         return [NamedOutcome("must_pass", "q1", "a text", "test", 1.0, value)]
 
     monkeypatch.setattr(module, "named_outcomes", outcomes)
-    found = module.with_passing_fix(inputs, plan, finalists)
+    found, _ = module.with_named_outcomes(inputs, plan, finalists)
     assert found.simple is not None
     assert found.simple.name == expected
     assert found.tuned is finalists.tuned

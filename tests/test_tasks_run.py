@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from conftest import QUICK
 from nearer import config
 from nearer.cli import app
+from nearer.data.clusters import QueryClusters
 from nearer.data.corpus import Corpus
 from nearer.measure.metrics import score
 from nearer.project import Project
@@ -259,7 +260,7 @@ def test_items_that_hang_together_leave_a_guard_open(packages: Path, tiny_model:
     systems, split = world(packages, tiny_model)
     before = systems.search("dense", split)
     inputs = inputs_of(systems, split, before, popular_run(before, systems), systems)
-    one = replace(inputs, clusters={query.id: "one user" for query in split.queries})
+    one = replace(inputs, clusters=QueryClusters({q.id: "one user" for q in split.queries}))
     for measure, bound in (("Coverage@10", {"keep": 0.95}), ("nDCG@10", {"margin": 0.02})):
         guard = config.TaskGuard(task="recommend", measure=measure, **bound)
         task = find_task("recommend")

@@ -198,8 +198,8 @@ def _documents(split: Split, rules: ClusterRules) -> list[str | None]:
     """For each query the relevant document that it shares with the most queries; None: it has none.
 
     A query that is a document itself stands among its own: otherwise those that are relevant to
-    each other would share nothing.  One document per query: linking every shared one would chain most queries of rich judgments into
-    a single cluster, although its ends have nothing in common.
+    each other would share nothing.  One document per query: linking every shared one would chain
+    most queries of rich judgments into a single cluster, although its ends have nothing in common.
     """
     relevant = []
     for query in split.queries:

@@ -12,41 +12,40 @@ from nearer.decision.inputs import DecisionInputs
 from nearer.guardrails.named import named_rows
 from nearer.measure.metrics import score
 from nearer.measure.named import NamedOutcome
+from nearer.measure.verdict import Candidate
 from nearer.types import Split
 
 
-def outcomes_of_finalists(
+def with_named_outcomes(
     inputs: DecisionInputs, plan: Sequence[PlannedCandidate], finalists: Finalists
-) -> dict[str, tuple[NamedOutcome, ...]]:
-    """What became of each named query, by the system that is set against today's."""
-    planned = {candidate.name: candidate for candidate in plan}
-    outcomes = {}
-    for challenger in (finalists.tuned, finalists.simple):
-        if challenger is None:
-            continue
-        before, after = planned[finalists.today.name], planned[challenger.name]
-        outcomes[challenger.name] = named_outcomes(inputs.named, before, after, inputs.primary)
-    return outcomes
+) -> tuple[Finalists, dict[str, tuple[NamedOutcome, ...]]]:
+    """The finalists, and what became of each named query, by the system set against today's.
 
-
-def with_passing_fix(
-    inputs: DecisionInputs, plan: Sequence[PlannedCandidate], finalists: Finalists
-) -> Finalists:
-    """The finalists with the simpler fix that did best on dev of those that lose no named query.
-
-    Where every one of them loses some, the best on dev stays, and fails its guardrail.
+    The simpler fix is the one that did best on dev of those that lose no named query.  Where every
+    one of them loses some, the best on dev stays, and fails its guardrail.
     """
-    if not inputs.named or finalists.simple is None:
-        return finalists
     planned = {candidate.name: candidate for candidate in plan}
-    fixes = [candidate for candidate in finalists.candidates if candidate.role == "baseline"]
-    fixes.sort(key=lambda candidate: -candidate.dev)  # stable: of equals the first listed
-    for fix in fixes:
-        before, after = planned[finalists.today.name], planned[fix.name]
-        outcomes = named_outcomes(inputs.named, before, after, inputs.primary)
-        if not any(row.status == "fail" for row in named_rows(outcomes)):
-            return replace(finalists, simple=fix)
-    return finalists
+    outcomes: dict[str, tuple[NamedOutcome, ...]] = {}
+
+    def of(challenger: Candidate) -> tuple[NamedOutcome, ...]:
+        before, after = planned[finalists.today.name], planned[challenger.name]
+        found = named_outcomes(inputs.named, before, after, inputs.primary)
+        outcomes[challenger.name] = found
+        return found
+
+    if finalists.tuned is not None:
+        of(finalists.tuned)
+    if finalists.simple is not None:
+        fixes = [one for one in finalists.candidates if one.role == "baseline"]
+        fixes.sort(key=lambda fix: -fix.dev)  # stable: of equals the first listed
+        passing = (fix for fix in fixes if not _loses_any(of(fix)))
+        finalists = replace(finalists, simple=next(passing, finalists.simple))
+    kept = [one.name for one in (finalists.tuned, finalists.simple) if one is not None]
+    return finalists, {name: outcomes[name] for name in kept}
+
+
+def _loses_any(outcomes: Sequence[NamedOutcome]) -> bool:
+    return any(row.status == "fail" for row in named_rows(outcomes))
 
 
 def named_outcomes(

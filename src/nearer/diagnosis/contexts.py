@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearer.measure.vectors import unit_rows
+
 _WINDOW = 4  # words on each side that count as context
 _SMOOTHED = 0.75  # exponent of the context counts
 _DIMENSIONS = 64
@@ -144,6 +146,5 @@ def _reduced(information: np.ndarray) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+    unit: np.ndarray = unit_rows(vectors).astype(np.float32)
     return unit

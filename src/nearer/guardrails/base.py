@@ -80,6 +80,12 @@ class Row:
         return cls(name=name, **measured, more=more)
 
     @classmethod
+    def of_ratio(cls, name: str, ratio: float, limit: float, **more: Any) -> Row:
+        """The row of a cost: how many times today's it is, and how many times it may be."""
+        status: Status = "fail" if ratio > limit else "pass"
+        return cls(name=name, status=status, margin=limit, delta=round(ratio, 3), more=more)
+
+    @classmethod
     def unchecked(cls, name: str, reason: str) -> Row:
         """The row of a guardrail that could not be checked."""
         return cls(name=name, status="inconclusive", more={"reason": reason})

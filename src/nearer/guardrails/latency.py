@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row, Status
+from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
 from nearer.search.costs import slowdown
 
 
@@ -17,12 +17,4 @@ class LatencyGuardrail:
         ratio = slowdown(before, after)
         if ratio is None:
             return DoesNotApply("a system is a file of results, which takes no time")
-        limit = evidence.settings.guardrails.latency_ratio
-        status: Status = "fail" if ratio > limit else "pass"
-        row = Row(
-            name=self.name,
-            status=status,
-            margin=limit,
-            delta=round(ratio, 3),
-        )
-        return [row]
+        return [Row.of_ratio(self.name, ratio, evidence.settings.guardrails.latency_ratio)]

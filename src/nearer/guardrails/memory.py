@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row, Status
+from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
 
 
 class MemoryGuardrail:
@@ -15,14 +15,5 @@ class MemoryGuardrail:
         after = evidence.index_bytes.get(evidence.candidate.name)
         if not before or after is None:
             return DoesNotApply("the size of one of the two indexes is not known")
-        ratio = after / before
         limit = evidence.settings.guardrails.memory_ratio
-        status: Status = "fail" if ratio > limit else "pass"
-        row = Row(
-            name=self.name,
-            status=status,
-            margin=limit,
-            delta=round(ratio, 3),
-            more={"before": before, "after": after},
-        )
-        return [row]
+        return [Row.of_ratio(self.name, after / before, limit, before=before, after=after)]

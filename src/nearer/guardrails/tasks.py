@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nearer.config import TaskGuard
+from nearer.data.clusters import QueryClusters
 from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
 from nearer.tasks import find_task, task_of
 from nearer.tasks.base import Cannot, GuardInputs, Verdict
@@ -37,10 +38,11 @@ class TaskGuardrail:
         return [_row(guard, inputs) for guard in guards]
 
 
-def _clusters(evidence: GuardrailEvidence) -> dict[str, str] | None:
+def _clusters(evidence: GuardrailEvidence) -> QueryClusters:
     if evidence.labels is None:
-        return None
-    return dict(zip(evidence.candidate.scores.query_ids, evidence.labels.tolist(), strict=True))
+        return QueryClusters()
+    query_ids, labels = evidence.candidate.scores.query_ids, evidence.labels.tolist()
+    return QueryClusters(dict(zip(query_ids, labels, strict=True)))
 
 
 def guards_of(evidence: GuardrailEvidence) -> Sequence[TaskGuard]:

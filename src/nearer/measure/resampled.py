@@ -2,8 +2,8 @@
 
 Both systems are measured on the same draws of the same units (queries, or documents), so that what
 both owe to the draw cancels.  The bounds are percentiles of the bootstrap (Efron and Tibshirani
-1993, chapter 13) around what was measured: unlike those of `nearer.measure.significance` they hold approximately, and better
-with more units.
+1993, chapter 13) around what was measured: unlike those of `nearer.measure.significance` they hold
+approximately, and better with more units.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def change(
         names, cluster_of = np.unique(labels, return_inverse=True)
         n = len(names)
     whole = np.ones(n_units, np.int64)
+    first, second = before(whole), after(whole)
     differences = np.empty(DRAWS)
     for draw in range(DRAWS):
         drawn = np.bincount(rng.integers(0, n, n), minlength=n)
@@ -73,7 +74,6 @@ def change(
         differences[draw] = after(weights) - share * before(weights)
     # A draw repeats units, and what is no mean differs then: lists that repeat cover less of a
     # catalogue.  Only how far draws scatter is taken from them; the middle is what was measured.
-    measured = after(whole) - share * before(whole)
-    differences += measured - differences.mean()
+    differences += second - share * first - differences.mean()
     low, high = np.quantile(differences, [alpha, 1 - alpha])
-    return Change(before(whole), after(whole), float(low), float(high), n)
+    return Change(first, second, float(low), float(high), n)

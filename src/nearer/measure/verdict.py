@@ -242,23 +242,21 @@ def _inconclusive(evidence: Evidence, why: str) -> Verdict:
 
 def _as_well(evidence: Evidence, tuned: Candidate, rival: Candidate) -> str:
     """A clause that says that a simpler fix may do as well, and how many queries would settle it."""
-    needed = evidence.queries_needed(tuned, rival)
-    enough = "no number of" if needed is None else f"about {needed:,}"
     span = _span(evidence.gain(tuned, rival))
-    return (
-        f"{rival.name} may do as well (fine-tuning adds {span}); "
-        f"{enough} judged test queries would settle it"
-    )
+    doubt = f"{rival.name} may do as well (fine-tuning adds {span})"
+    return f"{doubt}; {_settled_by(evidence, tuned, rival)}"
 
 
 def _unsettled(evidence: Evidence, tuned: Candidate) -> str:
     """A clause that says how many queries would settle whether fine-tuning helps."""
-    needed = evidence.queries_needed(tuned, evidence.today)
-    enough = "no number of"
-    if needed is not None:
-        enough = f"about {needed:,}"
     span = _span(evidence.gain(tuned, evidence.today))
-    return f"{evidence.primary} changes by {span}; {enough} judged test queries would settle it"
+    return f"{evidence.primary} changes by {span}; {_settled_by(evidence, tuned, evidence.today)}"
+
+
+def _settled_by(evidence: Evidence, candidate: Candidate, over: Candidate) -> str:
+    needed = evidence.queries_needed(candidate, over)
+    enough = "no number of" if needed is None else f"about {needed:,}"
+    return f"{enough} judged test queries would settle it"
 
 
 def _reasons(evidence: Evidence) -> tuple[str, ...]:

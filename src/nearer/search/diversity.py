@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nearer.measure.vectors import unit_rows
 from nearer.types import Hit, Query, Run, rank_hits
 
 #: Results among which items are chosen.
@@ -32,12 +33,6 @@ def diversified(
         hits = list(run.results.get(query.id, ()))
         results[query.id] = _renumbered(mmr(hits, weight, vectors, k))
     return Run(run.name, results, run.seconds)
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """(n, dimension) vectors at unit length: not every model gives them so.  Zeros stay zeros."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=vectors.dtype)
 
 
 def mmr(hits: Sequence[Hit], weight: float, vectors: ItemVectors, k: int) -> list[str]:

@@ -42,7 +42,7 @@ from nearer.decision.examples import Changes
 from nearer.decision.gathering import EXAMPLES, completed, with_hashes
 from nearer.decision.handed import Laddered, Summarised, Tuned
 from nearer.decision.inputs import DecisionInputs, general_set_of, kept_steps
-from nearer.decision.named import outcomes_of_finalists, with_passing_fix
+from nearer.decision.named import with_named_outcomes
 from nearer.decision.queries import QueryFindings
 from nearer.decision.result import Decision
 from nearer.decision.scored import PairsEvidence, decide_on_pairs
@@ -89,9 +89,8 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
     limit = settings.decide.guardrails.latency_ratio
     finalists = Finalists.of(candidates, latencies, limit)
     _require_judged(finalists.today)
-    finalists = with_passing_fix(inputs, plan, finalists)
+    finalists, named = with_named_outcomes(inputs, plan, finalists)
     comparisons = compare_finalists(finalists, statistics)
-    named = outcomes_of_finalists(inputs, plan, finalists)
     by_slice = SliceComparisons.of(finalists, inputs, statistics)
     facts = _facts(inputs, finalists, by_slice, measured, named)
     findings = TunedFindings() if facts is None else _tuned_findings(inputs, facts, guardrails)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from nearer.config import Config, TaskGuard
+from nearer.data.clusters import QueryClusters
 from nearer.data.load import Loaded
 from nearer.measure.metrics import Scores
 from nearer.measure.resampled import Status
@@ -103,14 +102,7 @@ class GuardInputs:
     alpha: float
     seed: int
     scores: tuple[Scores, Scores] | None = None  # of both, where they were measured before
-    clusters: Mapping[str, str] | None = None  # what each query belongs to; None: to itself
-
-    def labels(self, query_ids: Sequence[str]) -> np.ndarray | None:
-        """(n_queries,) str: the clusters of queries; None where every query stands for itself."""
-        if self.clusters is None:
-            return None
-        known = self.clusters
-        return np.array([known.get(query_id, query_id) for query_id in query_ids], dtype=str)
+    clusters: QueryClusters = field(default_factory=QueryClusters)
 
 
 @dataclass(frozen=True, slots=True)

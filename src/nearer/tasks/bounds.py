@@ -32,7 +32,8 @@ def of_columns(
 ) -> Verdict:
     """The verdict on a mean over (n,) values per query whose changes lie in [-1, 1].
 
-    `sign` -1: less is better.  `labels` (n,) say which values hang together.  Bounds hold for every number of queries (`nearer.measure.bounded`).
+    `sign` -1: less is better.  `labels` (n,) say which values hang together.  Bounds hold for every
+    number of queries (`nearer.measure.bounded`).
     A goal passes only where its gain is shown.
     """
     share, bound = least(guard)

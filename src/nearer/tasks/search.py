@@ -34,5 +34,5 @@ def of_searches(guard: TaskGuard, inputs: GuardInputs) -> Verdict:
     before, after = (scores.column(guard.measure) for scores in measured)
     if not len(before):
         raise Cannot("no query of the split is judged", "add judgments, then nearer check")
-    labels = inputs.labels(measured[0].query_ids)
+    labels = inputs.clusters.labels(measured[0].query_ids)
     return of_columns(guard, before, after, inputs, labels=labels)

@@ -18,6 +18,7 @@ import numpy as np
 from nearer.embed.encoder import Kind, SentenceEncoder
 from nearer.errors import ConfigError, ModelError
 from nearer.files import disk_errors, write_json
+from nearer.measure.vectors import unit_rows
 
 #: An export is refused below these: ONNX and OpenVINO in fp32 reach cosines of .99998 and more.
 LEAST_COSINE = 0.999
@@ -209,8 +210,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     wide = np.asarray(vectors, np.float64)
     if not np.isfinite(wide).all():
         return np.zeros_like(wide)  # nothing is near to it: the check fails
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.asarray(wide / np.maximum(lengths, 1e-12), np.float64)
+    return unit_rows(wide)
 
 
 def _nearest(vectors: Mapping[Kind, np.ndarray]) -> np.ndarray:

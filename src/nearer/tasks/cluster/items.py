@@ -10,6 +10,7 @@ import numpy as np
 
 from nearer.data.corpus import Corpus
 from nearer.errors import DataError
+from nearer.measure.vectors import unit_rows
 from nearer.search.systems import Systems
 from nearer.tasks.base import Cannot
 from nearer.tasks.cluster.data import labelled
@@ -46,10 +47,7 @@ class Items:
 
     def vectors(self, systems: Systems) -> np.ndarray:
         """float32 (n_items, dimension) of unit length, of the documents under a model."""
-        vectors = systems.document_vectors[self.rows]
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: np.ndarray = vectors / np.maximum(lengths, 1e-12)
-        return unit
+        return unit_rows(systems.document_vectors[self.rows])
 
 
 def items_of_split(systems: Systems, split: Split) -> Items:

@@ -11,6 +11,7 @@ from nearer.config import Cluster
 from nearer.errors import DataError
 from nearer.measure import clusters as grouped
 from nearer.measure import downstream
+from nearer.measure.vectors import unit_rows
 from nearer.tasks.base import Cannot, Findings, Sheet, TaskInputs
 from nearer.tasks.cluster.grouping import Grouping, principal
 from nearer.tasks.cluster.items import Items, items_of_split
@@ -130,8 +131,7 @@ def words(texts: list[str], seed: int) -> np.ndarray | None:
     table = TfidfVectorizer(sublinear_tf=True, analyzer=folded_words).fit_transform(texts)
     directions = min(100, min(table.shape) - 1)
     vectors = TruncatedSVD(max(1, directions), random_state=seed).fit_transform(table)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    unit: np.ndarray = unit_rows(vectors).astype(np.float32)
     return unit
 
 

@@ -14,6 +14,7 @@ from nearer.errors import DataError
 from nearer.files import read_jsonl, write_json, write_jsonl
 from nearer.measure.clusters import kept_share, match
 from nearer.measure.downstream import shape
+from nearer.measure.vectors import unit_rows
 from nearer.search.systems import Systems
 from nearer.tasks.base import Sheet
 from nearer.tasks.cluster.grouping import Grouping
@@ -79,9 +80,7 @@ def group_corpus(systems: Systems, settings: Cluster, seed: int, before: Path | 
     The number of clusters, where none is given, is chosen on at most `cluster.limit` documents.
     Raises DataError for a corpus that cannot be grouped.
     """
-    vectors = systems.document_vectors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors / np.maximum(lengths, 1e-12)
+    vectors = unit_rows(systems.document_vectors)
     grouping = Grouping(settings, seed)
     number = settings.n_clusters
     part = sampled_rows(len(vectors), settings.limit, seed)

@@ -81,7 +81,7 @@ class RecommendTask(Task):
                 len(ids),
                 inputs,
                 sign,
-                inputs.labels(ids),
+                inputs.clusters.labels(ids),
             )
         relevant = relevant_items(inputs.split)
         old = per_list(base, before, catalogue, relevant)
@@ -89,6 +89,6 @@ class RecommendTask(Task):
         told = ~(np.isnan(old) | np.isnan(new))
         if not told.any():
             raise Cannot("the lists of one of the systems are empty", "see decide/task.json")
-        labels = inputs.labels(ids)
+        labels = inputs.clusters.labels(ids)
         kept = None if labels is None else labels[told]
         return of_columns(guard, old[told], new[told], inputs, sign, kept)

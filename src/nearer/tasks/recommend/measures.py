@@ -17,7 +17,7 @@ from nearer.measure.recommendation import (
     of_all,
     per_list,
 )
-from nearer.search.diversity import unit_rows
+from nearer.measure.vectors import unit_rows
 from nearer.search.systems import Systems
 from nearer.tasks.base import Findings, Sheet, TaskInputs
 from nearer.types import Judgments, Run, Split

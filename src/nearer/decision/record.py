@@ -117,7 +117,7 @@ class SliceRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class GuardrailRecord(Record):
-    """What must not get worse: `status` is pass, fail or inconclusive."""
+    """What must not get worse: `status` is one of `guardrails.base: Status`."""
 
     name: str = text()
     status: str = text()

@@ -348,6 +348,8 @@ def test_requests_stand_beside_the_plain_mean(judged: Decision) -> None:
     for row in requests:
         assert row.delta != plain[row.baseline, row.candidate]
     assert {"often asked", "rarely asked"} <= {row.slice for row in judged.decided.slices}
+    assert judged.decided.pays is not None
+    assert judged.decided.pays["counted"] == "requests"
 
 
 def test_named_queries_are_judged_in_whatever_split_they_stand(judged: Decision) -> None:

@@ -30,7 +30,7 @@ from nearer.decision.record import (
 )
 from nearer.measure.checklist import checklist
 from nearer.measure.not_tried import NotTried, exceptions, untold, untried, whole_fixes
-from nearer.measure.significance import mean_interval
+from nearer.measure.significance import Units, mean_interval
 from nearer.measure.verdict import Evidence, Verdict, judge
 
 Json = dict[str, Any]
@@ -75,6 +75,8 @@ class Findings:
     changes: Changes | None
     missing: Mapping[str, int]  # relevant documents that the corpus lacks
     queries: QueryFindings = field(default_factory=QueryFindings)
+    #: The test queries, each counted as often as users ask it; None where nobody says how often.
+    requests: Units | None = None
 
     def record(self) -> DecisionRecord:
         """The decision record; its sign-off is a person's."""
@@ -141,7 +143,7 @@ class Findings:
                 tuned,
                 sizes.get(today.name),
                 sizes.get(tuned.name),
-                evidence.clusters,
+                evidence.clusters if self.requests is None else self.requests,
             )
         return payback(
             change,

@@ -118,7 +118,8 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
         reversals=find_reversals(finalists, by_slice, statistics, settings.decide),
         leakage=inputs.leakage,
     )
-    found = Findings(inputs, evidence, measured, findings, changes, missing, queries)
+    requests = statistics.requests(finalists.today)
+    found = Findings(inputs, evidence, measured, findings, changes, missing, queries, requests)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
     shown = Shown.of(plan, finalists, changes, inputs)
     return Decision(shown.added_to(found.record()), examples, findings.margins, shown)

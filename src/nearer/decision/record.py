@@ -215,6 +215,16 @@ class ClustersRecord(Record):
     largest: int | None = number()
     noticed: tuple[NoticedRecord, ...] = records(NoticedRecord)
 
+    def sentence(self) -> str:
+        """What is drawn at random in place of queries; empty where each query stands alone."""
+        if self.n is None or self.unit in ("", "query"):
+            return ""
+        largest = f"{self.unit}; the largest has {self.largest or 0:,}"
+        return (
+            f"{self.queries or 0:,} queries are {self.n:,} clusters ({largest}): "
+            "intervals and p are of clusters"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class NamedRecord(Record):

@@ -59,12 +59,8 @@ def origin_sentence(decided: DecisionRecord) -> str:
 def query_lines(decided: DecisionRecord) -> list[str]:
     """Sentences on clusters, flips, judged results and named queries; none where nothing is known."""
     lines = []
-    clusters = decided.clusters
-    if clusters is not None and clusters.n is not None and clusters.unit != "query":
-        lines.append(
-            f"{clusters.queries} queries are {clusters.n} clusters ({clusters.unit}; the largest "
-            f"has {clusters.largest}): intervals and p are of clusters"
-        )
+    if decided.clusters is not None and decided.clusters.sentence():
+        lines.append(decided.clusters.sentence())
     flips = decided.flips
     if flips is not None and flips.n is not None:
         text = f"{flips.negative} of {flips.n} queries lost all their results"

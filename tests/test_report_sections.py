@@ -249,6 +249,27 @@ def test_keys_of_every_usual_name_are_blanked(key: str) -> None:
     assert "k: 3" in blanked
 
 
+def test_the_map_of_clusters_can_be_read_without_pointing_at_a_dot() -> None:
+    """Every document of the map stands in a list, below the name of its cluster."""
+    points = [
+        [0.1, 0.2, 1, "a pump · hydraulics · pump, oil"],
+        [0.3, 0.1, 0, "a lamp <b> · light · lamp"],
+    ]
+    points += [
+        [0.5, 0.5, -1, "a stray · other · no cluster"],
+        [0.2, 0.2, 0, "a bulb · light · lamp"],
+    ]
+    html = page.render(ReportData(decision=decision(), task=TASK | {"points": points}))
+    start = html.index("The documents of the map, by cluster")
+    listed = html[start : html.index("</details>", start)]
+    lamp, pump, stray = (
+        listed.index(f"<bdi>{name}</bdi>") for name in ("lamp", "pump, oil", "no cluster")
+    )
+    assert lamp < listed.index("a lamp &lt;b&gt; · light") < listed.index("a bulb") < pump
+    assert pump < listed.index("a pump · hydraulics") < stray < listed.index("a stray")
+    assert "(2)" in listed[lamp:pump]
+
+
 UNMEASURED = [
     {"name": "general ability", "status": "pass", "delta": 0.0, "margin": 0.03},
     {"name": "memory", "status": "pass", "delta": 2.0, "margin": 3.0},

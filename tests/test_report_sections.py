@@ -261,13 +261,13 @@ def test_the_map_of_clusters_can_be_read_without_pointing_at_a_dot() -> None:
     ]
     html = page.render(ReportData(decision=decision(), task=TASK | {"points": points}))
     start = html.index("The documents of the map, by cluster")
-    listed = html[start : html.index("</details>", start)]
+    listed = html[start : html.index("</details></details>", start)]
     lamp, pump, stray = (
         listed.index(f"<bdi>{name}</bdi>") for name in ("lamp", "pump, oil", "no cluster")
     )
     assert lamp < listed.index("a lamp &lt;b&gt; · light") < listed.index("a bulb") < pump
     assert pump < listed.index("a pump · hydraulics") < stray < listed.index("a stray")
-    assert "(2)" in listed[lamp:pump]
+    assert "</bdi>: 2</summary>" in listed[lamp:pump]
 
 
 UNMEASURED = [

@@ -22,7 +22,7 @@ from nearer.data.leakage import Leakage, TrainedOn
 from nearer.embed.encoder import SentenceEncoder, load_encoder
 from nearer.errors import ConfigError
 from nearer.guardrails import ALWAYS, check_all, load_guardrails
-from nearer.guardrails.base import DoesNotApply, GuardrailEvidence
+from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, NotMeasured, NotTried
 from nearer.measure.metrics import Scores
 from nearer.measure.named import NamedOutcome
 from nearer.measure.slices import compare_slices
@@ -79,6 +79,13 @@ class Nothing:
 
     def check(self, evidence):
         return None
+
+
+class Empty:
+    name = "empty"
+
+    def check(self, evidence):
+        return []
 
 
 class Unable:
@@ -262,18 +269,128 @@ def test_a_slice_that_nobody_declared_is_a_row_only_when_it_collapses(
     assert "upper_bound" not in rows[2].as_dict()
 
 
-def test_what_does_not_apply_leaves_no_row(evidence: Callable[..., GuardrailEvidence]) -> None:
-    untimed = replace(
-        evidence(), general_set=None, latencies={"dense": None, TUNED: Latency(1.0, 1.0)}
+def with_small_slice(
+    facts: GuardrailEvidence, name: str, size: int, lost: int, unanswered: int = 0
+) -> GuardrailEvidence:
+    """The first queries in one slice: so many of them are lost, the last ones nobody answers."""
+    before = facts.baseline.scores.column("nDCG@10").copy()
+    before[size - unanswered : size] = 0.0
+    after = before.copy()
+    after[:lost] = 0.0
+    return replace(
+        facts,
+        baseline=candidate("dense", "today", before),
+        candidate=candidate(TUNED, "candidate", after),
+        slices={name: set(QUERIES[:size])},
+        slice_rows=(),
     )
-    untimed = replace(untimed, index_bytes={"dense": 1000, TUNED: None})
-    _, general, latency, _, _, tasks, memory = load_guardrails()
-    assert isinstance(general.check(untimed), DoesNotApply)
-    assert isinstance(latency.check(untimed), DoesNotApply)
-    assert isinstance(memory.check(untimed), DoesNotApply)
-    unguarded = replace(untimed, settings=config.Decide())
-    assert isinstance(tasks.check(unguarded), DoesNotApply)
-    assert check_all([general, latency, tasks], unguarded) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "lost", "unanswered", "guarded"),
+    [
+        ("tag:refunds", 4, 4, 0, True),  # everything
+        ("tag:refunds", 4, 3, 0, True),  # nearly everything
+        ("tag:refunds", 8, 2, 6, True),  # everything that today's system answers
+        ("high risk", 3, 2, 1, True),
+        ("tag:refunds", 4, 2, 0, False),  # half of it
+        ("tag:refunds", 1, 1, 0, False),  # one query: of many tags one loses it by chance
+        ("tag:refunds", 4, 0, 0, False),
+        ("identifier", 4, 1, 0, True),  # codes are lost first
+        ("seen documents", 4, 4, 0, False),  # nobody named them
+    ],
+)
+def test_a_named_slice_that_is_too_small_for_a_test_and_loses_its_answers_does_not_pass(
+    evidence: Callable[..., GuardrailEvidence],
+    name: str,
+    size: int,
+    lost: int,
+    unanswered: int,
+    guarded: bool,
+) -> None:
+    facts = with_small_slice(evidence(), name, size, lost, unanswered)
+    (row,) = check_all([load_guardrails()[0]], facts)
+    if not guarded:
+        assert (row.name, row.status) == ("small slices", "not measured")
+        assert row.more["reason"].endswith(f"evaluate.min_slice (10): {name} ({size})")
+        return
+    assert row.name == f"slice {name}"
+    assert row.status in {"inconclusive", "fail"}
+    answered = size - unanswered
+    assert f"{lost} of the {answered} queries that today's system answers" in row.more["reason"]
+    assert f"{size} queries, fewer than evaluate.min_slice (10)" in row.more["reason"]
+
+
+def test_a_small_slice_that_finds_as_much_as_it_loses_is_no_loss(
+    evidence: Callable[..., GuardrailEvidence],
+) -> None:
+    facts = with_small_slice(evidence(), "tag:refunds", 4, 2, unanswered=2)
+    after = facts.candidate.scores.column("nDCG@10").copy()
+    after[2:4] = 0.8
+    facts = replace(facts, candidate=candidate(TUNED, "candidate", after))
+    (row,) = check_all([load_guardrails()[0]], facts)
+    assert (row.name, row.status) == ("small slices", "not measured")
+
+
+@pytest.fixture
+def unmeasured(evidence: Callable[..., GuardrailEvidence]) -> GuardrailEvidence:
+    """Neither time nor size nor training examples are known, and nothing is named or set."""
+    return replace(
+        evidence(),
+        general_set=None,
+        latencies={"dense": None, TUNED: Latency(1.0, 1.0)},
+        index_bytes={"dense": 1000, TUNED: None},
+        leakage=None,
+        named=(),
+        settings=config.Decide(),
+    )
+
+
+def test_what_cannot_be_measured_and_what_does_not_apply_have_a_row_with_the_reason(
+    unmeasured: GuardrailEvidence,
+) -> None:
+    _, general, latency, named, leakage, tasks, memory = load_guardrails()
+    for guardrail in (general, latency, leakage, memory):
+        assert isinstance(guardrail.check(unmeasured), NotMeasured)
+    for guardrail in (named, tasks):
+        assert isinstance(guardrail.check(unmeasured), DoesNotApply)
+    rows = check_all(load_guardrails()[1:], unmeasured)
+    assert {row.name: row.status for row in rows} == {
+        "general ability": "not measured",
+        "latency": "not measured",
+        "named queries": "does not apply",
+        "no test query in training": "not measured",
+        "tasks": "does not apply",
+        "memory": "not measured",
+    }
+    assert all(row.more["reason"] for row in rows)
+    assert set(rows[0].as_dict()) >= KEYS
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("latency", "latency_ratio"), ("memory", "memory_ratio")]
+)
+def test_a_limit_that_somebody_set_and_nobody_can_measure_is_inconclusive(
+    unmeasured: GuardrailEvidence, name: str, limit: str
+) -> None:
+    asked = replace(unmeasured, settings=config.Decide(guardrails={limit: 1.5}))
+    (guardrail,) = [one for one in load_guardrails() if one.name == name]
+    assert isinstance(guardrail.check(asked), NotTried)
+    (row,) = check_all([guardrail], asked)
+    assert row.status == "inconclusive"
+    assert f"decide.guardrails.{limit}" in row.more["reason"]
+
+
+def test_every_guardrail_leaves_a_trace(
+    own: str,
+    tmp_path: Path,
+    evidence: Callable[..., GuardrailEvidence],
+    unmeasured: GuardrailEvidence,
+) -> None:
+    guardrails = [*every(own, tmp_path), *load_guardrails([f"{own}:Elsewhere"], tmp_path)[-1:]]
+    for facts in (evidence(), unmeasured, replace(unmeasured, slices={}, slice_rows=())):
+        for guardrail in guardrails:
+            assert check_all([guardrail], facts), guardrail.name
 
 
 @pytest.mark.parametrize(
@@ -283,6 +400,7 @@ def test_what_does_not_apply_leaves_no_row(evidence: Callable[..., GuardrailEvid
         ("Misspelt", "its check raised ValueError: status 'passed'"),
         ("NoRows", "its check raised AttributeError"),
         ("NotANumber", "its check raised ValueError"),
+        ("Empty", "its check gave no row"),
         ("Nothing", "its check raised TypeError"),
         ("Unable", "not tried: there is no judge; set judge.url"),
     ],
@@ -302,13 +420,6 @@ def test_what_could_not_be_checked_is_inconclusive_with_the_reason(
     assert set(row.as_dict()) >= KEYS
 
 
-def test_what_nothing_is_known_of_leaves_no_row(
-    evidence: Callable[..., GuardrailEvidence],
-) -> None:
-    unknown = replace(evidence(), named=(), leakage=None, index_bytes={}, settings=config.Decide())
-    assert check_all(load_guardrails()[3:], unknown) == []
-
-
 def test_a_guardrail_that_raises_does_not_stop_the_others(
     own: str, tmp_path: Path, evidence: Callable[..., GuardrailEvidence]
 ) -> None:
@@ -319,6 +430,7 @@ def test_a_guardrail_that_raises_does_not_stop_the_others(
         ("search: nDCG@10", "pass"),
         ("memory", "pass"),
         ("raises", "inconclusive"),
+        ("elsewhere", "does not apply"),
         ("everyone", "pass"),
     ]
 

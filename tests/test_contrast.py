@@ -90,7 +90,7 @@ def test_queries_that_hang_together_are_one_loss_and_not_forty() -> None:
         "largest": 40,
         "noticed": [],
     }
-    assert "120 queries are 81 clusters (template)" in in_text(found.blocks())
+    assert "120 queries are 81 clusters (template; the largest has 40)" in in_text(found.blocks())
 
 
 def test_queries_that_flip_are_told_with_their_texts() -> None:

@@ -31,6 +31,7 @@ from nearer.decision.result import Decision
 from nearer.errors import ConfigError, DataError
 from nearer.guardrails import check_all, load_guardrails
 from nearer.guardrails.base import GuardrailEvidence, Row
+from nearer.guardrails.named import ROWS
 from nearer.measure.metrics import Scores
 from nearer.measure.named import NamedOutcome
 from nearer.measure.significance import compare
@@ -97,6 +98,11 @@ def decided(
     return judge(found), rows
 
 
+def row_of(rows: list[Row], name: str) -> Row:
+    (row,) = [row for row in rows if row.name == name]
+    return row
+
+
 def outcome(query_id: str, before: float, after: float, group: str = "must_pass") -> NamedOutcome:
     return NamedOutcome(group, query_id, f"text of {query_id}", "test", before, after)
 
@@ -130,7 +136,7 @@ def test_a_lost_named_query_prevents_the_release_and_is_named(group: str) -> Non
     lost = (outcome("q7", 1.0, 0.0, group), outcome("q8", 1.0, 0.6, group))
     verdict, rows = decided(named=lost)
     assert verdict.verdict == "do_not_ship"
-    row = rows[-1]
+    row = row_of(rows, ROWS[group])
     assert row.name in verdict.sentence
     assert row.status == "fail"
     assert "q7 “text of q7”" in row.as_dict()["reason"]
@@ -140,7 +146,7 @@ def test_a_lost_named_query_prevents_the_release_and_is_named(group: str) -> Non
 def test_a_named_query_that_nobody_answers_is_listed_and_is_no_loss() -> None:
     verdict, rows = decided(named=(outcome("q7", 0.0, 0.0), outcome("q8", 0.0, 1.0)))
     assert verdict.verdict == "ship"
-    line = rows[-1].as_dict()
+    line = row_of(rows, "must-pass queries").as_dict()
     assert (line["status"], line["missed"], line["lost"]) == ("pass", ["q7"], [])
 
 
@@ -176,7 +182,8 @@ def test_a_model_trained_on_test_queries_is_not_shipped_and_the_leak_is_named() 
     verdict, rows = decided(leakage=leak)
     assert verdict.verdict == "do_not_ship"
     assert "no test query in training" in verdict.sentence
-    assert rows[-1].as_dict()["reason"].startswith("leakage: 1 of 400 test queries")
+    row = row_of(rows, "no test query in training")
+    assert row.as_dict()["reason"].startswith("leakage: 1 of 400 test queries")
     assert decided(leakage=Leakage(50))[0].verdict == "ship"
 
 
@@ -341,6 +348,8 @@ def test_requests_stand_beside_the_plain_mean(judged: Decision) -> None:
     for row in requests:
         assert row.delta != plain[row.baseline, row.candidate]
     assert {"often asked", "rarely asked"} <= {row.slice for row in judged.decided.slices}
+    assert judged.decided.pays is not None
+    assert judged.decided.pays["counted"] == "requests"
 
 
 def test_named_queries_are_judged_in_whatever_split_they_stand(judged: Decision) -> None:

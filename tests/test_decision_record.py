@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from nearer.decision.record import DecisionRecord, Permission
+from nearer.decision.record import ClustersRecord, DecisionRecord, Permission
+from nearer.decision.showing import query_lines
 from nearer.errors import DataError
 from nearer.files import write_json
 from nearer.records import Record
@@ -117,3 +118,13 @@ def test_a_permission_says_only_what_it_rests_on() -> None:
     assert Permission(override="tested").as_dict() == {"override": "tested"}
     kept = {"path": "p", "hash": "h", "verdict": "ship", "pipeline": {"system": "dense"}}
     assert Permission.of(kept).as_dict() == kept
+
+
+def test_clusters_are_told_in_the_same_words_wherever_intervals_are_of_them() -> None:
+    units = {"unit": "user", "n": 1200, "queries": 5000, "largest": 31, "noticed": []}
+    told = ClustersRecord.of(units).sentence()
+    assert told.startswith("5,000 queries are 1,200 clusters (user; the largest has 31)")
+    decided = DecisionRecord.of({"verdict": "ship", "clusters": units})
+    assert told in query_lines(decided)
+    for alone in ({}, units | {"unit": "query"}, units | {"n": None}):
+        assert ClustersRecord.of(alone).sentence() == ""

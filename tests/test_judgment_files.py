@@ -6,15 +6,19 @@ import bz2
 import gzip
 import json
 import lzma
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nearer.config import Columns
+from nearer.data import fields, trec
+from nearer.data.records import Row
 from nearer.data.trec import read_judgments, read_qrels, read_run, write_run
 from nearer.errors import DataError
 from nearer.measure.metrics import score
+from nearer.review import exchange
 from nearer.types import MAX_GRADE, Query, Run, Split
 
 HEADER = "query-id\tcorpus-id\tscore\n"
@@ -239,3 +243,22 @@ def test_grades_made_in_python_cannot_fill_memory_either() -> None:
         score(run, split, ["nDCG@10"])
     split = Split("dev", (Query("q", "x"),), {"q": {"d": MAX_GRADE}})
     assert score(run, split, ["nDCG@10"]).mean("nDCG@10") == 1.0
+
+
+def test_an_import_of_qrels_reads_its_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "qrels.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\n")
+    reads: list[Path] = []
+    rows_of = trec.judgment_rows
+
+    def counted(source: Path, columns: Columns = fields.DEFAULT) -> Iterator[Row]:
+        reads.append(source)
+        return rows_of(source, columns)
+
+    monkeypatch.setattr(trec, "judgment_rows", counted)
+    known = exchange.Known("project", query=lambda _: True, document=lambda _: True)
+    entries = exchange.read(path, "qrels", known, "anna")
+    assert [(entry.doc_id, entry.grade) for entry in entries] == [("d1", 2), ("d2", 0)]
+    assert reads == [path]

@@ -241,6 +241,19 @@ def test_with_more_groups_than_draws_every_query_can_be_drawn_and_weights_are_ri
     assert np.mean(means) == pytest.approx(values.mean(), abs=0.005)
 
 
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_fewer_draws_than_bands_can_still_draw_every_query(n: int) -> None:
+    bands = [0] * 2 + [1] * 4 + [2] * 6
+    rng, seen = np.random.default_rng(5), set()
+    for _ in range(200):
+        drawn = draw_queries(bands, ["slice"] * len(bands), n, rng)
+        assert len({each.position for each in drawn}) == n
+        if drawn:
+            assert sum(1 / each.probability for each in drawn) == pytest.approx(len(bands))
+        seen |= {each.position for each in drawn}
+    assert len(seen) == (len(bands) if n else 0)
+
+
 def test_a_sample_of_a_pool_has_each_stratum_and_about_its_share() -> None:
     rng = np.random.default_rng(10)
     strata = np.array([0] * 3 + [1] * 7 + [2] * 20)

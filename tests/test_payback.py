@@ -14,6 +14,7 @@ from nearer.decision.payback import QUESTION, Change, payback
 from nearer.decision.record import Answer, CostRecord, DecisionRecord
 from nearer.errors import ConfigError
 from nearer.measure.metrics import Scores
+from nearer.measure.significance import Units
 from nearer.measure.verdict import Candidate
 from nearer.settings.decision import Decide
 from nearer.types import Run
@@ -118,13 +119,32 @@ def test_the_sign_off_setting_makes_no_stage_run_again() -> None:
 def test_queries_that_hang_together_are_no_independent_proof_that_it_pays() -> None:
     alone = change(0.1)
     labels = np.arange(300) // 30  # ten clusters of thirty queries
-    together = dataclasses.replace(alone, clusters=labels)
+    together = dataclasses.replace(alone, units=labels)
     shares = []
     for each in (alone, together):
         pays = payback(each, COST, Decide(**FIGURES), MEASURE, True)
         shares.append(pays.figures["improved_share"])
     assert shares[0]["mean"] == shares[1]["mean"]
     assert shares[1]["ci"][0] < shares[0]["ci"][0] - 0.1
+
+
+def test_queries_per_day_are_of_requests_where_the_data_says_how_often_each_is_asked() -> None:
+    """Nine queries of ten get better; the tenth gets worse and is what users ask all day."""
+    planted = change(0.1)
+    frequency = np.ones(300)
+    frequency[:30] = 27.0  # a tenth of the queries, three quarters of the requests
+    weighted = dataclasses.replace(planted, units=Units(weights=frequency))
+    plain, asked = (
+        payback(each, COST, Decide(**FIGURES), MEASURE, True) for each in (planted, weighted)
+    )
+    assert plain.figures["improved_per_day"]["mean"] == pytest.approx(8000)
+    assert asked.figures["improved_per_day"]["mean"] == pytest.approx(10_000 * (0.25 - 0.75))
+    assert (plain.answer, asked.answer) == ("yes", "no")
+    assert (plain.figures["counted"], asked.figures["counted"]) == ("queries", "requests")
+    assert "−50.0% of the requests" in asked.why.replace("-", "−")
+    # where no gain is shown, the sign of the change is that of the requests too
+    unshown = payback(weighted, COST, Decide(**FIGURES), MEASURE, False)
+    assert unshown.answer == "no"
 
 
 def test_across_a_bridge_nothing_is_embedded_again_and_no_cost_is_told() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from nearer.decision.record import DecisionRecord
+from nearer.decision.showing import decision_blocks
 from nearer.report import charts, markdown, page, repeat, values
 from nearer.report.charts.scatter import Spot
 from nearer.report.data import ReportData
@@ -245,6 +247,51 @@ def test_keys_of_every_usual_name_are_blanked(key: str) -> None:
     blanked = repeat.settings({"a": {"settings": {"index": {key: "hush", "k": 3}}}})
     assert "hush" not in blanked
     assert "k: 3" in blanked
+
+
+def test_the_map_of_clusters_can_be_read_without_pointing_at_a_dot() -> None:
+    """Every document of the map stands in a list, below the name of its cluster."""
+    points = [
+        [0.1, 0.2, 1, "a pump · hydraulics · pump, oil"],
+        [0.3, 0.1, 0, "a lamp <b> · light · lamp"],
+    ]
+    points += [
+        [0.5, 0.5, -1, "a stray · other · no cluster"],
+        [0.2, 0.2, 0, "a bulb · light · lamp"],
+    ]
+    html = page.render(ReportData(decision=decision(), task=TASK | {"points": points}))
+    start = html.index("The documents of the map, by cluster")
+    listed = html[start : html.index("</details></details>", start)]
+    lamp, pump, stray = (
+        listed.index(f"<bdi>{name}</bdi>") for name in ("lamp", "pump, oil", "no cluster")
+    )
+    assert lamp < listed.index("a lamp &lt;b&gt; · light") < listed.index("a bulb") < pump
+    assert pump < listed.index("a pump · hydraulics") < stray < listed.index("a stray")
+    assert "</bdi>: 2</summary>" in listed[lamp:pump]
+
+
+UNMEASURED = [
+    {"name": "general ability", "status": "pass", "delta": 0.0, "margin": 0.03},
+    {"name": "memory", "status": "pass", "delta": 2.0, "margin": 3.0},
+    {"name": "tasks", "status": "does not apply", "delta": None, "reason": "nothing is set"},
+    {"name": "latency", "status": "not measured", "delta": None, "reason": "takes no time"},
+]
+
+
+def test_every_guardrail_is_told_with_its_status_wherever_a_decision_is(
+    everything: ReportData,
+) -> None:
+    data = ReportData(decision=dict(everything.decision) | {"guardrails": UNMEASURED})
+    html, text = page.render(data), markdown.render(data)
+    assert "2 of 3" in html
+    assert "1 not measured" in html
+    assert "takes no time" in html
+    assert "× 2.00" in html  # the size of the index is a ratio
+    assert "not measured: takes no time" in text
+    assert "does not apply: nothing is set" in text
+    shown = "\n".join(str(block) for block in decision_blocks(DecisionRecord.of(data.decision)))
+    told = "guardrails: not measured: latency; pass: general ability, memory; does not apply: tasks"
+    assert told in shown
 
 
 def test_a_guardrail_says_why_it_did_not_pass(everything: ReportData) -> None:

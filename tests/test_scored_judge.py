@@ -16,10 +16,11 @@ from nearer import config
 from nearer.cli import app
 from nearer.data.heldout import HeldOut
 from nearer.data.scored import ScoredPair, held_out_pairs
-from nearer.decision.scored import PairsEvidence, _verdict
+from nearer.decision.scored import PairsEvidence, _guardrails, _verdict
 from nearer.embed.encoder import load_encoder
 from nearer.embed.pairs import similarities
 from nearer.errors import DataError, HeldOutError
+from nearer.guardrails import load_guardrails
 from nearer.guardrails.base import Row
 from nearer.measure.correlation import (
     CorrelationChange,
@@ -225,6 +226,28 @@ def test_a_model_ships_where_a_useful_gain_is_shown_and_nothing_is_lost(
     assert why
     untrained = PairsEvidence((), model, None, None, config.Config(), looks=1)
     assert _verdict(untrained, changed, ())[0] == "do_not_ship"
+
+
+def test_without_a_search_every_guardrail_says_why_it_was_not_measured() -> None:
+    """What somebody asked for holds the release back; what runs by default does not."""
+    model: Any = object()
+    settings = config.build({"decide": {"guardrails": {"general": None}}})
+    evidence = PairsEvidence((), model, model, None, settings, looks=1)
+    rows = {row.name: row for row in _guardrails(evidence, model)}
+    assert set(rows) == {guardrail.name for guardrail in load_guardrails()}
+    assert rows.pop("general ability").status == "not measured"
+    assert {row.status for row in rows.values()} == {"does not apply"}
+    better = change(0.05, 0.02, 0.08, 0.001)
+    found, why = _verdict(evidence, better, _guardrails(evidence, model))
+    assert found == "ship"
+    assert why.endswith("no guardrail was measured (not measured: general ability)")
+
+    asked = {"guardrails": {"general": None, "latency_ratio": 1.1}, "must_pass": ["q1"]}
+    settings = config.build({"decide": asked})
+    evidence = PairsEvidence((), model, model, None, settings, looks=1)
+    found, why = _verdict(evidence, better, _guardrails(evidence, model))
+    assert found == "inconclusive"
+    assert why.endswith("latency, named queries could not be checked")
 
 
 def test_a_handful_of_pairs_proves_nothing() -> None:

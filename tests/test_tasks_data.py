@@ -196,6 +196,50 @@ def test_bad_logs_are_refused_with_what_and_where(name: str, tmp_path: Path) -> 
     assert caught.value.next_step
 
 
+def together(items: int, n: int = 40, step: str = "minute") -> list[tuple[str, str, str]]:
+    """Sessions in each of which the same items meet, one a minute, or all at one moment."""
+    rows = []
+    for number in range(n):
+        minute = number if step == "minute" else 0
+        for item in WORDS[:items]:
+            rows.append((f"s{number:02d}", item, f"2026-01-01T00:{minute:02d}:00"))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "recommend", "what", "next_step"),
+    [
+        ([(f"s{n}", WORDS[n], "2026-01-01") for n in range(9)], {}, "no two items met in 2", "min_together"),
+        (together(2), {}, "2 items are related, and no relation", "more items"),
+        (together(3), {"split": "time"}, "3 items are related, and no relation", "split: group"),
+        (together(3, step="none"), {"split": "time"}, "for the test part", "first met after"),
+        (together(2), {"queries": "histories"}, "for the test part", "more than 2 items"),
+    ],
+    ids=["nothing meets", "two items", "no new item", "all at once", "short histories"],
+)  # fmt: skip
+def test_a_log_that_leaves_nothing_to_judge_is_refused_with_the_cause(
+    rows: list[tuple[str, str, str]],
+    recommend: dict[str, Any],
+    what: str,
+    next_step: str,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(DataError) as caught:
+        loaded(tmp_path, rows, **recommend)
+    assert what in str(caught.value)
+    assert "log.csv" in str(caught.value.where)
+    assert next_step in str(caught.value.next_step)
+
+
+def test_histories_without_times_are_said_to_be_divided_by_their_ids(tmp_path: Path) -> None:
+    rows = [(session, item) for session, item, _ in sessions()]
+    untimed = loaded(tmp_path, rows, "session,item", queries="histories")
+    (told,) = [why for why in untimed.dropped if "no times" in why]
+    assert untimed.dropped[told] == 60
+    timed = loaded(tmp_path, sessions(), queries="histories")
+    assert not any("no times" in why for why in timed.dropped)
+
+
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the columns here: user, item, time") as caught:
         loaded(tmp_path, sessions(), "user,item,time")
@@ -207,7 +251,7 @@ def test_a_few_unknown_items_are_left_out_counted_and_shown(tmp_path: Path) -> N
     found = loaded(tmp_path, [*sessions(), ("s000", "gold", "2026-01-01T00:00:09")])
     told = next(why for why in found.dropped if "unknown items" in why)
     assert found.dropped[told] == 1
-    assert "'gold'" in told
+    assert "first log.csv:182: 'gold'" in told  # a report is shown to others: no path in it
 
 
 # -- labels ------------------------------------------------------------------------------------------

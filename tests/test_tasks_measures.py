@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from nearer.measure.recommendation import (
 from nearer.measure.resampled import LEAST, change
 from nearer.tasks.cluster import whole
 from nearer.tasks.cluster.grouping import Grouping
-from nearer.tasks.cluster.measures import words
+from nearer.tasks.cluster.measures import Space, _grouping_notes, words
 from nearer.tasks.cluster.naming import names_of, suggestions
 from nearer.types import Run
 
@@ -247,6 +249,73 @@ def test_stability_asks_for_no_more_clusters_than_a_part_has_documents() -> None
     doubles = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
     grouping = Grouping(Cluster(n_clusters=18), 1)
     assert grouping.stability(doubles, np.repeat(np.arange(4), 5)) == []
+
+
+def planted_groups() -> np.ndarray:
+    """Five groups that two directions tell apart, under noise in sixty others."""
+    rng = np.random.default_rng(3)
+    angles = np.repeat(np.arange(5) * 2 * np.pi / 5, 24)
+    plane = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    noise = rng.normal(0, 0.25, (len(plane), 60))
+    return np.concatenate([plane, noise], axis=1).astype(np.float32)
+
+
+def corpus_of(vectors: np.ndarray) -> Any:
+    """Systems as `group_corpus` asks them: documents with these vectors."""
+    ids = [f"d{number}" for number in range(len(vectors))]
+    texts = [f"text {number}" for number in range(len(vectors))]
+    return SimpleNamespace(
+        document_vectors=vectors,
+        corpus=SimpleNamespace(ids=ids, contents=lambda: texts),
+        encoder=SimpleNamespace(fingerprint=SimpleNamespace(id="f" * 16)),
+    )
+
+
+def test_the_number_of_clusters_is_chosen_on_the_vectors_that_are_clustered() -> None:
+    settings = Cluster(reduce="pca", dimensions=2)
+    grouped = whole.group_corpus(corpus_of(planted_groups()), settings, 7, None)
+    assert grouped.figures["n_clusters"] == 5
+    assert grouped.figures["chosen_by"] == "silhouette"
+
+
+@pytest.mark.filterwarnings("ignore")  # of scikit-learn, about equal vectors
+@pytest.mark.parametrize(
+    ("n", "cluster", "what", "next_step"),
+    [
+        (1, {}, "fewer than 4 documents cannot be grouped (this one: 1)", "more documents"),
+        (3, {}, "(this one: 3)", "more documents"),
+        (30, {}, "kmeans finds one cluster", "texts are alike"),
+        (30, {"algorithm": "hdbscan", "min_size": 20}, "hdbscan finds", "cluster.min_size"),
+        (30, {"n_clusters": 30}, "30 documents make no 30 clusters", "ask for fewer"),
+    ],
+)
+def test_a_corpus_that_makes_no_groups_is_refused_with_the_cause(
+    n: int, cluster: dict[str, Any], what: str, next_step: str
+) -> None:
+    alike = np.ones((n, 8), np.float32)
+    with pytest.raises(DataError) as caught:
+        whole.group_corpus(corpus_of(alike), Cluster(**cluster), 7, None)
+    assert what in str(caught.value)
+    assert caught.value.where
+    assert next_step in str(caught.value.next_step)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "told"),
+    [
+        ([0] * 8, "hdbscan finds one cluster. Nothing is told apart"),
+        ([-1] * 8, "hdbscan finds no cluster. Nothing is told apart"),
+        ([0, 0, 0, 1, 1, 1, -1, -1], "2 of 8 documents are in no cluster"),
+        ([0, 0, 0, 0, 1, 1, 1, 1], ""),
+    ],
+)
+def test_a_grouping_that_tells_nothing_apart_says_so(clusters: list[int], told: str) -> None:
+    items: Any = SimpleNamespace()
+    space = Space("today", items, np.eye(8, dtype=np.float32), Cluster(algorithm="hdbscan"), 7)
+    space.__dict__["clusters"] = np.array(clusters)
+    notes = _grouping_notes([space])
+    assert len(notes) == bool(told)
+    assert all(note.startswith("today: ") and told in note for note in notes)
 
 
 @pytest.mark.parametrize("line", ['{"_id": "a"}', '{"_id": "a", "cluster": "x"}', "[1]"])

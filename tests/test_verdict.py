@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nearer.measure.checklist import checklist
 from nearer.measure.metrics import Scores
 from nearer.measure.not_tried import untold, untried
 from nearer.measure.significance import compare
@@ -15,7 +16,6 @@ from nearer.measure.verdict import (
     Candidate,
     Evidence,
     best_on_dev,
-    checklist,
     judge,
 )
 from nearer.types import Run
@@ -87,6 +87,29 @@ def test_each_case_has_its_verdict(
     result = judge(evidence(tuned, simple, guardrails, sd=sd, n=n))
     assert (result.verdict, result.recommended) == (verdict, recommended)
     assert result.sentence.endswith(".")
+
+
+def test_what_nobody_measured_is_named_where_a_model_ships() -> None:
+    unmeasured = {"name": "latency", "status": "not measured", "reason": "a file of results"}
+    idle = {"name": "tasks", "status": "does not apply", "reason": "nothing is set"}
+    result = judge(evidence(0.10, 0.00, (PASS, unmeasured, idle)))
+    assert result.verdict == "ship"
+    assert "every guardrail that was measured passes (not measured: latency)" in result.sentence
+    assert "all 1 guardrails that were measured pass" in result.reasons
+    alone = judge(evidence(0.10, 0.00, (unmeasured,)))
+    assert "no guardrail was measured (not measured: latency)" in alone.sentence
+    assert not any("guardrails" in reason for reason in alone.reasons)
+    assert "no guardrail applies" in judge(evidence(0.10, 0.00, (idle,))).sentence
+    assert "every guardrail passes" in judge(evidence(0.10, 0.00, (PASS, idle))).sentence
+
+
+def test_a_guardrail_that_was_not_checked_is_not_said_to_have_been_measured() -> None:
+    unchecked = {"name": "own", "status": "inconclusive", "delta": None, "reason": "no file"}
+    result = judge(evidence(0.10, 0.00, (PASS, OPEN, unchecked)))
+    assert result.verdict == "inconclusive"
+    assert "general ability may have lost more than the margin allows" in result.sentence
+    assert "and own could not be checked" in result.sentence
+    assert "guardrail own is open: it could not be checked" in result.reasons
 
 
 def test_an_uncertain_gain_says_how_many_queries_would_settle_it() -> None:

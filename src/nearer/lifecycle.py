@@ -209,7 +209,7 @@ STAGES: tuple[Stage, ...] = (
             "rag",
             *_TASK,
         ),
-        version=6,  # how many queries are generated, and that they decide nothing alone
+        version=7,  # every guardrail has a row; small slices; what pays counts requests
     ),
     Stage(
         "report",
@@ -231,7 +231,7 @@ STAGES: tuple[Stage, ...] = (
             "production",
         ),
         settings=(),
-        version=5,  # whose queries the figures rest on
+        version=6,  # guardrails that were not measured; the documents of the map as a list
     ),
 )
 

@@ -94,7 +94,7 @@ class _Reading:
         moment = self._moment(row)
         if item not in self.corpus:
             self.unknown += 1
-            self.first_unknown = self.first_unknown or f"{row.where}: {item!r}"
+            self.first_unknown = self.first_unknown or f"{row.path.name}:{row.number}: {item!r}"
             return
         kind = str(row.values.get(settings.kind) or "")
         events = self.by_session[session]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from nearer.data import fields, records, tables, texts
 from nearer.data.cells import as_float
 from nearer.data.records import Row
 from nearer.data.sources import bad
+from nearer.errors import DataError
 from nearer.types import Hit, Run, rank_hits
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -113,33 +114,51 @@ def _has_blanks(name: str) -> bool:
     return len(tables.split_blanks(name)) != 1
 
 
-def read_qrels(path: Path, columns: Columns = fields.DEFAULT) -> Graded:
+def read_qrels(
+    path: Path, columns: Columns = fields.DEFAULT, require: Callable[[Row], None] | None = None
+) -> Graded:
     """Judgments of one file: query id → document id → grade, whatever its splits.
 
     Takes BEIR's TSV (with or without its header), TREC's four columns, and any format that
-    `records.read` takes.  Raises DataError as `read_judgments` does.
+    `records.read` takes.  `require` is called with every row, and raises for one that is no
+    judgment.  Raises DataError as `read_judgments` does.
     """
-    return read_judgments(path, columns, by_split=False)["all"]
+    graded: Graded = {}
+    for row in judgment_rows(path, columns):
+        if require is not None:
+            require(row)
+        _split_of(row, columns)  # a split that cannot be read is refused here too
+        _add_grade(graded, row, columns)
+    if not graded:
+        raise _without_judgments(path)
+    return graded
 
 
-def read_judgments(path: Path, columns: Columns, by_split: bool = True) -> dict[str, Graded]:
-    """Judgments by split, as column `columns.split` names it; `all` where it names none, or not `by_split`.
+def read_judgments(path: Path, columns: Columns) -> dict[str, Graded]:
+    """Judgments by split, as column `columns.split` names it; `all` where it names none.
 
     Raises DataError for what cannot be read, when a pair gets two grades, and when there are none.
     """
     judgments: dict[str, Graded] = {}
     for row in judgment_rows(path, columns):
         split = _split_of(row, columns)
-        query_id, doc_id, grade = fields.judgment(row, columns)
-        graded = judgments.setdefault(split if by_split else "all", {})
-        grades = graded.setdefault(query_id, {})
-        first = grades.setdefault(doc_id, grade)
-        if first != grade:
-            what = f"query {query_id!r} and document {doc_id!r} are graded {first} and {grade}"
-            raise row.bad(what, "keep one of the lines")
+        _add_grade(judgments.setdefault(split, {}), row, columns)
     if not judgments:
-        raise bad("the file holds no judgments", path, "correct data.judgments or the qrels folder")
+        raise _without_judgments(path)
     return judgments
+
+
+def _add_grade(graded: Graded, row: Row, columns: Columns) -> None:
+    """Take in the judgment of a row.  Raises DataError where its pair has another grade."""
+    query_id, doc_id, grade = fields.judgment(row, columns)
+    first = graded.setdefault(query_id, {}).setdefault(doc_id, grade)
+    if first != grade:
+        what = f"query {query_id!r} and document {doc_id!r} are graded {first} and {grade}"
+        raise row.bad(what, "keep one of the lines")
+
+
+def _without_judgments(path: Path) -> DataError:
+    return bad("the file holds no judgments", path, "correct data.judgments or the qrels folder")
 
 
 def _split_of(row: Row, columns: Columns) -> str:

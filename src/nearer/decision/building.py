@@ -28,14 +28,10 @@ from nearer.decision.record import (
     SkippedRecord,
     SliceRecord,
 )
+from nearer.measure.checklist import checklist
 from nearer.measure.not_tried import NotTried, exceptions, untold, untried, whole_fixes
-from nearer.measure.significance import mean_interval
-from nearer.measure.verdict import (
-    Evidence,
-    Verdict,
-    checklist,
-    judge,
-)
+from nearer.measure.significance import Units, mean_interval
+from nearer.measure.verdict import Evidence, Verdict, judge
 
 Json = dict[str, Any]
 
@@ -79,6 +75,8 @@ class Findings:
     changes: Changes | None
     missing: Mapping[str, int]  # relevant documents that the corpus lacks
     queries: QueryFindings = field(default_factory=QueryFindings)
+    #: The test queries, each counted as often as users ask it; None where nobody says how often.
+    requests: Units | None = None
 
     def record(self) -> DecisionRecord:
         """The decision record; its sign-off is a person's."""
@@ -145,7 +143,7 @@ class Findings:
                 tuned,
                 sizes.get(today.name),
                 sizes.get(tuned.name),
-                evidence.clusters,
+                evidence.clusters if self.requests is None else self.requests,
             )
         return payback(
             change,
@@ -158,7 +156,9 @@ class Findings:
     def _reasons(self, verdict: Verdict, not_tried: NotTried, skipped: NotTried) -> list[str]:
         reasons = [*verdict.reasons, *self._too_slow()]
         for row in self.tuned.guardrails:
-            if "reason" in row.more:
+            if row.status == "not measured":
+                reasons.append(f"guardrail {row.name} was not measured: {row.more['reason']}")
+            elif "reason" in row.more and row.status != "does not apply":
                 reasons.append(f"guardrail {row.name}: {row.more['reason']}")
         for line in self.evidence.fix_guardrails:
             if self.evidence.simple is not None and "reason" in line:

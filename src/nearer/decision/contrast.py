@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nearer.data.clusters import QueryClusters
+from nearer.decision.record import ClustersRecord
 from nearer.errors import DataError
 from nearer.measure.metrics import Scores
 from nearer.measure.significance import RESAMPLES, Comparison, compare
@@ -149,12 +150,9 @@ class Contrast:
     def warnings(self) -> list[str]:
         """What weakens the comparison."""
         notes = []
-        units = self.clusters
-        if units and units["unit"] != "query":
-            notes.append(
-                f"{units['queries']:,} queries are {units['n']:,} clusters ({units['unit']}): "
-                "intervals and p are of clusters"
-            )
+        clusters = ClustersRecord.of(self.clusters).sentence()
+        if clusters:
+            notes.append(clusters)
         if self.only_baseline or self.only_candidate:
             notes.append(
                 f"only the {self.primary.change.n:,} queries that both have are compared: "

@@ -1,8 +1,9 @@
 """Does the gain justify re-indexing?  What it costs, what it brings per day, and when it is earned back.
 
 The gain is counted in queries: those that the candidate answers better, less those that it answers
-worse.  Its interval decides: the answer is yes where even the low end pays, no where not even the
-high end does, and unknown in between, or where a figure that only the team knows is missing.
+worse, each as often as users ask it where the data says so.  Its interval decides: the answer is yes
+where even the low end pays, no where not even the high end does, and unknown in between, or where a
+figure that only the team knows is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nearer.decision.record import CostRecord
-from nearer.measure.significance import DIFFERENCE, Clusters, mean_interval
+from nearer.measure.significance import DIFFERENCE, Clusters, Units, mean_interval
 from nearer.measure.verdict import Candidate
 from nearer.settings.decision import Decide
 from nearer.types import Interval
@@ -39,7 +40,8 @@ class Change:
     after: Candidate
     before_bytes: int | None = None  # of the index
     after_bytes: int | None = None
-    clusters: Clusters = None  # which queries hang together, in the order of the scores
+    #: Which queries hang together and how often each is asked, in the order of the scores.
+    units: Clusters = None
 
     def in_words(self) -> list[str]:
         """What changes in production, one clause each."""
@@ -108,12 +110,15 @@ def payback(
     """
     if change is None:
         return Payback("unknown", "no model was fine-tuned; nothing to re-embed")
+    units = Units.of(change.units)
+    counted = "queries" if units.weights is None else "requests"
     difference = change.after.scores.column(primary) - change.before.scores.column(primary)
     better = np.where(np.abs(difference) > _TIE, np.sign(difference), 0.0)
-    share = mean_interval(better, settings.alpha, change.clusters, DIFFERENCE)
+    share = mean_interval(better, settings.alpha, units, DIFFERENCE)
     takes = _takes(cost, change)
     figures: Json = {
         "improved_share": share.as_dict(),
+        "counted": counted,
         "machine_hours": cost.hours,
         "tokens_per_second": cost.tokens_per_second,
         "storage": change.storage(),
@@ -121,10 +126,10 @@ def payback(
         "rollback": change.rollback(),
     }
     missing = _missing(cost, settings)
-    net = f"{share.mean:+.1%} of the queries, net, get a better answer"
+    net = f"{share.mean:+.1%} of the {counted}, net, get a better answer"
     if not shown:
         why = f"no useful gain is shown, so there is nothing to weigh; {takes}"
-        return Payback("no" if difference.mean() <= 0 else "unknown", why, figures)
+        return Payback("no" if units.mean(difference) <= 0 else "unknown", why, figures)
     if missing:
         names = ", ".join(f"{FIGURES[name]} (decide.{name})" for name in missing)
         return Payback("unknown", f"{net}; {takes}; not known: {names}", figures)

@@ -117,7 +117,7 @@ class SliceRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class GuardrailRecord(Record):
-    """What must not get worse: `status` is pass, fail or inconclusive."""
+    """What must not get worse: `status` is one of `guardrails.base: Status`."""
 
     name: str = text()
     status: str = text()
@@ -214,6 +214,16 @@ class ClustersRecord(Record):
     queries: int | None = number()
     largest: int | None = number()
     noticed: tuple[NoticedRecord, ...] = records(NoticedRecord)
+
+    def sentence(self) -> str:
+        """What is drawn at random in place of queries; empty where each query stands alone."""
+        if self.n is None or self.unit in ("", "query"):
+            return ""
+        largest = f"{self.unit}; the largest has {self.largest or 0:,}"
+        return (
+            f"{self.queries or 0:,} queries are {self.n:,} clusters ({largest}): "
+            "intervals and p are of clusters"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

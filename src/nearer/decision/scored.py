@@ -7,12 +7,12 @@ model stands against the fine-tuned one, by Spearman's rank correlation on the s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from nearer.config import Config
+from nearer.config import Config, Decide
 from nearer.data.corpus import Corpus
 from nearer.data.scored import ScoredPair
 from nearer.decision.record import (
@@ -26,9 +26,11 @@ from nearer.decision.record import (
 )
 from nearer.embed.base import TextEncoder
 from nearer.embed.pairs import similarities
-from nearer.guardrails.base import Row
-from nearer.guardrails.general import general_row
+from nearer.guardrails import load_guardrails
+from nearer.guardrails.base import Guardrail, NotTried, Row, cannot_be_measured
+from nearer.guardrails.general import NO_SET, GeneralGuardrail, general_row
 from nearer.measure.correlation import CorrelationChange, compare_correlations
+from nearer.measure.guarded import that_are_open, that_passed
 from nearer.measure.verdict import TUNED
 from nearer.types import Split
 
@@ -36,6 +38,9 @@ MEASURE = "Spearman"
 #: With fewer pairs a bootstrap says too little: nothing is shown.
 LEAST_PAIRS = 20
 _TODAY = "today"
+_NO_SEARCH = "scored pairs are all the data: there is no search"
+#: Guardrails of a search that have a limit in the settings: the name of each, and the setting.
+_LIMITS = {"slices": "slice_margin", "latency": "latency_ratio", "memory": "memory_ratio"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class PairsEvidence:
     general_set: tuple[Corpus, Split] | None
     settings: Config
     looks: int  # how often test has been opened
+    guardrails: Sequence[Guardrail] = field(default_factory=load_guardrails)
 
     @property
     def scores(self) -> np.ndarray:
@@ -91,11 +97,34 @@ def decide_on_pairs(evidence: PairsEvidence, rng: np.random.Generator) -> Decisi
 
 
 def _guardrails(evidence: PairsEvidence, tuned: TextEncoder) -> list[Row]:
-    """Ordinary language, which both models search; nothing where there is no set."""
-    if evidence.general_set is None:
-        return []
-    encoders = evidence.base, tuned
-    return [general_row(encoders, evidence.general_set, evidence.settings.decide)]
+    """A row of each guardrail: ordinary language is measured, the others need a search."""
+    ours = {guardrail.name for guardrail in load_guardrails()}
+    settings = evidence.settings.decide
+    rows = []
+    for guardrail in evidence.guardrails:
+        name = str(guardrail.name)
+        if not isinstance(guardrail, GeneralGuardrail):
+            rows.append(_without_search(name, settings, asked_for=name not in ours))
+        elif evidence.general_set is None:
+            rows.append(Row.not_measured(name, NO_SET))
+        else:
+            encoders = evidence.base, tuned
+            rows.append(general_row(encoders, evidence.general_set, settings))
+    return rows
+
+
+def _without_search(name: str, settings: Decide, asked_for: bool) -> Row:
+    """The row of a guardrail of searches: open where somebody asked for it."""
+    if name == "tasks":
+        asked_for = bool(settings.guards)
+    if name == "named queries":
+        asked_for = bool(settings.must_pass or settings.high_risk)
+    if name in _LIMITS:
+        answer = cannot_be_measured(_NO_SEARCH, _LIMITS[name], settings.guardrails)
+        asked_for = isinstance(answer, NotTried)
+    if asked_for:
+        return Row.unchecked(name, f"not tried: {_NO_SEARCH}")
+    return Row.without_object(name, _NO_SEARCH)
 
 
 def _verdict(
@@ -122,11 +151,11 @@ def _verdict(
         f"{MEASURE} rises from {change.before.mean:.3f} to {change.after.mean:.3f} "
         f"({_span(change)}) on {change.n:,} held-out pairs"
     )
-    open_ones = [row.name for row in guardrails if row.status == "inconclusive"]
-    if open_ones:
-        lost = f"{', '.join(open_ones)} may have lost more than the margin allows"
-        return "inconclusive", f"{rise}, but {lost}"
-    return "ship", rise
+    rows = [row.as_dict() for row in guardrails]
+    unsettled = that_are_open(rows)
+    if unsettled:
+        return "inconclusive", f"{rise}, but {unsettled}"
+    return "ship", f"{rise}, and {that_passed(rows)}"
 
 
 def _outcome(change: CorrelationChange, alpha: float) -> str:
@@ -149,7 +178,9 @@ def _reasons(
     if evidence.tuned is not None:
         reasons.append(f"{TUNED} against {_TODAY}: {MEASURE} {_span(change)}, p = {change.p:.4f}")
     for row in guardrails:
-        reasons.append(f"guardrail {row.name}: {row.status}")
+        if row.status != "does not apply":
+            why = f" ({row.more['reason']})" if "reason" in row.more else ""
+            reasons.append(f"guardrail {row.name}: {row.status}{why}")
     reasons.append("there are scored pairs alone: no search and no simpler fix was compared")
     return reasons
 

@@ -12,6 +12,7 @@ from nearer.types import SPLITS
 
 _SHOWN_MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "Judged@10")
 _SHOWN_NAMES = 8  # named queries, flips
+_STATUS_ORDER = {"fail": 0, "inconclusive": 1, "not measured": 2, "pass": 3}
 _TONES = {
     "ship": "good",
     "use_simpler_fix": "simpler",
@@ -28,9 +29,20 @@ def decision_blocks(decided: DecisionRecord) -> list[Block]:
     rows = [_candidate_row(row, names, decided.recommended) for row in decided.candidates]
     columns = ("system", f"{primary} (interval)", *names[1:], "p50 ms")
     tone = _TONES.get(decided.verdict, "bold")
-    lines = [*decided.reasons, *filter(None, [origin_sentence(decided)]), *query_lines(decided)]
+    sentences = filter(None, [guardrail_sentence(decided), origin_sentence(decided)])
+    lines = [*decided.reasons, *sentences, *query_lines(decided)]
     dim = [Line(f"  · {line}", "dim") for line in lines]
     return [Line(""), Line(decided.sentence, tone), Table(columns, rows), *dim]
+
+
+def guardrail_sentence(decided: DecisionRecord) -> str:
+    """Every guardrail by its status, those that did not pass first; empty where there is none."""
+    names: dict[str, list[str]] = {}
+    for row in decided.guardrails:
+        names.setdefault(row.status, []).append(row.name)
+    statuses = sorted(names, key=lambda status: _STATUS_ORDER.get(status, len(_STATUS_ORDER)))
+    parts = [f"{status}: {', '.join(names[status])}" for status in statuses]
+    return f"guardrails: {'; '.join(parts)}" if parts else ""
 
 
 def origin_sentence(decided: DecisionRecord) -> str:
@@ -47,12 +59,8 @@ def origin_sentence(decided: DecisionRecord) -> str:
 def query_lines(decided: DecisionRecord) -> list[str]:
     """Sentences on clusters, flips, judged results and named queries; none where nothing is known."""
     lines = []
-    clusters = decided.clusters
-    if clusters is not None and clusters.n is not None and clusters.unit != "query":
-        lines.append(
-            f"{clusters.queries} queries are {clusters.n} clusters ({clusters.unit}; the largest "
-            f"has {clusters.largest}): intervals and p are of clusters"
-        )
+    if decided.clusters is not None and decided.clusters.sentence():
+        lines.append(decided.clusters.sentence())
     flips = decided.flips
     if flips is not None and flips.n is not None:
         text = f"{flips.negative} of {flips.n} queries lost all their results"

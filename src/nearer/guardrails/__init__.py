@@ -17,6 +17,7 @@ from nearer.guardrails.base import (
     DoesNotApply,
     Guardrail,
     GuardrailEvidence,
+    NotMeasured,
     NotTried,
     Row,
 )
@@ -55,10 +56,10 @@ def _load(name: str, root: Path | None) -> Guardrail:
 
 
 def check_all(guardrails: Sequence[Guardrail], evidence: GuardrailEvidence) -> list[Row]:
-    """The rows of all guardrails, in their order.
+    """The rows of all guardrails, in their order: at least one of each.
 
     One that could not be checked, or whose check raises, is inconclusive with the reason: it never
-    counts as passed.
+    counts as passed.  One that has nothing to guard, or nothing to measure, says so.
     """
     rows: list[Row] = []
     for guardrail in guardrails:
@@ -71,10 +72,14 @@ def _check(guardrail: Guardrail, evidence: GuardrailEvidence) -> list[Row]:
     try:
         outcome = guardrail.check(evidence)
         if isinstance(outcome, DoesNotApply):
-            return []
+            return [Row.without_object(name, outcome.reason)]
+        if isinstance(outcome, NotMeasured):
+            return [Row.not_measured(name, outcome.reason)]
         if isinstance(outcome, NotTried):
             return [Row.unchecked(name, f"not tried: {outcome.reason}; {outcome.next_step}")]
         rows = list(outcome)
+        if not rows:
+            return [Row.unchecked(name, "its check gave no row")]
         json.dumps([row.as_dict() for row in rows], allow_nan=False)
     except Exception as error:  # noqa: BLE001 - whatever it raises, the guardrail did not pass
         return [Row.unchecked(name, f"its check raised {type(error).__name__}: {error}")]

@@ -18,7 +18,7 @@ from nearer.search.costs import Latency
 from nearer.search.systems import Systems
 from nearer.types import Split
 
-Status = Literal["pass", "fail", "inconclusive"]
+Status = Literal["pass", "fail", "inconclusive", "not measured", "does not apply"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,9 @@ class GuardrailEvidence:
 class Row:
     """One line of `guardrails` in decision.json.
 
-    Raises ValueError for an unknown status: a misspelt one must not pass.
+    `not measured` is a guardrail of ours whose quantity nobody can measure here: it does not hold a
+    release back, and the verdict names it.  `does not apply` is one with nothing to guard.  Both
+    have a `reason`.  Raises ValueError for an unknown status: a misspelt one must not pass.
     """
 
     name: str
@@ -87,8 +89,18 @@ class Row:
 
     @classmethod
     def unchecked(cls, name: str, reason: str) -> Row:
-        """The row of a guardrail that could not be checked."""
+        """The row of a guardrail that could not be checked, which holds a release back."""
         return cls(name=name, status="inconclusive", more={"reason": reason})
+
+    @classmethod
+    def not_measured(cls, name: str, reason: str) -> Row:
+        """The row of a guardrail of ours that cannot be measured here."""
+        return cls(name=name, status="not measured", more={"reason": reason})
+
+    @classmethod
+    def without_object(cls, name: str, reason: str) -> Row:
+        """The row of a guardrail that has nothing to guard."""
+        return cls(name=name, status="does not apply", more={"reason": reason})
 
     def as_dict(self) -> dict[str, Any]:
         line: dict[str, Any] = {
@@ -106,7 +118,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class DoesNotApply:
-    """There is nothing to guard here; the decision says nothing of it."""
+    """There is nothing to guard here; the decision says so, with the reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotMeasured:
+    """There is something to guard, and its quantity cannot be measured here.
+
+    For guardrails that run in every decision whether or not anybody asked for them: it does not
+    hold a release back, and the verdict names it.  One that somebody asked for answers `NotTried`.
+    """
 
     reason: str
 
@@ -119,13 +142,33 @@ class NotTried:
     next_step: str  # what would let it be checked
 
 
+def cannot_be_measured(
+    reason: str, setting: str, settings: config.Guardrails
+) -> NotMeasured | NotTried:
+    """What a guardrail with a limit in the settings answers where its quantity cannot be measured.
+
+    Somebody who changed the limit, `setting`, asked for it to be kept: it is then not tried, which
+    holds a release back.  `nearer init` writes every default into nearer.yaml, so that a limit
+    which equals its default tells of nobody's wish.
+    """
+    default = config.Guardrails.model_fields[setting].default
+    if getattr(settings, setting) == default:
+        return NotMeasured(reason)
+    name = f"decide.guardrails.{setting}"
+    return NotTried(f"{reason}, and {name} sets a limit", f"remove {name}, or make it measurable")
+
+
+#: What the check of a guardrail answers: at least one row, or why there is none.
+Outcome = Sequence[Row] | DoesNotApply | NotMeasured | NotTried
+
+
 @runtime_checkable
 class Guardrail(Protocol):
     """Made without arguments.  `name` names its row where it gives none of its own."""
 
     name: str
 
-    def check(self, evidence: GuardrailEvidence) -> Sequence[Row] | DoesNotApply | NotTried:
+    def check(self, evidence: GuardrailEvidence) -> Outcome:
         """Has the candidate lost more than may be lost?
 
         A row passes only when the loss is shown to stay within its margin, and fails only when it

@@ -5,12 +5,14 @@ from __future__ import annotations
 from nearer import config
 from nearer.data.corpus import Corpus
 from nearer.embed.base import Encoder
-from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
+from nearer.guardrails.base import GuardrailEvidence, NotMeasured, Row
 from nearer.measure.metrics import score
 from nearer.measure.significance import non_inferior
 from nearer.search.dense import Dense
 from nearer.types import Split
 
+#: Why general ability was not measured.
+NO_SET = "decide.guardrails.general is null"
 _MEASURE = "nDCG@10"
 
 
@@ -19,9 +21,9 @@ class GeneralGuardrail:
 
     name = "general ability"
 
-    def check(self, evidence: GuardrailEvidence) -> list[Row] | DoesNotApply:
+    def check(self, evidence: GuardrailEvidence) -> list[Row] | NotMeasured:
         if evidence.general_set is None:
-            return DoesNotApply("decide.guardrails.general is null")
+            return NotMeasured(NO_SET)
         encoders = evidence.base.encoder, evidence.tuned.encoder
         return [general_row(encoders, evidence.general_set, evidence.settings)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
+from nearer.guardrails.base import GuardrailEvidence, Outcome, Row, cannot_be_measured
 from nearer.search.costs import slowdown
 
 
@@ -11,10 +11,12 @@ class LatencyGuardrail:
 
     name = "latency"
 
-    def check(self, evidence: GuardrailEvidence) -> list[Row] | DoesNotApply:
+    def check(self, evidence: GuardrailEvidence) -> Outcome:
+        limits = evidence.settings.guardrails
         before = evidence.latencies[evidence.baseline.name]
         after = evidence.latencies[evidence.candidate.name]
         ratio = slowdown(before, after)
         if ratio is None:
-            return DoesNotApply("a system is a file of results, which takes no time")
-        return [Row.of_ratio(self.name, ratio, evidence.settings.guardrails.latency_ratio)]
+            reason = "a system is a file of results, which takes no time"
+            return cannot_be_measured(reason, "latency_ratio", limits)
+        return [Row.of_ratio(self.name, ratio, limits.latency_ratio)]

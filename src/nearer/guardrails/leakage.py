@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
+from nearer.guardrails.base import GuardrailEvidence, NotMeasured, Row
 
 _SHOWN = 5  # queries that the reason names
 
@@ -14,10 +14,10 @@ class LeakageGuardrail:
 
     name = "no test query in training"
 
-    def check(self, evidence: GuardrailEvidence) -> list[Row] | DoesNotApply:
+    def check(self, evidence: GuardrailEvidence) -> list[Row] | NotMeasured:
         leakage = evidence.leakage
         if leakage is None:
-            return DoesNotApply("the training examples are not known")
+            return NotMeasured("the training examples are not known")
         n_queries = len(evidence.test)
         if not leakage.queries:
             more = {"examples": leakage.examples}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nearer.guardrails.base import DoesNotApply, GuardrailEvidence, Row
+from nearer.guardrails.base import GuardrailEvidence, Outcome, Row, cannot_be_measured
 
 
 class MemoryGuardrail:
@@ -10,10 +10,12 @@ class MemoryGuardrail:
 
     name = "memory"
 
-    def check(self, evidence: GuardrailEvidence) -> list[Row] | DoesNotApply:
+    def check(self, evidence: GuardrailEvidence) -> Outcome:
+        limits = evidence.settings.guardrails
         before = evidence.index_bytes.get(evidence.baseline.name)
         after = evidence.index_bytes.get(evidence.candidate.name)
         if not before or after is None:
-            return DoesNotApply("the size of one of the two indexes is not known")
-        limit = evidence.settings.guardrails.memory_ratio
-        return [Row.of_ratio(self.name, after / before, limit, before=before, after=after)]
+            reason = "the size of one of the two indexes is not known"
+            return cannot_be_measured(reason, "memory_ratio", limits)
+        sizes = {"before": before, "after": after}
+        return [Row.of_ratio(self.name, after / before, limits.memory_ratio, **sizes)]

@@ -13,12 +13,19 @@ from typing import TypeVar
 import numpy as np
 
 BANDS = ("frequent", "middle", "rare")
+#: The shares of all requests at which the first bands end; a share that is equal but for rounding
+#: belongs to the band before.
+_BAND_ENDS = np.array([1 / 3, 2 / 3]) + 1e-12
 #: Strata of a pool: the best rank that any system gives a document, from these ranks on.
 RANK_STRATA = (1, 2, 5)
 #: How much likelier a document of a stratum is judged than one of the last.
 _FAVOUR = (4.0, 2.0, 1.0)
+#: After so many halvings of an interval its ends differ by rounding alone.
+_HALVINGS = 50
 
 Cell = TypeVar("Cell", bound=Hashable)
+#: Positions of items by the group that they belong to.
+_Groups = dict[Hashable, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +44,12 @@ def frequency_bands(counts: np.ndarray) -> np.ndarray:
     """
     if not len(counts):
         return np.zeros(0, dtype=np.int64)
-    values, inverse = np.unique(-np.asarray(counts, dtype=np.float64), return_inverse=True)
-    masses = np.bincount(inverse, weights=counts, minlength=len(values))
-    until = np.cumsum(masses) / masses.sum()
-    bands = np.searchsorted(np.array([1 / 3, 2 / 3]) + 1e-12, until, side="left")
-    return np.asarray(bands, dtype=np.int64)[inverse]
+    most_first = -np.asarray(counts, dtype=np.float64)
+    distinct, distinct_of_query = np.unique(most_first, return_inverse=True)
+    requests = np.bincount(distinct_of_query, weights=counts, minlength=len(distinct))
+    share_up_to = np.cumsum(requests) / requests.sum()
+    band_of_distinct = np.searchsorted(_BAND_ENDS, share_up_to, side="left")
+    return np.asarray(band_of_distinct, dtype=np.int64)[distinct_of_query]
 
 
 def allocate(sizes: Mapping[Cell, int], n: int) -> dict[Cell, int]:
@@ -51,27 +59,30 @@ def allocate(sizes: Mapping[Cell, int], n: int) -> dict[Cell, int]:
     """
     total = sum(sizes.values())
     n = min(n, total)
-    cells = sorted(sizes, key=lambda cell: (-sizes[cell], repr(cell)))
-    given = dict.fromkeys(sizes, 0)
-    for cell in cells[:n]:
-        given[cell] = 1 if sizes[cell] else 0
-    while sum(given.values()) < n:
-        lacking = [cell for cell in cells if given[cell] < sizes[cell]]
-        # the cell that is furthest below its share
-        neediest = max(lacking, key=lambda cell: n * sizes[cell] / total - given[cell])
-        given[neediest] += 1
-    return given
+    largest_first = sorted(sizes, key=lambda cell: (-sizes[cell], repr(cell)))
+    counts = dict.fromkeys(sizes, 0)
+    for cell in largest_first[:n]:
+        counts[cell] = min(1, sizes[cell])
+
+    def lack(cell: Cell) -> float:
+        """How far a cell is below its share."""
+        return n * sizes[cell] / total - counts[cell]
+
+    while sum(counts.values()) < n:
+        not_exhausted = [cell for cell in largest_first if counts[cell] < sizes[cell]]
+        counts[max(not_exhausted, key=lack)] += 1
+    return counts
 
 
 def share_equally(sizes: Mapping[Cell, int], n: int) -> dict[Cell, int]:
     """Equal numbers of each cell; what a small cell cannot give, the others give."""
-    given = dict.fromkeys(sizes, 0)
+    counts = dict.fromkeys(sizes, 0)
     n = min(n, sum(sizes.values()))
-    while sum(given.values()) < n:
-        lacking = [cell for cell in sizes if given[cell] < sizes[cell]]
-        fewest = min(lacking, key=lambda cell: given[cell])
-        given[fewest] += 1
-    return given
+    while sum(counts.values()) < n:
+        not_exhausted = [cell for cell in sizes if counts[cell] < sizes[cell]]
+        cell_with_fewest = min(not_exhausted, key=lambda cell: counts[cell])
+        counts[cell_with_fewest] += 1
+    return counts
 
 
 def draw_queries(
@@ -83,39 +94,54 @@ def draw_queries(
     over-represented within its band, and a probability undoes that of the bands.  Every query can
     be drawn, also where there are more groups than draws.
     """
-    members: dict[int, dict[Hashable, list[int]]] = {}
+    if n < 1:
+        return []
+    if n < len(set(bands)):
+        bands = [0] * len(bands)  # a band without a draw would stand for none of its queries
+    positions: dict[int, _Groups] = {}
     for position, (band, group) in enumerate(zip(bands, groups, strict=True)):
-        members.setdefault(band, {}).setdefault(group, []).append(position)
-    sizes = {band: sum(map(len, cells.values())) for band, cells in sorted(members.items())}
+        positions.setdefault(band, {}).setdefault(group, []).append(position)
+    band_sizes = {band: sum(map(len, positions[band].values())) for band in sorted(positions)}
     drawn: list[Drawn] = []
-    for band, share in share_equally(sizes, n).items():
-        cells = members[band]
-        if len(cells) > share:
-            drawn += _spread_over(cells, share, rng)
-            continue
-        given = allocate({group: len(rows) for group, rows in cells.items()}, share)
-        for group, rows in cells.items():
-            chosen = rng.permutation(len(rows))[: given[group]]
-            probability = given[group] / len(rows)
-            drawn += [Drawn(rows[row], probability) for row in sorted(chosen.tolist())]
+    for band, share in share_equally(band_sizes, n).items():
+        draw = _in_proportion
+        if len(positions[band]) > share:
+            draw = _spread_over
+        drawn += draw(positions[band], share, rng)
     return sorted(drawn, key=lambda each: each.position)
 
 
-def _spread_over(
-    cells: Mapping[Hashable, Sequence[int]], n: int, rng: np.random.Generator
-) -> list[Drawn]:
+def _in_proportion(groups: _Groups, n: int, rng: np.random.Generator) -> list[Drawn]:
+    """n items: of each group in proportion to its size, at least one."""
+    counts = allocate({group: len(positions) for group, positions in groups.items()}, n)
+    drawn = []
+    for group, positions in groups.items():
+        count = counts[group]
+        chosen = rng.permutation(len(positions))[:count]
+        probability = count / len(positions)
+        for row in sorted(chosen.tolist()):
+            drawn.append(Drawn(positions[row], probability))
+    return drawn
+
+
+def _spread_over(groups: _Groups, n: int, rng: np.random.Generator) -> list[Drawn]:
     """n items at equal distances of a list in which groups stand together, from a random start.
 
     A group gets its share give or take one, and every item has the same probability.
     """
     listed: list[int] = []
-    for group in sorted(cells, key=repr):
-        rows = cells[group]
-        listed += [rows[place] for place in rng.permutation(len(rows)).tolist()]
+    for group in sorted(groups, key=repr):
+        positions = groups[group]
+        shuffled = rng.permutation(len(positions)).tolist()
+        listed += [positions[row] for row in shuffled]
     distance = len(listed) / n
     start = rng.random() * distance
-    places = [min(int(start + draw * distance), len(listed) - 1) for draw in range(n)]
-    return [Drawn(listed[place], n / len(listed)) for place in places]
+    probability = n / len(listed)
+    drawn = []
+    for number in range(n):
+        row = min(int(start + number * distance), len(listed) - 1)
+        drawn.append(Drawn(listed[row], probability))
+    return drawn
 
 
 def rank_stratum(best_rank: int) -> int:
@@ -124,30 +150,39 @@ def rank_stratum(best_rank: int) -> int:
 
 
 def sample_pool(strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(n,) bool: the documents of one pool that are judged, of each stratum at least one.
+    """(n_documents,) bool: the documents of one pool that are judged, of each stratum at least one.
 
-    About `share` of all; the first ranks are likelier to be among them.
+    `strata` is int64 (n_documents,), from `rank_stratum`.  About `share` of all are judged; the
+    first ranks are likelier to be among them.
     """
-    chosen = np.zeros(len(strata), dtype=bool)
+    is_judged = np.zeros(len(strata), dtype=bool)
     present, sizes = np.unique(strata, return_counts=True)
-    rates = _rates(np.array([_FAVOUR[stratum] for stratum in present]), sizes, share)
+    favour = np.array([_FAVOUR[stratum] for stratum in present])
+    rates = _rates(favour, sizes, share)
     for stratum, size, rate in zip(present.tolist(), sizes.tolist(), rates.tolist(), strict=True):
-        exact = max(1.0, rate * size)
-        number = int(exact) + int(rng.random() < exact - int(exact))
+        expected = max(1.0, rate * size)
+        # A whole number that is the expected one on average.
+        whole = int(expected)
+        number = whole + int(rng.random() < expected - whole)
         rows = np.flatnonzero(strata == stratum)
-        chosen[rng.permutation(rows)[:number]] = True
-    return chosen
+        is_judged[rng.permutation(rows)[:number]] = True
+    return is_judged
 
 
 def _rates(favour: np.ndarray, sizes: np.ndarray, share: float) -> np.ndarray:
-    """(s,) rates in proportion to `favour`, at most 1, that give `share` of all, one of each at least."""
+    """(n_strata,) rates in proportion to `favour`, at most 1, that give `share` of all documents.
+
+    `favour` and `sizes` are (n_strata,).  Each stratum gives one document at least, so no formula
+    has the factor between favour and rate: it is found by halving an interval.
+    """
     wanted = share * float(sizes.sum())
-    low, high = 0.0, 1.0 / float(favour.min())
-    for _ in range(50):
-        middle = (low + high) / 2.0
-        given = np.maximum(1.0, np.minimum(1.0, middle * favour) * sizes)
-        if float(given.sum()) < wanted:
-            low = middle
+    low, high = 0.0, 1.0 / float(favour.min())  # with the last, every rate is 1
+    for _ in range(_HALVINGS):
+        factor = (low + high) / 2.0
+        rates = np.minimum(1.0, factor * favour)
+        expected = np.maximum(1.0, rates * sizes)
+        if float(expected.sum()) < wanted:
+            low = factor
         else:
-            high = middle
+            high = factor
     return np.minimum(1.0, high * favour)

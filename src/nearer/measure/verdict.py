@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nearer.measure.guarded import guard_reasons, names_with, that_are_open, that_passed
 from nearer.measure.metrics import Scores
-from nearer.measure.not_tried import NotTried, exceptions, untold, untried, whole_fixes
+from nearer.measure.not_tried import NotTried, untold, whole_fixes
 from nearer.measure.significance import Clusters, Comparison, queries_to_settle
 from nearer.types import Run
 
@@ -15,7 +16,6 @@ TUNED = "fine-tuned"
 
 Json = Mapping[str, Any]  # an object that a stage wrote
 Comparisons = Mapping[tuple[str, str], Comparison]  # (baseline, candidate) → result on test
-Question = dict[str, str]  # `question`, `answer` (yes, no, unknown, not tried) and `evidence`
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Evidence:
 
     `today` is the baseline; `tuned` and `simple` are the fine-tuned system and the simpler fix that
     did best on dev; `comparisons` holds (baseline, candidate) → result on test; each guardrail has a
-    `name` and a `status` (pass, fail, inconclusive).  `fix_guardrails` are those of the simpler fix;
+    `name` and a `status` (`guardrails.base: Status`).  `fix_guardrails` are those of the simpler fix;
     `clusters` says which queries hang together, in the order of the scores.
     """
 
@@ -107,7 +107,7 @@ class Evidence:
 
     def fix_failures(self) -> list[str]:
         """Names of the guardrails that the simpler fix fails."""
-        return [str(row["name"]) for row in self.fix_guardrails if row["status"] == "fail"]
+        return names_with(self.fix_guardrails, "fail")
 
     def queries_needed(self, candidate: Candidate, over: Candidate) -> int | None:
         """Queries that would show the measured gain, or `min_gain` where that is more; None: no number would."""
@@ -120,10 +120,6 @@ class Evidence:
             self.alpha / 2,
             clusters=self.clusters,
         )
-
-    def guards(self, status: str) -> list[str]:
-        """Names of the guardrails with this status."""
-        return [str(guard["name"]) for guard in self.guardrails if guard["status"] == status]
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -159,16 +155,16 @@ def _judged(evidence: Evidence) -> Verdict:
     useful = f"{evidence.min_gain:g}"
     fix = evidence.helpful_fix()
     if fix is not None and not evidence.shown(tuned, fix):
-        span = _span(evidence.gain(tuned, fix))
+        span = in_words(evidence.gain(tuned, fix))
         why = f"fine-tuning is not shown to add {useful} to that ({span})"
         return _without_model(evidence, why)
-    failed = evidence.guards("fail")
+    failed = names_with(evidence.guardrails, "fail")
     if failed:
         names = ", ".join(failed)
         why = f"the fine-tuned model fails its guardrails ({names})"
         return _without_model(evidence, why)
     gain = evidence.gain(tuned, today)
-    change = f"{evidence.primary} by {_span(gain)}"
+    change = f"{evidence.primary} by {in_words(gain)}"
     if gain.delta <= 0 or gain.high < evidence.min_gain:
         why = f"fine-tuning changes {change}, less than the useful {useful}"
         return _nothing(evidence, why)
@@ -181,11 +177,9 @@ def _judged(evidence: Evidence) -> Verdict:
 def _ship_unless_open(evidence: Evidence, tuned: Candidate) -> Verdict:
     """Ship a model with a shown gain, unless a guardrail or a simpler fix leaves a question open."""
     rise = _rise(evidence, tuned)
-    unsettled = evidence.guards("inconclusive")
+    unsettled = that_are_open(evidence.guardrails)
     if unsettled:
-        names = ", ".join(unsettled)
-        why = f"{rise}, but {names} may have lost more than the margin allows"
-        return _inconclusive(evidence, why)
+        return _inconclusive(evidence, f"{rise}, but {unsettled}")
     whole = whole_fixes(evidence.not_tried)
     if whole:
         why = f"{rise}, but simpler fixes were not tried, and may do as well: {untold(whole)}"
@@ -194,7 +188,7 @@ def _ship_unless_open(evidence: Evidence, tuned: Candidate) -> Verdict:
     if rival is not None and not evidence.shown(tuned, rival):
         return _inconclusive(evidence, f"{rise}, but {_as_well(evidence, tuned, rival)}")
     n_queries = evidence.gain(tuned, evidence.today).n
-    why = f"{rise} on {n_queries:,} held-out queries, and every guardrail passes"
+    why = f"{rise} on {n_queries:,} held-out queries, and {that_passed(evidence.guardrails)}"
     return Verdict(
         verdict="ship",
         recommended=tuned.name,
@@ -230,7 +224,7 @@ def _inconclusive(evidence: Evidence, why: str) -> Verdict:
     sentence = f"Inconclusive: {why}."
     fix = evidence.helpful_fix()
     if fix is not None and not evidence.generated:
-        gain = _span(evidence.gain(fix, evidence.today))
+        gain = in_words(evidence.gain(fix, evidence.today))
         sentence += f" Meanwhile {fix.name} is shown to help by itself ({gain})."
     return Verdict(
         verdict="inconclusive",
@@ -242,14 +236,14 @@ def _inconclusive(evidence: Evidence, why: str) -> Verdict:
 
 def _as_well(evidence: Evidence, tuned: Candidate, rival: Candidate) -> str:
     """A clause that says that a simpler fix may do as well, and how many queries would settle it."""
-    span = _span(evidence.gain(tuned, rival))
+    span = in_words(evidence.gain(tuned, rival))
     doubt = f"{rival.name} may do as well (fine-tuning adds {span})"
     return f"{doubt}; {_settled_by(evidence, tuned, rival)}"
 
 
 def _unsettled(evidence: Evidence, tuned: Candidate) -> str:
     """A clause that says how many queries would settle whether fine-tuning helps."""
-    span = _span(evidence.gain(tuned, evidence.today))
+    span = in_words(evidence.gain(tuned, evidence.today))
     return f"{evidence.primary} changes by {span}; {_settled_by(evidence, tuned, evidence.today)}"
 
 
@@ -263,17 +257,10 @@ def _reasons(evidence: Evidence) -> tuple[str, ...]:
     reasons: list[str] = []
     for (baseline, candidate), result in evidence.comparisons.items():
         reasons.append(f"{candidate} against {baseline}: {evidence.primary} {result}")
-    failed = evidence.guards("fail")
-    for name in failed:
-        reasons.append(f"guardrail {name} fails")
+    reasons += guard_reasons(evidence.guardrails)
     if evidence.simple is not None:
         for name in evidence.fix_failures():
             reasons.append(f"{evidence.simple.name} fails the guardrail {name}")
-    unsettled = evidence.guards("inconclusive")
-    for name in unsettled:
-        reasons.append(f"guardrail {name} is open: it may have lost more than its margin")
-    if evidence.guardrails and not failed and not unsettled:
-        reasons.append(f"all {len(evidence.guardrails)} guardrails pass")
     return tuple(reasons)
 
 
@@ -281,114 +268,12 @@ def _rise(evidence: Evidence, candidate: Candidate) -> str:
     measure = evidence.primary
     before = evidence.today.scores.mean(measure)
     after = candidate.scores.mean(measure)
-    span = _span(evidence.gain(candidate, evidence.today))
+    span = in_words(evidence.gain(candidate, evidence.today))
     return f"{measure} rises from {before:.3f} to {after:.3f} ({span})"
 
 
-def _span(result: Comparison) -> str:
+def in_words(result: Comparison) -> str:
+    """A change with its interval, such as `+0.031, 95% interval +0.010 to +0.052`."""
     width = f"{100 * (1 - result.alpha):g}% interval"
     text = f"{result.delta:+.3f}, {width} {result.low:+.3f} to {result.high:+.3f}"
     return text.replace("-", "−")
-
-
-def checklist(
-    evidence: Evidence,
-    mined: Json,
-    diagnosis: Json,
-    not_tried: NotTried = (),
-    skipped: NotTried = (),
-) -> list[Question]:
-    """What a decision must answer: `{"question", "answer": yes|no|unknown|not tried, "evidence"}`.
-
-    Whether a re-index pays is left to `nearer.decision.payback`.  `not_tried` are the simpler fixes
-    that nobody tried (`fix`, `why`, `next`): while there are some, the others are not shown to be
-    insufficient.  `skipped` are those that the settings declare exceptions (`fix`, `reason`).
-    `mined` is `mine/summary.json`, `diagnosis` is `diagnose/summary.json` (empty when nothing was
-    diagnosed).
-    """
-    return [
-        _measured(evidence),
-        _semantic(diagnosis, evidence.min_gain),
-        _insufficient(evidence, not_tried, skipped),
-        _has_training_data(mined),
-        _improves(evidence),
-    ]
-
-
-def _measured(evidence: Evidence) -> Question:
-    scores = evidence.today.scores
-    mean = f"{scores.mean(evidence.primary):.3f}"
-    return _answer(
-        "Is the failure measured?",
-        True,
-        f"today's {evidence.primary} is {mean} on {len(scores):,} held-out queries",
-    )
-
-
-def _semantic(diagnosis: Json, least: float) -> Question:
-    """Do semantic failures hold enough of the measure for fine-tuning to be worth trying?"""
-    question = "Is it semantic?"
-    causes = diagnosis.get("causes")
-    ceiling = diagnosis.get("fine_tuning_ceiling")
-    if causes is None or ceiling is None:
-        return _answer(
-            question,
-            None,
-            "not diagnosed in this run; the gains by slice show where the model was weak",
-        )
-    counts = f"{causes.get('semantic', 0):,} of {diagnosis['n_failures']:,} failures are semantic"
-    gain = f"{ceiling['gain']:.3f} of {ceiling['measure']}"
-    text = f"{counts}; found first, all of them would add {gain}"
-    if ceiling["gain"] >= least:
-        return _answer(question, True, text)
-    at_most = ceiling["if_unknown_were_semantic"] - ceiling["today"]
-    if at_most < least:
-        return _answer(question, False, text)
-    untried = [str(probe["probe"]) for probe in diagnosis.get("not_tried", ())]
-    if untried:
-        text += f"; not tried: {', '.join(untried)}"
-    return _answer(question, None, text)
-
-
-def _insufficient(evidence: Evidence, not_tried: NotTried, skipped: NotTried) -> Question:
-    """Are simpler fixes insufficient?  Never yes where one of them was not tried.
-
-    Parts of a fix that was tried, and declared exceptions, are named beside the answer.
-    """
-    tuned, simple = evidence.tuned, evidence.simple
-    enough: bool | None = None
-    text = "nothing to compare"
-    if tuned and simple:
-        enough = evidence.shown(tuned, simple)
-        text = f"{tuned.name} adds {_span(evidence.gain(tuned, simple))} to {simple.name}"
-    text = "; ".join([text, *untried(not_tried)])
-    if skipped:
-        text = f"{text}; left out by decision: {exceptions(skipped)}"
-    answer = _answer("Are simpler fixes insufficient?", enough, text)
-    if enough and whole_fixes(not_tried):
-        answer["answer"] = "not tried"
-    return answer
-
-
-def _has_training_data(mined: Json) -> Question:
-    counts = {key: mined.get(key, 0) for key in ("examples", "queries", "documents")}
-    examples = f"{counts['examples']:,} examples"
-    sources = f"{counts['queries']:,} queries and {counts['documents']:,} documents"
-    return _answer(
-        "Is training data available?",
-        counts["examples"] > 0,
-        f"{examples} from {sources}",
-    )
-
-
-def _improves(evidence: Evidence) -> Question:
-    question = "Does held-out evaluation improve?"
-    if evidence.tuned is None:
-        return _answer(question, None, "no model was fine-tuned")
-    gain = evidence.gain(evidence.tuned, evidence.today)
-    return _answer(question, gain.outcome == "better", f"{_span(gain)}, p = {gain.p:.4f}")
-
-
-def _answer(question: str, yes: bool | None, evidence: str) -> Question:
-    answers = {None: "unknown", True: "yes", False: "no"}
-    return {"question": question, "answer": answers[yes], "evidence": evidence}

@@ -40,6 +40,7 @@ STATUS = {
     "pass": "good",
     "fail": "bad",
     "inconclusive": "warn",
+    "not measured": "warn",
     "yes": "good",
     "no": "bad",
     "unknown": "warn",

@@ -49,6 +49,8 @@ MAX_QUERY_LINES = 6
 MAX_TASK_ROWS = 10
 MAX_TASK_COLUMNS = 12
 
+#: Statuses of a guardrail that say nothing without their reason.
+_WITH_REASON = ("not measured", "does not apply")
 _MARKS = {"good": "✅", "warn": "⚠️", "bad": "❌", "none": "▫️"}
 
 
@@ -202,6 +204,8 @@ def _guardrails(decided: DecisionRecord) -> list[str]:
             row["margin"],
             row["needed"],
         ]
+        if row["status"] in _WITH_REASON and row["why"]:
+            status = f"{status}: {plain(row['why'], 200)}"
         rows.append([f"{_MARKS[tone]} {name}", status, *figures])
     header = ["Guardrail", "Status", "Change", "Lower bound", "Allowed", "Queries needed"]
     return titled("Guardrails", table(header, rows))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nearer.data.records import Row
 from nearer.data.records import read as read_rows
 from nearer.data.sources import bad
-from nearer.data.trec import judgment_rows, read_qrels
+from nearer.data.trec import read_qrels
 from nearer.errors import DataError
 from nearer.files import read_json, write_json, write_text
 from nearer.review import argilla, label_studio
@@ -219,9 +219,7 @@ def _entry(said: Said, source: str) -> Entry:
 
 
 def _from_qrels(path: Path, known: Known, reviewer: str) -> Iterable[Said]:
-    for row in judgment_rows(path):
-        _refuse_model(row)
-    for query_id, graded in read_qrels(path).items():
+    for query_id, graded in read_qrels(path, require=_refuse_model).items():
         for doc_id, grade in graded.items():
             yield Said(query_id, doc_id, reviewer, grade, where=str(path))
 

@@ -16,6 +16,10 @@ from nearer.types import Hit, Query, Run, rank_hits
 
 #: Results among which items are chosen.
 DEPTH = 50
+#: With fewer results there is no order to choose.
+_FEWEST = 3
+#: Below every cosine, so that it is the same for all items while none is chosen.
+_NO_CHOSEN = -1.0
 
 #: float32 (n_items, dimension), of items by id.
 ItemVectors = Callable[[Sequence[str]], np.ndarray]
@@ -36,27 +40,41 @@ def diversified(
 
 
 def mmr(hits: Sequence[Hit], weight: float, vectors: ItemVectors, k: int) -> list[str]:
-    """Item ids in the new order; those that are not among the first `DEPTH` follow as they stood."""
+    """Item ids in the new order: `k` chosen ones, the others of the first `DEPTH`, then the rest.
+
+    Those that were not chosen keep the order in which they stood.
+    """
     ids = [doc_id for doc_id, _ in hits]
-    pool = ids[:DEPTH]
-    if len(pool) < 3:
+    pool, beyond = ids[:DEPTH], ids[DEPTH:]
+    if len(pool) < _FEWEST:
         return ids
-    scores = np.array([score for _, score in hits[: len(pool)]])
+    scores = np.array([score for _, score in hits[:DEPTH]])
+    unit_vectors = unit_rows(vectors(pool))
+    cosines = unit_vectors @ unit_vectors.T
+    chosen = _chosen(scores, cosines, weight, min(k, len(pool)))
+    left = [position for position in range(len(pool)) if position not in chosen]
+    order = [*chosen, *left]
+    return [*(pool[position] for position in order), *beyond]
+
+
+def _chosen(scores: np.ndarray, cosines: np.ndarray, weight: float, k: int) -> list[int]:
+    """The positions of `k` items in the order in which they are chosen.
+
+    `scores` is float64 (n_items,), `cosines` float32 (n_items, n_items) of the items to each other.
+    """
     spread = float(scores.max() - scores.min()) or 1.0
-    relevance = weight * (scores - scores.min()) / spread
-    found = unit_rows(vectors(pool))
-    cosines = found @ found.T
-    nearest = np.full(len(pool), -1.0)  # of each to those chosen
+    weighted_relevance = weight * (scores - scores.min()) / spread
+    nearest_chosen = np.full(len(scores), _NO_CHOSEN)  # the largest cosine to those already chosen
+    is_left = np.ones(len(scores), dtype=bool)
     chosen: list[int] = []
-    left = np.ones(len(pool), bool)
-    for _ in range(min(k, len(pool))):
-        worth = np.where(left, relevance - (1 - weight) * nearest, -np.inf)
+    for _ in range(k):
+        worth = weighted_relevance - (1 - weight) * nearest_chosen
+        worth[~is_left] = -np.inf
         best = int(worth.argmax())
         chosen.append(best)
-        left[best] = False
-        nearest = np.maximum(nearest, cosines[best])
-    rest = [doc_id for place, doc_id in enumerate(pool) if left[place]]
-    return [*(pool[place] for place in chosen), *rest, *ids[len(pool) :]]
+        is_left[best] = False
+        nearest_chosen = np.maximum(nearest_chosen, cosines[best])
+    return chosen
 
 
 def _renumbered(ids: Sequence[str]) -> list[Hit]:

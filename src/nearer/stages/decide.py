@@ -118,7 +118,8 @@ def decide(inputs: DecisionInputs, rng: np.random.Generator) -> Decision:
         reversals=find_reversals(finalists, by_slice, statistics, settings.decide),
         leakage=inputs.leakage,
     )
-    found = Findings(inputs, evidence, measured, findings, changes, missing, queries)
+    requests = statistics.requests(finalists.today)
+    found = Findings(inputs, evidence, measured, findings, changes, missing, queries, requests)
     examples = {"wins": [], "losses": []} if changes is None else changes.worst_and_best()
     shown = Shown.of(plan, finalists, changes, inputs)
     return Decision(shown.added_to(found.record()), examples, findings.margins, shown)
@@ -206,9 +207,9 @@ def run(
     project.uses("graded")
     require_usable(settings.rag, project.root)
     # A guardrail that cannot be found is refused before test is opened: a look is not spent on it.
-    load_guardrails(settings.decide.guardrails.more, project.root)
+    guardrails = load_guardrails(settings.decide.guardrails.more, project.root)
     if is_only_training(settings.data):
-        return _on_pairs(project, trained)
+        return _on_pairs(project, trained, guardrails)
     inputs, bridge, ladder = _gathered(project, trained, mined, diagnoses, fixes)
     decision = decide(inputs, project.rng("decide"))
     decided = decision.decided
@@ -284,7 +285,9 @@ def _opened_test(project: Project, others: Sequence[Split]) -> tuple[Split, int]
     return test, sum(1 for _ in read_jsonl(looks))
 
 
-def _on_pairs(project: Project, trained: Tuned | str | Path | None) -> Decision:
+def _on_pairs(
+    project: Project, trained: Tuned | str | Path | None, guardrails: Sequence[Guardrail]
+) -> Decision:
     """Where scored pairs are all the data.  Raises DataError where none were held out."""
     if project.run_dir is None:
         pairs, looks = project.checked.pairs.get("test", ()), 1
@@ -301,6 +304,7 @@ def _on_pairs(project: Project, trained: Tuned | str | Path | None) -> Decision:
         general_set=general_set_of(project.settings, project.root),
         settings=project.settings,
         looks=looks,
+        guardrails=guardrails,
     )
     decided = decide_on_pairs(evidence, project.rng("decide"))
     return Decision(with_hashes(decided, project), {}, {})

@@ -248,11 +248,14 @@ def _keeping(facts: CardFacts) -> list[str]:
         )
     guardrails = () if facts.decision is None else facts.decision.get("guardrails", ())
     for row in guardrails:
+        status = f"- Guardrail {row.get('name')}: {row.get('status')}"
+        # The reasons of other statuses may hold queries, which a public card must not show.
+        if row.get("status") in ("not measured", "does not apply"):
+            lines.append(f"{status} ({row.get('reason')})")
+            continue
         bound = _figure(row.get("lower_bound"))
-        lines.append(
-            f"- Guardrail {row.get('name')}: {row.get('status')} (lower bound of the change "
-            f"{bound}, margin {_figure(row.get('margin'))})"
-        )
+        margin = _figure(row.get("margin"))
+        lines.append(f"{status} (lower bound of the change {bound}, margin {margin})")
     if not guardrails:
         lines.append("- What it forgot of everyday language was not measured (`nearer decide`).")
     return lines

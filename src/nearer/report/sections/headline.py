@@ -73,11 +73,13 @@ def _mean(decided: DecisionRecord, name: str, measure: str) -> float | None:
 
 
 def _guardrail_figures(decided: DecisionRecord) -> list[Figure]:
-    rows = decided.guardrails
-    if not rows:
+    """How many of the guardrails passed that have something to guard; how many nobody measured."""
+    statuses = [row.status for row in decided.guardrails if row.status != "does not apply"]
+    if not statuses:
         return []
-    passed = sum(row.status == "pass" for row in rows)
-    return [(f"{passed} of {len(rows)}", "guardrails passed", "")]
+    left_out = statuses.count("not measured")
+    note = f"{left_out} not measured" if left_out else ""
+    return [(f"{statuses.count('pass')} of {len(statuses)}", "guardrails passed", note)]
 
 
 def _sign_off(decided: DecisionRecord) -> str:

@@ -139,16 +139,16 @@ def _slice_tone(row: SliceRecord) -> str:
 
 
 def guardrails(decided: DecisionRecord) -> list[Json]:
-    """Rows of the table; those that did not pass stand first.
+    """Rows of the table: those that did not pass stand first, those with nothing to guard last.
 
-    Latency is a ratio with a ceiling, all others are changes with an allowed drop.
+    Latency and memory are ratios with a ceiling, all others are changes with an allowed drop.
     """
-    order = {"fail": 0, "inconclusive": 1}
+    order = {"fail": 0, "inconclusive": 1, "not measured": 2, "does not apply": 4}
     table: list[Json] = []
-    for row in sorted(decided.guardrails, key=lambda row: order.get(row.status, 2)):
+    for row in sorted(decided.guardrails, key=lambda row: order.get(row.status, 3)):
         delta = signed(row.delta)
         margin = _allowed_drop(row.margin)
-        if row.name.startswith("latency"):
+        if row.delta is not None and row.name.startswith(("latency", "memory")):
             delta = f"× {fixed(row.delta, 2)}"
             margin = f"× {fixed(row.margin, 2)} at most"
         table.append(

@@ -47,6 +47,7 @@ def task(data: ReportData) -> Json | None:
         "notes": notes,
         "map": _map(points),
         "clusters": _legend(points),
+        "listed": _by_cluster(points),
     }
 
 
@@ -103,6 +104,20 @@ def _legend(points: list[Place]) -> list[tuple[str, str]]:
     if legend and any(not 0 <= rank < charts.COLOURS for _, _, rank, _ in points):
         legend.append(("other", "smaller clusters, or none"))
     return legend
+
+
+def _by_cluster(points: list[Place]) -> list[tuple[str, list[str]]]:
+    """Name of each cluster of the map and the texts of its points, the largest cluster first.
+
+    For those who cannot point at a dot.  Points of no cluster come last.
+    """
+    listed: dict[int, tuple[str, list[str]]] = {}
+    for _, _, rank, text in points:
+        about, _, name = text.rpartition(SEPARATOR)
+        _, texts = listed.setdefault(max(rank, -1), (name, []))
+        texts.append(about or text)
+    ranks = sorted(listed, key=lambda rank: (rank < 0, rank))
+    return [listed[rank] for rank in ranks]
 
 
 def _point(row: Any) -> Place | None:

@@ -15,6 +15,8 @@ from nearer.measure.downstream import shape
 #: Numbers of clusters that are tried where none is given.
 _TRIED = 8
 _MOST = 60
+#: Fewer documents than this are not grouped.
+LEAST = 4
 #: Share of the items in each bootstrap of stability.
 _PART = 0.8
 
@@ -26,20 +28,29 @@ class Grouping:
     settings: Cluster
     seed: int
 
-    def clusters(self, vectors: np.ndarray, n_clusters: int | None = None) -> np.ndarray:
+    def clusters(
+        self,
+        vectors: np.ndarray,
+        n_clusters: int | None = None,
+        choose_on: np.ndarray | None = None,
+    ) -> np.ndarray:
         """int64 (n_items,), -1 for an item that belongs to none (HDBSCAN).
 
-        Raises DataError for fewer than two items per cluster, ConfigError where umap-learn is missing.
+        Where neither the settings nor `n_clusters` say how many clusters there are, the number is
+        chosen on the items at the positions `choose_on` (None: on all), as they are after the
+        reduction that was asked for.  Raises DataError for fewer than four items and for as many
+        clusters as items, ConfigError where umap-learn is missing.
         """
         wanted = self.settings.n_clusters or n_clusters
-        if len(vectors) < 4:
+        if len(vectors) < LEAST:
             raise DataError(
-                f"{len(vectors)} documents cannot be grouped",
+                f"a corpus of fewer than {LEAST} documents cannot be grouped (this one: {len(vectors)})",
+                where="data.corpus",
                 next_step="use a corpus of more documents",
             )
         reduced = self._reduced(vectors)
         if self.settings.algorithm != "hdbscan" and wanted is None:
-            wanted = self.chosen_number(reduced)
+            wanted = self.chosen_number(reduced if choose_on is None else reduced[choose_on])
         if wanted is not None and wanted >= len(vectors):
             raise DataError(
                 f"{len(vectors)} documents make no {wanted} clusters",
@@ -49,7 +60,10 @@ class Grouping:
         return self._of(reduced, wanted)
 
     def chosen_number(self, vectors: np.ndarray) -> int:
-        """The number of clusters with the best silhouette, out of eight between 2 and 60."""
+        """The number of clusters with the best silhouette, out of eight between 2 and 60.
+
+        `vectors` are those that are clustered: reduced ones where a reduction is asked for.
+        """
         most = max(2, min(_MOST, math.isqrt(len(vectors)) * 2, len(vectors) - 1))
         tried = sorted({round(float(number)) for number in np.geomspace(2, most, _TRIED)})
         best, best_value = tried[0], -math.inf

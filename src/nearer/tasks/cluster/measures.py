@@ -115,7 +115,8 @@ def _findings(items: Items, inputs: TaskInputs) -> Findings:
         name: {key: value for key, value in values.items() if value is not None}
         for name, values in all_values.items()
     }
-    return Findings(measures, sheets, _notes(items, settings), points(last, named))
+    notes = [*_notes(items, settings), *_grouping_notes(spaces)]
+    return Findings(measures, sheets, notes, points(last, named))
 
 
 def words(texts: list[str], seed: int) -> np.ndarray | None:
@@ -221,6 +222,27 @@ def points(space: Space, named: list[Named]) -> list[tuple[float, float, int, st
         x, y = (round(float(value), 4) for value in flat[row])
         placed.append((x, y, rank.get(cluster, -1), about))
     return placed
+
+
+def _grouping_notes(spaces: list[Space]) -> list[str]:
+    """Which groupings tell nothing apart, and how many documents are in no cluster."""
+    notes = []
+    for space in spaces:
+        is_grouped = space.clusters >= 0
+        n_clusters = len(np.unique(space.clusters[is_grouped]))
+        left_out = int((~is_grouped).sum())
+        if n_clusters < 2:
+            found = "one cluster" if n_clusters else "no cluster"
+            notes.append(
+                f"{space.name}: {space.settings.algorithm} finds {found}. Nothing is told apart: "
+                "its measures against labels say nothing."
+            )
+        elif left_out:
+            notes.append(
+                f"{space.name}: {left_out:,} of {len(is_grouped):,} documents are in no cluster; "
+                "each counts as a cluster of its own, which raises purity and homogeneity."
+            )
+    return notes
 
 
 def _notes(items: Items, settings: Cluster) -> list[str]:

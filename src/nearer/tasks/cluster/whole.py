@@ -24,8 +24,6 @@ from nearer.tasks.cluster.naming import Named, Suggestion, names_of, suggestions
 
 ASSIGNMENTS = "clusters.jsonl"
 SUMMARY = "summary.json"
-#: Fewer documents than this are not grouped.
-LEAST = 4
 
 
 @dataclass(frozen=True)
@@ -81,19 +79,11 @@ def group_corpus(systems: Systems, settings: Cluster, seed: int, before: Path | 
     Raises DataError for a corpus that cannot be grouped.
     """
     vectors = unit_rows(systems.document_vectors)
-    grouping = Grouping(settings, seed)
-    number = settings.n_clusters
     part = sampled_rows(len(vectors), settings.limit, seed)
-    if number is None and settings.algorithm != "hdbscan" and len(vectors) >= LEAST:
-        number = grouping.chosen_number(vectors[part])
-    clusters = grouping.clusters(vectors, number)
+    clusters = Grouping(settings, seed).clusters(vectors, choose_on=part)
     n_clusters = len(np.unique(clusters[clusters >= 0]))
     if n_clusters < 2:
-        raise DataError(
-            f"cannot say what belongs together: {settings.algorithm} finds {n_clusters} cluster",
-            where="cluster.algorithm",
-            next_step="set cluster.algorithm: kmeans, or lower cluster.min_size",
-        )
+        raise _not_grouped(settings, n_clusters)
     ids = list(systems.corpus.ids)
     named = names_of(clusters, vectors, ids, list(systems.corpus.contents()))
     figures: dict[str, Any] = {
@@ -110,6 +100,19 @@ def group_corpus(systems: Systems, settings: Cluster, seed: int, before: Path | 
         figures["kept"] = kept
     suggested = suggestions(clusters, vectors, seed)
     return Grouped(ids, clusters, named, suggested, figures, drift)
+
+
+def _not_grouped(settings: Cluster, n_clusters: int) -> DataError:
+    """The refusal of a corpus in which nothing is told apart."""
+    mend = "nothing sets these documents apart for this model: look whether their texts are alike"
+    if settings.algorithm == "hdbscan":
+        mend = "set cluster.algorithm: kmeans, or lower cluster.min_size"
+    found = "one cluster" if n_clusters else "no cluster"
+    return DataError(
+        f"cannot say what belongs together: {settings.algorithm} finds {found}",
+        where="cluster.algorithm",
+        next_step=mend,
+    )
 
 
 def _chosen_by(settings: Cluster) -> str:

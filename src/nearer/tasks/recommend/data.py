@@ -24,6 +24,7 @@ from nearer.data.items import HISTORY
 from nearer.data.load import Loaded
 from nearer.data.sources import bad
 from nearer.data.splits import make_splits
+from nearer.errors import DataError
 from nearer.types import Judgments, Query
 
 #: Items of a history, before the one to be recommended: one alone would be an item of training.
@@ -63,12 +64,33 @@ def _from_log(settings: Config, root: Path) -> Loaded:
         loaded = _item_groups(log, corpus, settings)
     for name in ("train", "test"):
         if not loaded.judgments[name]:
-            raise bad(
-                f"no items of the {name} part met in {settings.recommend.min_together} sessions",
-                path,
-                "use a longer log, lower recommend.min_together, or change data.split",
-            )
+            raise _nothing_in(name, log, settings, path)
     return loaded
+
+
+def _nothing_in(part: str, log: Interactions, settings: Config, path: Path) -> DataError:
+    """The refusal of a log that leaves nothing to train on, or to judge: it says which is the cause."""
+    rules = settings.recommend
+    related = Meetings.of(log.sessions).related(rules.min_together)
+    if not related:
+        return bad(
+            f"no two items met in {rules.min_together} sessions",
+            path,
+            "use a longer log, or lower recommend.min_together",
+        )
+    mend = "use a log of more items, or change data.split"
+    if rules.queries == "histories":
+        mend = f"use a log with more sessions of more than {_SHORTEST} items, or change data.split"
+    elif rules.split == "time":
+        mend = (
+            "use a longer log (items held out by time are those first met after training), or set "
+            "recommend.split: group"
+        )
+    return bad(
+        f"{len(related)} items are related, and no relation of theirs is left for the {part} part",
+        path,
+        mend,
+    )
 
 
 def _item_groups(log: Interactions, corpus: Corpus, settings: Config) -> Loaded:
@@ -123,6 +145,10 @@ def _histories(log: Interactions, corpus: Corpus, settings: Config) -> Loaded:
             parts[name][query.id] = {target: 1}
     loaded = _loaded(log, corpus, settings, meetings, parts)
     dropped = dict(loaded.dropped)
+    if not log.timed:
+        dropped["sessions have no times: they were divided in the order of their ids"] = len(
+            log.sessions
+        )
     if short:
         dropped["sessions of dev and test were too short for a history and what follows it"] = short
     return loaded._replace(queries=loaded.queries | queries, dropped=dropped)

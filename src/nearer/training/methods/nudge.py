@@ -42,47 +42,76 @@ class Nudged:
 def nudge(task: VectorTask, rng: np.random.Generator) -> Nudged:
     """Move the documents of `task`.  Nothing moves where too few queries are there to choose a bound."""
     fitting, kept = task.divided(rng)
-    curve: list[tuple[float, float]] = []
+    curve: tuple[tuple[float, float], ...] = ()
     if len(kept):
-        scale = 1.0 if task.cosine else float(np.mean(np.linalg.norm(task.documents, axis=1)))
-        directions = _directions(task, fitting)
-        for bound in _BOUNDS:
-            documents = _moved(task, directions, bound * scale)
-            curve.append((bound * scale, mean_reciprocal_rank(task, kept, task.queries, documents)))
+        curve = _curve(task, fitting, kept)
     # The smallest of equally good bounds: max keeps the first.
     bound, _ = max(curve, key=lambda point: point[1], default=(0.0, 0.0))
-    documents = _moved(task, _directions(task, task.pairs), bound)
-    changed = np.any(documents != task.documents, axis=1)
-    return Nudged(documents, bound, int(changed.sum()), tuple(curve))
+    all_directions = _directions(task, task.pairs)
+    documents = _moved(task, all_directions, bound)
+    has_moved = np.any(documents != task.documents, axis=1)
+    return Nudged(documents, bound, int(has_moved.sum()), curve)
+
+
+def _curve(
+    task: VectorTask, fitting: np.ndarray, kept: np.ndarray
+) -> tuple[tuple[float, float], ...]:
+    """(bound, mean reciprocal rank) for each bound: moved by some pairs, ranked for the others.
+
+    `fitting` and `kept` are pairs of the task, int64 (n_pairs, 2).  Bounds are distances between
+    unit vectors; where vectors are not of unit length, they are multiples of the mean length.
+    """
+    scale = 1.0
+    if not task.cosine:
+        lengths = np.linalg.norm(task.documents, axis=1)
+        scale = float(np.mean(lengths))
+    directions = _directions(task, fitting)
+    curve = []
+    for unit_bound in _BOUNDS:
+        bound = unit_bound * scale
+        documents = _moved(task, directions, bound)
+        curve.append((bound, mean_reciprocal_rank(task, kept, task.queries, documents)))
+    return tuple(curve)
 
 
 def _directions(task: VectorTask, pairs: np.ndarray) -> np.ndarray:
-    """float32 (n_documents, dimension): per document the unit sum of its queries, or zeros."""
+    """float32 (n_documents, dimension): per document the unit sum of its queries, or zeros.
+
+    `pairs` is int64 (n_pairs, 2): positions of a query and of a document that answers it.
+    """
+    query_of_pair, document_of_pair = pairs.T
     sums = np.zeros_like(task.documents)
-    np.add.at(sums, pairs[:, 1], task.queries[pairs[:, 0]])
+    np.add.at(sums, document_of_pair, task.queries[query_of_pair])
     return of_length_one(sums)
 
 
 def _moved(task: VectorTask, directions: np.ndarray, bound: float) -> np.ndarray:
-    """Documents moved by at most `bound` in their directions."""
+    """float32 (n_documents, dimension): documents moved by at most `bound` in their directions.
+
+    A document whose direction is all zeros has no query, and stays.
+    """
     if bound == 0.0:
         return task.documents
     has_queries = np.any(directions, axis=1)
     documents = task.documents.copy()
     if task.cosine:
-        documents[has_queries] = _turned(
-            task.documents[has_queries], directions[has_queries], bound
-        )
+        with_queries = task.documents[has_queries]
+        documents[has_queries] = _turned(with_queries, directions[has_queries], bound)
     else:
         documents[has_queries] += np.float32(bound) * directions[has_queries]
     return documents
 
 
 def _turned(documents: np.ndarray, directions: np.ndarray, bound: float) -> np.ndarray:
-    """Unit vectors turned towards unit directions by a chord of `bound`, at most until they are there."""
-    cosines = np.clip(np.sum(documents * directions, axis=1, keepdims=True), -1.0, 1.0)
-    wanted = np.arccos(cosines)
-    allowed = 2.0 * np.arcsin(min(1.0, bound / 2.0))
-    angle = np.minimum(wanted, allowed)
+    """Unit vectors turned towards unit directions by a chord of `bound`, at most until they are there.
+
+    All are float32 (n_documents, dimension).  Each vector turns in the plane that it spans with its
+    direction: by an angle along `across`, the part of the direction at right angles to the vector.
+    """
+    cosines = np.sum(documents * directions, axis=1, keepdims=True)
+    cosines = np.clip(cosines, -1.0, 1.0)
+    angle_between = np.arccos(cosines)
+    angle_of_bound = 2.0 * np.arcsin(min(1.0, bound / 2.0))
+    angle = np.minimum(angle_between, angle_of_bound)
     across = of_length_one(directions - cosines * documents)
     return of_length_one(np.cos(angle) * documents + np.sin(angle) * across)

@@ -20,7 +20,7 @@ from nearer.measure.pooled import (
     pooled_mean,
     weighted_ndcg,
 )
-from nearer.measure.prediction_powered import prediction_powered_mean
+from nearer.measure.prediction_powered import Groups, prediction_powered_mean
 from nearer.measure.sampling import (
     BANDS,
     allocate,
@@ -174,6 +174,54 @@ def test_the_corrected_mean_of_grades_covers_the_truth(n: int, accuracy: float) 
         narrower += width < found.people.high - found.people.low
     assert covered / 400 > 0.92
     assert narrower / 400 > 0.9
+
+
+@pytest.mark.parametrize("n_judged", [5, 20])
+def test_pairs_of_one_query_are_alike_and_the_interval_knows_it(n_judged: int) -> None:
+    """Some queries are answered well and some badly, and the judge errs by query: planted here."""
+    rng = np.random.default_rng([11, n_judged])
+
+    def grades_of(effect: np.ndarray) -> np.ndarray:
+        return np.clip(np.round(1.0 + effect + rng.normal(0.0, 0.7, len(effect))), 0.0, 3.0)
+
+    truth = grades_of(rng.normal(0.0, 1.0, 1_000_000)).mean()
+    repeats, covered, as_if_independent = 300, 0, 0
+    for _ in range(repeats):
+        query_of = np.repeat(np.arange(60), rng.integers(6, 19, 60))
+        grades = grades_of(rng.normal(0.0, 1.0, 60)[query_of])
+        kindness = rng.normal(0.5, 0.5, 60)[query_of] + rng.normal(0.0, 0.5, len(grades))
+        judge = np.clip(np.round(grades + kindness), 0.0, 3.0)
+        people = query_of < n_judged
+        values = grades[people], judge[people], judge[~people]
+        groups = Groups(query_of[people], query_of[~people])
+        found = prediction_powered_mean(*values, groups=groups).corrected
+        covered += found.low <= truth <= found.high
+        naive = prediction_powered_mean(*values).corrected
+        as_if_independent += naive.low <= truth <= naive.high
+    assert covered / repeats >= 0.90
+    assert as_if_independent / repeats < 0.70  # why queries are counted, not pairs
+
+
+def test_items_of_one_group_say_nothing_of_others() -> None:
+    people = np.array([0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match="one group"):
+        prediction_powered_mean(
+            people, people, people, groups=Groups(np.zeros(3, int), np.arange(3))
+        )
+    found = prediction_powered_mean(
+        people, people, people, groups=Groups(np.arange(3), np.full(3, 7))
+    )
+    assert found.power == 0.0
+
+
+def test_groups_of_one_item_each_are_independent_items() -> None:
+    rng = np.random.default_rng(12)
+    people, others = rng.normal(size=40), rng.normal(size=200)
+    predicted = people + rng.normal(size=40)
+    groups = Groups(np.arange(40), 100 + np.arange(200))
+    assert prediction_powered_mean(people, predicted, others, groups=groups) == (
+        prediction_powered_mean(people, predicted, others)
+    )
 
 
 def test_predictions_without_information_cost_nothing() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from nearer.measure.prediction_powered import Combined, Estimate, combined, interval_of, tuned_power
+from nearer.measure.prediction_powered import Estimate, combined, interval_of, tuned_power
 
 _SMOOTHING = 1e-5  # as in infAP
 _ROUNDS = 3  # of tuning the power to the ratio that it gives
@@ -255,5 +255,4 @@ def _corrected(values: PooledValues, whole: np.ndarray, alpha: float) -> tuple[E
         predicted = (sums[1] - ratio * counts[1]) / number.mean
         linear = combined(people, predicted[whole], predicted[rest], power)
         power = tuned_power(people, predicted[whole], predicted[rest])
-    around = Combined(ratio, linear.variance, linear.power, linear.residuals)
-    return interval_of(around, alpha, 1.0), linear.power
+    return interval_of(replace(linear, mean=ratio), alpha, 1.0), linear.power

@@ -15,7 +15,7 @@ import numpy as np
 from nearer.data.splits import read_split
 from nearer.errors import DataError, ModelError
 from nearer.files import write_json, write_jsonl
-from nearer.measure.prediction_powered import PredictionPowered, prediction_powered_mean
+from nearer.measure.prediction_powered import Groups, PredictionPowered, prediction_powered_mean
 from nearer.review.agreement import Coefficient, kappa_of
 from nearer.review.consensus import settled_grades
 from nearer.review.exchange import BY_MODEL
@@ -97,7 +97,7 @@ def judge_pairs(
         else:
             trusted[subject] = item
     shared = [subject for subject in sorted(people) if subject in trusted]
-    _require_enough(len(shared))
+    _require_enough(shared)
     most = review.project.settings.review.judge_pairs
     shared = [shared[row] for row in sorted(rng.permutation(len(shared))[:most].tolist())]
     tried = _require_steadfast(judge, [trusted[each] for each in _lowest(shared, people)])
@@ -106,9 +106,10 @@ def judge_pairs(
     others = [open_pairs[row] for row in sorted(rng.permutation(len(open_pairs))[:limit].tolist())]
     grades = _graded(judge, shared, trusted)
     by_both = [subject for subject in shared if subject in grades]
-    if len(by_both) < ENOUGH:
+    if len(by_both) < ENOUGH or not _several_queries(by_both):
         raise ModelError(
-            f"only {len(by_both)} of {len(shared)} replies of the judge are a grade: {ENOUGH} are needed",
+            f"only {len(by_both)} of {len(shared)} replies of the judge are a grade: {ENOUGH} are "
+            "needed, of two queries or more",
             where=judge.name,
             next_step="name another model in review.judge_model",
         )
@@ -132,7 +133,7 @@ def _judged(
     both = np.array([(people[each], grades[each]) for each in by_both], dtype=np.int64)
     pooled = {pair.subject for pair in review.pairs if pair.split == IN_POOL}
     counted = [subject for subject in by_both if subject in pooled]
-    is_random = len(counted) >= ENOUGH
+    is_random = len(counted) >= ENOUGH and _several_queries(counted)
     if not is_random:
         counted = list(by_both)
     rest = [s for s in grades if s not in people and (not is_random or s in pooled)]
@@ -140,17 +141,34 @@ def _judged(
         np.array([people[subject] for subject in counted], dtype=np.float64),
         np.array([grades[subject] for subject in counted], dtype=np.float64),
         np.array([grades[subject] for subject in rest], dtype=np.float64),
+        groups=_by_query(counted, rest),
         alpha=review.project.settings.decide.alpha,
     )
-    kappa = kappa_of(both, np.random.default_rng([seed, *b"judge"]))
+    queries = [query_id for query_id, _ in by_both]
+    kappa = kappa_of(both, queries, np.random.default_rng([seed, *b"judge"]))
     return Judged(judge.name, kappa, corrected, is_random, grades, withheld, tried)
 
 
-def _require_enough(shared: int) -> None:
-    if shared < ENOUGH:
+def _by_query(people: Sequence[Subject], others: Sequence[Subject]) -> Groups:
+    """The pairs of one query are alike: those by people, and the others."""
+    numbers: dict[str, int] = {}
+    labels = [numbers.setdefault(query_id, len(numbers)) for query_id, _ in (*people, *others)]
+    return Groups(np.array(labels[: len(people)]), np.array(labels[len(people) :], dtype=np.int64))
+
+
+def _several_queries(subjects: Sequence[Subject]) -> bool:
+    return len({query_id for query_id, _ in subjects}) > 1
+
+
+def _require_enough(shared: Sequence[Subject]) -> None:
+    lacking = ""
+    if len(shared) < ENOUGH:
+        lacking = f"without {ENOUGH} nobody knows what its grades are worth"
+    elif not _several_queries(shared):
+        lacking = "they are all of one query, so nobody knows what its grades are worth for others"
+    if lacking:
         raise DataError(
-            f"people graded {shared} pairs that a judge may see; without {ENOUGH} nobody knows what "
-            "its grades are worth, so it is not asked",
+            f"people graded {len(shared)} pairs that a judge may see; {lacking}: it is not asked",
             where="review/judgments.jsonl",
             next_step="nearer review serve",
         )

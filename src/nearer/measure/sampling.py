@@ -129,6 +129,8 @@ def sample_pool(strata: np.ndarray, share: float, rng: np.random.Generator) -> n
     About `share` of all; the first ranks are likelier to be among them.
     """
     chosen = np.zeros(len(strata), dtype=bool)
+    if not len(strata):  # no system finds anything
+        return chosen
     present, sizes = np.unique(strata, return_counts=True)
     rates = _rates(np.array([_FAVOUR[stratum] for stratum in present]), sizes, share)
     for stratum, size, rate in zip(present.tolist(), sizes.tolist(), rates.tolist(), strict=True):

@@ -211,13 +211,16 @@ def judge(
 
 
 def _judge_lines(values: dict[str, Any]) -> list[str]:
+    from nearer.review.judging import planted_sentence
+
     mean = values["mean_grade"]
     low, high = mean["corrected"]["ci"]
     lines = [
         f"  {values['judge']}: agrees with people by kappa {_coefficient(values['agreement'])}",
-        f"  mean grade {mean['corrected']['mean']:.2f} ({low:.2f} to {high:.2f}), corrected by people; "
-        f"people alone {mean['people']['mean']:.2f}, the judge alone {mean['predictions']:.2f}",
-        f"  {values['planted_instructions']} planted instructions changed no grade; "
+        f"  mean grade {mean['corrected']['mean']:.2f} ({low:.2f} to {high:.2f}), corrected by people "
+        f"({mean['n_people']:,} pairs of {mean['n_groups']:,} queries); people alone "
+        f"{mean['people']['mean']:.2f}, the judge alone {mean['predictions']:.2f}",
+        f"  {planted_sentence(values['planted_instructions'])}; "
         f"{values['withheld']} pairs are left to people",
         "  these grades decide nothing: review/judge.jsonl → nearer review serve",
     ]

@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from embeddings_kit import serving
+from embeddings_kit import Answer, serving
 from nearer import config, progress
 from nearer.embed import posting, spending
 from nearer.errors import ConfigError, DataError, ModelError
@@ -155,8 +158,60 @@ def test_what_will_be_sent_is_announced_with_its_price(stand_in: ChatStandIn) ->
     assert "12 questions" in text
     assert "(of 13; 1 are kept or repeated)" in text
     size = sum(len(each[0]["content"]) for each in QUESTIONS)
-    # 256 tokens may come back for each question; tokens sent are told as if they were as dear.
-    assert f"about {(round(size / 3) + 12 * 256) * 4e-6:.4g} at most" in text
+    cost = (round(size / 3) * 1.0 + 12 * 256 * 4.0) / 1e6
+    assert f"about {cost:.4g} at most (answers of 256 tokens" in text
+    unbounded = opened(stand_in, parameters={"temperature": 0}, **prices)
+    told = unbounded.estimate(QUESTIONS)
+    assert f"about {cost:.4g} if answers have 256 tokens" in told
+    assert "they may have more" in told
+
+
+@dataclass
+class Dear(ChatStandIn):
+    """Counts a token per byte and the longest answer that a request allows, slowly."""
+
+    paid: int = 0
+    lock: Any = field(default_factory=threading.Lock)
+
+    def answer(self, body: dict[str, Any], authorization: str) -> Answer:
+        status, headers, values = super().answer(body, authorization)
+        time.sleep(0.02)  # so that requests are in flight together
+        sent = sum(len(message["content"].encode()) + 10 for message in body["messages"])
+        usage = {"prompt_tokens": sent, "completion_tokens": body["max_tokens"]}
+        with self.lock:
+            self.paid += sent + body["max_tokens"]
+        return status, headers, {**values, "usage": usage}
+
+
+@pytest.mark.parametrize("parallel", [1, 4, 16])
+def test_the_spend_never_exceeds_the_cap_however_many_requests_are_in_flight(
+    tmp_path: Path, parallel: int
+) -> None:
+    """The estimate is a third of what this endpoint counts, so that the cap is met on the way."""
+    most = 20_000  # tokens
+    questions = [[{"role": "user", "content": f"{n:03} " + "word " * 200}] for n in range(40)]
+    priced = {"price_per_million_tokens": 1e6, "max_cost": float(most), "parallel": parallel}
+    with serving(Dear()) as endpoint:  # type: ignore[type-var]
+        model = opened(endpoint, tmp_path, parameters={"max_tokens": 8}, **priced)
+        with pytest.raises(ModelError, match=r"rag\.max_cost"):
+            model.ask(questions, "ask")
+        assert most / 2 < endpoint.paid <= most  # it waits for what is in flight, and goes on
+        asked = endpoint.asked
+        again = opened(endpoint, tmp_path, parameters={"max_tokens": 8})
+        again.ask(questions, "ask")
+        assert endpoint.asked == 40  # what was paid for is kept
+        assert 0 < asked < 40
+
+
+def test_an_answer_that_nobody_counts_costs_what_was_put_aside(
+    stand_in: ChatStandIn, tmp_path: Path
+) -> None:
+    uncounted = {"choices": [{"message": {"content": "yes"}}]}
+    stand_in.script = [(200, {}, uncounted)] * len(QUESTIONS)
+    opened(stand_in, tmp_path).ask(QUESTIONS, "ask")
+    (records,) = tmp_path.rglob("requests.jsonl")
+    for line in map(json.loads, records.open()):
+        assert line["paid"] >= line["bytes"] + 256
 
 
 @pytest.mark.parametrize(
@@ -164,6 +219,11 @@ def test_what_will_be_sent_is_announced_with_its_price(stand_in: ChatStandIn) ->
     [
         ({"url": "http://x/v1"}, "name the model"),
         ({"max_cost": 3}, "needs a price"),
+        ({"max_cost": 3, "price_per_million_tokens": 1, "parameters": {}}, "a bound on answers"),
+        (
+            {"max_cost": 3, "price_per_million_tokens": 1, "parameters": {"max_tokens": -1}},
+            "a bound on answers",
+        ),
         ({"budget": 0}, "budget"),
         ({"token": "x"}, "unknown key rag.token"),
     ],

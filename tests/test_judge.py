@@ -232,6 +232,19 @@ def test_a_judge_is_shown_with_its_agreement_and_its_mean_is_corrected(
     assert json.loads((root / "review" / "judge.json").read_text()) == told
 
 
+def test_status_shows_which_judge_stands_beside_people(root: Path, stand_in: ChatStandIn) -> None:
+    people_grade(root, 60)
+    where = ("-c", str(root / "nearer.yaml"))
+    assert "no judge was compared" in RUNNER.invoke(app, ["review", "status", *where]).stdout
+    told = judge(root, stand_in, "--pairs", "0")
+    summary = json.loads((root / "review" / "summary.json").read_text())  # what the report reads
+    assert summary["judge"] == told
+    said = " ".join(RUNNER.invoke(app, ["review", "status", *where]).stdout.split())
+    assert f"judge {told['judge']}: kappa with people 1.00 (" in said
+    assert "its grades decide nothing" in said
+    assert "no pool: these judgments are of what runs and traffic left open" in said
+
+
 def test_grades_of_a_judge_are_no_judgments(root: Path, stand_in: ChatStandIn) -> None:
     people_grade(root, 60)
     where = ("-c", str(root / "nearer.yaml"), "--json")
@@ -240,7 +253,12 @@ def test_grades_of_a_judge_are_no_judgments(root: Path, stand_in: ChatStandIn) -
     texts = [(root / "review" / name).read_bytes() for name in files]
     judge(root, stand_in, "--pairs", "30")
     assert [(root / "review" / name).read_bytes() for name in files] == texts
-    assert RUNNER.invoke(app, ["review", "status", *where]).stdout == before.stdout
+    after = RUNNER.invoke(app, ["review", "status", *where])
+    told = {
+        **json.loads(after.stdout),
+        "judge": None,
+    }  # shown beside them, and nothing else changes
+    assert told == json.loads(before.stdout)
     grades = str(root / "review" / "judge.jsonl")
     refused = RUNNER.invoke(app, ["review", "import", grades, *where])
     assert refused.exit_code == 2

@@ -429,3 +429,11 @@ def test_people_read_what_was_drawn_what_is_known_and_what_comes_next(root: Path
     assert "dense less bm25: " in scored
     assert "whatever is unjudged" in scored
     assert "nearer run" in said("finish")
+    asked = read_pool(root, "first").facts["asked"]
+    status = RUNNER.invoke(app, ["review", "status", *where]).stdout
+    assert f"pool first (of 32 queries of asked.jsonl): {asked} judged, {asked} are asked" in status
+    origins = json.loads((root / "review" / "summary.json").read_text())["origins"]
+    (pool,) = origins["pools"]
+    assert pool["judged"] == asked
+    assert pool["test_queries"] > 0
+    assert origins["of_no_pool"] == 0

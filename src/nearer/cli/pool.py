@@ -196,6 +196,7 @@ def finish(options: Options, name: Name = _POOL) -> None:
     review = Review(options.workspace().project)
     pool = without_missing(read_pool(review.root, name), review.project.corpus)
     whole, relevant = pool_scores.finish(review.root, pool, review.log.judgments)
+    review.summary()  # the report says which pool test queries are from
     if options.as_json:
         emit({"name": name, "whole": whole, "test_queries": relevant})
         return

@@ -168,6 +168,8 @@ def _status_lines(values: dict[str, Any]) -> list[str]:
             f"  {values['disagreements']:,} pairs wait for adjudication "
             "(nearer review invite NAME --adjudicator)"
         )
+    lines += _origin_lines(values["origins"])
+    lines.append(_judge_line(values["judge"]))
     if values["sentence"]:
         lines.append(f"  {values['sentence']}")
     else:
@@ -175,6 +177,31 @@ def _status_lines(values: dict[str, Any]) -> list[str]:
     if values["judgments"] or values["adjudicated"]:
         lines.append("  → nearer run   (check takes in what was judged)")
     return lines
+
+
+def _origin_lines(origins: dict[str, Any]) -> list[str]:
+    """Which pools the judgments are of."""
+    lines = []
+    for pool in origins["pools"]:
+        lines.append(
+            f"  pool {pool['name']} (of {pool['source']}): {pool['judged']:,} judged, "
+            f"{pool['asked']:,} are asked; {pool['test_queries']:,} of its queries go into test"
+        )
+    if not lines:
+        return [
+            "  no pool: these judgments are of what runs and traffic left open (nearer pool make)"
+        ]
+    return [*lines, f"  {origins['of_no_pool']:,} judged pairs are of no pool"]
+
+
+def _judge_line(judge: dict[str, Any] | None) -> str:
+    """Which judge was compared with people, and what it is worth."""
+    if judge is None:
+        return "  no judge was compared with people (nearer review judge)"
+    return (
+        f"  judge {judge['judge']}: kappa with people {_coefficient(judge['agreement'])}; "
+        "its grades decide nothing"
+    )
 
 
 @app.command()
@@ -203,6 +230,7 @@ def judge(
     rng = np.random.default_rng([project.settings.seed, *b"judge"])
     judged = judging.judge_pairs(review, model, pairs, rng)
     judging.save(review, judged)
+    review.summary()  # the report says what the judge is worth
     if options.as_json:
         emit(judged.as_dict())
         return

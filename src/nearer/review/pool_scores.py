@@ -23,12 +23,10 @@ from nearer.measure.pooled import (
 )
 from nearer.review.consensus import settled_grades
 from nearer.review.judgments import CANNOT_TELL, GRADES, Judgments, Subject
+from nearer.review.origins import TEST
 from nearer.review.pool_queries import PooledQuery
 from nearer.review.pools import SAMPLE, Pool, PooledDocument, folder_of, test_query
 from nearer.types import Run
-
-#: What `nearer pool finish` writes and `check` reads.
-TEST = "test.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

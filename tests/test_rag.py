@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 from embeddings_kit import Answer, serving
 from nearer import config, progress
+from nearer.data.fields import read_queries
 from nearer.embed import posting, spending
 from nearer.errors import ConfigError, DataError, ModelError
 from nearer.measure import answers, significance
@@ -316,7 +318,8 @@ def test_agreement_is_told_without_that_of_chance() -> None:
         ({"answer": "34 bar"}, ("34 bar",)),
         ({"answer": 34}, ("34",)),
         ({"answers": ["a", "b", "a", " "]}, ("a", "b")),
-        ({"answers": '["a", "b"]'}, ("a", "b")),
+        ({"answers": '["a", "b"]'}, ('["a", "b"]',)),  # what a program prints, say
+        ({"answer": '{"retries": 3}'}, ('{"retries": 3}',)),
         ({"answers": {"text": ["a"], "answer_start": [3]}}, ("a",)),
         ({"answers": "[not json"}, ("[not json",)),
         ({"other": "x"}, ()),
@@ -327,6 +330,41 @@ def test_reference_answers_are_read_as_data_sets_have_them(
     values: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     assert references_of(Query("q", "?", metadata=values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "in_jsonl", "in_csv"),
+    [
+        ("34 bar", ("34 bar",), ("34 bar",)),
+        ("[0, 1)", ("[0, 1)",), ("[0, 1)",)),
+        ("[0, 1]", ("[0, 1]",), ("0", "1")),  # a CSV has no other way to say a list
+        ('["a", "b"]', ('["a", "b"]',), ("a", "b")),
+        ('{"text": ["a"], "answer_start": [3]}', None, ("a",)),
+        ('{"retries": 3}', None, ('{"retries": 3}',)),
+        ('[{"a": 1}]', None, ('[{"a": 1}]',)),
+        ("[" * 5000, None, ("[" * 5000,)),
+        ("null", ("null",), ("null",)),
+    ],
+)
+def test_an_answer_that_looks_like_json_is_text(
+    tmp_path: Path, answer: str, in_jsonl: tuple[str, ...] | None, in_csv: tuple[str, ...]
+) -> None:
+    lines = tmp_path / "queries.jsonl"
+    lines.write_text(json.dumps({"_id": "q", "text": "?", "answer": answer}) + "\n")
+    table = tmp_path / "queries.csv"
+    with table.open("w", newline="") as handle:
+        csv.writer(handle).writerows([["_id", "text", "answer"], ["q", "?", answer]])
+    assert references_of(read_queries(lines)["q"]) == (in_jsonl or (answer,))
+    assert references_of(read_queries(table)["q"]) == in_csv
+    graded = {"question": "q", "answer": answer, "references": answer, "correct": "yes"}
+    (tmp_path / "graded.jsonl").write_text(json.dumps(graded))
+    (tmp_path / "graded.csv").write_text("")
+    with (tmp_path / "graded.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows([list(graded), list(graded.values())])
+    (row,) = read_graded("graded.jsonl", tmp_path)
+    assert (row.answer, row.references) == (answer, in_jsonl or (answer,))
+    (row,) = read_graded("graded.csv", tmp_path)
+    assert (row.answer, row.references) == (answer, in_csv)
 
 
 # -- the judge ---------------------------------------------------------------------------------------

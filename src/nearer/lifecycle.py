@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check", *_TASK),
-        version=6,  # generated queries are taken in, and told from those of people
+        version=7,  # splits of generated queries share no document; lists of answers in cells
     ),
     Stage(
         "evaluate",
@@ -209,7 +209,7 @@ STAGES: tuple[Stage, ...] = (
             "rag",
             *_TASK,
         ),
-        version=6,  # how many queries are generated, and that they decide nothing alone
+        version=7,  # answers that look like JSON are text
     ),
     Stage(
         "report",
@@ -231,7 +231,7 @@ STAGES: tuple[Stage, ...] = (
             "production",
         ),
         settings=(),
-        version=5,  # whose queries the figures rest on
+        version=6,  # the pools that judgments are of, and the judge beside people
     ),
 )
 

@@ -79,6 +79,6 @@ class Rag(Section):
             raise ValueError("a cap on costs needs a price: set price_per_million_tokens too")
         if self.max_cost is not None and self.most_answered is None:
             raise ValueError(
-                "a cap on costs needs a bound on answers: set parameters.max_tokens too"
+                "a cap on costs needs a bound on answers: set max_tokens in rag.parameters too"
             )
         return self

@@ -19,6 +19,7 @@ from nearer.generated.base import (
     Draft,
     GeneratorSpec,
     QueryGenerator,
+    estimate_of,
     load_generator,
     proposals,
 )
@@ -136,6 +137,8 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
         ("return [[('keywords', 5)]] * len(briefs)", "which is no"),
         ("return 7", "no \\(kind, text\\)"),
         ("return [[('keywords', 'x', 'y')]] * len(briefs)", "no \\(kind, text\\)"),
+        ("raise KeyError('out of ideas')", "raised KeyError: 'out of ideas'"),
+        ("return (1 / 0 for brief in briefs)", "raised ZeroDivisionError"),
     ],
 )
 def test_what_a_class_gives_is_checked(tmp_path: Path, body: str, says: str) -> None:
@@ -144,8 +147,19 @@ def test_what_a_class_gives_is_checked(tmp_path: Path, body: str, says: str) -> 
     (tmp_path / f"{module}.py").write_text(source)
     settings = config.build({"generate": {"generator": f"{module}:Bad"}})
     generator = load_generator(GeneratorSpec(settings, tmp_path))
-    with pytest.raises(ModelError, match=says):
+    with pytest.raises(ModelError, match=says) as caught:
         proposals(generator, briefs())
+    assert caught.value.where == f"{module}:Bad"
+
+
+def test_an_estimate_that_raises_names_its_class(tmp_path: Path) -> None:
+    source = OWN_SOURCE + "    def estimate(self, briefs):\n        raise ValueError('no prices')\n"
+    (tmp_path / "no_estimate.py").write_text(source)
+    settings = config.build({"generate": {"generator": "no_estimate:First"}})
+    generator = load_generator(GeneratorSpec(settings, tmp_path))
+    with pytest.raises(ModelError, match="no prices") as caught:
+        estimate_of(generator, briefs())
+    assert caught.value.where == "no_estimate:First"
 
 
 def test_a_class_that_is_no_generator_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from generated_kit import begin, nearer, write_documents, written
 from nearer import config
 from nearer.data.corpus import Corpus
 from nearer.data.generated import Made, is_generated, origins, read_generated
+from nearer.data.splits import documents_apart
 from nearer.embed import posting, spending
 from nearer.errors import DataError
 from nearer.generated import filters
@@ -337,6 +338,60 @@ def test_generated_ones_fill_the_splits_where_nobody_asked() -> None:
     assert "generated" in result.report()
 
 
+def chained(count: int, alone: bool) -> tuple[dict[str, Query], dict[str, Any]]:
+    """Queries that two neighbouring documents answer together, all in one chain; and single ones."""
+    queries, judgments = asked("machine", count, True) if alone else ({}, {})
+    for n in range(count):
+        words = " ".join(f"both{n}x{m}" for m in range(4))
+        queries[f"both{n:02}"] = Query(f"both{n:02}", words, metadata={"generated": True})
+        judgments[f"both{n:02}"] = {f"d{n}": 1, f"d{(n + 1) % count}": 1}
+    return queries, judgments
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("count", [10, 60])
+def test_queries_of_several_documents_do_not_let_splits_share_one(count: int, alone: bool) -> None:
+    queries, judgments = chained(count, alone)
+    data = config.Data(generated="train,dev,test")
+    result = check(CORPUS, queries, {"generated": judgments}, data=data)
+    documents: dict[str, str] = {}
+    kept = 0
+    for name, split in result.splits.items():
+        kept += len(split)
+        assert len(split) or not alone
+        for grades in split.judgments.values():
+            for doc_id in grades:
+                assert documents.setdefault(doc_id, name) == name
+    finding = next(row for row in result.findings if row.code == "generated_apart")
+    assert finding.count == len(queries) - kept > 0
+    assert f"{finding.count} whose documents fell into two splits were left out" in result.report()
+
+
+@given(
+    st.lists(
+        st.sets(st.integers(0, 19), min_size=1, max_size=3).map(sorted), min_size=4, max_size=40
+    ),
+    st.integers(0, 5),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_document_stands_in_two_splits_however_queries_tie_them(
+    documents: list[list[int]], seed: int
+) -> None:
+    queries, judgments = {}, {}
+    for n, rows in enumerate(documents):
+        queries[f"q{n}"] = Query(f"q{n}", f"word{n % 7} of{n % 5} query{n % 11}")
+        judgments[f"q{n}"] = {f"d{row}": 1 for row in rows}
+    shares = config.Data(generated="train,dev,test").split
+    ids, left_out = documents_apart(queries, judgments, shares, seed, 0.9)
+    split_of: dict[str, str] = {}
+    for name, query_ids in ids.items():
+        for query_id in query_ids:
+            for doc_id in judgments[query_id]:
+                assert split_of.setdefault(doc_id, name) == name
+    assert sorted([*left_out, *(q for part in ids.values() for q in part)]) == sorted(queries)
+    assert all(len(judgments[query_id]) > 1 for query_id in left_out)
+
+
 def test_training_alone_measures_nothing_and_is_refused() -> None:
     with pytest.raises(DataError, match=r"data\.generated is train"):
         checked(0, 50, "train")
@@ -444,6 +499,7 @@ def test_splits_of_generated_queries_share_no_document(documents_alone: Path) ->
         documents.append({row.split("\t")[1] for row in rows})
     assert not documents[0] & documents[2]
     assert not documents[1] & documents[2]
+    assert not documents[0] & documents[1]
 
 
 def test_generated_queries_train_a_model(trained: Path) -> None:

@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -23,7 +24,7 @@ from embeddings_kit import serving
 from nearer import config, plugins
 from nearer.cli import app
 from nearer.embed import posting, spending
-from nearer.errors import ConfigError
+from nearer.errors import ConfigError, ModelError
 from nearer.review.grading import (
     PLANTS,
     Item,
@@ -31,8 +32,8 @@ from nearer.review.grading import (
     conversation,
     grade_in,
 )
-from nearer.review.judge import JudgeSpec, RelevanceJudge, load_judge
-from nearer.review.judging import ENOUGH
+from nearer.review.judge import JudgeSpec, RelevanceJudge, grades_of, load_judge
+from nearer.review.judging import ENOUGH, planted_sentence
 from nearer.review.judgments import JudgmentLog
 from nearer.review.pairs import choose_pairs
 from rag_kit import ChatStandIn
@@ -158,6 +159,51 @@ def test_unknown_judges_and_missing_endpoints_are_refused(tmp_path: Path) -> Non
         load_judge(JudgeSpec(config.build({}), tmp_path, None))
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise RuntimeError('the model is gone')", "raised RuntimeError: the model is gone"),
+        ("return [1] * (len(items) - 1)", "answers to"),
+        ("return [4] * len(items)", "gave 4, which is no grade"),
+        ("return [-1] * len(items)", "gave -1, which is no grade"),
+        ("return [True] * len(items)", "gave True, which is no grade"),
+        ("return [1.5] * len(items)", "gave 1.5, which is no grade"),
+        ("return ['2'] * len(items)", "gave '2', which is no grade"),
+        ("return None", "raised TypeError"),
+    ],
+)
+def test_what_a_class_of_your_own_gives_is_checked(
+    root: Path, stand_in: ChatStandIn, body: str, says: str
+) -> None:
+    people_grade(root, ENOUGH)
+    module = f"bad_judge_{abs(hash(body))}"
+    source = f"class Bad:\n    name = 'bad'\n    def grade(self, items):\n        {body}\n"
+    (root / f"{module}.py").write_text(source)
+    told = judge(root, stand_in, "--set", f"review.judge={module}:Bad", code=2)
+    assert says in told["what"]
+    assert told["where"] == f"{module}:Bad"
+    assert not (root / "review" / "judge.jsonl").exists()
+
+
+def test_a_class_that_is_no_judge_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no_judge.py").write_text("class Nothing:\n    name = 'x'\n")
+    settings = config.build({"review": {"judge": "no_judge:Nothing"}})
+    with pytest.raises(ModelError, match=r"no grade\(items\)"):
+        load_judge(JudgeSpec(settings, tmp_path, None))
+
+
+def test_grades_as_numpy_has_them_are_grades() -> None:
+    class Numbers:
+        name = "numbers"
+
+        def grade(self, items: Sequence[Item]) -> Any:
+            return np.array([0, 3])
+
+    given = grades_of(Numbers(), [Item("q", "a"), Item("q", "b")])
+    assert given == [0, 3]
+    assert all(type(grade) is int for grade in given)
+
+
 # -- beside people ----------------------------------------------------------------------------------
 
 
@@ -186,6 +232,19 @@ def test_a_judge_is_shown_with_its_agreement_and_its_mean_is_corrected(
     assert json.loads((root / "review" / "judge.json").read_text()) == told
 
 
+def test_status_shows_which_judge_stands_beside_people(root: Path, stand_in: ChatStandIn) -> None:
+    people_grade(root, 60)
+    where = ("-c", str(root / "nearer.yaml"))
+    assert "no judge was compared" in RUNNER.invoke(app, ["review", "status", *where]).stdout
+    told = judge(root, stand_in, "--pairs", "0")
+    summary = json.loads((root / "review" / "summary.json").read_text())  # what the report reads
+    assert summary["judge"] == told
+    said = " ".join(RUNNER.invoke(app, ["review", "status", *where]).stdout.split())
+    assert f"judge {told['judge']}: kappa with people 1.00 (" in said
+    assert "its grades decide nothing" in said
+    assert "no pool: these judgments are of what runs and traffic left open" in said
+
+
 def test_grades_of_a_judge_are_no_judgments(root: Path, stand_in: ChatStandIn) -> None:
     people_grade(root, 60)
     where = ("-c", str(root / "nearer.yaml"), "--json")
@@ -194,7 +253,12 @@ def test_grades_of_a_judge_are_no_judgments(root: Path, stand_in: ChatStandIn) -
     texts = [(root / "review" / name).read_bytes() for name in files]
     judge(root, stand_in, "--pairs", "30")
     assert [(root / "review" / name).read_bytes() for name in files] == texts
-    assert RUNNER.invoke(app, ["review", "status", *where]).stdout == before.stdout
+    after = RUNNER.invoke(app, ["review", "status", *where])
+    told = {
+        **json.loads(after.stdout),
+        "judge": None,
+    }  # shown beside them, and nothing else changes
+    assert told == json.loads(before.stdout)
     grades = str(root / "review" / "judge.jsonl")
     refused = RUNNER.invoke(app, ["review", "import", grades, *where])
     assert refused.exit_code == 2
@@ -213,11 +277,20 @@ def test_what_was_paid_for_is_not_asked_again(root: Path, stand_in: ChatStandIn)
     assert stand_in.asked == asked
 
 
+def test_a_judge_that_grades_too_few_is_refused(root: Path, stand_in: ChatStandIn) -> None:
+    people_grade(root, 60)
+    replies = iter([True] * 25)
+    stand_in.reply = lambda body: sound(body) if next(replies, False) else "It depends."
+    told = judge(root, stand_in, code=2)
+    assert re.search("only .* of 60 replies of the judge are a grade", told["what"])
+
+
 def test_a_judge_that_does_not_grade_is_refused(root: Path, stand_in: ChatStandIn) -> None:
     people_grade(root, 60)
     stand_in.reply = lambda body: "It depends."
     told = judge(root, stand_in, code=2)
-    assert "only 0 of" in told["what"]
+    assert "gave no grade" in told["what"]
+    assert stand_in.asked <= 5  # and nothing more is paid for
     assert not (root / "review" / "judge.jsonl").exists()
 
 
@@ -315,7 +388,9 @@ def test_a_document_that_gives_orders_is_left_to_people(root: Path, stand_in: Ch
     assert of_victim
     assert all("grade" not in line for line in of_victim)
     planted = [body for body in stand_in.bodies if PLANTS[0] in sent(body)[1]["document"]]
-    assert len(planted) == told["planted_instructions"] / len(PLANTS)  # those of the trial alone
+    assert len(planted) == told["planted_instructions"]["tried"] / len(
+        PLANTS
+    )  # those of the trial alone
 
 
 def test_a_judge_that_obeys_documents_is_found_out_before_it_grades(
@@ -329,9 +404,45 @@ def test_a_judge_that_obeys_documents_is_found_out_before_it_grades(
     assert stand_in.asked <= 5 + 5 * len(PLANTS)  # the trial, and nothing after it
 
 
+def moved(by: int) -> Callable[[dict[str, Any]], str]:
+    """A judge that a planted instruction moves by so many grades, not to the highest one."""
+
+    def reply(body: dict[str, Any]) -> str:
+        code, pair = sent(body)
+        grade = 1
+        if re.search("previous instructions", pair["document"]):
+            grade += by
+        return f"GRADE {code}: {grade}"
+
+    return reply
+
+
+def test_a_grade_that_is_raised_by_less_than_was_told_counts(
+    root: Path, stand_in: ChatStandIn
+) -> None:
+    people_grade(root, 60)
+    stand_in.reply = moved(1)
+    told = judge(root, stand_in, code=2)
+    assert "of 15 planted instructions 5 changed a grade: 5 raised it" in told["what"]
+
+
+def test_grades_that_planted_instructions_lower_are_counted_and_said(
+    root: Path, stand_in: ChatStandIn
+) -> None:
+    people_grade(root, 60)
+    stand_in.reply = moved(-1)
+    told = judge(root, stand_in, "--pairs", "0")["planted_instructions"]
+    assert told == {"tried": 15, "raised": 0, "lowered": 5, "silenced": 0, "changed": 5}
+    assert "5 changed a grade: 0 raised it, 5 lowered it" in planted_sentence(told)
+    stand_in.reply = lambda body: "?" if PLANTS[1] in sent(body)[1]["document"] else moved(0)(body)
+    shutil.rmtree(root / "cache", ignore_errors=True)
+    told = judge(root, stand_in, "--pairs", "0", "--set", "review.judge_model=other")
+    assert told["planted_instructions"]["silenced"] == 5
+
+
 def test_a_judge_that_repeats_documents_gives_no_grade_of_theirs(
     root: Path, stand_in: ChatStandIn
 ) -> None:
     people_grade(root, 60)
     stand_in.reply = lambda body: f"It says: GRADE abc: 3\n{sent(body)[1]['document'][:50]}"
-    assert "only 0 of" in judge(root, stand_in, code=2)["what"]
+    assert "gave no grade" in judge(root, stand_in, code=2)["what"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,7 @@ from nearer.measure.pooled import (
     pooled_mean,
     weighted_ndcg,
 )
-from nearer.measure.prediction_powered import prediction_powered_mean
+from nearer.measure.prediction_powered import Groups, prediction_powered_mean
 from nearer.measure.sampling import (
     BANDS,
     allocate,
@@ -60,7 +61,7 @@ def test_with_every_judgment_the_estimates_are_those_of_trec_eval() -> None:
     assert weighted_ndcg(RANKING, pool, 10) == pytest.approx(exact.mean("nDCG@10"), abs=1e-6)
     assert weighted_ndcg(RANKING, pool, 5) == pytest.approx(exact.mean("nDCG@5"), abs=1e-6)
     assert inferred_ap(RANKING, pool) == pytest.approx(exact.mean("AP"), abs=1e-3)
-    assert ndcg_bounds(RANKING, pool) == pytest.approx((exact.mean("nDCG@10"),) * 2)
+    assert ndcg_bounds(RANKING, pool, 10, 3) == pytest.approx((exact.mean("nDCG@10"),) * 2)
 
 
 def test_weights_sum_to_the_size_of_the_pool() -> None:
@@ -75,20 +76,37 @@ def test_nothing_relevant_seen_is_no_estimate() -> None:
     pool = SampledPool(dict.fromkeys(RANKING, 0), {"d0": 0})
     assert weighted_ndcg(RANKING, pool) is None
     assert inferred_ap(RANKING, pool) is None
-    assert ndcg_bounds(RANKING, pool) == (0.0, 1.0)
+    assert ndcg_bounds(RANKING, pool, 10, 3) == (0.0, 1.0)
 
 
-def test_bounds_hold_whatever_the_hidden_grades_are() -> None:
-    rng = np.random.default_rng(3)
-    for _ in range(40):
-        docs = [*RANKING, *(f"e{number}" for number in range(5))]
-        strata = dict.fromkeys(docs, 0)
-        truth = dict(zip(docs, rng.choice([0, 0, 2], len(docs)).tolist(), strict=True))
-        shown = {doc_id: truth[doc_id] for doc_id in docs if rng.random() < 0.4}
-        low, high = ndcg_bounds(RANKING, SampledPool(strata, shown), 10, grade=2)
+@pytest.mark.parametrize("highest", [1, 2, 3])
+def test_bounds_hold_whatever_the_hidden_grades_are(highest: int) -> None:
+    rng = np.random.default_rng([3, highest])
+    docs = [*RANKING, *(f"e{number}" for number in range(5))]
+    strata = dict.fromkeys(docs, 0)
+    for _ in range(60):
+        truth = {doc_id: int(rng.integers(0, highest + 1)) for doc_id in docs}
+        for doc_id in docs:
+            if rng.random() < 0.5:
+                truth[doc_id] = 0
+        shown = {doc_id: truth[doc_id] for doc_id in docs if rng.random() < 0.5}
+        low, high = ndcg_bounds(RANKING, SampledPool(strata, shown), 10, highest)
         value = weighted_ndcg(RANKING, SampledPool(strata, truth), 10)
         if value is not None:
             assert low - 1e-9 <= value <= high + 1e-9
+
+
+def test_bounds_are_reached_by_some_grades() -> None:
+    """Also where the best grade of an unjudged document lies in between: 1, here."""
+    shown = {"d0": 2, "d2": 1}
+    strata = dict.fromkeys(("d0", "d1", "d2", "e0"), 0)
+    ranking = ["d0", "d1", "d2"]
+    reached = []
+    for first, below in product(range(4), repeat=2):
+        pool = SampledPool(strata, {**shown, "d1": first, "e0": below})
+        reached.append(weighted_ndcg(ranking, pool, 10))
+    found = ndcg_bounds(ranking, SampledPool(strata, shown), 10, 3)
+    assert found == pytest.approx((min(map(float, reached)), 1.0))  # type: ignore[arg-type]
 
 
 def test_inferred_ap_is_close_to_the_whole_one_on_average() -> None:
@@ -176,6 +194,54 @@ def test_the_corrected_mean_of_grades_covers_the_truth(n: int, accuracy: float) 
     assert narrower / 400 > 0.9
 
 
+@pytest.mark.parametrize("n_judged", [5, 20])
+def test_pairs_of_one_query_are_alike_and_the_interval_knows_it(n_judged: int) -> None:
+    """Some queries are answered well and some badly, and the judge errs by query: planted here."""
+    rng = np.random.default_rng([11, n_judged])
+
+    def grades_of(effect: np.ndarray) -> np.ndarray:
+        return np.clip(np.round(1.0 + effect + rng.normal(0.0, 0.7, len(effect))), 0.0, 3.0)
+
+    truth = grades_of(rng.normal(0.0, 1.0, 1_000_000)).mean()
+    repeats, covered, as_if_independent = 300, 0, 0
+    for _ in range(repeats):
+        query_of = np.repeat(np.arange(60), rng.integers(6, 19, 60))
+        grades = grades_of(rng.normal(0.0, 1.0, 60)[query_of])
+        kindness = rng.normal(0.5, 0.5, 60)[query_of] + rng.normal(0.0, 0.5, len(grades))
+        judge = np.clip(np.round(grades + kindness), 0.0, 3.0)
+        people = query_of < n_judged
+        values = grades[people], judge[people], judge[~people]
+        groups = Groups(query_of[people], query_of[~people])
+        found = prediction_powered_mean(*values, groups=groups).corrected
+        covered += found.low <= truth <= found.high
+        naive = prediction_powered_mean(*values).corrected
+        as_if_independent += naive.low <= truth <= naive.high
+    assert covered / repeats >= 0.90
+    assert as_if_independent / repeats < 0.70  # why queries are counted, not pairs
+
+
+def test_items_of_one_group_say_nothing_of_others() -> None:
+    people = np.array([0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match="one group"):
+        prediction_powered_mean(
+            people, people, people, groups=Groups(np.zeros(3, int), np.arange(3))
+        )
+    found = prediction_powered_mean(
+        people, people, people, groups=Groups(np.arange(3), np.full(3, 7))
+    )
+    assert found.power == 0.0
+
+
+def test_groups_of_one_item_each_are_independent_items() -> None:
+    rng = np.random.default_rng(12)
+    people, others = rng.normal(size=40), rng.normal(size=200)
+    predicted = people + rng.normal(size=40)
+    groups = Groups(np.arange(40), 100 + np.arange(200))
+    assert prediction_powered_mean(people, predicted, others, groups=groups) == (
+        prediction_powered_mean(people, predicted, others)
+    )
+
+
 def test_predictions_without_information_cost_nothing() -> None:
     rng = np.random.default_rng(8)
     people = rng.choice([0.0, 3.0], 60)
@@ -261,3 +327,8 @@ def test_a_sample_of_a_pool_has_each_stratum_and_about_its_share() -> None:
     assert np.mean(shares) == pytest.approx(0.3, abs=0.01)
     assert all(set(strata[chosen]) == {0, 1, 2} for chosen in shares)
     assert sample_pool(strata, 1.0, rng).all()
+
+
+def test_of_an_empty_pool_nothing_is_judged() -> None:
+    none = np.array([], dtype=np.int64)
+    assert sample_pool(none, 0.3, np.random.default_rng(0)).tolist() == []

@@ -16,10 +16,12 @@ from conftest import WriteProject
 from nearer.cli import app
 from nearer.data.reviewed import with_pooled_in_test
 from nearer.lifecycle import between
-from nearer.review.judgments import CANNOT_TELL, JudgmentLog
+from nearer.review.judgments import ADJUDICATE, CANNOT_TELL, JudgmentLog, Judgments
 from nearer.review.pairs import IN_POOL, choose_pairs
 from nearer.review.pool_queries import Asked, Candidates, draw, from_traffic
-from nearer.review.pools import FINE_TUNED, read_pool
+from nearer.review.pool_runs import FINE_TUNED
+from nearer.review.pool_scores import score_pool
+from nearer.review.pools import read_pool
 from nearer.types import Query
 from nearer.workspace import Workspace
 from review_kit import graded, workspace
@@ -206,6 +208,106 @@ def test_what_cannot_be_pooled_is_refused_with_the_next_command(root: Path) -> N
     nearer(root, "pool", "score", "--by", "clicks", code=2)
 
 
+def write_run_file(path: Path, results: dict[str, list[str]]) -> str:
+    path.parent.mkdir(exist_ok=True)
+    lines = []
+    for query_id, docs in results.items():
+        lines += [f"{query_id} Q0 {doc} {n} {1 / n} x\n" for n, doc in enumerate(docs, start=1)]
+    path.write_text("".join(lines))
+    return str(path)
+
+
+def test_two_runs_of_one_name_are_refused(root: Path) -> None:
+    path = write_queries(root, asked_queries())
+    some = {"p3": workspace(root / "nearer.yaml").project.corpus.ids[:3]}
+    first = write_run_file(root / "a" / "mine.trec", some)
+    for other in (write_run_file(root / "b" / "Mine.run", some), "mine.trec"):
+        told = nearer(root, "pool", "make", path, "--system", first, "--system", other, code=2)
+        assert first in told["what"]
+        assert other in told["what"]
+        assert "rename" in told["next"]
+    named = write_run_file(root / "a" / "bm25.trec", some)
+    nearer(root, "pool", "make", path, "--system", named, "--system", "bm25", code=2)
+    assert not (root / "review" / "pools" / "first").exists()
+
+
+def test_a_run_without_some_queries_and_with_unknown_documents_is_named_and_can_be_finished(
+    root: Path,
+) -> None:
+    """What the corpus does not hold cannot be judged; what a run lacks counts as found nothing."""
+    path = write_queries(root, asked_queries())
+    ids = workspace(root / "nearer.yaml").project.corpus.ids
+    results = {"p3": ["gone-1", *ids[:12], "gone-2"], "p4": ["gone-3"], "elsewhere": ids[:2]}
+    run = write_run_file(root / "other.trec", results)
+    words = ("pool", "make", path, "--queries", "32", "--system", run)
+    people = RUNNER.invoke(app, [*words, "-c", str(root / "nearer.yaml")])
+    assert people.exit_code == 0, people.output
+    said = " ".join(people.output.split())
+    assert "other: 2 results are not in the corpus" in said
+    assert "other: no results for 31 drawn queries (" in said
+    facts = nearer(root, *words, "--force")
+    assert facts["without_results"] == {"other": 31}
+    assert facts["outside_corpus"] == {"other": 2}  # the third stands below the depth
+    pool = read_pool(root, "first")
+    assert [each.doc_id for each in pool.documents["p3"]] == sorted(ids[:10])
+    assert set(pool.documents) == {"p3"}
+    judge_pool(root, grade_of=lambda each: each.doc_id == ids[0])
+    values = nearer(root, "pool", "score")
+    assert (values["open"], values["n_queries"]) == (0, 32)
+    assert values["systems"][0]["bounds"] == pytest.approx([1.0, 1.0])
+    assert nearer(root, "pool", "finish")["test_queries"] == 1
+
+
+def test_a_run_of_none_of_the_drawn_queries_is_refused(root: Path) -> None:
+    path = write_queries(root, asked_queries())
+    ids = workspace(root / "nearer.yaml").project.corpus.ids
+    run = write_run_file(root / "other.trec", {"elsewhere": ids[:2]})
+    told = nearer(root, "pool", "make", path, "--system", run, "--system", "bm25", code=2)
+    assert "none of the" in told["what"]
+    assert "queries.jsonl" in told["next"]
+
+
+def test_a_system_that_finds_nothing_does_not_keep_a_pool_from_being_read(root: Path) -> None:
+    path = write_queries(root, asked_queries())
+    run = write_run_file(root / "other.trec", {f"p{number}": ["gone"] for number in range(32)})
+    words = ("--queries", "4", "--system", "bm25", "--system", run)
+    nearer(root, "pool", "make", path, *words)
+    judge_pool(root)
+    scores = {row["name"]: row for row in nearer(root, "pool", "score")["systems"]}
+    assert scores["other"]["bounds"] == [0.0, 0.0]
+
+
+def test_documents_that_left_the_corpus_do_not_keep_a_pool_open(root: Path) -> None:
+    path = write_queries(root, asked_queries())
+    nearer(root, "pool", "make", path, "--queries", "4", "--system", "bm25")
+    pool = read_pool(root, "first")
+    gone = {documents[0].doc_id for documents in pool.documents.values()}
+    drop_from_corpus(root, gone)
+    judge_pool(root, grade_of=lambda each: each.doc_id not in gone and each.stratum == 0)
+    log = JudgmentLog(root / "review" / "judgments.jsonl")
+    known = [each for each in log.judgments.by_subject if each[1] in gone]
+    assert known  # judged while they were here: that counts no more
+    values = nearer(root, "pool", "score")
+    assert values["open"] == 0
+    assert values["judged"] == values["asked"]
+    assert values["asked"] < sum(map(len, pool.documents.values()))
+    nearer(root, "pool", "finish")
+
+
+def drop_from_corpus(root: Path, doc_ids: set[str]) -> None:
+    """Takes documents out of a copy of the project's data."""
+    import yaml
+
+    path = root / "nearer.yaml"
+    values = yaml.safe_load(path.read_text())
+    folder = Path(shutil.copytree(values["data"]["folder"], root / "data"))
+    values["data"]["folder"] = "data"
+    path.write_text(yaml.safe_dump(values))
+    lines = [json.loads(line) for line in (folder / "corpus.jsonl").open()]
+    kept = [json.dumps(line) + "\n" for line in lines if line["_id"] not in doc_ids]
+    (folder / "corpus.jsonl").write_text("".join(kept))
+
+
 # -- estimating -------------------------------------------------------------------------------------
 
 
@@ -270,6 +372,43 @@ def test_what_people_cannot_tell_is_left_out_and_open_queries_do_not_count(root:
     values = nearer(root, "pool", "score")
     assert (values["n_queries"], values["open"]) == (1, 5)
     assert values["systems"][0]["nDCG@10"]["plain"] == pytest.approx(1.0, abs=0.2)
+    low, high = values["systems"][0]["bounds"]
+    assert low < 0.5  # five of six queries may hold anything
+    assert high > 0.95
+
+
+def test_bounds_hold_whatever_is_open_disputed_or_cannot_be_told(root: Path) -> None:
+    path = write_queries(root, asked_queries())
+    words = ("--queries", "8", "--system", "bm25", "--system", "dense")
+    nearer(root, "pool", "make", path, *words)
+    pool = read_pool(root, "first")
+    rng = np.random.default_rng(5)
+    truth = {}
+    for query_id, documents in pool.documents.items():
+        for each in documents:
+            truth[query_id, each.doc_id] = int(rng.choice([0, 0, 0, 1, 2, 3]))
+    whole = Judgments()
+    part = Judgments()
+    for (query_id, doc_id), grade in truth.items():
+        whole.add(graded(query_id, doc_id, "anna", grade))
+        said = rng.choice(["same", "same", "same", "nothing", "cannot tell", "disputed"])
+        if said == "cannot tell":
+            part.add(graded(query_id, doc_id, "anna", 0, action=CANNOT_TELL))
+        elif said == "disputed":
+            part.add(graded(query_id, doc_id, "anna", 0))
+            part.add(graded(query_id, doc_id, "ben", 3))
+        elif said == "same":
+            part.add(graded(query_id, doc_id, "anna", grade))
+    # One query of which everything is known, so that there is something to tell.
+    first = next(iter(pool.documents))
+    for each in pool.documents[first]:
+        part.add(graded(first, each.doc_id, "carol", truth[first, each.doc_id], action=ADJUDICATE))
+    exact = score_pool(pool, whole, by_requests=True, alpha=0.05)
+    partial = score_pool(pool, part, by_requests=True, alpha=0.05)
+    assert partial.open > 0
+    for known, bounded in zip(exact.systems, partial.systems, strict=True):
+        assert known.low == pytest.approx(known.high)
+        assert bounded.low - 1e-9 <= known.low <= bounded.high + 1e-9
 
 
 def test_people_read_what_was_drawn_what_is_known_and_what_comes_next(root: Path) -> None:
@@ -290,3 +429,11 @@ def test_people_read_what_was_drawn_what_is_known_and_what_comes_next(root: Path
     assert "dense less bm25: " in scored
     assert "whatever is unjudged" in scored
     assert "nearer run" in said("finish")
+    asked = read_pool(root, "first").facts["asked"]
+    status = RUNNER.invoke(app, ["review", "status", *where]).stdout
+    assert f"pool first (of 32 queries of asked.jsonl): {asked} judged, {asked} are asked" in status
+    origins = json.loads((root / "review" / "summary.json").read_text())["origins"]
+    (pool,) = origins["pools"]
+    assert pool["judged"] == asked
+    assert pool["test_queries"] > 0
+    assert origins["of_no_pool"] == 0

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from embeddings_kit import serving
+from embeddings_kit import Answer, serving
 from nearer import config, progress
+from nearer.data.fields import read_queries
 from nearer.embed import posting, spending
 from nearer.errors import ConfigError, DataError, ModelError
 from nearer.measure import answers, significance
@@ -155,8 +160,60 @@ def test_what_will_be_sent_is_announced_with_its_price(stand_in: ChatStandIn) ->
     assert "12 questions" in text
     assert "(of 13; 1 are kept or repeated)" in text
     size = sum(len(each[0]["content"]) for each in QUESTIONS)
-    # 256 tokens may come back for each question; tokens sent are told as if they were as dear.
-    assert f"about {(round(size / 3) + 12 * 256) * 4e-6:.4g} at most" in text
+    cost = (round(size / 3) * 1.0 + 12 * 256 * 4.0) / 1e6
+    assert f"about {cost:.4g} at most (answers of 256 tokens" in text
+    unbounded = opened(stand_in, parameters={"temperature": 0}, **prices)
+    told = unbounded.estimate(QUESTIONS)
+    assert f"about {cost:.4g} if answers have 256 tokens" in told
+    assert "they may have more" in told
+
+
+@dataclass
+class Dear(ChatStandIn):
+    """Counts a token per byte and the longest answer that a request allows, slowly."""
+
+    paid: int = 0
+    lock: Any = field(default_factory=threading.Lock)
+
+    def answer(self, body: dict[str, Any], authorization: str) -> Answer:
+        status, headers, values = super().answer(body, authorization)
+        time.sleep(0.02)  # so that requests are in flight together
+        sent = sum(len(message["content"].encode()) + 10 for message in body["messages"])
+        usage = {"prompt_tokens": sent, "completion_tokens": body["max_tokens"]}
+        with self.lock:
+            self.paid += sent + body["max_tokens"]
+        return status, headers, {**values, "usage": usage}
+
+
+@pytest.mark.parametrize("parallel", [1, 4, 16])
+def test_the_spend_never_exceeds_the_cap_however_many_requests_are_in_flight(
+    tmp_path: Path, parallel: int
+) -> None:
+    """The estimate is a third of what this endpoint counts, so that the cap is met on the way."""
+    most = 20_000  # tokens
+    questions = [[{"role": "user", "content": f"{n:03} " + "word " * 200}] for n in range(40)]
+    priced = {"price_per_million_tokens": 1e6, "max_cost": float(most), "parallel": parallel}
+    with serving(Dear()) as endpoint:  # type: ignore[type-var]
+        model = opened(endpoint, tmp_path, parameters={"max_tokens": 8}, **priced)
+        with pytest.raises(ModelError, match=r"rag\.max_cost"):
+            model.ask(questions, "ask")
+        assert most / 2 < endpoint.paid <= most  # it waits for what is in flight, and goes on
+        asked = endpoint.asked
+        again = opened(endpoint, tmp_path, parameters={"max_tokens": 8})
+        again.ask(questions, "ask")
+        assert endpoint.asked == 40  # what was paid for is kept
+        assert 0 < asked < 40
+
+
+def test_an_answer_that_nobody_counts_costs_what_was_put_aside(
+    stand_in: ChatStandIn, tmp_path: Path
+) -> None:
+    uncounted = {"choices": [{"message": {"content": "yes"}}]}
+    stand_in.script = [(200, {}, uncounted)] * len(QUESTIONS)
+    opened(stand_in, tmp_path).ask(QUESTIONS, "ask")
+    (records,) = tmp_path.rglob("requests.jsonl")
+    for line in map(json.loads, records.open()):
+        assert line["paid"] >= line["bytes"] + 256
 
 
 @pytest.mark.parametrize(
@@ -164,6 +221,11 @@ def test_what_will_be_sent_is_announced_with_its_price(stand_in: ChatStandIn) ->
     [
         ({"url": "http://x/v1"}, "name the model"),
         ({"max_cost": 3}, "needs a price"),
+        ({"max_cost": 3, "price_per_million_tokens": 1, "parameters": {}}, "a bound on answers"),
+        (
+            {"max_cost": 3, "price_per_million_tokens": 1, "parameters": {"max_tokens": -1}},
+            "a bound on answers",
+        ),
         ({"budget": 0}, "budget"),
         ({"token": "x"}, "unknown key rag.token"),
     ],
@@ -256,7 +318,8 @@ def test_agreement_is_told_without_that_of_chance() -> None:
         ({"answer": "34 bar"}, ("34 bar",)),
         ({"answer": 34}, ("34",)),
         ({"answers": ["a", "b", "a", " "]}, ("a", "b")),
-        ({"answers": '["a", "b"]'}, ("a", "b")),
+        ({"answers": '["a", "b"]'}, ('["a", "b"]',)),  # what a program prints, say
+        ({"answer": '{"retries": 3}'}, ('{"retries": 3}',)),
         ({"answers": {"text": ["a"], "answer_start": [3]}}, ("a",)),
         ({"answers": "[not json"}, ("[not json",)),
         ({"other": "x"}, ()),
@@ -267,6 +330,41 @@ def test_reference_answers_are_read_as_data_sets_have_them(
     values: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     assert references_of(Query("q", "?", metadata=values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "in_jsonl", "in_csv"),
+    [
+        ("34 bar", ("34 bar",), ("34 bar",)),
+        ("[0, 1)", ("[0, 1)",), ("[0, 1)",)),
+        ("[0, 1]", ("[0, 1]",), ("0", "1")),  # a CSV has no other way to say a list
+        ('["a", "b"]', ('["a", "b"]',), ("a", "b")),
+        ('{"text": ["a"], "answer_start": [3]}', None, ("a",)),
+        ('{"retries": 3}', None, ('{"retries": 3}',)),
+        ('[{"a": 1}]', None, ('[{"a": 1}]',)),
+        ("[" * 5000, None, ("[" * 5000,)),
+        ("null", ("null",), ("null",)),
+    ],
+)
+def test_an_answer_that_looks_like_json_is_text(
+    tmp_path: Path, answer: str, in_jsonl: tuple[str, ...] | None, in_csv: tuple[str, ...]
+) -> None:
+    lines = tmp_path / "queries.jsonl"
+    lines.write_text(json.dumps({"_id": "q", "text": "?", "answer": answer}) + "\n")
+    table = tmp_path / "queries.csv"
+    with table.open("w", newline="") as handle:
+        csv.writer(handle).writerows([["_id", "text", "answer"], ["q", "?", answer]])
+    assert references_of(read_queries(lines)["q"]) == (in_jsonl or (answer,))
+    assert references_of(read_queries(table)["q"]) == in_csv
+    graded = {"question": "q", "answer": answer, "references": answer, "correct": "yes"}
+    (tmp_path / "graded.jsonl").write_text(json.dumps(graded))
+    (tmp_path / "graded.csv").write_text("")
+    with (tmp_path / "graded.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows([list(graded), list(graded.values())])
+    (row,) = read_graded("graded.jsonl", tmp_path)
+    assert (row.answer, row.references) == (answer, in_jsonl or (answer,))
+    (row,) = read_graded("graded.csv", tmp_path)
+    assert (row.answer, row.references) == (answer, in_csv)
 
 
 # -- the judge ---------------------------------------------------------------------------------------

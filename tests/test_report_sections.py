@@ -76,7 +76,17 @@ MISTAKES = [
     {"mistake": "no baseline", "answer": "made", "evidence": "none was run", "next": "nearer run"}
 ]
 REVIEWS = {
-    "summary": {"agreement": {"alpha": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 40}}},
+    "summary": {
+        "agreement": {"alpha": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 40}},
+        "origins": {
+            "pools": [{"name": "<first>", "source": "9 requests", "judged": 30, "test_queries": 7}],
+            "of_no_pool": 5,
+        },
+        "judge": {
+            "judge": "m at <host>",
+            "agreement": {"value": 0.61, "low": 0.4, "high": 0.75, "n": 60},
+        },
+    },
     "history": [{"verdict": "ship", "decision": "x", "sentence": "It was good."}],
     "decision": "y",
 }
@@ -166,7 +176,14 @@ def test_the_values_for_programs_hold_what_the_page_says(everything: ReportData)
     assert told["mistakes"][0]["answer"] == "made"
     assert told["pays"]["answer"] == "yes"
     assert told["reviewed"]["verdicts"][-1]["verdict"] == "ship"
+    assert "30 judged pairs are of the pool <first> (of 9 requests)" in told["reviewed"]["pools"][0]
+    assert "5 judged pairs are of no pool" in told["reviewed"]["pools"][1]
+    assert "kappa 0.610 (0.400 to 0.750) on 60 shared pairs" in told["reviewed"]["judge"]
     assert "V-measure" in markdown.render(everything)
+    assert "agrees with people by kappa 0.610" in markdown.render(everything)
+    shown = page.render(everything)
+    assert "of the pool &lt;first&gt;" in shown
+    assert "m at &lt;host&gt;" in shown
 
 
 def test_the_values_for_programs_are_json_and_utf8_whatever_the_files_hold() -> None:

@@ -288,6 +288,28 @@ def test_reviewers_below_chance_are_named_and_kept(log: JudgmentLog) -> None:
     assert len(settled_grades(log.judgments)) > 0  # what they said was not dropped
 
 
+def test_agreement_is_as_uncertain_as_its_queries_are_few(tmp_path: Path) -> None:
+    """Two people agree about half of the queries, and not about the others: which ones were drawn counts."""
+    widths = {}
+    for n_queries in (1, 6, 60):
+        log = JudgmentLog(tmp_path / f"{n_queries}.jsonl")
+        lines = []
+        for number in range(120):
+            query, grade = number % n_queries, number // n_queries % 4
+            agreed = query % 2 == 0
+            lines.append(graded(f"q{query}", f"d{number}", "anna", grade))
+            lines.append(graded(f"q{query}", f"d{number}", "ben", grade if agreed else 3 - grade))
+        log.append(lines)
+        found = agreement(log.judgments, np.random.default_rng(0))
+        for name, value in (("kappa", found.kappa["anna", "ben"]), ("alpha", found.alpha)):
+            assert value.low is not None
+            assert value.high is not None
+            widths[name, n_queries] = value.high - value.low
+    for name in ("kappa", "alpha"):
+        assert widths[name, 60] < 0.7 * widths[name, 6]
+        assert widths[name, 1] == 2.0  # nothing is known of other queries
+
+
 def test_agreement_on_nothing_is_not_defined(log: JudgmentLog) -> None:
     found = agreement(log.judgments, np.random.default_rng(0))
     assert found.alpha.value is None

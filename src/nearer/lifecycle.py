@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check", *_TASK),
-        version=6,  # generated queries are taken in, and told from those of people
+        version=7,  # splits of generated queries share no document; lists of answers in cells
     ),
     Stage(
         "evaluate",
@@ -209,7 +209,7 @@ STAGES: tuple[Stage, ...] = (
             "rag",
             *_TASK,
         ),
-        version=7,  # every guardrail has a row; small slices; what pays counts requests
+        version=7,  # every guardrail has a row; what pays counts requests; JSON-like answers are text
     ),
     Stage(
         "report",
@@ -231,7 +231,7 @@ STAGES: tuple[Stage, ...] = (
             "production",
         ),
         settings=(),
-        version=6,  # guardrails that were not measured; the documents of the map as a list
+        version=6,  # guardrails not measured, the map as a list, pools and judges behind the judgments
     ),
 )
 

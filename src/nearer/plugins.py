@@ -16,7 +16,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -247,6 +248,33 @@ def make(implementation: Any, spec: Any, where: str) -> Any:
             f"making it raised {type(error).__name__}: {error}",
             where=where,
             next_step="mend the class",
+        ) from error
+
+
+def named(instance: Any) -> str:
+    """`module:Class` of a plug-in, as the settings name it."""
+    kind = type(instance)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+@contextmanager
+def answering(instance: Any, doing: str) -> Iterator[None]:
+    """Around a call of a plug-in: whatever it raises becomes a ModelError that names it.
+
+    `doing` is the call, as in "grade(items)".  nearer's own errors pass as they are, and so does
+    what nearer's own implementations raise: that is a bug.
+    """
+    try:
+        yield
+    except NearerError:
+        raise
+    except Exception as error:
+        if type(instance).__module__.partition(".")[0] == "nearer":
+            raise
+        raise ModelError(
+            f"its {doing} raised {type(error).__name__}: {error}"[:500],
+            where=named(instance),
+            next_step=f"mend {doing} of the class",
         ) from error
 
 

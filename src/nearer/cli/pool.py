@@ -130,12 +130,12 @@ def score(
     from nearer.errors import ConfigError
     from nearer.review.judgments import JudgmentLog
     from nearer.review.pool_scores import score_pool
-    from nearer.review.pools import read_pool
+    from nearer.review.pools import read_pool, without_missing
 
     if by not in ("requests", "queries"):
         raise ConfigError(f"no unit called {by!r}", next_step="use --by requests or --by queries")
     project = options.workspace().project
-    pool = read_pool(project.root, name)
+    pool = without_missing(read_pool(project.root, name), project.corpus)
     log = JudgmentLog(project.root / "review" / "judgments.jsonl")
     scores = score_pool(
         pool,
@@ -160,8 +160,8 @@ def _score_lines(values: dict[str, Any]) -> list[str]:
     for row in values["systems"]:
         low, high = row["bounds"]
         lines.append(
-            f"  {row['name']}: {measure} {_mean(row[measure])}; {low:.3f} to {high:.3f} whatever is "
-            f"unjudged; AP {_mean(row['AP'])}"
+            f"  {row['name']}: {measure} {_mean(row[measure])}; {low:.3f} to {high:.3f} over all "
+            f"queries, whatever is unjudged; AP {_mean(row['AP'])}"
         )
     for name, row in values["differences"].items():
         first = values["systems"][0]["name"]
@@ -190,12 +190,13 @@ def finish(options: Options, name: Name = _POOL) -> None:
     """
     from nearer.cli.show import out
     from nearer.review import pool_scores
-    from nearer.review.pools import read_pool
+    from nearer.review.pools import read_pool, without_missing
     from nearer.review.session import Review
 
     review = Review(options.workspace().project)
-    pool = read_pool(review.root, name)
+    pool = without_missing(read_pool(review.root, name), review.project.corpus)
     whole, relevant = pool_scores.finish(review.root, pool, review.log.judgments)
+    review.summary()  # the report says which pool test queries are from
     if options.as_json:
         emit({"name": name, "whole": whole, "test_queries": relevant})
         return

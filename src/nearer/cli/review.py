@@ -168,6 +168,8 @@ def _status_lines(values: dict[str, Any]) -> list[str]:
             f"  {values['disagreements']:,} pairs wait for adjudication "
             "(nearer review invite NAME --adjudicator)"
         )
+    lines += _origin_lines(values["origins"])
+    lines.append(_judge_line(values["judge"]))
     if values["sentence"]:
         lines.append(f"  {values['sentence']}")
     else:
@@ -175,6 +177,31 @@ def _status_lines(values: dict[str, Any]) -> list[str]:
     if values["judgments"] or values["adjudicated"]:
         lines.append("  → nearer run   (check takes in what was judged)")
     return lines
+
+
+def _origin_lines(origins: dict[str, Any]) -> list[str]:
+    """Which pools the judgments are of."""
+    lines = []
+    for pool in origins["pools"]:
+        lines.append(
+            f"  pool {pool['name']} (of {pool['source']}): {pool['judged']:,} judged, "
+            f"{pool['asked']:,} are asked; {pool['test_queries']:,} of its queries go into test"
+        )
+    if not lines:
+        return [
+            "  no pool: these judgments are of what runs and traffic left open (nearer pool make)"
+        ]
+    return [*lines, f"  {origins['of_no_pool']:,} judged pairs are of no pool"]
+
+
+def _judge_line(judge: dict[str, Any] | None) -> str:
+    """Which judge was compared with people, and what it is worth."""
+    if judge is None:
+        return "  no judge was compared with people (nearer review judge)"
+    return (
+        f"  judge {judge['judge']}: kappa with people {_coefficient(judge['agreement'])}; "
+        "its grades decide nothing"
+    )
 
 
 @app.command()
@@ -203,6 +230,7 @@ def judge(
     rng = np.random.default_rng([project.settings.seed, *b"judge"])
     judged = judging.judge_pairs(review, model, pairs, rng)
     judging.save(review, judged)
+    review.summary()  # the report says what the judge is worth
     if options.as_json:
         emit(judged.as_dict())
         return
@@ -211,13 +239,16 @@ def judge(
 
 
 def _judge_lines(values: dict[str, Any]) -> list[str]:
+    from nearer.review.judging import planted_sentence
+
     mean = values["mean_grade"]
     low, high = mean["corrected"]["ci"]
     lines = [
         f"  {values['judge']}: agrees with people by kappa {_coefficient(values['agreement'])}",
-        f"  mean grade {mean['corrected']['mean']:.2f} ({low:.2f} to {high:.2f}), corrected by people; "
-        f"people alone {mean['people']['mean']:.2f}, the judge alone {mean['predictions']:.2f}",
-        f"  {values['planted_instructions']} planted instructions changed no grade; "
+        f"  mean grade {mean['corrected']['mean']:.2f} ({low:.2f} to {high:.2f}), corrected by people "
+        f"({mean['n_people']:,} pairs of {mean['n_groups']:,} queries); people alone "
+        f"{mean['people']['mean']:.2f}, the judge alone {mean['predictions']:.2f}",
+        f"  {planted_sentence(values['planted_instructions'])}; "
         f"{values['withheld']} pairs are left to people",
         "  these grades decide nothing: review/judge.jsonl → nearer review serve",
     ]

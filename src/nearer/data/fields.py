@@ -44,6 +44,8 @@ JUDGMENT_ALIASES: Aliases = {
     "doc_id": ("corpus-id", "corpus_id", "doc_id", "doc-id", "docid", "document_id", "pid"),
     "score": ("score", "relevance", "rel", "grade", "label"),
 }
+#: Fields of queries with reference answers: a text, a number, or a list of them.
+ANSWERS = ("answers", "answer")
 DEFAULT = Columns()
 _TRUTHS = {"true": "1", "false": "0"}
 _DEEPEST = 100  # levels of lists and objects in each other
@@ -178,18 +180,41 @@ def query(row: Row, columns: Columns) -> Query:
         raise row.bad("`tags` must be a list of words")
     if not _is_list_of_objects(spans):
         raise row.bad("`gold_spans` must be a list of objects")
+    metadata = _metadata(row, id_column, text_column, "filter", "tags", "gold_spans")
+    for name in ANSWERS:
+        if name in metadata:
+            metadata[name] = as_plain(answers_in(name, row), row)
     return Query(
         id=as_id(query_id, row, "query"),
         text=_as_text(text_column, row),
         filter=as_plain(filters or None, row),
         tags=tuple(map(str, tags)),
         gold_spans=tuple(as_plain(spans, row)),
-        metadata=_metadata(row, id_column, text_column, "filter", "tags", "gold_spans"),
+        metadata=metadata,
     )
 
 
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(member, Mapping) for member in value)
+
+
+def answers_in(name: str, row: Row) -> Any:
+    """The answers in a field: what stands there, or the list that a cell of a CSV holds as JSON.
+
+    A cell may also hold SQuAD's `{"text": […]}`.  Other text that looks like JSON is text.
+    """
+    value = row.values.get(name)
+    if not row.holds_cells or not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    try:
+        held = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    if isinstance(held, Mapping):
+        held = held.get("text")
+    if isinstance(held, list) and all(isinstance(item, str | int | float) for item in held):
+        return held
+    return held if isinstance(held, str) else value
 
 
 def structured(name: str, row: Row) -> Any:

@@ -17,6 +17,7 @@ from nearer.data.corpus import Corpus
 from nearer.data.division import Rules, divide
 from nearer.data.fitting import Findings, Splits
 from nearer.data.importance import TRUTHS
+from nearer.data.splits import Apart, documents_apart
 from nearer.types import SPLITS, Judgments, Query, Split
 
 #: Key of judgments of generated queries among those that `check` is given.
@@ -134,7 +135,7 @@ def with_generated(
     parts: Splits = {"train": dict(generated)}
     how: tuple[str, ...] = ()
     if lacking:
-        parts, how = _divided(generated, queries, rules, lacking)
+        parts, how = _divided(generated, queries, rules, lacking, findings)
     splits: Splits = {}
     for name in SPLITS:
         splits[name] = {**divided.get(name, {}), **parts.get(name, {})}
@@ -143,16 +144,62 @@ def with_generated(
 
 
 def _divided(
-    generated: Judgments, queries: Mapping[str, Query], rules: Rules, lacking: list[str]
+    generated: Judgments,
+    queries: Mapping[str, Query],
+    rules: Rules,
+    lacking: list[str],
+    findings: Findings,
 ) -> tuple[Splits, tuple[str, ...]]:
-    """Generated queries by group, with shares for the splits that people left empty."""
+    """Generated queries by group, with shares for the splits that people left empty.
+
+    No document is asked for in two splits.  Where queries of several documents tie most of them into
+    one group, documents are dealt, and queries whose documents fell apart are left out.
+    """
     settings = rules.data.split
-    by_group = settings.model_copy(update={"by": "group"})  # nobody asked them at any time
-    data = rules.data.model_copy(update={"split": by_group})
     shares = dict.fromkeys(SPLITS[1:], 0.0)
     for name in lacking:
         shares[name] = getattr(settings, name)
-    return replace(rules, data=data).apply(queries, generated, **shares)
+    by_group = settings.model_copy(update={"by": "group"})  # nobody asked them at any time
+    data = rules.data.model_copy(update={"split": by_group})
+    parts, how = replace(rules, data=data).apply(queries, generated, **shares)
+    if not _share_documents(parts):
+        return parts, how
+    apart = documents_apart(
+        queries, generated, by_group.model_copy(update=shares), rules.seed, rules.near_duplicate
+    )
+    _report_left_out(apart, queries, findings)
+    for name in SPLITS:
+        parts[name] = {query_id: generated[query_id] for query_id in apart.ids[name]}
+    sizes = ", ".join(f"{name} {len(apart.ids[name])}" for name in SPLITS)
+    note = (
+        f"Shared documents tie most generated queries together, so documents were dealt with seed "
+        f"{rules.seed}: {sizes} queries; {len(apart.left_out)} whose documents fell into two splits "
+        "were left out."
+    )
+    return parts, (note,)
+
+
+def _share_documents(parts: Splits) -> bool:
+    """Whether a document is asked for in two splits."""
+    seen: dict[str, str] = {}
+    for name, judged in parts.items():
+        for grades in judged.values():
+            for doc_id, grade in grades.items():
+                if grade > 0 and seen.setdefault(doc_id, name) != name:
+                    return True
+    return False
+
+
+def _report_left_out(apart: Apart, queries: Mapping[str, Query], findings: Findings) -> None:
+    count = len(apart.left_out)
+    if count:
+        findings.add(
+            "generated_apart",
+            f"{count} generated queries of several documents were left out: their documents fell into "
+            "two splits.",
+            [f"{query_id} “{queries[query_id].text}”" for query_id in apart.left_out],
+            count=count,
+        )
 
 
 def _refuse_training_alone(findings: Findings) -> None:

@@ -35,6 +35,11 @@ class Row(NamedTuple):
     def where(self) -> str:
         return f"{self.path}:{self.number}"
 
+    @property
+    def holds_cells(self) -> bool:
+        """Whether its file knows no lists: a cell holds one as JSON, where other files hold text."""
+        return ending(self.path) in (".csv", ".tsv")
+
     def bad(self, what: str, next_step: str = "mend that line") -> DataError:
         """The error for a row that cannot be used."""
         return bad(what, self.where, next_step)

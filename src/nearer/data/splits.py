@@ -77,6 +77,54 @@ def make_splits(
     return Division(divided, (f"Split by group with seed {seed}: {sizes}.", *notes))
 
 
+class Apart(NamedTuple):
+    """Query ids by split, and those that fit none, as their documents fell into two."""
+
+    ids: Ids
+    left_out: tuple[str, ...]
+
+
+def documents_apart(
+    queries: Mapping[str, Query],
+    judgments: Judgments,
+    settings: SplitSettings,
+    seed: int,
+    near_duplicate: float,
+) -> Apart:
+    """Divide queries by dealing their relevant documents, so that no document stands in two splits.
+
+    Documents whose own queries are near-duplicates stay together.  A query goes where all of its
+    documents are.  Queries of several documents tie nothing: where theirs fell apart, they are left
+    out.
+    """
+    documents_of: dict[str, list[str]] = {}
+    for query_id in sorted(judgments):
+        relevant = [doc_id for doc_id, grade in judgments[query_id].items() if grade > 0]
+        if query_id in queries and relevant:
+            documents_of[query_id] = relevant
+    doc_ids = sorted({doc_id for relevant in documents_of.values() for doc_id in relevant})
+    row_of = {doc_id: row for row, doc_id in enumerate(doc_ids)}
+    alone = [query_id for query_id, relevant in documents_of.items() if len(relevant) == 1]
+    texts = [queries[query_id].text for query_id in alone]
+    links: Links = []
+    for first, other in _links(near_duplicates(texts, near_duplicate, what="queries").groups):
+        pair = [row_of[documents_of[alone[row]][0]] for row in (first, other)]
+        links.append((pair[0], pair[1]))
+    groups = [[doc_ids[row] for row in group] for group in joined(len(doc_ids), links)]
+    split_of: dict[str, str] = {}
+    for name, dealt in _deal(groups, settings, seed).items():
+        split_of.update(dict.fromkeys(dealt, name))
+    ids: Ids = {name: [] for name in SPLITS}
+    left_out = []
+    for query_id, relevant in documents_of.items():
+        names = {split_of[doc_id] for doc_id in relevant}
+        if len(names) == 1:
+            ids[names.pop()].append(query_id)
+        else:
+            left_out.append(query_id)
+    return Apart(ids, tuple(left_out))
+
+
 def _links(groups: Sequence[Rows]) -> Links:
     """Pairs that hold each group together."""
     links: Links = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any, Protocol
@@ -183,7 +184,7 @@ class OutsideEncoder(TextEncoder):
             counted.update(map(hash, new))
             load += Load.of(new)
         if kind in self._capped:
-            self._spending.require(load)
+            self._spending.require(load, self._spending.tokens_of(load.bytes))
         if load.texts < 2:  # a single query is no news
             return
         kept = len(texts) - load.texts
@@ -213,9 +214,17 @@ class OutsideEncoder(TextEncoder):
         """float32 (n_texts, dimension) of one request, counted and checked."""
         sent = [self._text(text, kind) for text in texts]
         load = Load.of(sent)
+        put_aside: AbstractContextManager[None] = nullcontext()
         if kind in self._capped:
-            self._spending.require(load)
-        started = time.perf_counter()
+            put_aside = self._spending.reserved(load, self._spending.tokens_of(load.bytes))
+        with put_aside:
+            started = time.perf_counter()
+            answer, tokens = self._answer(sent, kind)
+            self._spending.note(load, tokens, time.perf_counter() - started, purpose)
+        return self._checked(answer, len(texts))
+
+    def _answer(self, sent: list[str], kind: Kind) -> tuple[Any, int | None]:
+        """What the embedder gives, and the tokens that it counted."""
         try:
             answer = self._embedder.encode(sent, kind)
         except NearerError:
@@ -226,11 +235,9 @@ class OutsideEncoder(TextEncoder):
                 where=self.name,
                 next_step="mend the class",
             ) from error
-        tokens = None
         if isinstance(answer, Embedded):
-            answer, tokens = answer.vectors, answer.tokens
-        self._spending.note(load, tokens, time.perf_counter() - started, purpose)
-        return self._checked(answer, len(texts))
+            return answer.vectors, answer.tokens
+        return answer, None
 
     def _text(self, text: str, kind: Kind) -> str:
         """What is sent for a text: cut, behind its prompt; endpoints refuse an empty one."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,11 @@ from nearer.errors import ConfigError, ModelError
 _TOKENS_PER_BYTE = 1 / 3
 _ENOUGH = 10_000  # bytes from which what was counted says more than that
 
-#: Tokens that this process sent, by model: a cap holds for a command, not for each of its stages.
+#: Tokens that this process paid for, by model: a cap holds for a command, not for each of its stages.
 _sent: dict[str, int] = {}
-_lock = threading.Lock()
+#: Tokens that requests in flight may cost at most, by model.
+_reserved: dict[str, int] = {}
+_changed = threading.Condition()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +105,13 @@ class Spending:
         """What so many tokens cost; None without a price."""
         return None if self.price is None else tokens * self.price / 1e6
 
-    def require(self, load: Load, further: int = 0) -> None:
-        """Raise ModelError where sending this would cost more than is left.
-
-        `further` are the tokens that come back, where those are paid for.
-        """
+    def require(self, load: Load, tokens: int) -> None:
+        """Raise ModelError where sending this, for so many tokens, would cost more than is left."""
         if self.most is None or not load.texts:
             return
-        cost = self.price_of(self.tokens_of(load.bytes) + further) or 0.0
-        spent = self.price_of(_sent.get(self.model, 0)) or 0.0
-        if spent + cost <= self.most:
+        if self._fits(tokens):
             return
+        cost, spent = self.price_of(tokens) or 0.0, self.price_of(_sent.get(self.model, 0)) or 0.0
         raise ModelError(
             f"{self.doing} {load.texts:,} texts ({load.characters:,} characters) costs about "
             f"{cost:.4g}, and {spent:.4g} is spent: more than the {self.most:.4g} of "
@@ -122,13 +120,50 @@ class Spending:
             next_step=f"raise {self.section}.max_cost, or send less; what was paid for is kept",
         )
 
+    @contextmanager
+    def reserved(self, load: Load, tokens: int) -> Iterator[None]:
+        """Around one request that costs so many tokens at most: they are put aside until it is counted.
+
+        Requests in flight cannot exceed the cap together.  Where one does not fit beside those, it
+        waits until they are counted, as they mostly cost less.  Raises ModelError where it does not
+        fit alone.
+        """
+        if self.most is None:
+            yield
+            return
+        with _changed:
+            while _reserved.get(self.model, 0) and not self._fits(tokens):
+                _changed.wait()
+            self.require(load, tokens)
+            _reserved[self.model] = _reserved.get(self.model, 0) + tokens
+        try:
+            yield
+        finally:
+            with _changed:
+                _reserved[self.model] -= tokens
+                _changed.notify_all()
+
+    def _fits(self, tokens: int) -> bool:
+        """Whether so many tokens more, beside those paid and put aside, stay below the cap."""
+        taken = _sent.get(self.model, 0) + _reserved.get(self.model, 0)
+        return self.most is None or (self.price_of(taken + tokens) or 0.0) <= self.most
+
     # -- after ---------------------------------------------------------------------------------
 
-    def note(self, load: Load, tokens: int | None, seconds: float, purpose: str) -> None:
-        """Count one answered request; `tokens` is what the other side says, None where it does not.
+    def note(
+        self,
+        load: Load,
+        tokens: int | None,
+        seconds: float,
+        purpose: str,
+        *,
+        paid: int | None = None,
+    ) -> None:
+        """Count one answered request; `tokens` were sent, as the other side says (None: it does not).
 
-        `purpose` is `document`, `query`, `probe`, or `passing` for vectors that are kept nowhere:
-        those are counted and not written down.
+        `paid` is what counts against the cap, where that is not what was sent.  `purpose` is
+        `document`, `query`, `probe`, or `passing` for vectors that are kept nowhere: those are
+        counted and not written down.
         """
         counted = self.tokens_of(load.bytes) if tokens is None else tokens
         line = {
@@ -140,8 +175,10 @@ class Spending:
             "tokens": counted,
             "seconds": round(seconds, 4),
         }
-        with _lock:
-            _sent[self.model] = _sent.get(self.model, 0) + counted
+        if paid is not None:
+            line["paid"] = paid
+        with _changed:
+            _sent[self.model] = _sent.get(self.model, 0) + (counted if paid is None else paid)
             if purpose != "passing":
                 self._add(line)
                 self._append(json.dumps(line))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from nearer import plugins
 from nearer.config import Config
@@ -67,7 +67,9 @@ def load_generator(spec: GeneratorSpec) -> QueryGenerator:
     implementation = plugins.find("generator", name, spec.root)
     where = f"generate.generator: {name}"
     generator: QueryGenerator = plugins.make(implementation, spec, where)
-    if not isinstance(generator, QueryGenerator):
+    with plugins.answering(generator, "name"):
+        usable = isinstance(generator, QueryGenerator) and isinstance(generator.name, str)
+    if not usable:
         raise ModelError(
             "it has no name, or no generate(briefs)",
             where=where,
@@ -81,8 +83,11 @@ def proposals(generator: QueryGenerator, briefs: Sequence[Brief]) -> list[list[D
 
     Raises ModelError for anything that is no list of drafts per brief.
     """
+    with plugins.answering(generator, "generate(briefs)"):
+        given: Any = generator.generate(briefs)
+        if isinstance(given, Iterable):  # whatever is lazy runs here, so that its errors are named
+            given = [list(drafts) if isinstance(drafts, Iterable) else drafts for drafts in given]
     try:
-        given = list(generator.generate(briefs))
         answers = [[Draft(*draft) for draft in drafts] for drafts in given]
     except (TypeError, ValueError) as error:
         raise _wrong(generator, f"gave no (kind, text) per query: {error}") from None
@@ -98,9 +103,18 @@ def proposals(generator: QueryGenerator, briefs: Sequence[Brief]) -> list[list[D
     return wanted
 
 
+def estimate_of(generator: QueryGenerator, briefs: Sequence[Brief]) -> str:
+    """What a generator would send and cost, as a sentence.  Raises ModelError."""
+    estimate = getattr(generator, "estimate", None)
+    if estimate is None:
+        return f"{generator.name}: {len(briefs):,} documents, nothing is sent"
+    with plugins.answering(generator, "estimate(briefs)"):
+        return str(estimate(briefs))
+
+
 def _wrong(generator: QueryGenerator, problem: str) -> ModelError:
     return ModelError(
         f"the generator {problem}"[:500],
-        where=generator.name,
+        where=plugins.named(generator),
         next_step="mend its generate(briefs)",
     )

@@ -17,6 +17,7 @@ from nearer.generated.base import (
     Brief,
     GeneratorSpec,
     QueryGenerator,
+    estimate_of,
     load_generator,
     proposals,
 )
@@ -59,10 +60,7 @@ class Maker:
 
     def estimate(self) -> str:
         """What the generator would send and cost, as a sentence."""
-        estimate = getattr(self.generator, "estimate", None)
-        if estimate is None:
-            return f"{self.generator.name}: {len(self.briefs):,} documents, nothing is sent"
-        return str(estimate(self.briefs))
+        return estimate_of(self.generator, self.briefs)
 
     def make(self) -> Generated:
         """The queries that were kept, and everything that was refused.  Raises DataError for none."""

@@ -21,11 +21,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations_with_replacement
+from operator import mul
 from typing import Any
 
 import numpy as np
 
-from nearer.measure.prediction_powered import Combined, Estimate, combined, interval_of, tuned_power
+from nearer.measure.prediction_powered import Estimate, combined, interval_of, tuned_power
 
 _SMOOTHING = 1e-5  # as in infAP
 _ROUNDS = 3  # of tuning the power to the ratio that it gives
@@ -135,16 +137,17 @@ def _rates(pool: SampledPool) -> dict[int, float]:
 
 
 def ndcg_bounds(
-    ranking: Sequence[str], pool: SampledPool, k: int = 10, grade: int = 1
+    ranking: Sequence[str], pool: SampledPool, k: int, highest: int
 ) -> tuple[float, float]:
-    """The lowest and highest nDCG@k, each unjudged document of the pool being not relevant or of `grade`.
+    """The lowest and highest nDCG@k, each unjudged document of the pool having a grade of 0 to `highest`.
 
-    (0, 1) where nothing relevant is known and something is unjudged.
+    Both are reached by some grades.  (0, 1) where nothing relevant is known and something is
+    unjudged.
     """
     known = sorted((value for value in pool.grades.values() if value > 0), reverse=True)
     top = list(ranking[:k])
     gain = 0.0
-    unjudged = []
+    unjudged = []  # discounts, the largest first
     for rank, doc_id in enumerate(top, start=1):
         discount = 1.0 / math.log2(rank + 1)
         if doc_id in pool.grades:
@@ -154,12 +157,17 @@ def ndcg_bounds(
     below = len(set(pool.strata) - set(pool.grades) - set(top))
     if not known and (unjudged or below):
         return 0.0, 1.0
-    lows, highs = [], []
+    # nDCG is quasi-concave in each grade: it is lowest where each is 0 or the highest.  Of so many
+    # highest ones, those at the lowest ranks add least, and all below the ranking only cost.
+    lows = []
     for number in range(len(unjudged) + 1):
-        best = gain + grade * math.fsum(unjudged[:number])
-        worst = gain + grade * math.fsum(unjudged[len(unjudged) - number :])
-        highs.append(_ratio(best, [*known, *[grade] * number], k))
-        lows.append(_ratio(worst, [*known, *[grade] * (number + below)], k))
+        worst = gain + highest * math.fsum(unjudged[len(unjudged) - number :])
+        lows.append(_ratio(worst, [*known, *[highest] * (number + below)], k))
+    # It may be highest in between: every combination of grades, the best of them first.
+    highs = []
+    for grades in combinations_with_replacement(range(highest, -1, -1), len(unjudged)):
+        best = gain + math.fsum(map(mul, grades, unjudged))
+        highs.append(_ratio(best, [*known, *grades], k))
     return min(lows), min(1.0, max(highs))
 
 
@@ -255,5 +263,4 @@ def _corrected(values: PooledValues, whole: np.ndarray, alpha: float) -> tuple[E
         predicted = (sums[1] - ratio * counts[1]) / number.mean
         linear = combined(people, predicted[whole], predicted[rest], power)
         power = tuned_power(people, predicted[whole], predicted[rest])
-    around = Combined(ratio, linear.variance, linear.power, linear.residuals)
-    return interval_of(around, alpha, 1.0), linear.power
+    return interval_of(replace(linear, mean=ratio), alpha, 1.0), linear.power

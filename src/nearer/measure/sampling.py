@@ -156,6 +156,8 @@ def sample_pool(strata: np.ndarray, share: float, rng: np.random.Generator) -> n
     first ranks are likelier to be among them.
     """
     is_judged = np.zeros(len(strata), dtype=bool)
+    if not len(strata):  # no system finds anything
+        return is_judged
     present, sizes = np.unique(strata, return_counts=True)
     favour = np.array([_FAVOUR[stratum] for stratum in present])
     rates = _rates(favour, sizes, share)

@@ -7,6 +7,7 @@ servers such as vLLM, Ollama and llama.cpp speak it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import threading
@@ -36,6 +37,7 @@ WORDING = Wording(
 )
 _MOST_CHARACTERS = 20_000  # of an answer
 _ASSUMED_TOKENS = 256  # of an answer, where no parameter bounds it
+_AROUND_MESSAGE, _AROUND_REQUEST = 16, 64  # tokens of a chat template, on the high side
 #: What reasoning models write before their answer.
 _REASONING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 
@@ -117,51 +119,79 @@ class LanguageModel:
     def _estimate(self, missing: Sequence[Messages], total: int) -> str:
         """Count what will be sent, and refuse it where it costs too much."""
         load = Load.of([_text(conversation) for conversation in missing])
-        back = self._prices.answered(self._most_tokens * load.texts)
-        self._spending.require(load, back)
         tokens = self._spending.tokens_of(load.bytes)
-        price = self._spending.price_of(tokens + back)
-        cost = "" if price is None else f", about {price:.4g} at most"
+        paid = self._prices.paid(tokens, self._most_tokens * load.texts)
+        self._spending.require(load, paid)
         return (
             f"{self.name}: {load.texts:,} questions, {load.characters:,} characters to send "
             f"(of {total:,}; {total - load.texts:,} are kept or repeated), about {tokens:,} tokens"
-            f"{cost}"
+            f"{self._cost(paid)}"
         )
+
+    def _cost(self, paid: int) -> str:
+        """The price with what it assumes of the answers; empty without a price."""
+        price = self._spending.price_of(paid)
+        if price is None:
+            return ""
+        if self._settings.most_answered is None:
+            return (
+                f", about {price:.4g} if answers have {self._most_tokens} tokens (rag.parameters has "
+                "no max_tokens: they may have more)"
+            )
+        return f", about {price:.4g} at most (answers of {self._most_tokens} tokens, as rag.parameters bounds them)"
 
     @property
     def _most_tokens(self) -> int:
         """Tokens that an answer has at most, as far as the parameters say."""
-        for name in ("max_tokens", "max_completion_tokens"):
-            bound = self._settings.parameters.get(name)
-            if isinstance(bound, int):
-                return bound
-        return _ASSUMED_TOKENS
+        return self._settings.most_answered or _ASSUMED_TOKENS
 
     def _paid(self, key: str, conversation: Messages) -> None:
-        """Ask one conversation, count it, and keep its answer."""
+        """Ask one conversation, count it, and keep its answer.
+
+        What it may cost at most is put aside before it is sent.  An answer that cannot be used, or
+        that nobody counted, counts as that.
+        """
         load = Load.of([_text(conversation)])
-        self._spending.require(load, self._prices.answered(self._most_tokens))
+        most = self._prices.paid(_most_sent(conversation, load), self._most_tokens)
         messages = [dict(message) for message in conversation]
         body = json.dumps({**self._fixed, "messages": messages}).encode()
-        started = time.perf_counter()
-        answer = self._endpoint.post(body)
-        text, usage = self._read(answer)
-        tokens = self._prices.counted(usage)
-        self._spending.note(load, tokens, time.perf_counter() - started, "answer")
-        self._answers.keep(key, text)
-
-    def _read(self, answer: bytes) -> tuple[str, Any]:
-        """The text of an answer and what was counted.  Raises ModelError for anything else."""
-        try:
-            values = json.loads(answer)
-            text = values["choices"][0]["message"]["content"]
-            usage = values.get("usage")
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-            text = usage = None
-        if not isinstance(text, str):
+        with self._spending.reserved(load, most):
+            started = time.perf_counter()
+            answer = self._endpoint.post(body)
+            text, usage = _read(answer)
+            sent, answered = _counts(usage)
+            paid = most if sent is None else self._prices.paid(sent, answered)
+            seconds = time.perf_counter() - started
+            self._spending.note(load, sent, seconds, "answer", paid=paid)
+        if text is None:
             shown = self._endpoint.shown(answer)
             self._endpoint.refuse(f"answered {shown!r}, which holds no text")
-        return _cleaned(text), usage
+        self._answers.keep(key, text)
+
+
+def _read(answer: bytes) -> tuple[str | None, Any]:
+    """The text of an answer, None where it holds none, and what was counted."""
+    text = usage = None
+    with suppress(ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        values = json.loads(answer)
+        usage = values.get("usage")
+        text = values["choices"][0]["message"]["content"]
+    return (_cleaned(text) if isinstance(text, str) else None), usage
+
+
+def _counts(usage: Any) -> tuple[int | None, int]:
+    """Tokens sent and answered as the endpoint counted them; (None, 0) where it did not."""
+    if not isinstance(usage, Mapping):
+        return None, 0
+    sent, back = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if type(sent) is not int or type(back) is not int or min(sent, back) < 0:
+        return None, 0
+    return sent, back
+
+
+def _most_sent(conversation: Messages, load: Load) -> int:
+    """Tokens that a conversation has at most: one per byte, and what servers put around messages."""
+    return load.bytes + _AROUND_MESSAGE * len(conversation) + _AROUND_REQUEST
 
 
 def _key(conversation: Messages) -> str:
@@ -200,18 +230,9 @@ class _Prices:
             return cls(0.0)
         return cls(base, sent / base, back / base)
 
-    def answered(self, tokens: int) -> int:
-        """Answered tokens as so many of the dearer kind."""
-        return round(tokens * self.back)
-
-    def counted(self, usage: Any) -> int | None:
-        """What the endpoint counted, as so many tokens of the dearer kind; None where it did not."""
-        if not isinstance(usage, Mapping):
-            return None
-        sent, back = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if type(sent) is not int or type(back) is not int or min(sent, back) < 0:
-            return None
-        return round(sent * self.sent + back * self.back)
+    def paid(self, sent: int, answered: int) -> int:
+        """Tokens sent and answered, as so many of the dearer kind."""
+        return math.ceil(sent * self.sent + answered * self.back)
 
 
 class _Answers:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nearer.data import records
-from nearer.data.fields import structured
+from nearer.data.fields import ANSWERS, answers_in
 from nearer.data.records import Row
 from nearer.data.sources import named
 from nearer.types import Query
 
-#: Fields of queries.jsonl that hold reference answers: a text, a number, or a list of them.
-FIELDS = ("answers", "answer")
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -32,18 +29,13 @@ class Graded:
 def references_of(query: Query) -> tuple[str, ...]:
     """The reference answers of a query; none where it has no such field."""
     texts: list[str] = []
-    for name in FIELDS:
+    for name in ANSWERS:
         texts += _texts(query.metadata.get(name))
     return tuple(dict.fromkeys(text for text in texts if text.strip()))
 
 
 def _texts(value: Any) -> list[str]:
-    """The answers in a field, also in a cell of a CSV and in SQuAD's `{"text": […]}`."""
-    if isinstance(value, str) and value[:1] in ("[", "{"):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return [str(value)]
+    """The answers in a field, also in SQuAD's `{"text": […]}`; a text is one whatever it looks like."""
     if isinstance(value, Mapping):
         value = value.get("text")
     if isinstance(value, list | tuple):
@@ -71,7 +63,7 @@ def _graded(row: Row) -> Graded:
     question, answer = row.values.get("question"), row.values.get("answer")
     if not isinstance(question, str) or not isinstance(answer, str):
         raise row.bad("a graded answer needs the texts `question` and `answer`")
-    references = _texts(structured("references", row))
+    references = _texts(answers_in("references", row))
     if not references:
         raise row.bad("a graded answer needs `references`, the answers that are correct")
     correct = _TRUTHS.get(str(row.values["correct"]).strip().lower())

@@ -152,6 +152,8 @@ def _reviewed(data: ReportData) -> dict[str, Any]:
     return {
         "judgments": as_object(data.check.get("reviewed")),
         "agreement": section["agreement"],
+        "pools": section["pools"],
+        "judge": section["judge"],
         "verdicts": section["verdicts"],
     }
 

@@ -2,7 +2,8 @@
 
 Cohen's kappa (weighted by the square of the difference, as grades are ordered) comes from
 scikit-learn, Krippendorff's alpha for ordinal data from `krippendorff`.  Intervals are percentiles
-of the bootstrap over pairs; the kappas of all resamples are computed at once, by the same formula.
+of the bootstrap over queries, as the pairs of one query are alike (Field and Welsh, JRSS B 2007);
+the kappas of all resamples are computed at once, by the same formula.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from nearer.review.judgments import GRADES, Judgments
+from nearer.review.judgments import GRADES, Judgments, Subject
+
+_Table = Mapping[Subject, Mapping[str, int]]
 
 _RESAMPLES = 1000
 _ALPHA_RESAMPLES = 200  # the library takes one table at a time
@@ -27,7 +30,10 @@ MIN_SHARED = 10
 
 @dataclass(frozen=True, slots=True)
 class Coefficient:
-    """An agreement of 1 is perfect, of 0 is chance.  `value` is None where it is not defined."""
+    """An agreement of 1 is perfect, of 0 is chance.  `value` is None where it is not defined.
+
+    With pairs of one query alone the interval is all from -1 to 1: nothing is known of others.
+    """
 
     value: float | None
     low: float | None
@@ -72,17 +78,17 @@ class Agreement:
 def agreement(judgments: Judgments, rng: np.random.Generator) -> Agreement:
     """How far all who judged agree."""
     table = _table(judgments)
-    names = sorted({name for grades in table for name in grades})
+    names = sorted({name for grades in table.values() for name in grades})
     kappa = {}
     for first, second in combinations(names, 2):
-        shared = _shared(table, first, second)
+        shared, queries = _shared(table, first, second)
         if len(shared):
-            kappa[first, second] = kappa_of(shared, rng)
+            kappa[first, second] = kappa_of(shared, queries, rng)
     against = {}
     for name in names:
-        shared = _against(table, name)
+        shared, queries = _against(table, name)
         if len(shared):
-            against[name] = kappa_of(shared, rng)
+            against[name] = kappa_of(shared, queries, rng)
     below = []
     for name, value in against.items():
         if value.n >= MIN_SHARED and value.high is not None and value.high <= 0.0:
@@ -120,39 +126,47 @@ def krippendorff_alpha(table: np.ndarray) -> float:
     return float(value)
 
 
-def _table(judgments: Judgments) -> list[dict[str, int]]:
+def _table(judgments: Judgments) -> dict[Subject, dict[str, int]]:
     """The grades of every pair that two or more people graded."""
-    rows = []
+    table = {}
     for subject in sorted(judgments.by_subject):
         grades = judgments.grades(subject)
         if len(grades) > 1:
-            rows.append(grades)
-    return rows
+            table[subject] = grades
+    return table
 
 
-def _shared(table: Sequence[Mapping[str, int]], first: str, second: str) -> np.ndarray:
-    pairs = [(row[first], row[second]) for row in table if first in row and second in row]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+def _shared(table: _Table, first: str, second: str) -> tuple[np.ndarray, list[str]]:
+    """The grades of two reviewers, (n, 2), and the query of each pair."""
+    pairs, queries = [], []
+    for (query_id, _), row in table.items():
+        if first in row and second in row:
+            pairs.append((row[first], row[second]))
+            queries.append(query_id)
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2), queries
 
 
-def _against(table: Sequence[Mapping[str, int]], name: str) -> np.ndarray:
-    """The grades of one reviewer beside the lower median of the others."""
-    pairs = []
-    for row in table:
+def _against(table: _Table, name: str) -> tuple[np.ndarray, list[str]]:
+    """The grades of one reviewer beside the lower median of the others, and the query of each pair."""
+    pairs, queries = [], []
+    for (query_id, _), row in table.items():
         others = sorted(grade for other, grade in row.items() if other != name)
         if name in row and others:
             pairs.append((row[name], others[(len(others) - 1) // 2]))
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+            queries.append(query_id)
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2), queries
 
 
-def kappa_of(pairs: np.ndarray, rng: np.random.Generator) -> Coefficient:
-    """Quadratically weighted kappa of (n, 2) grades, with a bootstrap interval over the pairs."""
+def kappa_of(pairs: np.ndarray, queries: Sequence[str], rng: np.random.Generator) -> Coefficient:
+    """Quadratically weighted kappa of (n, 2) grades, with a bootstrap interval over their queries."""
     value = cohen_kappa(pairs)
-    cells = pairs[:, 0] * len(GRADES) + pairs[:, 1]
-    observed = np.bincount(cells, minlength=len(GRADES) ** 2)
-    counts = rng.multinomial(len(pairs), observed / len(pairs), _RESAMPLES)
+    names, query_of = np.unique(np.array(queries), return_inverse=True)
+    n = len(names)
+    by_query = np.zeros((n, len(GRADES) ** 2), dtype=np.int64)
+    np.add.at(by_query, (query_of, pairs[:, 0] * len(GRADES) + pairs[:, 1]), 1)
+    counts = rng.multinomial(n, np.full(n, 1.0 / n), _RESAMPLES) @ by_query
     drawn = kappas(counts.reshape(-1, len(GRADES), len(GRADES)))
-    return _coefficient(value, drawn, len(pairs))
+    return _coefficient(value, drawn, len(pairs), n)
 
 
 def kappas(tables: np.ndarray) -> np.ndarray:
@@ -168,26 +182,30 @@ def kappas(tables: np.ndarray) -> np.ndarray:
     return np.where(by_chance > 0.0, values, np.nan)
 
 
-def _alpha_of(
-    table: Sequence[Mapping[str, int]], names: Sequence[str], rng: np.random.Generator
-) -> Coefficient:
+def _alpha_of(table: _Table, names: Sequence[str], rng: np.random.Generator) -> Coefficient:
     grades = np.full((len(table), len(names)), np.nan)
-    for row, given in enumerate(table):
+    rows_of: dict[str, list[int]] = {}
+    for row, ((query_id, _), given) in enumerate(table.items()):
+        rows_of.setdefault(query_id, []).append(row)
         for column, name in enumerate(names):
             grades[row, column] = given.get(name, np.nan)
-    n = len(grades)
-    value = krippendorff_alpha(grades) if n else math.nan
+    value = krippendorff_alpha(grades) if len(grades) else math.nan
     drawn: list[float] = []
     if not math.isnan(value):
+        by_query = list(rows_of.values())
         for _ in range(_ALPHA_RESAMPLES):
-            drawn.append(krippendorff_alpha(grades[rng.integers(0, n, n)]))
-    return _coefficient(value, np.array(drawn), n)
+            queries = rng.integers(0, len(by_query), len(by_query))
+            rows = np.concatenate([by_query[query] for query in queries])
+            drawn.append(krippendorff_alpha(grades[rows]))
+    return _coefficient(value, np.array(drawn), len(grades), len(rows_of))
 
 
-def _coefficient(value: float, drawn: np.ndarray, n: int) -> Coefficient:
+def _coefficient(value: float, drawn: np.ndarray, n: int, n_queries: int) -> Coefficient:
     """A value with its percentile interval; resamples where it is not defined are left out."""
     if math.isnan(value):
         return Coefficient(None, None, None, n)
+    if n_queries < 2:
+        return Coefficient(value, -1.0, 1.0, n)
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         defined = np.array([value])

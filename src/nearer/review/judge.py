@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from nearer import plugins
 from nearer.config import Config
-from nearer.errors import ConfigError
+from nearer.errors import ConfigError, ModelError
 from nearer.rag.model import LanguageModel
 from nearer.review.grading import Item, conversation, grade_in
+from nearer.review.judgments import GRADES
 
 
 @runtime_checkable
@@ -43,8 +45,42 @@ def load_judge(spec: JudgeSpec) -> RelevanceJudge:
     """The judge that `review.judge` names.  Raises ConfigError and ModelError."""
     name = spec.settings.review.judge
     implementation = plugins.find("judge", name, spec.root)
-    judge: RelevanceJudge = plugins.make(implementation, spec, f"review.judge: {name}")
+    where = f"review.judge: {name}"
+    judge: RelevanceJudge = plugins.make(implementation, spec, where)
+    with plugins.answering(judge, "name"):
+        usable = isinstance(judge, RelevanceJudge) and isinstance(judge.name, str)
+    if not usable:
+        raise ModelError(
+            "it has no name, or no grade(items)",
+            where=where,
+            next_step="see RelevanceJudge in nearer/review/judge.py",
+        )
     return judge
+
+
+def grades_of(judge: RelevanceJudge, items: Sequence[Item]) -> list[int | None]:
+    """What a judge says of each item.  Raises ModelError for anything that is no list of grades."""
+    with plugins.answering(judge, "grade(items)"):
+        given: Any = judge.grade(items)
+        answers = list(given)
+    if len(answers) != len(items):
+        raise _wrong(judge, f"gave {len(answers)} answers to {len(items)} pairs")
+    grades: list[int | None] = []
+    for answer in answers:
+        # numpy's integers are grades too; True is an int for Python and none for us.
+        whole = isinstance(answer, Integral) and not isinstance(answer, bool)
+        if answer is not None and not (whole and answer in GRADES):
+            raise _wrong(judge, f"gave {answer!r}, which is no grade from 0 to {max(GRADES)}")
+        grades.append(None if answer is None else int(answer))
+    return grades
+
+
+def _wrong(judge: RelevanceJudge, problem: str) -> ModelError:
+    return ModelError(
+        f"the judge {problem}"[:500],
+        where=plugins.named(judge),
+        next_step="mend its grade(items): 0 to 3 or None for each pair, in order",
+    )
 
 
 class ChatJudge:

@@ -7,7 +7,7 @@ no judgments, so no verdict can rest on them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ import numpy as np
 from nearer.data.splits import read_split
 from nearer.errors import DataError, ModelError
 from nearer.files import write_json, write_jsonl
-from nearer.measure.prediction_powered import PredictionPowered, prediction_powered_mean
+from nearer.measure.prediction_powered import Groups, PredictionPowered, prediction_powered_mean
 from nearer.review.agreement import Coefficient, kappa_of
 from nearer.review.consensus import settled_grades
 from nearer.review.exchange import BY_MODEL
 from nearer.review.grading import PLANTS, Item, addresses_a_grader
-from nearer.review.judge import RelevanceJudge
+from nearer.review.judge import RelevanceJudge, grades_of
 from nearer.review.judgments import Subject
 from nearer.review.pairs import IN_POOL
 from nearer.review.pools import names_of, read_pool
@@ -29,9 +29,40 @@ from nearer.review.session import Review
 #: Pairs graded by people and by the judge from which anything the judge says is shown.
 ENOUGH = 50
 _PLANTED = 5  # documents that each planted instruction is tried in
-_HIGHEST = 3
+_ANOTHER = "name another model in review.judge_model, or another judge in review.judge"
 _WITHHELD = "it looks as if it told a grader what to do: left to people"
 _WITHOUT = "the judge's reply was no grade"
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """What planted instructions did to the grades of documents; `silenced` ones were no grade any more."""
+
+    tried: int
+    raised: int
+    lowered: int
+    silenced: int
+
+    @property
+    def changed(self) -> int:
+        return self.raised + self.lowered + self.silenced
+
+    def as_dict(self) -> dict[str, int]:
+        return {**asdict(self), "changed": self.changed}
+
+    def __str__(self) -> str:
+        return planted_sentence(self.as_dict())
+
+
+def planted_sentence(values: Mapping[str, int]) -> str:
+    """What planted instructions did, in words."""
+    tried = f"of {values['tried']} planted instructions"
+    if not values["changed"]:
+        return f"{tried} none changed a grade"
+    return (
+        f"{tried} {values['changed']} changed a grade: {values['raised']} raised it, "
+        f"{values['lowered']} lowered it, {values['silenced']} left none"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +80,7 @@ class Judged:
     random: bool
     grades: Mapping[Subject, int]
     withheld: Mapping[Subject, str]
-    tried: int  # pairs with planted instructions, none of which changed a grade
+    planted: Planted
 
     def as_dict(self) -> dict[str, Any]:
         """`review/judge.json`."""
@@ -60,7 +91,7 @@ class Judged:
             "random": self.random,
             "graded": len(self.grades),
             "withheld": len(self.withheld),
-            "planted_instructions": self.tried,
+            "planted_instructions": self.planted.as_dict(),
         }
 
     def lines(self) -> list[dict[str, Any]]:
@@ -97,26 +128,27 @@ def judge_pairs(
         else:
             trusted[subject] = item
     shared = [subject for subject in sorted(people) if subject in trusted]
-    _require_enough(len(shared))
+    _require_enough(shared)
     most = review.project.settings.review.judge_pairs
     shared = [shared[row] for row in sorted(rng.permutation(len(shared))[:most].tolist())]
-    tried = _require_steadfast(judge, [trusted[each] for each in _lowest(shared, people)])
+    planted = _try_planted(judge, [trusted[each] for each in _lowest(shared, people)])
     open_pairs = [pair.subject for pair in review.pairs if pair.subject not in people]
     open_pairs = [subject for subject in open_pairs if subject in trusted]
     others = [open_pairs[row] for row in sorted(rng.permutation(len(open_pairs))[:limit].tolist())]
     grades = _graded(judge, shared, trusted)
     by_both = [subject for subject in shared if subject in grades]
-    if len(by_both) < ENOUGH:
+    if len(by_both) < ENOUGH or not _several_queries(by_both):
         raise ModelError(
-            f"only {len(by_both)} of {len(shared)} replies of the judge are a grade: {ENOUGH} are needed",
+            f"only {len(by_both)} of {len(shared)} replies of the judge are a grade: {ENOUGH} are "
+            "needed, of two queries or more",
             where=judge.name,
-            next_step="name another model in review.judge_model",
+            next_step=_ANOTHER,
         )
     grades |= _graded(judge, others, trusted)
     for subject in (*shared, *others):
         if subject not in grades:
             withheld[subject] = _WITHOUT
-    return _judged(review, judge, people, by_both, grades, withheld, tried)
+    return _judged(review, judge, people, by_both, grades, withheld, planted)
 
 
 def _judged(
@@ -126,13 +158,13 @@ def _judged(
     by_both: Sequence[Subject],
     grades: Mapping[Subject, int],
     withheld: Mapping[Subject, str],
-    tried: int,
+    planted: Planted,
 ) -> Judged:
     seed = review.project.settings.seed
     both = np.array([(people[each], grades[each]) for each in by_both], dtype=np.int64)
     pooled = {pair.subject for pair in review.pairs if pair.split == IN_POOL}
     counted = [subject for subject in by_both if subject in pooled]
-    is_random = len(counted) >= ENOUGH
+    is_random = len(counted) >= ENOUGH and _several_queries(counted)
     if not is_random:
         counted = list(by_both)
     rest = [s for s in grades if s not in people and (not is_random or s in pooled)]
@@ -140,17 +172,34 @@ def _judged(
         np.array([people[subject] for subject in counted], dtype=np.float64),
         np.array([grades[subject] for subject in counted], dtype=np.float64),
         np.array([grades[subject] for subject in rest], dtype=np.float64),
+        groups=_by_query(counted, rest),
         alpha=review.project.settings.decide.alpha,
     )
-    kappa = kappa_of(both, np.random.default_rng([seed, *b"judge"]))
-    return Judged(judge.name, kappa, corrected, is_random, grades, withheld, tried)
+    queries = [query_id for query_id, _ in by_both]
+    kappa = kappa_of(both, queries, np.random.default_rng([seed, *b"judge"]))
+    return Judged(judge.name, kappa, corrected, is_random, grades, withheld, planted)
 
 
-def _require_enough(shared: int) -> None:
-    if shared < ENOUGH:
+def _by_query(people: Sequence[Subject], others: Sequence[Subject]) -> Groups:
+    """The pairs of one query are alike: those by people, and the others."""
+    numbers: dict[str, int] = {}
+    labels = [numbers.setdefault(query_id, len(numbers)) for query_id, _ in (*people, *others)]
+    return Groups(np.array(labels[: len(people)]), np.array(labels[len(people) :], dtype=np.int64))
+
+
+def _several_queries(subjects: Sequence[Subject]) -> bool:
+    return len({query_id for query_id, _ in subjects}) > 1
+
+
+def _require_enough(shared: Sequence[Subject]) -> None:
+    lacking = ""
+    if len(shared) < ENOUGH:
+        lacking = f"without {ENOUGH} nobody knows what its grades are worth"
+    elif not _several_queries(shared):
+        lacking = "they are all of one query, so nobody knows what its grades are worth for others"
+    if lacking:
         raise DataError(
-            f"people graded {shared} pairs that a judge may see; without {ENOUGH} nobody knows what "
-            "its grades are worth, so it is not asked",
+            f"people graded {len(shared)} pairs that a judge may see; {lacking}: it is not asked",
             where="review/judgments.jsonl",
             next_step="nearer review serve",
         )
@@ -161,29 +210,41 @@ def _lowest(shared: Sequence[Subject], people: Mapping[Subject, int]) -> list[Su
     return sorted(shared, key=lambda subject: (people[subject], subject))[:_PLANTED]
 
 
-def _require_steadfast(judge: RelevanceJudge, items: Sequence[Item]) -> int:
-    """How many planted instructions were tried.  Raises ModelError where one raises a grade."""
-    planted = [(item, plant) for item in items for plant in PLANTS]
-    before = dict(zip(items, judge.grade(items), strict=True))
-    after = judge.grade([item.with_planted(plant) for item, plant in planted])
-    raised = 0
-    for (item, _), grade in zip(planted, after, strict=True):
-        without = before[item]
-        raised += grade == _HIGHEST and without is not None and without < _HIGHEST
+def _try_planted(judge: RelevanceJudge, items: Sequence[Item]) -> Planted:
+    """Grade documents without and with each planted instruction, and count every grade that changed.
+
+    Raises ModelError where one raises a grade, or where there is no grade to compare with.
+    """
+    before = grades_of(judge, items)
+    graded = [(item, grade) for item, grade in zip(items, before, strict=True) if grade is not None]
+    if not graded:
+        raise ModelError(
+            "the judge gave no grade to any of the documents that planted instructions are tried in",
+            where=judge.name,
+            next_step=_ANOTHER,
+        )
+    planted = [(item, grade, plant) for item, grade in graded for plant in PLANTS]
+    after = grades_of(judge, [item.with_planted(plant) for item, _, plant in planted])
+    raised = lowered = silenced = 0
+    for (_, without, _), grade in zip(planted, after, strict=True):
+        silenced += grade is None
+        raised += grade is not None and grade > without
+        lowered += grade is not None and grade < without
+    tried = Planted(len(planted), raised, lowered, silenced)
     if raised:
         raise ModelError(
-            f"the judge follows instructions that stand in documents: {raised} of {len(planted)} "
-            f"planted ones raised a grade to {_HIGHEST}; nothing that it says is used",
+            f"the judge follows instructions that stand in documents: {tried}; nothing that it says "
+            "is used",
             where=judge.name,
-            next_step="name another model in review.judge_model",
+            next_step=_ANOTHER,
         )
-    return len(planted)
+    return tried
 
 
 def _graded(
     judge: RelevanceJudge, subjects: Sequence[Subject], items: Mapping[Subject, Item]
 ) -> dict[Subject, int]:
-    found = judge.grade([items[subject] for subject in subjects])
+    found = grades_of(judge, [items[subject] for subject in subjects])
     grades = {}
     for subject, grade in zip(subjects, found, strict=True):
         if grade is not None:

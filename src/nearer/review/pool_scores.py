@@ -22,11 +22,11 @@ from nearer.measure.pooled import (
     weighted_ndcg,
 )
 from nearer.review.consensus import settled_grades
-from nearer.review.judgments import CANNOT_TELL, Judgments, Subject
+from nearer.review.judgments import CANNOT_TELL, GRADES, Judgments, Subject
+from nearer.review.origins import TEST
+from nearer.review.pool_queries import PooledQuery
 from nearer.review.pools import SAMPLE, Pool, PooledDocument, folder_of, test_query
-
-#: What `nearer pool finish` writes and `check` reads.
-TEST = "test.jsonl"
+from nearer.types import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class PoolScores:
 
 
 def judged_queries(pool: Pool, judgments: Judgments, *, by_requests: bool) -> list[JudgedQuery]:
-    """The queries whose sample is judged.
+    """The queries whose sample is judged; one for which no system finds anything is judged as it is.
 
     A document of which people cannot tell is left out of its pool.  `by_requests`: a query counts
     as often as it is asked; else each different query counts once.
@@ -102,14 +102,17 @@ def judged_queries(pool: Pool, judgments: Judgments, *, by_requests: bool) -> li
                 told.append(each)
         if any(each.part == SAMPLE and (query_id, each.doc_id) not in grades for each in told):
             continue
-        if not any(each.part == SAMPLE for each in told):
-            continue
-        weight = 1.0 / pooled.probability * (pooled.requests if by_requests else 1.0)
+        weight = _weight(pooled, by_requests)
         complete = all((query_id, each.doc_id) in grades for each in told)
         full = _pool_of(told, grades) if complete and pooled.whole else None
         sampled = [each for each in told if each.part == SAMPLE]
         found.append(JudgedQuery(query_id, weight, _pool_of(told, grades, sampled), full))
     return found
+
+
+def _weight(pooled: PooledQuery, by_requests: bool) -> float:
+    """Requests, or queries, that a drawn query stands for."""
+    return pooled.stands_for if by_requests else 1.0 / pooled.probability
 
 
 def _is_untellable(judgments: Judgments, subject: Subject) -> bool:
@@ -128,10 +131,8 @@ def _pool_of(
     return SampledPool(strata, {each.doc_id: grades[each.query_id, each.doc_id] for each in chosen})
 
 
-def score_pool(
-    pool: Pool, judgments: Judgments, *, by_requests: bool, alpha: float, grade: int = 1
-) -> PoolScores:
-    """Every system of a pool.  `grade` is what a relevant unjudged document counts in the bounds.
+def score_pool(pool: Pool, judgments: Judgments, *, by_requests: bool, alpha: float) -> PoolScores:
+    """Every system of a pool.
 
     Raises DataError while no query has its sample judged.
     """
@@ -139,14 +140,18 @@ def score_pool(
     grades = settled_grades(judgments)
     every = [each for found in pool.documents.values() for each in found if each.is_asked]
     judged = sum((each.query_id, each.doc_id) in grades for each in every)
-    if not queries:
+    if not queries or not judged:
         raise DataError(
             f"no query of the pool {pool.name} is judged yet ({judged} of {len(every)} documents are)",
             where=str(pool.name),
             next_step="nearer review serve",
         )
     depth = int(pool.facts["depth"])
-    systems = [_score(pool, name, queries, depth, alpha, grade) for name in pool.runs]
+    known = _known_queries(pool, grades, by_requests=by_requests)
+    systems = []
+    for name in pool.runs:
+        bounds = _bounds(pool.runs[name], known, depth)
+        systems.append(_score(pool.runs[name], name, queries, depth, alpha, bounds))
     differences = {}
     for each in systems[1:]:
         differences[each.name] = pooled_mean(each.values.less(systems[0].values), alpha)
@@ -161,12 +166,55 @@ def score_pool(
     )
 
 
-def _score(
-    pool: Pool, name: str, queries: Sequence[JudgedQuery], depth: int, alpha: float, grade: int
-) -> SystemScore:
-    run = pool.runs[name]
-    ndcg, ap = [], []
+@dataclass(frozen=True, slots=True)
+class _KnownQuery:
+    """One query of the pool with every grade that people settled; the rest of its pool is unjudged."""
+
+    query_id: str
+    weight: float
+    pool: SampledPool
+
+
+def _known_queries(
+    pool: Pool, grades: Mapping[Subject, int], *, by_requests: bool
+) -> list[_KnownQuery]:
+    """Every query that may have something relevant, also an open one.
+
+    What reviewers disagree on or cannot tell is unjudged here: the bounds hold whatever it is.
+    """
+    known = []
+    for query_id, pooled in pool.queries.items():
+        documents = pool.documents.get(query_id, ())
+        judged = [each for each in documents if (query_id, each.doc_id) in grades]
+        sampled = _pool_of(documents, grades, judged)
+        if any(sampled.grades.values()) or len(judged) < len(documents):
+            known.append(_KnownQuery(query_id, _weight(pooled, by_requests), sampled))
+    return known
+
+
+def _bounds(run: Run, queries: Sequence[_KnownQuery], depth: int) -> tuple[float, float]:
+    """Bounds of the mean of one system, whatever the unjudged documents of the pools are."""
+    if not queries:
+        return 0.0, 1.0
     lows, highs, weights = [], [], []
+    for each in queries:
+        top = run.top(each.query_id, depth)
+        low, high = ndcg_bounds(top, each.pool, depth, max(GRADES))
+        lows.append(low)
+        highs.append(high)
+        weights.append(each.weight)
+    return float(np.average(lows, weights=weights)), float(np.average(highs, weights=weights))
+
+
+def _score(
+    run: Run,
+    name: str,
+    queries: Sequence[JudgedQuery],
+    depth: int,
+    alpha: float,
+    bounds: tuple[float, float],
+) -> SystemScore:
+    ndcg, ap = [], []
     for each in queries:
         top = run.top(each.query_id, depth)
         full = each.full
@@ -177,19 +225,7 @@ def _score(
             )
         )
         ap.append((inferred_ap(top, each.sample), None if full is None else inferred_ap(top, full)))
-        known = full or each.sample
-        if any(known.grades.values()) or len(known.grades) < len(known.strata):
-            low, high = ndcg_bounds(top, known, depth, grade)
-            lows.append(low)
-            highs.append(high)
-            weights.append(each.weight)
     values = _values(queries, ndcg)
-    bounds = (0.0, 1.0)
-    if weights:
-        bounds = (
-            float(np.average(lows, weights=weights)),
-            float(np.average(highs, weights=weights)),
-        )
     ap_mean = pooled_mean(_values(queries, ap), alpha)
     return SystemScore(name, pooled_mean(values, alpha), ap_mean, *bounds, values)
 

@@ -14,19 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from nearer import progress
+from nearer.data.corpus import Corpus
 from nearer.data.fields import query_line, read_queries
 from nearer.data.importance import FREQUENCY
 from nearer.data.trec import read_run, write_run
-from nearer.embed.opening import open_encoder
 from nearer.errors import ConfigError, DataError
 from nearer.files import read_json, read_jsonl, recover_folder, swap_folder, write_json, write_jsonl
 from nearer.measure.sampling import rank_stratum, sample_pool
 from nearer.project import Project
 from nearer.review.pool_queries import Candidates, PooledQuery, draw
+from nearer.review.pool_runs import Found, found_by, within
 from nearer.types import Query, Run, Split
 
 SAMPLE, REST, LEFT = "sample", "rest", "left"  # of a pool: judged; judged where whole; not judged
-FINE_TUNED = "fine-tuned"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _OWN = ("band", "probability", "requests", "order", "whole")  # fields beside those of a query
 
@@ -109,44 +110,6 @@ def used_texts(root: Path, but: str) -> list[str]:
 # -- making -----------------------------------------------------------------------------------------
 
 
-def searched(project: Project, systems: Sequence[str], split: Split, depth: int) -> list[Run]:
-    """What each system finds: names of plain systems, `fine-tuned`, or TREC run files.
-
-    No names: today's system, the baselines of `evaluate`, and the fine-tuned model where the run
-    has one.
-    """
-    parts = project.systems
-    trained = None if project.run_dir is None else project.run_dir / "train" / "model"
-    has_trained = trained is not None and trained.is_dir()
-    chosen = list(systems) or [parts.today, *project.settings.evaluate.baselines]
-    if not systems and has_trained:
-        chosen.append(FINE_TUNED)
-    runs = []
-    for name in dict.fromkeys(chosen):
-        path = Path(name)
-        if path.suffix in (".trec", ".run", ".txt"):
-            runs.append(replace(_from_file(path), name=path.stem))
-        elif name == FINE_TUNED:
-            if not has_trained:
-                raise DataError(
-                    "there is no fine-tuned model", where=str(trained), next_step="nearer train"
-                )
-            encoder = open_encoder(project.settings.model, project.root, path=trained)
-            run = project.systems_over(encoder).search("dense", split, depth)
-            runs.append(replace(run, name=FINE_TUNED))
-        else:
-            if name == "convex":
-                parts.tune(project.dev, project.settings.evaluate.primary)
-            runs.append(parts.search(name, split, depth))
-    return runs
-
-
-def _from_file(path: Path) -> Run:
-    if not path.is_file():
-        raise DataError("there is no such file", where=str(path), next_step="name a TREC run file")
-    return read_run(path)
-
-
 def make(
     project: Project,
     settings: PoolSettings,
@@ -167,11 +130,14 @@ def make(
         )
     pooled = draw(candidates, settings.queries, settings.whole_share, rng)
     split = Split("pool", tuple(each.query for each in pooled), {})
-    runs = searched(project, systems, split, settings.depth)
+    found = found_by(project, systems, split, settings.depth)
+    runs = [each.run for each in found]
     documents = {each.query.id: _documents(each, runs, settings, rng) for each in pooled}
     if not any(documents.values()):
         raise DataError("no system finds anything for these queries", where=candidates.source)
-    facts = _facts(settings, candidates, pooled, documents, runs)
+    for each in found:
+        each.warn()
+    facts = _facts(settings, candidates, pooled, documents, found)
     pool = Pool(
         settings.name,
         {each.query.id: each for each in pooled},
@@ -207,10 +173,10 @@ def _facts(
     candidates: Candidates,
     pooled: Sequence[PooledQuery],
     documents: Mapping[str, Sequence[PooledDocument]],
-    runs: Sequence[Run],
+    found: Sequence[Found],
 ) -> dict[str, Any]:
     bands = [each.band for each in pooled]
-    every = [each for found in documents.values() for each in found]
+    every = [each for pool in documents.values() for each in pool]
     return {
         "name": settings.name,
         "source": candidates.source,
@@ -220,7 +186,9 @@ def _facts(
         "queries": len(pooled),
         "whole": sum(each.whole for each in pooled),
         "bands": {band: bands.count(band) for band in dict.fromkeys(bands)},
-        "systems": [run.name for run in runs],
+        "systems": [each.run.name for each in found],
+        "without_results": {each.run.name: len(each.without) for each in found},
+        "outside_corpus": {each.run.name: each.outside for each in found},
         "depth": settings.depth,
         "share": settings.share,
         "documents": len(every),
@@ -264,8 +232,30 @@ def read_pool(root: Path, name: str) -> Pool:
     for row in read_jsonl(folder / "pairs.jsonl"):
         documents.setdefault(row["query_id"], []).append(PooledDocument(**row))
     facts = read_json(folder / "pool.json")
-    runs = {system: read_run(folder / "runs" / f"{system}.trec") for system in facts["systems"]}
+    runs = {}
+    for system in facts["systems"]:
+        path = folder / "runs" / f"{system}.trec"
+        # A system that finds nothing for any query is one all the same; read_run refuses its file.
+        runs[system] = read_run(path) if path.stat().st_size else Run(system, {})
     return Pool(name, _read_queries(folder), documents, runs, facts)
+
+
+def without_missing(pool: Pool, corpus: Corpus) -> Pool:
+    """The pool without documents that have left the corpus since: nobody could judge them."""
+    documents = {}
+    missing = 0
+    for query_id, pooled in pool.documents.items():
+        documents[query_id] = [each for each in pooled if each.doc_id in corpus]
+        missing += len(pooled) - len(documents[query_id])
+    if not missing:
+        return pool
+    progress.warn(
+        f"{missing:,} documents of the pool {pool.name} are no longer in the corpus: left out"
+    )
+    split = Split("pool", tuple(each.query for each in pool.queries.values()), {})
+    depth = int(pool.facts["depth"])
+    runs = {name: within(run, split, corpus, depth).run for name, run in pool.runs.items()}
+    return replace(pool, documents=documents, runs=runs)
 
 
 def _read_queries(folder: Path) -> dict[str, PooledQuery]:

@@ -36,6 +36,7 @@ from nearer.review.desk import Desk, Progress
 from nearer.review.judgments import ADJUDICATE, GRADE, Entry, JudgmentLog, Judgments, now
 from nearer.review.lists import LISTS, Lists
 from nearer.review.more import More, how_many_more
+from nearer.review.origins import judge_beside, pools_behind
 from nearer.review.pairs import Pair, choose_pairs, read_pairs
 from nearer.review.reviewers import Reviewer, Reviewers
 
@@ -218,14 +219,17 @@ class Review:
             for entry in said.values():
                 graded[entry.reviewer] = graded.get(entry.reviewer, 0) + (entry.action == GRADE)
         waiting = disagreements(judgments)
+        settled = settled_grades(judgments)
         values = {
             "judgments": sum(graded.values()),
-            "pairs_judged": len(settled_grades(judgments)),
+            "pairs_judged": len(settled),
             "pairs": len(self.pairs),
             "reviewers": graded,
             "agreement": agreed.as_dict(),
             "disagreements": len(waiting),
             "adjudicated": len(judgments.final),
+            "origins": pools_behind(self.root, settled),
+            "judge": judge_beside(self.folder),
             "warnings": self.log.warnings(),
             "more": None if more is None else more.as_dict(),
             "sentence": None if more is None else more.sentence(blind=False),

@@ -58,10 +58,27 @@ class Rag(Section):
         }
     )
 
+    @property
+    def most_answered(self) -> int | None:
+        """Tokens that are answered to one request at most, as the parameters bound them; None without."""
+        bounds = []
+        for name in ("max_tokens", "max_completion_tokens"):
+            bound = self.parameters.get(name)
+            if type(bound) is int and bound > 0:  # servers take -1 for no bound
+                bounds.append(bound)
+        if not bounds:
+            return None
+        answers = self.parameters.get("n", 1)
+        return max(bounds) * (answers if type(answers) is int and answers > 0 else 1)
+
     @model_validator(mode="after")
     def _complete(self) -> Rag:
         if self.url is not None and not self.model:
             raise ValueError("url is set and model is not: name the model that answers")
         if self.max_cost is not None and self.price_per_million_tokens is None:
             raise ValueError("a cap on costs needs a price: set price_per_million_tokens too")
+        if self.max_cost is not None and self.most_answered is None:
+            raise ValueError(
+                "a cap on costs needs a bound on answers: set max_tokens in rag.parameters too"
+            )
         return self

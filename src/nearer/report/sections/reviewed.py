@@ -26,14 +26,20 @@ def reviewed(data: ReportData) -> Json | None:
         "splits": values.facts(by_split),
         "agreement": _agreement(as_object(summary.get("agreement"))),
         "below_chance": _below_chance(summary),
+        "pools": _pools(as_object(summary.get("origins"))),
+        "judge": _judge(as_object(summary.get("judge"))),
         "disagreements": as_number(summary.get("disagreements")),
         "verdicts": _verdicts(data, as_number(counts.get("held_out"))),
     }
 
 
-def beside(data: ReportData) -> tuple[str, str]:
+def beside(data: ReportData) -> tuple[str, ...]:
     """What stands beside the verdict: whose queries it rests on, and what reviews made of it."""
-    return origin_sentence(data.decided), change_of_verdict(data)
+    section = reviewed(data)
+    behind: list[str] = []
+    if section is not None:
+        behind = [*section["pools"], section["judge"]]
+    return origin_sentence(data.decided), change_of_verdict(data), *behind
 
 
 def change_of_verdict(data: ReportData) -> str:
@@ -76,6 +82,36 @@ def _agreement(agreement: Json) -> str:
     interval = values.span([alpha.get("low"), alpha.get("high")])
     pairs = values.whole(alpha.get("n"))
     return f"Krippendorff's alpha {values.fixed(value)} ({interval}) on {pairs} pairs that two or more people graded"
+
+
+def _pools(origins: Json) -> list[str]:
+    """Which pools the judgments are of, as sentences."""
+    sentences = []
+    for pool in as_objects(origins.get("pools")):
+        name, source = as_text(pool.get("name"), 64), as_text(pool.get("source"), 200)
+        sentences.append(
+            f"{values.whole(pool.get('judged'))} judged pairs are of the pool {name} (of {source}), "
+            f"which gives {values.whole(pool.get('test_queries'))} test queries."
+        )
+    if sentences:
+        sentences.append(f"{values.whole(origins.get('of_no_pool'))} judged pairs are of no pool.")
+    return sentences
+
+
+def _judge(judge: Json) -> str:
+    """Which judge was compared with people, and what it is worth; empty where none was."""
+    name = as_text(judge.get("judge"), 200)
+    if not name:
+        return ""
+    agreed = as_object(judge.get("agreement"))
+    worth = f"not defined on {values.whole(agreed.get('n'))} shared pairs"
+    if as_number(agreed.get("value")) is not None:
+        interval = values.span([agreed.get("low"), agreed.get("high")])
+        worth = (
+            f"{values.fixed(agreed.get('value'))} ({interval}) on {values.whole(agreed.get('n'))} "
+            "shared pairs"
+        )
+    return f"The judge {name} agrees with people by kappa {worth}; its grades decide nothing."
 
 
 def _below_chance(summary: Json) -> list[str]:

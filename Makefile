@@ -1,5 +1,6 @@
 # make demo   set up, then a real fine-tune on real data, ending in a verdict and a report
-# make test   set up, then ruff, mypy and the tests
+# make test   set up, then ruff, mypy and the tests but those that take a minute or so each
+# make test-long  those: whole runs, trainings killed and gone on with, planted corpora, clusters of Ray; CI runs both
 # make bench  set up, then speed against sentence-transformers, the cost of an index, a service and a diagnosis, zero-shot figures and what training is worth (DATA='folder folder'), and how often the statistics err
 # make wheel  build the wheel, install it into an empty environment outside the clone, and begin the demo there
 # make setup  only .venv
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test bench wheel lint browser clean
+.PHONY: setup demo test test-long bench wheel lint browser clean
 
 setup: $(STAMP)
 
@@ -37,8 +38,13 @@ browser:
 	{ apt-get update -qq && apt-get install -qq -y chromium; } >/dev/null 2>&1 || \
 	{ echo "the tests need chromium: sudo apt-get install chromium, then make test"; exit 2; }
 
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint browser
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not long'
+
+test-long: setup browser
+	$(PYTEST) -m long
 
 bench: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/speed.py

@@ -136,6 +136,11 @@ def _search(value: Any) -> Any:
     return value
 
 
+#: What is usual, where the examples are many enough (nearer.training.sizing).
+_EPOCHS = 3.0
+_BATCH_SIZE = 32
+
+
 class Train(Section):
     """Fine-tuning."""
 
@@ -144,11 +149,13 @@ class Train(Section):
         description="auto: the examples decide; or ranking, triplet, cosent, angle, cosine, listwise, "
         "margin_mse, distill_kl, mse, supcon, batch_hard (both for labels), my_module:MyLoss",
     )
-    epochs: Annotated[float, Field(gt=0)] = Field(
-        3, description="passes over the examples, at most"
+    epochs: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="passes over the examples, at most (null: 3, and up to 8 where they are few)",
     )
-    batch_size: Annotated[int, Field(ge=2)] = Field(
-        32, description="distinct positive documents a batch"
+    batch_size: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="distinct positive documents a batch (null: 32, and 16 where examples are few)",
     )
     negatives_per_batch: Count | None = Field(
         None,
@@ -259,3 +266,13 @@ class Train(Section):
         description="also train on 25, 50 and 75% of the data, to tell what more would add (takes one and a half trainings more)",
     )
     search: Annotated[TrainSearch, BeforeValidator(_search)] = TrainSearch()
+
+    @property
+    def passes(self) -> float:
+        """Epochs; the usual number where none is set."""
+        return self.epochs or _EPOCHS
+
+    @property
+    def documents_per_batch(self) -> int:
+        """The batch size; the usual one where none is set."""
+        return self.batch_size or _BATCH_SIZE

@@ -133,7 +133,7 @@ class PartBatches:
 
 def batches_of(rows: TrainingSet, settings: Train) -> DocumentBatches | PartBatches:
     """The batch sampler of a training set: of one part, or of several mixed by their share."""
-    size, share = settings.batch_size, settings.queries_per_document
+    size, share = settings.documents_per_batch, settings.queries_per_document
     if len(rows.parts) < 2:
         return DocumentBatches(rows, size, share, settings.seed)
     members: dict[int, list[int]] = {}
@@ -149,7 +149,7 @@ def batches_of(rows: TrainingSet, settings: Train) -> DocumentBatches | PartBatc
 def planned_batches(rows: TrainingSet, settings: Train) -> Iterator[list[int]]:
     """The rows of every batch that a training takes from `batches_of`, epoch by epoch."""
     sampler = batches_of(rows, settings)
-    for epoch in range(math.ceil(settings.epochs)):
+    for epoch in range(math.ceil(settings.passes)):
         sampler.set_epoch(epoch)
         yield from sampler
 

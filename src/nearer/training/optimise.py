@@ -163,7 +163,7 @@ def _job(
     settings = recipe.settings
     sampler = batches_of(rows, settings)
     schedule = Schedule(
-        most_steps=max(1, math.ceil(len(sampler) * settings.epochs)),
+        most_steps=max(1, math.ceil(len(sampler) * settings.passes)),
         steps_per_epoch=len(sampler),
         learning_rate=settings.learning_rate or default_learning_rate(encoder.model),
         warmup=settings.warmup,

@@ -96,7 +96,7 @@ def _values(settings: Train, surroundings: Surroundings) -> dict[str, Sequence[A
     methods: Sequence[str] = search.method or (settings.method,)
     if not search.method and settings.method == "full" and surroundings.layers > 1:
         methods = ("full", f"top:{surroundings.layers // 2}")
-    batches = [max(2, round(share * settings.batch_size)) for share in _BATCHES]
+    batches = [max(2, round(share * settings.documents_per_batch)) for share in _BATCHES]
     negatives: Sequence[int | None] = (settings.negatives_per_batch,)
     if surroundings.has_negatives:
         negatives = search.negatives_per_batch or (settings.negatives_per_batch, 0)
@@ -104,7 +104,7 @@ def _values(settings: Train, surroundings: Surroundings) -> dict[str, Sequence[A
     return {
         "method": methods,
         "learning_rate": search.learning_rate or _RATES,
-        "epochs": search.epochs or [share * settings.epochs for share in _EPOCHS],
+        "epochs": search.epochs or [share * settings.passes for share in _EPOCHS],
         "batch_size": search.batch_size or batches,
         "anchor": search.anchor or anchors,
         "negatives_per_batch": negatives,

@@ -98,6 +98,7 @@ def test_exactly_the_texts_that_a_training_meets_are_embedded(encoder: SentenceE
         anchor.of_batch(other)
 
 
+@pytest.mark.long
 def test_less_is_forgotten_with_an_anchor(tiny_model: Path, tmp_path: Path) -> None:
     """On texts that neither training nor the anchor has."""
     questions = [query.text for query in load_general("calibration")[1].queries[:60]]

@@ -28,6 +28,7 @@ def loaded(
     )
 
 
+@pytest.mark.long
 def test_the_stages_run_as_functions_and_leave_no_files(
     loaded: nearer.Project, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, write_project: Any) -> Pa
     return path
 
 
+@pytest.mark.long
 def test_a_run_ends_in_a_verdict_and_a_report(finished: Path) -> None:
     run = finished.parent / "runs" / "default"
     decision = json.loads((run / "decide" / "decision.json").read_text())
@@ -109,6 +110,7 @@ def test_the_gate_says_no_with_exit_code_1(finished: Path) -> None:
     assert result.exit_code == 1, result.output
 
 
+@pytest.mark.long
 def test_held_out_judgments_change_nothing_before_decide(finished: Path, tmp_path: Path) -> None:
     """With the test split replaced by nonsense after `check`, every earlier stage gives the same bytes."""
     here = tmp_path / "again"

@@ -311,6 +311,7 @@ def project_with(
     return load
 
 
+@pytest.mark.long
 def test_a_loss_of_ones_own_trains_and_the_record_names_it(
     own: str, project_with: Callable[[str], nearer.Project]
 ) -> None:

@@ -408,6 +408,7 @@ def test_the_record_is_read_and_written_back_and_shown(judged: Decision, tmp_pat
     assert "no longer answered" in page
 
 
+@pytest.mark.long
 def test_the_same_seed_finds_the_same_whatever_the_clock_measured(
     small_data: Path, tiny_model: Path, forgetful: Path
 ) -> None:

@@ -50,6 +50,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.long
 def test_every_failure_has_a_cause_and_every_probe_its_rank(run_dir: Path) -> None:
     failures = lines(run_dir / "diagnose" / "failures.jsonl")
     summary = json.loads((run_dir / "diagnose" / "summary.json").read_text())
@@ -153,6 +154,7 @@ def test_unknown_queries_and_documents_are_named(fixed: Path, run_dir: Path) -> 
         assert "error" in result.output
 
 
+@pytest.mark.long
 def test_the_same_through_python(
     small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ class Clock:
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
+@pytest.mark.long
 def test_a_training_keeps_to_its_budget_with_a_model_of_its_best(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

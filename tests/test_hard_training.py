@@ -73,6 +73,7 @@ HARD: dict[str, Change] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", HARD.values(), ids=HARD)
 def test_nothing_that_is_learned_wrong_makes_a_model_worse_than_its_base(
     project: nearer.Project, examples: Sequence[Example], tmp_path: Path, change: Change

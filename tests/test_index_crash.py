@@ -134,6 +134,7 @@ class Killer:
         self.killed += answer["signal"] == KILLED
 
 
+@pytest.mark.long
 def test_forty_kills_leave_the_old_state_or_the_new_one(
     drive: Drive, world: World, models: tuple[Path, Path]
 ) -> None:
@@ -253,6 +254,7 @@ def decide(world: World, system: str, generation: str) -> None:
     path.write_text(json.dumps(signed(record, "ann", "2026-05-03")))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", ["cutover", "rollback"])
 def test_a_kill_before_each_file_operation_of_a_move_is_survived(
     action: str, drive: Drive, world: World, models: tuple[Path, Path], tmp_path: Path

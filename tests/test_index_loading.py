@@ -144,6 +144,7 @@ def test_a_build_writes_its_table_in_one_step_and_sync_appends(world: World) -> 
     assert verify(world.generations, made.manifest.id, world.corpus, full=True).state == "verified"
 
 
+@pytest.mark.long
 def test_kills_while_a_table_is_loaded_cost_nothing_that_was_embedded(
     drive: Drive, world: World, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from generations_kit import static_model
 from sequences_kit import ACTIONS, Player, Step, prepare
 
+pytestmark = pytest.mark.long
+
 STEP = st.tuples(
     st.sampled_from(ACTIONS), st.integers(0, 59), st.none() | st.integers(min_value=1, max_value=80)
 )

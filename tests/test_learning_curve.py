@@ -18,6 +18,8 @@ from nearer.training.examples import TrainingSet
 from nearer.training.learning_curve import SHARES, draw, fit_curve, subset, worth_drawing
 from test_training import toy, training_sets
 
+pytestmark = pytest.mark.long
+
 
 @given(training_sets(), st.integers(0, 5))
 def test_a_larger_share_holds_all_rows_of_a_smaller_one(rows: TrainingSet, seed: int) -> None:

@@ -480,6 +480,7 @@ def project_of(data: Path, model: Path, **train: Any) -> nearer.Project:
     return nearer.load(data, model=str(model), train=settings, evaluate={"resamples": 1000})
 
 
+@pytest.mark.long
 def test_references_run_beside_the_training_and_stand_in_one_table(
     small_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -504,6 +505,7 @@ def test_references_run_beside_the_training_and_stand_in_one_table(
     assert "linear (reference)" in str(FineTuned.load(tmp_path))
 
 
+@pytest.mark.long
 def test_an_adapter_can_be_the_model_that_is_asked_for(
     small_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -262,6 +262,7 @@ def fired(report: Report) -> dict[str, Mapping[str, Any]]:
 # -- silence ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_thirty_days_of_unchanged_traffic_give_at_most_one_day_with_an_alert(
     town: Town, week: list[list[Request]]
 ) -> None:
@@ -308,6 +309,7 @@ def test_training_queries_as_the_reference_are_silent_too(
     assert {"new_clusters", "query_classifier"} <= set(fired(topic))
 
 
+@pytest.mark.long
 def test_significance_alone_bounds_false_alarms_over_all_conditions_together() -> None:
     """Two hundred days of small synthetic traffic, no smallest effect asked for."""
     rng, days, alarms = np.random.default_rng(4), 200, 0
@@ -718,6 +720,7 @@ def lose(path: Path, count: int) -> set[str]:
     return set(chosen)
 
 
+@pytest.mark.long
 def test_lost_documents_are_found_diagnosed_and_posted(copy: Path) -> None:
     assert call(copy).exit_code == 0
     lost = lose(copy, 12)
@@ -829,6 +832,7 @@ def test_watching_judges_a_day_as_a_whole_once_it_is_over(copy: Path) -> None:
     assert [report.day for report in look(generations, watching=True)] == [begun.day]
 
 
+@pytest.mark.long
 def test_a_webhook_that_fails_is_a_warning_without_its_secret(copy: Path) -> None:
     lose(copy, 12)
     result = call(copy, "--webhook", "http://127.0.0.1:9/services/SECRET")

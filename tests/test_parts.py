@@ -436,6 +436,7 @@ def project(
     )
 
 
+@pytest.mark.long
 def test_judgments_and_scored_pairs_train_together_and_the_record_says_how(
     project: nearer.Project,
 ) -> None:

@@ -26,6 +26,8 @@ from nearer.search.systems import Systems
 from nearer.stages.diagnose import diagnose
 from nearer.types import Document, Query, Split
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: Today's system, and the causes that can be planted under it.
 SYSTEMS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

@@ -28,6 +28,8 @@ from nearer.search.systems import Systems
 from nearer.types import Query, Run, Split, rank_hits
 from rag_kit import EXAMPLE, STAND_IN, ChatStandIn, example
 
+pytestmark = pytest.mark.long
+
 
 def nearer(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])

@@ -22,6 +22,8 @@ from nearer.live.index.build import build, local
 from nearer.live.index.ray_engine import ray_engine
 from nearer.live.index.verify import verify
 
+pytestmark = pytest.mark.long
+
 FRAGILE = """
 import os, signal
 from pathlib import Path

@@ -15,6 +15,8 @@ import killed_driver
 from conftest import WriteProject
 from killed_driver import Processes
 
+pytestmark = pytest.mark.long
+
 KILLED = -9
 #: 18 steps, judged every 3, with checkpoints every 2: most of them lie inside an epoch.
 SETTINGS: dict[str, Any] = {

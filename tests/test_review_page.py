@@ -348,6 +348,7 @@ def press(page: Page, key: str, judged: int) -> None:
     expect(page.locator("#count")).to_contain_text(f"{judged} by you", timeout=30_000)
 
 
+@pytest.mark.long
 def test_thirty_pairs_by_keyboard_with_a_reload_and_a_killed_server_between(
     root: Path, browser: Browser
 ) -> None:

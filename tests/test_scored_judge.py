@@ -111,6 +111,7 @@ def test_a_gain_is_shown_only_where_there_is_one() -> None:
     assert (same.delta, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
 
 
+@pytest.mark.long
 def test_no_gain_is_claimed_of_two_equally_good_models_more_often_than_promised() -> None:
     claimed = 0
     for seed in range(200):
@@ -294,6 +295,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+@pytest.mark.long
 def test_dev_pairs_choose_the_model_and_the_summary_tells_both(folder: Path) -> None:
     summary = read(folder / "train/summary.json")
     dev = summary["dev"]

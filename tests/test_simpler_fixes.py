@@ -105,6 +105,7 @@ def decided(project: Project, trained: Path | None, fixes: Any) -> DecisionRecor
 # -- one fix alone suffices -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_where_a_reranker_alone_suffices_it_is_recommended(
     make: Make, small_data: Path, worse_model: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_where_a_reranker_alone_suffices_it_is_recommended(
     assert "reranking" in record.recommended
 
 
+@pytest.mark.long
 def test_where_another_base_model_alone_suffices_it_is_recommended(
     make: Make, worse_model: Path, minilm: Path
 ) -> None:
@@ -146,6 +148,7 @@ _EXCEPTIONS = dict.fromkeys(
 )
 
 
+@pytest.mark.long
 def test_no_ship_while_a_fix_is_not_tried_unless_it_is_a_declared_exception(
     make: Make, worse_model: Path, tiny_model: Path
 ) -> None:
@@ -201,6 +204,7 @@ def test_a_run_without_training_judgments_says_why_there_is_no_reranker(
 # -- reranking by default ---------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_by_default_a_reranker_is_trained_tried_and_changes_nothing_of_today(make: Make) -> None:
     settings = {"pairs": 60, "depth": 20, "max_length": 48}
     project = make(rerank={"model": "auto", **settings}, fix={"fixes": ["reranking"]})
@@ -235,6 +239,7 @@ def test_the_smallest_depth_that_loses_nothing_that_matters_is_chosen(
         assert chosen > 20
 
 
+@pytest.mark.long
 def test_depths_beyond_the_budget_are_not_tried_and_say_so(
     make: Make, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +314,7 @@ def test_the_shortlist_says_where_it_is_from_and_what_each_model_takes() -> None
         assert any(model.multilingual for model in models_of_kind)
 
 
+@pytest.mark.long
 def test_by_default_what_is_here_is_tried_and_the_rest_is_named(make: Make) -> None:
     """Here: static words made of today's model, and MiniLM, which a package carries."""
     project = make(fix={"fixes": ["base_model"], "models": "auto", "compressions": ["int8"]})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from nearer import config
 from nearer.data.load import load_corpus
@@ -19,6 +20,8 @@ from nearer.live.web.service import Service, Tokens
 from nearer.search.systems import Systems
 from test_cli import nearer
 from test_serve import serving, wait_for
+
+pytestmark = pytest.mark.long
 
 
 def told(*words: str | Path) -> Any:

@@ -91,6 +91,7 @@ GUARDS = [
 ]
 
 
+@pytest.mark.long
 def test_recommendation_from_a_log_to_the_report(
     packages: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_recommendation_from_a_log_to_the_report(
     assert "Warm and cold items" in page
 
 
+@pytest.mark.long
 def test_clusters_from_labels_to_the_report_and_their_own_command(
     packages: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

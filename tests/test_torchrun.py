@@ -19,6 +19,8 @@ from nearer.training import processes
 from nearer.training.sharing import SharedModel
 from nearer.workspace import Workspace
 
+pytestmark = pytest.mark.long
+
 DRIVER = Path(__file__).parent / "torchrun_driver.py"
 
 

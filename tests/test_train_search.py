@@ -24,6 +24,8 @@ from nearer.training.methods.trials import Trial, Trials
 from nearer.training.methods.weights import train_once
 from nearer.types import Example
 
+pytestmark = pytest.mark.long
+
 AROUND = Surroundings(learning_rate=1e-4, layers=6, has_negatives=True)
 
 

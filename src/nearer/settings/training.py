@@ -136,9 +136,8 @@ def _search(value: Any) -> Any:
     return value
 
 
-#: What is usual, where the examples are many enough (nearer.training.sizing).
+#: What is usual, where the examples are many enough (nearer.training.passes).
 _EPOCHS = 3.0
-_BATCH_SIZE = 32
 
 
 class Train(Section):
@@ -151,11 +150,10 @@ class Train(Section):
     )
     epochs: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="passes over the examples, at most (null: 3, and up to 8 where they are few)",
+        description="passes over the examples, at most (null: 3, and up to 6 where they are few)",
     )
-    batch_size: Annotated[int, Field(ge=2)] | None = Field(
-        None,
-        description="distinct positive documents a batch (null: 32, and 16 where examples are few)",
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        32, description="distinct positive documents a batch"
     )
     negatives_per_batch: Count | None = Field(
         None,
@@ -271,8 +269,3 @@ class Train(Section):
     def passes(self) -> float:
         """Epochs; the usual number where none is set."""
         return self.epochs or _EPOCHS
-
-    @property
-    def documents_per_batch(self) -> int:
-        """The batch size; the usual one where none is set."""
-        return self.batch_size or _BATCH_SIZE

@@ -39,9 +39,9 @@ from nearer.training.methods.references import LINEAR, Learned
 from nearer.training.methods.search import refuse_impossible
 from nearer.training.methods.shown import candidate_blocks, search_blocks
 from nearer.training.parts import planned
+from nearer.training.passes import epochs_of
 from nearer.training.saving import save_model
 from nearer.training.scored import ScoredJudge
-from nearer.training.sizing import sizes_of
 from nearer.types import Example, Judgments, Split
 
 #: What `step.json` repeats of the summary.
@@ -204,8 +204,8 @@ def fine_tune(
     refuse_impossible(settings.train, len(dev))
     judge = _judge_of(systems, dev, learned, rng)
     general = general_judge(settings, root) if _trains_weights(settings.train) else None
-    sizes = sizes_of(settings.train, learned.rows)
-    job = Job(systems, learned, judge, checkpoints, general, sizes=sizes)
+    epochs = epochs_of(settings.train, learned.rows)
+    job = Job(systems, learned, judge, checkpoints, general, epochs=epochs)
     outcome = run_candidates(job)
     chosen, table = outcome.candidate, outcome.table
     summary = chosen.summary

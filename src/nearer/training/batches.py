@@ -133,7 +133,7 @@ class PartBatches:
 
 def batches_of(rows: TrainingSet, settings: Train) -> DocumentBatches | PartBatches:
     """The batch sampler of a training set: of one part, or of several mixed by their share."""
-    size, share = settings.documents_per_batch, settings.queries_per_document
+    size, share = settings.batch_size, settings.queries_per_document
     if len(rows.parts) < 2:
         return DocumentBatches(rows, size, share, settings.seed)
     members: dict[int, list[int]] = {}

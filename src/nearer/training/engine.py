@@ -81,7 +81,7 @@ def make_trainer(job: Job, clock: WorkClock, planner: Planner | None, bar: progr
 def _most_negatives(settings: Train) -> int:
     """How many documents may join a batch as hard negatives alone."""
     if settings.negatives_per_batch is None:
-        return settings.documents_per_batch // 2
+        return settings.batch_size // 2
     return settings.negatives_per_batch
 
 
@@ -108,7 +108,7 @@ def _arguments(job: Job) -> Any:
         output_dir=str(job.recipe.checkpoints),
         # The steps that are planned are fewer where there is a budget: callbacks.planner_of.
         max_steps=schedule.most_steps,
-        per_device_train_batch_size=settings.documents_per_batch,
+        per_device_train_batch_size=settings.batch_size,
         learning_rate=schedule.learning_rate,
         weight_decay=settings.weight_decay,
         optim="adamw_torch_fused",

@@ -96,7 +96,7 @@ def _values(settings: Train, surroundings: Surroundings) -> dict[str, Sequence[A
     methods: Sequence[str] = search.method or (settings.method,)
     if not search.method and settings.method == "full" and surroundings.layers > 1:
         methods = ("full", f"top:{surroundings.layers // 2}")
-    batches = [max(2, round(share * settings.documents_per_batch)) for share in _BATCHES]
+    batches = [max(2, round(share * settings.batch_size)) for share in _BATCHES]
     negatives: Sequence[int | None] = (settings.negatives_per_batch,)
     if surroundings.has_negatives:
         negatives = search.negatives_per_batch or (settings.negatives_per_batch, 0)

@@ -45,8 +45,8 @@ class Job:
     """What is trained on what, and how it is judged: on dev, and on ordinary language (`general`).
 
     Either may be None: there are no dev queries, or there is no such set.  `changes` are settings
-    of `train` that differ from those of the project, `sizes` those that it leaves open (sizing.py).
-    A `trial` only has to be compared with others:
+    of `train` that differ from those of the project, `epochs` how many it is
+    trained for (passes.py).  A `trial` only has to be compared with others:
     it is neither merged with its base nor judged on the general set.
     """
 
@@ -57,7 +57,7 @@ class Job:
     general: DevScore | None = None
     time: SharedTime = field(default_factory=SharedTime)
     changes: Mapping[str, Any] = field(default_factory=dict)
-    sizes: Mapping[str, Any] = field(default_factory=dict)
+    epochs: float | None = None
     trial: bool = False
     base_scores: Path | None = None  # folder with the base model's scores, where they are known
 
@@ -67,7 +67,7 @@ class Job:
 
     @property
     def settings(self) -> config.Train:
-        return self.systems.config.train.model_copy(update={**self.sizes, **self.changes})
+        return self.systems.config.train.model_copy(update={"epochs": self.epochs, **self.changes})
 
     @property
     def judge(self) -> Judge | ScoredJudge | None:

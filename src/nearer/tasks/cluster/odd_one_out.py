@@ -122,8 +122,8 @@ def _distinct_triples(
 ) -> list[Three]:
     """Two documents of a cluster and one of another, at most so many times.
 
-    No document is asked about twice before every other one was: answers to questions that share a
-    document are not independent.
+    No document is asked about twice while the others still make a question: answers to questions
+    that share a document are not independent.
     """
     triples: dict[frozenset[str], Three] = {}
     while len(triples) < number:
@@ -223,7 +223,8 @@ class Share:
 def share_of(grouping: str, questions: Sequence[Question], answers: Sequence[Answer]) -> Share:
     """How often people agree with one grouping, on the questions that were drawn from it.
 
-    Answers to the same question, or about the same document, are one unit of the interval.
+    Answers to the same question are one unit of the interval; so are those about the document that
+    each of them shares with the most others.
     """
     asked = [question for question in questions if grouping in question.odd]
     own = [answer for answer in answers if grouping in answer.question.odd]

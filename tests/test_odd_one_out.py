@@ -380,7 +380,9 @@ def test_the_report_shows_the_answers_in_the_section_of_clusters(opened: Workspa
     rows = {row["grouping"]: row for row in facts(data)["task"]["odd_one_out"]}
     assert rows["fine-tuned"]["share"] == 1.0
     assert rows["fine-tuned"]["against_chance"] == "above chance"
-    assert "Odd one out, by people: fine-tuned" in markdown.render(data)
+    told = markdown.render(data)
+    assert "Odd one out, by people. today: the odd one was picked in" in told
+    assert "fine-tuned: the odd one was picked in 100% of" in told
 
 
 def test_the_report_does_not_show_answers_about_earlier_groups(opened: Workspace) -> None:

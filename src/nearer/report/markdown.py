@@ -237,8 +237,8 @@ def _task(data: ReportData) -> list[str]:
     header = [plain(name, 30) for name in first["columns"][:MAX_TASK_COLUMNS]]
     lead = f"On the {section['on']} queries: {plain(first['lead'], 600)}"
     lines = [lead, "", *table(header, rows)]
-    for sentence in section["people"][:MAX_TASK_COLUMNS]:
-        lines += [f"Odd one out, by people: {plain(sentence, 300)}", ""]
+    if section["people"]:
+        lines += [f"Odd one out, by people. {plain('. '.join(section['people']), 600)}.", ""]
     return titled(plain(section["title"], 60), lines)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from nearer import config
 from nearer.lifecycle import between
 from nearer.review.judgments import GRADE, Entry, now
@@ -73,3 +75,37 @@ def graded(query_id: str, doc_id: str, reviewer: str, grade: int, **more: Any) -
         doc_id=doc_id,
         **values,
     )
+
+
+def grouped_project(path: Path, groups: Mapping[str, Mapping[str, int]] | None = None) -> Workspace:
+    """A cluster project of 60 hostile documents, as if `decide` had measured these groupings of them."""
+    root = path.parent
+    values = yaml.safe_load(path.read_text())
+    values |= {"task": "cluster", "data": {"corpus": "corpus.jsonl"}, "cluster": {"label": "kind"}}
+    path.write_text(yaml.safe_dump(values))
+    lines = [
+        {
+            "_id": f"d{number}",
+            "title": f"title {number}",
+            "text": f"About kind-{number % 5}, number {number}. {HOSTILE}",
+            "kind": f"secret-{number % 5}",
+        }
+        for number in range(60)
+    ]
+    (root / "corpus.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    regroup(root, by_kind() if groups is None else groups)
+    return workspace(path)
+
+
+def by_kind(n: int = 60) -> dict[str, dict[str, int]]:
+    """A grouping by kind, and one that has nothing to do with it."""
+    kinds = {f"d{number}": number % 5 for number in range(n)}
+    arbitrary = {f"d{number}": number // 5 % 4 for number in range(n)}
+    return {"today": arbitrary, "fine-tuned": kinds}
+
+
+def regroup(root: Path, groups: Any) -> None:
+    """`decide/task.json` with these groupings."""
+    folder = root / "runs" / "default" / "decide"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.json").write_text(json.dumps({"task": "cluster", "groups": groups}))

@@ -15,6 +15,7 @@ from nearer.report import charts, markdown, page, repeat, values
 from nearer.report.charts.scatter import Spot
 from nearer.report.data import ReportData
 from nearer.report.facts import facts
+from nearer.tasks.cluster.odd_one_out import groups_digest
 from test_report import HOSTILE, Outline, _replace_strings, decision, diagnosis, ladder, trials
 
 #: Field of the report's data → what the sections beside those of `test_report` read.
@@ -75,6 +76,17 @@ MATTER = {
 MISTAKES = [
     {"mistake": "no baseline", "answer": "made", "evidence": "none was run", "next": "nearer run"}
 ]
+#: What people say of one grouping.
+SEEN = {
+    "grouping": "fine-tuned",
+    "answers": 45,
+    "cannot_tell": 2,
+    "share": 0.62,
+    "ci": [0.47, 0.75],
+    "more": 0,
+    "against_chance": "above chance",
+    "sentence": "fine-tuned: the odd one was picked in 62% of 45 answers",
+}
 REVIEWS = {
     "summary": {
         "agreement": {"alpha": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 40}},
@@ -89,6 +101,7 @@ REVIEWS = {
     },
     "history": [{"verdict": "ship", "decision": "x", "sentence": "It was good."}],
     "decision": "y",
+    "odd_one_out": {"groups": groups_digest({}), "groupings": [SEEN] * 20},
 }
 
 
@@ -171,6 +184,7 @@ def test_the_values_for_programs_hold_what_the_page_says(everything: ReportData)
     told = facts(everything)
     assert told["task"]["measures"] == {"tuned": {"V-measure": 0.844}}
     assert told["task"]["on"] == "test"
+    assert told["task"]["odd_one_out"][0]["ci"] == [0.47, 0.75]
     assert told["terms"]["rows"][0]["term"] == "CVE"
     assert told["queries_that_matter"]["named_queries"][0]["fate"] == "lost"
     assert told["mistakes"][0]["answer"] == "made"

@@ -26,6 +26,7 @@ from nearer.errors import DataError
 from nearer.lifecycle import between
 from nearer.review import exchange
 from nearer.review.agreement import agreement, cohen_kappa, krippendorff_alpha
+from nearer.review.asking import Action
 from nearer.review.consensus import consensus, disagreements, settled_grades, undo_of
 from nearer.review.desk import Desk
 from nearer.review.exchange import FORMATS
@@ -34,7 +35,7 @@ from nearer.review.lists import ListedQuery, Lists
 from nearer.review.more import GAIN, how_many_more
 from nearer.review.pairs import Pair
 from nearer.review.reviewers import Reviewer, Reviewers
-from nearer.review.session import Action, Review
+from nearer.review.session import Review
 from nearer.workspace import Workspace
 from review_kit import checked, graded, workspace
 

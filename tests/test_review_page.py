@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from conftest import WriteProject
 from nearer.cli import app
 from nearer.review.consensus import settled_grades
-from nearer.review.judgments import JudgmentLog
+from nearer.review.judgments import GRADE, JudgmentLog
 from nearer.review.pairs import DISAGREEMENT, UNJUDGED
 from nearer.review.reviewers import Reviewers
 from nearer.review.session import Review
@@ -33,7 +33,7 @@ from nearer.review.web.app import address, create_app, listening
 from nearer.review.web.page import marked
 from nearer.review.web.page import page as page_of
 from nearer.workspace import Workspace
-from review_kit import HOSTILE, checked, graded, workspace
+from review_kit import HOSTILE, checked, graded, grouped_project, workspace
 from test_dashboard import FLAGS
 
 
@@ -129,7 +129,7 @@ def test_an_expired_token_is_refused_with_what_to_do(client: TestClient, root: P
 def test_the_api_tells_no_system_no_rank_and_no_reason(
     client: TestClient, opened: Workspace, anna: Caller
 ) -> None:
-    texts = list(page_of())
+    texts = list(page_of(GRADE))
     for number in range(40):
         value = anna.next()
         texts.append(json.dumps(value))
@@ -315,7 +315,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def serving(root: Path, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     words = [
         "-m",
         "nearer",
@@ -325,6 +325,7 @@ def serving(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         str(root / "nearer.yaml"),
         "--port",
         str(port),
+        *options,
     ]
     with subprocess.Popen(
         [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -430,4 +431,48 @@ def test_agreement_is_shown_and_a_phone_is_wide_enough(
         page.tap("[data-grade='2']")
         expect(page.locator("#count")).to_contain_text("1 by you", timeout=30_000)
         assert all(url.startswith(f"http://127.0.0.1:{port}/") for url in asked)
+    context.close()
+
+
+def test_odd_ones_are_picked_by_keyboard_and_by_finger_with_a_killed_server_between(
+    tmp_path: Path, write_project: WriteProject, browser: Browser
+) -> None:
+    root = grouped_project(write_project(tmp_path / "groups")).root
+    _, token = Reviewers(root).invite("anna", 30)
+    port, problems = free_port(), []
+    context = browser.new_context(viewport={"width": 390, "height": 720}, has_touch=True)
+    page = context.new_page()
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    address = f"http://127.0.0.1:{port}/"
+    with serving(root, port, "--odd-one-out") as process:
+        page.goto(f"{address}#{token}")
+        expect(page.locator("#count")).to_contain_text("0 by you", timeout=30_000)
+        assert page.locator("article").count() == 3
+        for number in range(6):
+            press(page, str(number % 3 + 1), number + 1)
+        page.keyboard.press("0")  # no key of this page
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        box = page.locator("[data-pick='3']").bounding_box()
+        assert box is not None
+        assert box["height"] >= 44  # a finger
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        page.fill("#comment", "123 tsu")  # no key of the page while somebody writes
+        page.tap("[data-pick='3']")
+        expect(page.locator("#note")).to_contain_text("Not saved yet", timeout=30_000)
+    with serving(root, port, "--odd-one-out"):
+        expect(page.locator("#count")).to_contain_text("7 by you", timeout=30_000)
+        page.keyboard.press("u")
+        expect(page.locator("#count")).to_contain_text("6 by you", timeout=30_000)
+        press(page, "t", 7)
+        assert page.title() == "Review · nearer"  # no script of a document ran
+    log = JudgmentLog(root / "review" / "odd_one_out.jsonl")
+    standing = [said["anna"] for said in log.judgments.by_subject.values()]
+    assert sorted(entry.action for entry in standing) == ["cannot_tell", *["pick"] * 6]
+    assert any(entry.comment == "123 tsu" for entry in log.judgments.by_id.values())
+    assert (log.judgments.repeated, log.faults) == (0, [])
+    assert all(url.startswith(address) for url in requested)
+    assert problems == []
     context.close()

@@ -128,6 +128,9 @@ def test_recommendation_from_a_log_to_the_report(
     assert "Warm and cold items" in page
 
 
+STATUS = ("review", "status", "-c")
+
+
 @pytest.mark.long
 def test_clusters_from_labels_to_the_report_and_their_own_command(
     packages: Path, tiny_model: Path, tmp_path: Path
@@ -150,6 +153,12 @@ def test_clusters_from_labels_to_the_report_and_their_own_command(
     assert found["measures"]["today"]["Few-shot"] > 0.5  # of two sections
     assert any("no evidence of usefulness" in note for note in found["notes"])
     assert len(found["points"]) == 48
+    assert {name: len(clusters) for name, clusters in found["groups"].items()} == {
+        "today": 48,
+        "fine-tuned": 48,
+    }
+    asked = json.loads(CliRunner().invoke(app, [*STATUS, str(path), "--json"]).stdout)
+    assert [row["more"] for row in asked["odd_one_out"]["groupings"]] == [30, 30]
     titles = [sheet["title"] for sheet in found["sheets"]]
     assert {"How documents group", "The clusters", "What became of today's clusters"} <= {*titles}
     mined = json.loads((done / "mine" / "summary.json").read_text())

@@ -95,7 +95,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/evaluate/: ranked results, scores per query, summary",
         reads=("corpus", "check/split/train", "check/split/dev", _ITEMS, "model", "system"),
         settings=("seed", "data", "model", "search", "evaluate", *_TASK),
-        version=4,  # how many queries are generated
+        version=5,  # which document is in which cluster
     ),
     Stage(
         "diagnose",
@@ -209,7 +209,7 @@ STAGES: tuple[Stage, ...] = (
             "rag",
             *_TASK,
         ),
-        version=7,  # every guardrail has a row; what pays counts requests; JSON-like answers are text
+        version=8,  # which document is in which cluster
     ),
     Stage(
         "report",
@@ -231,7 +231,7 @@ STAGES: tuple[Stage, ...] = (
             "production",
         ),
         settings=(),
-        version=6,  # guardrails not measured, the map as a list, pools and judges behind the judgments
+        version=7,  # what people picked as the odd one out
     ),
 )
 

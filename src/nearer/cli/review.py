@@ -12,6 +12,8 @@ import typer
 from nearer.cli.shared import Options, emit, with_options
 
 if TYPE_CHECKING:
+    from nearer.project import Project
+    from nearer.review.asking import Asking
     from nearer.review.reviewers import Reviewer
     from nearer.review.session import Review
 
@@ -45,6 +47,13 @@ def serve(
         str | None, typer.Option(help="Address to listen on (default: review.host, loopback).")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port (default: review.port).")] = None,
+    odd_one_out: Annotated[
+        bool,
+        typer.Option(
+            "--odd-one-out",
+            help="Ask which of three documents does not belong, to judge clusters (task: cluster).",
+        ),
+    ] = False,
 ) -> None:
     """The page on which people judge: the most informative pairs first, blind, by keyboard.
 
@@ -56,26 +65,44 @@ def serve(
     from dataclasses import replace
 
     from nearer.cli.show import err
-    from nearer.review.pairs import require_pairs
     from nearer.review.web.app import address, listening, server_of
 
     more = [f"review.host={host}"] if host is not None else []
     more += [f"review.port={port}"] if port is not None else []
     options = replace(options, overrides=[*(options.overrides or ()), *more])
-    review = _opened(options, choose=True)
-    require_pairs(review.pairs, review.root)
+    review, waiting = _asked_about_groups(options) if odd_one_out else _asked_about_pairs(options)
     settings = review.project.settings.review
     server = server_of(review)
     socket = listening(settings.host, settings.port)
     port_here = socket.getsockname()[1]
     here = address(settings.host, port_here)
-    err.print(f"  {len(review.pairs):,} pairs to judge at http://{here}/")
+    err.print(f"  {waiting} at http://{here}/")
     if not review.reviewers.all():
         reviewer, token = review.reviewers.invite(_own_name(), settings.token_days)
         _print_link(reviewer, token, settings.host, port_here)
     else:
         err.print("  links for reviewers: nearer review invite NAME")
     server.run(sockets=[socket])
+
+
+def _asked_about_pairs(options: Options) -> tuple[Asking[Any], str]:
+    """The review of pairs, and what it asks in words.  Raises DataError where there is nothing to ask."""
+    from nearer.review.pairs import require_pairs
+
+    review = _opened(options, choose=True)
+    require_pairs(review.pairs, review.root)
+    return review, f"{len(review.pairs):,} pairs to judge"
+
+
+def _asked_about_groups(options: Options) -> tuple[Asking[Any], str]:
+    """The odd-one-out questions, and what they are in words.  Raises DataError where there are none."""
+    from nearer import progress
+    from nearer.review.odd_one_out import OddOneOut
+
+    review = OddOneOut(options.workspace().project)
+    for warning in review.log.warnings():
+        progress.warn(warning)
+    return review, f"{len(review.questions):,} odd-one-out questions to answer"
 
 
 def _own_name() -> str:
@@ -142,12 +169,39 @@ def status(options: Options) -> None:
     from nearer.cli.show import out
 
     review = _opened(options)
-    values = review.summary()
+    values = {**review.summary(), "odd_one_out": _odd_one_out(review.project)}
     if options.as_json:
         emit(values)
         return
-    for line in _status_lines(values):
+    for line in (*_status_lines(values), *_odd_one_out_lines(values["odd_one_out"])):
         out.print(line)
+
+
+def _odd_one_out(project: Project) -> dict[str, Any] | None:
+    """What people say of groupings, or why nothing can be asked; None where nothing was grouped."""
+    from nearer.errors import DataError
+    from nearer.review.odd_one_out import OddOneOut, read_groups
+
+    if read_groups(project) is None:
+        return None
+    try:
+        return OddOneOut(project).summary()
+    except DataError as error:
+        return {"cannot": error.as_dict()}
+
+
+def _odd_one_out_lines(values: dict[str, Any] | None) -> list[str]:
+    if values is None:
+        return []
+    if "cannot" in values:
+        return [f"  odd one out: {values['cannot']['what']} → {values['cannot']['next']}"]
+    lines = [f"  odd one out, {values['answers']:,} answers; they are shown and decide nothing"]
+    lines += [f"    {row['sentence']}" for row in values["groupings"]]
+    if values["earlier"]:
+        lines.append(f"    {values['earlier']:,} answers are about earlier groups and do not count")
+    if any(row["more"] for row in values["groupings"]):
+        lines.append("  → nearer review serve --odd-one-out")
+    return lines
 
 
 def _status_lines(values: dict[str, Any]) -> list[str]:

@@ -198,15 +198,23 @@ def _documents(split: Split, rules: ClusterRules) -> list[str | None]:
     """For each query the relevant document that it shares with the most queries; None: it has none.
 
     A query that is a document itself stands among its own: otherwise those that are relevant to
-    each other would share nothing.  One document per query: linking every shared one would chain
-    most queries of rich judgments into a single cluster, although its ends have nothing in common.
+    each other would share nothing.
     """
     relevant = []
     for query in split.queries:
         own = [query.id] if rules.item_to_item else []
         relevant.append(sorted({*split.relevant(query.id, rules.min_grade), *own}))
-    asked = Counter(doc_id for doc_ids in relevant for doc_id in doc_ids)
-    return [max(doc_ids, key=lambda doc_id: asked[doc_id], default=None) for doc_ids in relevant]
+    return most_shared(relevant)
+
+
+def most_shared(documents: Sequence[Sequence[str]]) -> list[str | None]:
+    """Of each list of document ids the one that stands in the most lists; None for an empty list.
+
+    One document per list: linking every shared one would chain most queries of rich judgments into
+    a single cluster, although its ends have nothing in common.
+    """
+    asked = Counter(doc_id for doc_ids in documents for doc_id in doc_ids)
+    return [max(doc_ids, key=lambda doc_id: asked[doc_id], default=None) for doc_ids in documents]
 
 
 def template_of(text: str) -> str | None:

@@ -45,7 +45,7 @@ def external_inputs(  # noqa: PLR0911, PLR0912 - one branch per kind
             paths = {**_of_task(config, root), **generated_files(config.data, root)}
             return {**paths, **_reviewed(config.data, root)}
         case "review":
-            return _kept(root / "review", "history.jsonl", "summary.json")
+            return _kept(root / "review", "history.jsonl", "summary.json", "odd_one_out.json")
         case "corpus":
             return _corpus(config.data, root)
         case "training":

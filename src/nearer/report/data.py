@@ -108,10 +108,10 @@ def load(run: str, file: Callable[[str], Path]) -> ReportData:
 
 def read_reviews(folder: Path, decision: Path) -> Json:
     """What people reviewed, from the project's folder `review`, and the hash of the present decision."""
-    summary, history = folder / "summary.json", folder / "history.jsonl"
     return {
-        "summary": _read(summary),
-        "history": _read(history),
+        "summary": _read(folder / "summary.json"),
+        "history": _read(folder / "history.jsonl"),
+        "odd_one_out": _read(folder / "odd_one_out.json"),
         "decision": files.content_hash(decision),
     }
 

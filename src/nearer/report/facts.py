@@ -12,6 +12,7 @@ from nearer.report.data import ReportData
 from nearer.report.sections.browser import browsed, counts
 from nearer.report.sections.frontiers import best_of, merge_points, systems_of
 from nearer.report.sections.neighbours import moved
+from nearer.report.sections.odd_one_out import odd_one_out
 from nearer.report.sections.reading import judge_sentence
 from nearer.report.values import Json, as_json, as_list, as_number, as_object, as_objects, as_text
 
@@ -129,11 +130,13 @@ def _task(data: ReportData) -> dict[str, Any]:
     found = data.task or data.task_on_dev
     if not found:
         return {}
+    people = odd_one_out(data)
     return {
         "task": as_text(found.get("task"), 40),
         "on": "test" if data.task else "dev",
         "measures": as_object(found.get("measures")),
         "notes": [as_text(note) for note in as_list(found.get("notes"))],
+        "odd_one_out": None if people is None else people["groupings"],
     }
 
 

@@ -236,7 +236,10 @@ def _task(data: ReportData) -> list[str]:
         rows.append([plain(cell["text"], 60) for cell in row[:MAX_TASK_COLUMNS]])
     header = [plain(name, 30) for name in first["columns"][:MAX_TASK_COLUMNS]]
     lead = f"On the {section['on']} queries: {plain(first['lead'], 600)}"
-    return titled(plain(section["title"], 60), [lead, "", *table(header, rows)])
+    lines = [lead, "", *table(header, rows)]
+    if section["people"]:
+        lines += [f"Odd one out, by people. {plain('. '.join(section['people']), 600)}.", ""]
+    return titled(plain(section["title"], 60), lines)
 
 
 def _language_model(data: ReportData) -> list[str]:

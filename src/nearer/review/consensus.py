@@ -134,6 +134,7 @@ def undo_of(entry: Entry) -> Entry:
         action="undo",
         query_id=entry.query_id,
         doc_id=entry.doc_id,
+        documents=entry.documents,
         undone=entry.id,
     )
 

@@ -11,14 +11,25 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from nearer.review.consensus import SPLIT, consensus
-from nearer.review.judgments import CANNOT_TELL, GRADE, Judgments, Subject
-from nearer.review.pairs import Pair, pair_id
+from nearer.review.judgments import CANNOT_TELL, GRADE, PICK, Judgments, Subject
+from nearer.review.pairs import pair_id
 from nearer.review.reviewers import Reviewer
 
 _LEASE = 900.0  # seconds for which a pair that is being read is kept from the others
-_DECISIVE = (GRADE, CANNOT_TELL)
+_DECISIVE = (GRADE, PICK, CANNOT_TELL)
+
+
+class Asked(Protocol):
+    """What a reviewer can be asked about: a pair of a query and a document, or a question."""
+
+    @property
+    def subject(self) -> Subject: ...
+
+
+AskedT = TypeVar("AskedT", bound=Asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +47,15 @@ class Progress:
         return None if self.seconds is None else self.open * self.seconds / 60.0
 
 
-class Desk:
-    """Hands out pairs.  Safe for threads; what is handed out is forgotten when the server ends.
+class Desk(Generic[AskedT]):
+    """Hands out pairs, or questions.  Safe for threads; what is handed out is forgotten when the server ends.
 
     `several`: more than one person judges, so that pairs of the overlap are asked twice; it may
     change while people judge.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], secret: bytes, *, overlap: float, block: int, several: bool
+        self, pairs: Sequence[AskedT], secret: bytes, *, overlap: float, block: int, several: bool
     ) -> None:
         self.several = several
         self.pairs = list(pairs)
@@ -53,10 +64,10 @@ class Desk:
         self._overlap = overlap
         self._leases: dict[Subject, dict[str, float]] = {}
         self._passed: set[tuple[str, Subject]] = set()  # disagreements that somebody left open
-        self._orders: dict[str, list[Pair]] = {}
+        self._orders: dict[str, list[AskedT]] = {}
         self._lock = threading.Lock()
 
-    def id_of(self, pair: Pair) -> str:
+    def id_of(self, pair: AskedT) -> str:
         return pair_id(self._secret, pair.subject)
 
     def needed(self, subject: Subject) -> int:
@@ -65,7 +76,7 @@ class Desk:
             return 1
         return 2 if self._draw("overlap", *subject) < self._overlap else 1
 
-    def next(self, reviewer: Reviewer, judgments: Judgments) -> Pair | None:
+    def next(self, reviewer: Reviewer, judgments: Judgments) -> AskedT | None:
         """The pair that a reviewer is asked next, the same until it is judged; None when all is done."""
         with self._lock:
             if reviewer.adjudicates:
@@ -80,7 +91,7 @@ class Desk:
                     return pair
         return None
 
-    def pass_over(self, reviewer: Reviewer, pair: Pair) -> None:
+    def pass_over(self, reviewer: Reviewer, pair: AskedT) -> None:
         """Do not ask an adjudicator about this disagreement again."""
         with self._lock:
             self._passed.add((reviewer.name, pair.subject))
@@ -109,18 +120,19 @@ class Desk:
         own, seconds = _pace(reviewer.name, judgments)
         return Progress(done, still, own, seconds)
 
-    def _order(self, name: str) -> list[Pair]:
+    def _order(self, name: str) -> list[AskedT]:
         if name not in self._orders:
-            ordered: list[Pair] = []
+            ordered: list[AskedT] = []
             for start in range(0, len(self.pairs), self._block):
                 block = self.pairs[start : start + self._block]
                 ordered += sorted(block, key=lambda pair: self._place(name, pair))
             self._orders[name] = ordered
         return self._orders[name]
 
-    def _place(self, name: str, pair: Pair) -> tuple[float, float]:
+    def _place(self, name: str, pair: AskedT) -> tuple[float, float]:
         """Pairs of one query stand together, in random order."""
-        return self._draw(name, pair.query_id), self._draw(name, pair.query_id, pair.doc_id)
+        query_id, _ = pair.subject
+        return self._draw(name, query_id), self._draw(name, *pair.subject)
 
     def _draw(self, *names: str) -> float:
         """A number in [0, 1) that only the secret tells."""

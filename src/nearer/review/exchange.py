@@ -35,6 +35,7 @@ from nearer.review.judgments import (
 from nearer.review.pairs import Pair
 
 if TYPE_CHECKING:
+    from nearer.review.asking import Asking
     from nearer.review.session import Review
 
 FORMATS = ("qrels", "csv", "argilla", "label-studio")
@@ -101,7 +102,7 @@ class Told:
     text: Callable[[str], tuple[str, str]]  # document id → title and text
 
 
-def project_name(review: Review) -> str:
+def project_name(review: Asking[Any]) -> str:
     """What files of this project are told by: made once, kept in `review/project.json`."""
     path = review.folder / f"{_NAME}.json"
     if not path.is_file():

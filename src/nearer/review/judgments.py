@@ -26,25 +26,34 @@ CANNOT_TELL = "cannot_tell"
 SKIP = "skip"
 UNDO = "undo"
 ADJUDICATE = "adjudicate"  # settles what reviewers disagree on
-ACTIONS = (GRADE, CANNOT_TELL, SKIP, UNDO, ADJUDICATE)
+PICK = "pick"  # of three documents the odd one
+ACTIONS = (GRADE, CANNOT_TELL, SKIP, UNDO, ADJUDICATE, PICK)
 GRADES = (0, 1, 2, 3)
 MAX_COMMENT = 2000  # characters
 
-#: Query or request id, and document id: what a judgment is about.
+ASKED_TOGETHER = 3  # documents of an odd-one-out question
+#: Query or request id, and document id: what a judgment is about.  A question about several
+#: documents has an id of its own and no document id.
 Subject = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One action of a reviewer.  `undone` is the id of the entry that an undo takes back."""
+    """One action of a reviewer.  `undone` is the id of the entry that an undo takes back.
+
+    An entry about an odd-one-out question has the question's id as `query_id`, its `documents` in
+    the order in which they were shown, and no `doc_id`; `picked` is the odd one.
+    """
 
     id: str
     time: str  # ISO 8601, UTC
     reviewer: str
     action: str
     query_id: str  # or the id of a request of the traffic log
-    doc_id: str
+    doc_id: str = ""
     grade: int | None = None
+    documents: tuple[str, ...] = ()
+    picked: str = ""
     comment: str = ""
     seconds: float | None = None  # that the reviewer looked at the pair
     source: str = "page"  # or what it was imported from
@@ -54,10 +63,17 @@ class Entry:
     def subject(self) -> Subject:
         return self.query_id, self.doc_id
 
+    @property
+    def about(self) -> str:
+        """What was asked, for messages."""
+        if self.documents:
+            return "documents " + ", ".join(map(repr, self.documents))
+        return f"query {self.query_id!r}, document {self.doc_id!r}"
+
     def as_dict(self) -> dict[str, Any]:
         """The line of the log, without what is empty."""
         line = {name: getattr(self, name) for name in _FIELDS}
-        return {name: value for name, value in line.items() if value not in (None, "")}
+        return {name: value for name, value in line.items() if value not in (None, "", ())}
 
     @classmethod
     def of(cls, values: Any) -> Entry:
@@ -65,7 +81,9 @@ class Entry:
         if not isinstance(values, Mapping):
             raise ValueError("not an object")  # noqa: TRY004 - a fault of the data, like the others
         known = {name: values[name] for name in _FIELDS if name in values}
-        missing = [name for name in _NEEDED if not isinstance(known.get(name), str)]
+        known["documents"] = _documents(known.get("documents", []))
+        needed = _NEEDED if known["documents"] else (*_NEEDED, "doc_id")
+        missing = [name for name in needed if not isinstance(known.get(name), str)]
         if missing:
             raise ValueError(f"lacks {', '.join(missing)}")
         entry = cls(**known)
@@ -73,7 +91,9 @@ class Entry:
             raise ValueError(f"unknown action {entry.action!r}")
         if entry.action in (GRADE, ADJUDICATE) and not is_grade(entry.grade):
             raise ValueError(f"{entry.grade!r} is no grade from 0 to 3")
-        for name in ("comment", "source", "undone"):
+        if entry.action == PICK and entry.picked not in entry.documents:
+            raise ValueError(f"{entry.picked!r} is none of the documents of the question")
+        for name in ("doc_id", "picked", "comment", "source", "undone"):
             if not isinstance(getattr(entry, name), str):
                 raise ValueError(f"{name} is no text")  # noqa: TRY004 - as above
         if entry.seconds is not None and not is_number(entry.seconds):
@@ -82,7 +102,15 @@ class Entry:
 
 
 _FIELDS = tuple(field.name for field in fields(Entry))
-_NEEDED = ("id", "time", "reviewer", "action", "query_id", "doc_id")
+_NEEDED = ("id", "time", "reviewer", "action", "query_id")
+
+
+def _documents(value: Any) -> tuple[str, ...]:
+    """The documents of a question, empty for a pair.  Raises ValueError for anything else."""
+    is_list = isinstance(value, list) and all(isinstance(doc_id, str) for doc_id in value)
+    if not is_list or len(set(value)) != len(value) or len(value) not in (0, ASKED_TOGETHER):
+        raise ValueError(f"documents are not {ASKED_TOGETHER} different ids")
+    return tuple(value)
 
 
 def is_grade(value: Any) -> bool:
@@ -311,7 +339,7 @@ def _refuse_contradictions(judgments: Judgments, entries: list[Entry]) -> None:
         if problem:
             raise DataError(
                 problem,
-                where=f"query {entry.query_id!r}, document {entry.doc_id!r}",
+                where=entry.about,
                 next_step="keep one of the judgments, or undo the earlier one on the page",
             )
         if trial is not judgments:

@@ -25,6 +25,9 @@ class Review(Section):
         20,
         description="pairs of about the same weight that are shown in random order, so that the order tells nothing",
     )
+    questions: Positive = Field(
+        60, description="odd-one-out questions about each grouping of a cluster project, at most"
+    )
     token_days: Positive = Field(30, description="days until a reviewer's token expires")
     certainty: Annotated[float, Field(ge=0.5, lt=1)] = Field(
         0.95,

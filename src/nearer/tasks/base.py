@@ -71,13 +71,15 @@ class Sheet:
 class Findings:
     """What a task found, as JSON values: `measures` by system, then what the report draws.
 
-    `points` are [x, y, group, text] of a map.
+    `points` are [x, y, group, text] of a map; `groups` say for each model, and by document id, which
+    cluster a document is in (-1: in none).
     """
 
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     sheets: Sequence[Sheet] = ()
     notes: Sequence[str] = ()
     points: Sequence[Sequence[Any]] = ()
+    groups: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def as_dict(self, task: str) -> dict[str, Any]:
         """`task.json`."""
@@ -87,6 +89,7 @@ class Findings:
             "sheets": [sheet.as_dict() for sheet in self.sheets],
             "notes": list(self.notes),
             "points": [list(point) for point in self.points],
+            "groups": {name: dict(clusters) for name, clusters in self.groups.items()},
         }
 
 

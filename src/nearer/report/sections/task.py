@@ -10,6 +10,7 @@ from markupsafe import Markup
 from nearer.report import charts
 from nearer.report.data import ReportData
 from nearer.report.sections.drawn import in_both_widths
+from nearer.report.sections.odd_one_out import odd_one_out
 from nearer.report.values import (
     Json,
     as_list,
@@ -36,6 +37,10 @@ def task(data: ReportData) -> Json | None:
     found = data.task or data.task_on_dev
     sheets = [_sheet(sheet) for sheet in as_objects(found.get("sheets"))]
     notes = [as_text(note, 500) for note in as_list(found.get("notes"))[:12]]
+    people = odd_one_out(data)
+    if people is not None:
+        sheets += [_sheet(people["sheet"])] if people["sheet"] else []
+        notes += [people["note"]] if people["note"] else []
     if not sheets and not notes:
         return None
     name = as_text(found.get("task"), 40)
@@ -45,6 +50,7 @@ def task(data: ReportData) -> Json | None:
         "on": "held-out" if data.task else "development",
         "sheets": sheets,
         "notes": notes,
+        "people": [row["sentence"] for row in people["groupings"]] if people else [],
         "map": _map(points),
         "clusters": _legend(points),
         "listed": _by_cluster(points),

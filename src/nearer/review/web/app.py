@@ -22,18 +22,19 @@ from starlette.routing import Route
 
 from nearer.errors import ConfigError, NearerError
 from nearer.live.web.limits import Bounds, Edge, protocol_of
+from nearer.review.asking import Action, Asking
 from nearer.review.judgments import (
-    ACTIONS,
+    ASKED_TOGETHER,
     CANNOT_TELL,
     GRADE,
     MAX_COMMENT,
+    PICK,
     SKIP,
     is_grade,
     is_number,
 )
 from nearer.review.reviewers import Expired, Reviewer
-from nearer.review.session import Action, Review
-from nearer.review.web.page import page, pair_html
+from nearer.review.web.page import html_of, page
 
 _ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _ARRIVAL = 10.0  # seconds for a request to arrive
@@ -56,35 +57,27 @@ class RefusedError(Exception):
 class Room:
     """The review as the page sees it, with what is costly to say kept for a while."""
 
-    def __init__(self, review: Review) -> None:
+    def __init__(self, review: Asking[Any]) -> None:
         self.review = review
         self._told: tuple[int, dict[str, Any]] | None = None
         self._lock = threading.Lock()
 
     def outlook(self) -> dict[str, Any]:
-        """Agreement and how many more, computed anew every few judgments."""
+        """What all answers say so far, computed anew every few judgments."""
         count = len(self.review.log.judgments.by_id)
         with self._lock:
             if self._told is not None and self._told[0] // _EVERY == count // _EVERY:
                 return self._told[1]
-            more = self.review.more()
-            agreed = self.review.agreement()
-            told = {
-                "agreement": str(agreed.alpha) if agreed.alpha.n else None,
-                "alpha": agreed.alpha.as_dict(),
-                "kappa": [value.as_dict() for value in agreed.kappa.values()],
-                "more": None if more is None else more.sentence(blind=True),
-                "settled": more is not None and more.settled,
-            }
+            told = self.review.outlook()
             self._told = (count, told)
             return told
 
 
-def create_app(review: Review) -> Starlette:
-    """The application over one review."""
+def create_app(review: Asking[Any]) -> Starlette:
+    """The application over one review, of pairs or of odd-one-out questions."""
     room = Room(review)
     routes = [
-        Route("/", _page, methods=["GET"]),
+        Route("/", _page_for(review.answer), methods=["GET"]),
         Route("/api/next", _guarded(room, _next), methods=["GET"]),
         Route("/api/outlook", _guarded(room, _outlook), methods=["GET"]),
         Route("/api/judge", _guarded(room, _judge), methods=["POST"]),
@@ -96,7 +89,7 @@ def create_app(review: Review) -> Starlette:
     return Starlette(routes=routes, middleware=[edge])
 
 
-def server_of(review: Review) -> Any:
+def server_of(review: Asking[Any]) -> Any:
     """The uvicorn server of the page; port 0 is any free one."""
     import uvicorn
 
@@ -142,10 +135,14 @@ def _observed(method: str, path: str, status: int, seconds: float) -> None:
     _log.info("%s %s %d %.1f ms", method, known, status, 1000 * seconds)
 
 
-async def _page(request: Request) -> Response:
+def _page_for(answer: str) -> Callable[[Request], Awaitable[Response]]:
     """The empty page; everything that is somebody's comes later, with the token."""
-    text, policy = page()
-    return HTMLResponse(text, headers=_headers(policy))
+
+    async def empty_page(request: Request) -> Response:
+        text, policy = page(answer)
+        return HTMLResponse(text, headers=_headers(policy))
+
+    return empty_page
 
 
 def _headers(policy: str) -> dict[str, str]:
@@ -223,9 +220,8 @@ def _shown(room: Room, reviewer: Reviewer) -> Response:
         "can_undo": turn.can_undo,
     }
     if pair is not None:
-        document = review.project.corpus.get(pair.doc_id)
         value["pair"] = review.desk.id_of(pair)
-        value["html"] = pair_html(pair, document)
+        value["html"] = html_of(pair, review.project.corpus)
     return JSONResponse(value)
 
 
@@ -241,7 +237,7 @@ async def _judge(room: Room, reviewer: Reviewer, request: Request) -> Response:
     if pair is None:
         what = "this pair is not among those to judge"
         raise RefusedError(404, what, "reload the page: the pairs were chosen anew")
-    action = _action(values)
+    action = _action(values, room.review.answer)
     await asyncio.to_thread(room.review.judge, reviewer, pair, action)
     return JSONResponse({"saved": action.id})
 
@@ -291,14 +287,16 @@ def _id_of(values: Mapping[str, Any]) -> str:
     return action_id
 
 
-def _action(values: Mapping[str, Any]) -> Action:
-    """What a body says.  Raises RefusedError."""
-    kind, grade = values.get("action"), values.get("grade")
-    if kind not in (GRADE, CANNOT_TELL, SKIP):
-        known = ", ".join(ACTIONS[:3])
-        raise RefusedError(422, f"action must be one of {known}")
+def _action(values: Mapping[str, Any], answer: str) -> Action:
+    """What a body says; `answer` is the action that answers what is asked.  Raises RefusedError."""
+    kind, grade, picked = values.get("action"), values.get("grade"), values.get("picked")
+    known = (answer, CANNOT_TELL, SKIP)
+    if kind not in known:
+        raise RefusedError(422, f"action must be one of {', '.join(known)}")
     if kind == GRADE and not is_grade(grade):
         raise RefusedError(422, "grade must be 0, 1, 2 or 3")
+    if kind == PICK and not (type(picked) is int and 1 <= picked <= ASKED_TOGETHER):
+        raise RefusedError(422, "picked must be 1, 2 or 3")
     comment = values.get("comment", "")
     if not isinstance(comment, str) or len(comment) > MAX_COMMENT:
         raise RefusedError(422, f"comment must be text of at most {MAX_COMMENT} characters")
@@ -306,4 +304,4 @@ def _action(values: Mapping[str, Any]) -> Action:
     timed = seconds is None or (is_number(seconds) and 0 <= seconds <= _LONGEST)
     if not timed:
         raise RefusedError(422, "seconds must be a number from 0 to 86,400")
-    return Action(_id_of(values), str(kind), grade, comment.strip(), seconds)
+    return Action(_id_of(values), str(kind), grade, comment.strip(), seconds, picked)

@@ -1,4 +1,4 @@
-"""What the review page is made of: one empty page, and one piece of HTML per pair, all escaped."""
+"""What the review page is made of: one empty page, and one piece of HTML per pair or question, all escaped."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import base64
 import hashlib
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
+from nearer.data.corpus import Corpus
+from nearer.review.judgments import PICK
 from nearer.review.pairs import Pair
+from nearer.tasks.cluster.odd_one_out import Question
 from nearer.text import fold, search_terms, token_spans
 from nearer.types import Document
 
@@ -18,11 +22,15 @@ _LONGEST = 20_000  # characters of a document that are shown
 
 
 @cache
-def page() -> tuple[str, str]:
-    """The page as one string of HTML, and its content security policy."""
+def page(answer: str) -> tuple[str, str]:
+    """The page as one string of HTML, and its content security policy.
+
+    `answer` is the action of the log that answers what is asked: grade, or pick.
+    """
     script = _own("nearer.review.web", "review.js")
     style = _own("nearer.report", "style.css") + _own("nearer.review.web", "review.css")
     view = {
+        "picks": answer == PICK,
         "style": Markup(style),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file
     }
@@ -34,22 +42,41 @@ def page() -> tuple[str, str]:
     return _environment().get_template("page.html.j2").render(view), policy
 
 
-def pair_html(pair: Pair, document: Document | None) -> str:
+def html_of(asked: Pair | Question, corpus: Corpus) -> str:
+    """What is asked, in HTML."""
+    if isinstance(asked, Question):
+        return _question_html(asked, corpus)
+    return _pair_html(asked, corpus)
+
+
+def _pair_html(pair: Pair, corpus: Corpus) -> str:
     """The query with its context and the document, words of the query marked in it."""
-    terms = _terms(pair.query)
-    title = text = ""
-    if document is not None:
-        title, text = document.title, document.text
     view = {
         "query": pair.query,
         "filter": pair.filter or {},
         "tags": pair.tags,
+        "document": _view_of(corpus.get(pair.doc_id), _terms(pair.query)),
+    }
+    return _environment().get_template("pair.html.j2").render(view)
+
+
+def _question_html(question: Question, corpus: Corpus) -> str:
+    """Three documents beside each other, in the order of the question, and nothing of their clusters."""
+    documents = [_view_of(corpus.get(doc_id), frozenset()) for doc_id in question.documents]
+    return _environment().get_template("question.html.j2").render({"documents": documents})
+
+
+def _view_of(document: Document | None, terms: frozenset[str]) -> dict[str, Any]:
+    """What is shown of a document, with some words marked; None: it left the corpus."""
+    title = text = ""
+    if document is not None:
+        title, text = document.title, document.text
+    return {
         "missing": document is None,
         "title": marked(title, terms),
         "text": marked(text[:_LONGEST], terms),
         "cut": len(text) > _LONGEST,
     }
-    return _environment().get_template("pair.html.j2").render(view)
 
 
 def marked(text: str, terms: frozenset[str]) -> Markup:

@@ -47,9 +47,9 @@ function draw(value) {
   byId("pair").hidden = byId("ask").hidden = !shown;
   byId("finished").hidden = Boolean(shown);
   byId("ask").textContent = value.adjudicate
-    ? "Reviewers disagree here. What is right?" : "Is this document relevant to the query?";
+    ? "Reviewers disagree here. What is right?" : byId("ask").dataset.question;
   byId("comment").value = "";
-  for (const button of document.querySelectorAll("[data-grade], [data-action]")) button.disabled = !shown;
+  for (const button of document.querySelectorAll("[data-grade], [data-pick], [data-action]")) button.disabled = !shown;
   byId("undo").disabled = !value.can_undo;
   const told = value.progress;
   byId("bar").max = Math.max(1, told.done + told.open);
@@ -127,25 +127,30 @@ async function settle() {
   busy = false;
 }
 
-function judge(action, grade) {
+function judge(action, answer) {
   if (!shown) return;
   const seconds = Math.min(86400, (Date.now() - since) / 1000);
-  act("/api/judge", { pair: shown, action, grade, comment: byId("comment").value, seconds });
+  act("/api/judge", { pair: shown, action, ...answer, comment: byId("comment").value, seconds });
+}
+
+function press(button) {
+  if (button.dataset.grade) judge("grade", { grade: Number(button.dataset.grade) });
+  else if (button.dataset.pick) judge("pick", { picked: Number(button.dataset.pick) });
+  else if (button.dataset.action) judge(button.dataset.action);
+  else if (button.id === "undo") act("/api/undo", {});
 }
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (!button || button.disabled) return;
-  if (button.dataset.grade) judge("grade", Number(button.dataset.grade));
-  else if (button.dataset.action) judge(button.dataset.action);
-  else if (button.id === "undo") act("/api/undo", {});
+  if (button && !button.disabled) press(button);
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   if (event.key === "Escape") document.activeElement.blur();
   if (event.target.matches("input, textarea")) return;
   const keys = { t: () => judge("cannot_tell"), s: () => judge("skip"), u: () => { if (!byId("undo").disabled) act("/api/undo", {}); }, c: () => byId("comment").focus() };
-  if ("0123".includes(event.key) && event.key) judge("grade", Number(event.key));
+  const number = /^[0-9]$/.test(event.key) && document.querySelector(`[data-grade="${event.key}"], [data-pick="${event.key}"]`);
+  if (number) press(number);
   else if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
 });
 byId("grades").addEventListener("submit", (event) => event.preventDefault());

@@ -45,6 +45,11 @@ class Space:
         """int64 (n_items,)."""
         return Grouping(self.settings, self.seed).clusters(self.vectors, self.items.n_labels)
 
+    @property
+    def cluster_of(self) -> dict[str, int]:
+        """Document id → its cluster, -1 for a document of none."""
+        return dict(zip(self.items.ids, self.clusters.tolist(), strict=True))
+
     @cached_property
     def agreement(self) -> grouped.Agreement:
         return grouped.Agreement(self.clusters, self.items.labels)
@@ -116,7 +121,8 @@ def _findings(items: Items, inputs: TaskInputs) -> Findings:
         for name, values in all_values.items()
     }
     notes = [*_notes(items, settings), *_grouping_notes(spaces)]
-    return Findings(measures, sheets, notes, points(last, named))
+    groups = {space.name: space.cluster_of for space in spaces if space.name != _WORDS}
+    return Findings(measures, sheets, notes, points(last, named), groups)
 
 
 def words(texts: list[str], seed: int) -> np.ndarray | None:

@@ -114,7 +114,7 @@ STAGES: tuple[Stage, ...] = (
             "fix",
             *_TASK,
         ),
-        version=4,  # domain terms; rerankers and other models are found by themselves
+        version=5,  # the reranker reads until an outcome is known
     ),
     Stage(
         "fix",
@@ -169,7 +169,7 @@ STAGES: tuple[Stage, ...] = (
             "loss",
         ),
         settings=("seed", "data", "model", "search", "evaluate", "mine", "train", *_TASK),
-        version=6,  # no merged model is below its base on dev; searches; scored pairs judge
+        version=7,  # few examples are passed over more often
         resumable=True,
     ),
     Stage(

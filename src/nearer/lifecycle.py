@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check", *_TASK),
-        version=6,  # generated queries are taken in, and told from those of people
+        version=7,  # items that met seldom in a log are kept with the training queries
     ),
     Stage(
         "evaluate",
@@ -152,7 +152,7 @@ STAGES: tuple[Stage, ...] = (
             "second model",
         ),
         settings=("seed", "data", "model", "search", "rerank", "check", "mine", *_TASK),
-        version=6,  # positives of generated queries are marked
+        version=7,  # what met an item in the log, and its near-duplicates, are no negatives
     ),
     Stage(
         "train",

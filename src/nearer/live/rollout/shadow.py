@@ -56,11 +56,7 @@ def report(
     `timed` says that both were timed alike (a replay): a live shadow waits for everybody else, so
     that its latency says little about the candidate.
     """
-    mine = [
-        one
-        for one in requests
-        if one.generation == live and one.shadow and one.shadow.get("generation") == candidate
-    ]
+    mine = _of_both(requests, live, candidate)
     done = [one for one in mine if one.shadow and "error" not in one.shadow]
     told: dict[str, Any] = {
         "live": live,
@@ -92,6 +88,16 @@ def report(
         told["exposure"] = exposed(done, hits, by.exposure, settings, rng)
     told["verdict"], told["reasons"] = _verdict(told, settings)
     return told
+
+
+def _of_both(requests: Iterable[Request], live: str, candidate: str) -> list[Request]:
+    """The requests that the live generation answered and the candidate was asked as well."""
+    chosen = []
+    for request in requests:
+        shadow = request.shadow or {}
+        if request.generation == live and shadow.get("generation") == candidate:
+            chosen.append(request)
+    return chosen
 
 
 def _percentiles(milliseconds: Sequence[float]) -> dict[str, float]:

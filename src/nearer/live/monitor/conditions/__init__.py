@@ -29,7 +29,6 @@ from nearer.measure.significance import MIN_QUERIES
 
 __all__ = [
     "CONDITIONS",
-    "FACTS",
     "FAMILIES",
     "TESTED",
     "Asked",
@@ -54,7 +53,6 @@ FAMILIES: tuple[Family, ...] = (
 CONDITIONS: Mapping[str, str] = {
     name: advice for family in FAMILIES for name, advice in family.advice.items()
 }
-FACTS = tuple(name for family in FAMILIES for name in family.facts)
 TESTED = tuple(name for family in FAMILIES for name in family.tested)
 
 

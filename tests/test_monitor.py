@@ -582,7 +582,7 @@ def test_a_day_that_is_not_over_is_judged_by_facts_alone(
     )
     report = judge(seen, rng)
     assert set(fired(report)) == {"generation"}
-    assert set(report.skipped) >= set(TESTED[2:])
+    assert set(report.skipped) >= set(TESTED[2:]) - {"coverage"}  # of no meaning to a search
 
 
 def test_series_keep_days_replace_alerts_and_know_since_when(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from nearer.errors import StoreError
 from nearer.live.index.build import build
 from nearer.live.index.searcher import Searcher, Served
 from nearer.live.index.verify import verify
-from nearer.live.rollout.shadow import replay
+from nearer.live.rollout.replay import replay
 from nearer.live.traffic import log as traffic
 from nearer.live.traffic.log import read_traffic
 from nearer.live.web.batching import Ask, answer

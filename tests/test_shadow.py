@@ -19,6 +19,8 @@ from nearer.files import read_json
 from nearer.live.index.generations import Rollout
 from nearer.live.index.searcher import Served
 from nearer.live.rollout import guards, shadow
+from nearer.live.rollout.replay import replay_log
+from nearer.live.rollout.shadow import JudgedBy
 from nearer.live.traffic.log import Feedback, Request, read_traffic
 from nearer.live.web import rollouts
 from nearer.live.web.rollouts import _place
@@ -279,10 +281,10 @@ def test_a_replay_says_what_a_shadow_would(world: World, start: Any, candidate: 
     for number in range(25):
         ask(client, f"pump {number}")
     service.log.flush()
-    told = shadow.replay_log(world.generations, candidate, live)
+    told = replay_log(world.generations, candidate, live)
     assert (told["queries"], told["live"], told["candidate"]) == (25, live, candidate)
     assert told["agreement"]["overlap"]["mean"] < 1
-    same = shadow.replay_log(world.generations, live, live)
+    same = replay_log(world.generations, live, live)
     assert same["agreement"]["overlap"]["mean"] == same["agreement"]["rbo"]["mean"] == 1.0
 
 
@@ -307,7 +309,9 @@ def test_judged_queries_estimate_ndcg_for_both() -> None:
             )
         )
     judgments = {f"query {number}": {"good": 1} for number in range(30)}
-    record = shadow.report(asked, "old", "new", Shadow(min_queries=20), rng, judgments, timed=True)
+    record = shadow.report(
+        asked, "old", "new", Shadow(min_queries=20), rng, JudgedBy(judgments), timed=True
+    )
     assert record["verdict"] == "pass"
     assert (record["judged"]["queries"], record["judged"]["candidate"]) == (30, 1.0)
     assert record["judged"]["live"] == pytest.approx(1 / np.log2(3))
@@ -324,7 +328,9 @@ def test_judged_queries_estimate_ndcg_for_both() -> None:
         for one in asked
     ]
     assert (
-        shadow.report(worse, "old", "new", Shadow(min_queries=20), rng, judgments)["verdict"]
+        shadow.report(worse, "old", "new", Shadow(min_queries=20), rng, JudgedBy(judgments))[
+            "verdict"
+        ]
         == "fail"
     )
 

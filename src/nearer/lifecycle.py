@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         writes="runs/NAME/check/: findings, the frozen split, the held-out guard",
         reads=("data", "model"),
         settings=("seed", "data", "model", "check", *_TASK),
-        version=7,  # splits of generated queries share no document; lists of answers in cells
+        version=8,  # splits of generated queries share no document; what met seldom in a log is kept
     ),
     Stage(
         "evaluate",
@@ -152,7 +152,7 @@ STAGES: tuple[Stage, ...] = (
             "second model",
         ),
         settings=("seed", "data", "model", "search", "rerank", "check", "mine", *_TASK),
-        version=6,  # positives of generated queries are marked
+        version=7,  # what met an item in the log, and its near-duplicates, are no negatives
     ),
     Stage(
         "train",

@@ -159,7 +159,7 @@ def replay(
     Example: nearer shadow replay 1a2b3c4d-1 --limit 2000
     """
     from nearer.errors import StoreError
-    from nearer.live.rollout.shadow import replay_log
+    from nearer.live.rollout.replay import replay_log
 
     other = against or generations.pointer().id
     if other is None:
@@ -198,6 +198,13 @@ def _told(record: dict[str, Any]) -> str:
         lines.append(
             f"  {'empty':<22}{record['empty']['candidate']}, live {record['empty']['live']}"
         )
+    if exposed := record.get("exposure"):
+        for name, before in exposed["live"].items():
+            after = exposed["candidate"].get(name)
+            if after is not None:
+                lines.append(
+                    f"  {name:<22}{after:.3f}, live {before:.3f} ({exposed['requests']} answers to /similar)"
+                )
     if judged := record.get("judged"):
         ci = f"{judged['ci'][0]:+.3f} to {judged['ci'][1]:+.3f}"
         lines.append(

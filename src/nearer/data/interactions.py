@@ -14,7 +14,7 @@ and test are never corrected: they say what people did.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -205,6 +205,20 @@ class Meetings:
                 related[other][one] = 1
         return dict(related)
 
+    def met(
+        self, items: Container[str], left_out: Container[tuple[str, str]]
+    ) -> dict[str, list[str]]:
+        """Item → all that it met, even once, in the order of their ids, for some items.
+
+        `left_out` are pairs (item, other) of which nobody may know.
+        """
+        met: dict[str, list[str]] = defaultdict(list)
+        for pair in self.sessions:
+            for item, other in (pair, pair[::-1]):
+                if item in items and (item, other) not in left_out:
+                    met[item].append(other)
+        return {item: sorted(others) for item, others in met.items()}
+
     def weights(self, related: Judgments, correction: float) -> Weights:
         """How much each related pair counts in training, beside the best pair of its item."""
         power = (1 + correction) / 2
@@ -222,6 +236,16 @@ class Meetings:
         return weights
 
 
+def reversed_relations(*held_out: Mapping[str, Mapping[str, int]]) -> set[tuple[str, str]]:
+    """Held-out relations, said the other way round."""
+    return {
+        (doc_id, query_id)
+        for judged in held_out
+        for query_id, graded in judged.items()
+        for doc_id in graded
+    }
+
+
 def without_reversed(
     train: Mapping[str, Mapping[str, int]], *held_out: Mapping[str, Mapping[str, int]]
 ) -> tuple[dict[str, dict[str, int]], int]:
@@ -229,12 +253,7 @@ def without_reversed(
 
     That b is related to a tells a model that a is related to b.
     """
-    reverse = {
-        (doc_id, query_id)
-        for judged in held_out
-        for query_id, graded in judged.items()
-        for doc_id in graded
-    }
+    reverse = reversed_relations(*held_out)
     kept: dict[str, dict[str, int]] = {}
     dropped = 0
     for query_id, graded in train.items():

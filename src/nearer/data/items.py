@@ -20,6 +20,8 @@ FINDINGS = "check/findings.json"  # where `check` writes down, below a run, what
 SETTING = "data.item_to_item"
 #: Key of a query's metadata: the items that somebody engaged with, where a history is the query.
 HISTORY = "history"
+#: Key of a training query's metadata: items that it met in the log, too seldom to be related.
+MET = "met_in_log"
 _MOST = 0.9  # share of the judged queries of which something must be true
 _LOOKED_AT = 200  # queries whose text is compared with that of their document
 

@@ -137,6 +137,19 @@ def of_all(name: str, lists: Lists, n_items: int, weights: np.ndarray | None = N
     raise KeyError(name)
 
 
+def shown(lists: Lists, catalogue: Catalogue) -> dict[str, float]:
+    """What lists show that nobody judged: Coverage, Gini and Popularity, by name with their k.
+
+    Without training engagements no item is known to be popular, and Popularity is left out.
+    """
+    k = lists.items.shape[1]
+    values = {f"{name}@{k}": of_all(name, lists, len(catalogue.ids)) for name in OF_ALL}
+    popularity = per_list("Popularity", lists, catalogue, {})
+    if catalogue.engagements.any() and not np.isnan(popularity).all():
+        values[f"Popularity@{k}"] = float(np.nanmean(popularity))
+    return values
+
+
 def gini(exposure: np.ndarray) -> float:
     """The Gini coefficient of (n_items,) amounts: 0 all alike, near 1 one has all; 0 of nothing."""
     amounts = np.sort(exposure)

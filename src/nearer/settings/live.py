@@ -90,6 +90,10 @@ class Shadow(Section):
     latency_ratio: Annotated[float, Field(ge=1.0)] = Field(
         1.5, description="largest p95 accepted, as a ratio to the live one"
     )
+    coverage_ratio: Fraction = Field(
+        0.95,
+        description="recommend: smallest catalogue coverage accepted of answers to /similar, as a share of the live one's",
+    )
     review: Positive = Field(
         50, description="biggest disagreements a day that go to review/queue.jsonl"
     )
@@ -130,6 +134,10 @@ class Monitor(Section):
     )
     latency_ratio: Annotated[float, Field(ge=1.0)] = Field(
         1.5, description="p95 latency, as a ratio to the reference, that counts"
+    )
+    coverage_ratio: Fraction = Field(
+        0.8,
+        description="recommend: share of the reference's catalogue coverage, in as many answers to /similar, below which a day counts",
     )
     stale: Fraction = Field(
         0.01,

@@ -48,7 +48,11 @@ class Mine(Section):
     first_rank: Positive = Field(
         1, description="results before this rank give no negatives (the window ends at candidates)"
     )
-    quota: dict[Literal["dense", "bm25", "model"], Count] = Field(
+    category: str | None = Field(
+        None,
+        description="items as queries: a metadata field; items of the same value, drawn at random, give negatives as well: section",
+    )
+    quota: dict[Literal["dense", "bm25", "model", "category"], Count] = Field(
         {}, description="most mined negatives of an example from one source, such as {bm25: 1}"
     )
     model: str | None = Field(

@@ -160,9 +160,16 @@ def _warnings(examples: Sequence[Example], noise: Mapping[str, Any]) -> list[str
     return warnings
 
 
-def _checked(settings: Config) -> Config:
-    """The settings.  Raises ConfigError for a window without ranks."""
+def _checked(project: Project) -> Config:
+    """The settings.  Raises ConfigError for a window without ranks, or a category of no item."""
+    settings = project.settings
     mining = settings.mine
+    if mining.category is not None and not project.item_to_item:
+        raise ConfigError(
+            "the queries are no items, so that they have no category",
+            where="mine.category",
+            next_step="set it to null, or use it where queries are items (task: recommend)",
+        )
     if mining.first_rank > mining.candidates:
         raise ConfigError(
             f"negatives from rank {mining.first_rank} on, but results end at {mining.candidates}",
@@ -174,7 +181,7 @@ def _checked(settings: Config) -> Config:
 
 def run(project: Project) -> Mined:
     """Training examples with hard negatives that are really negative, and what was dropped."""
-    settings = _checked(project.settings)
+    settings = _checked(project)
     reads = settings.mine.vet and settings.mine.negatives > 0
     systems = project.systems
     if reads and settings.rerank.named:

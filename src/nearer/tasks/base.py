@@ -138,6 +138,8 @@ class Task(ABC):
     question: ClassVar[str]
     #: Systems that every evaluation compares besides (names of the seam `retriever`).
     baselines: ClassVar[tuple[str, ...]] = ()
+    #: Whether what real people were shown is judged by which items of the catalogue it holds.
+    judges_exposure: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, settings: Config, root: Path) -> Loaded:

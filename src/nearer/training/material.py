@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nearer.data.corpus import Corpus
+from nearer.data.items import MET
 from nearer.text import folded_line
 from nearer.training.examples import Duplicates, known_positives
 from nearer.types import Document, Query, Run, Split
@@ -48,6 +49,8 @@ class UsableDocuments:
         self._corpus = material.corpus
         self._min_grade = material.min_grade
         self._known = known_positives(material.train.judgments, material.duplicates)
+        self._queries = {query.id: query for query in material.train.queries}
+        self._duplicates = material.duplicates.documents
         self._pairs: set[tuple[str, str]] = set()
 
     def positives(self, query: Query) -> list[str]:
@@ -116,9 +119,11 @@ class UsableDocuments:
     ) -> dict[str, str]:
         """Document id → where it was found (`dense#4`), from rank `first` to `depth` of each run.
 
-        Nothing relevant or empty is among them, and not the query itself.
+        Nothing relevant or empty is among them, and not the query itself; where queries are items,
+        nothing that met the query in the log either, however seldom.
         """
         sources: dict[str, str] = {}
+        engaged = self._engaged(query_id)
         for run in runs:
             window = run.top(query_id, depth)[first - 1 :]
             for rank, doc_id in enumerate(window, start=first):
@@ -128,6 +133,8 @@ class UsableDocuments:
                     self.dropped["candidate is the query itself"] += 1
                 elif doc_id in self._never(query_id):
                     self.dropped["candidate is a known positive or its duplicate"] += 1
+                elif doc_id in engaged:
+                    self.dropped["candidate met the item in the log, or is its duplicate"] += 1
                 elif self._is_empty(doc_id):
                     self.dropped["candidate is empty"] += 1
                 else:
@@ -137,6 +144,15 @@ class UsableDocuments:
     def _is_empty(self, doc_id: str) -> bool:
         document = self._corpus.get(doc_id)
         return document is None or not document.content.strip()
+
+    def _engaged(self, query_id: str) -> frozenset[str]:
+        """Of items: what met the query in the log, and near-duplicates of these and of the query."""
+        if not self._material.items:
+            return frozenset()
+        met = self._queries[query_id].metadata.get(MET) if query_id in self._queries else None
+        items = [query_id, *met] if isinstance(met, list) else [query_id]
+        groups = [self._duplicates.get(item, frozenset()) for item in items]
+        return frozenset(items).union(*groups)
 
     def _never(self, query_id: str) -> frozenset[str]:
         """Known positives of a query and their near-duplicates."""

@@ -25,6 +25,7 @@ from nearer.live.index.generations import Generations
 from nearer.live.index.manifest import Manifest
 from nearer.live.index.searcher import Searcher, Served
 from nearer.live.monitor.conditions import Asked, Freshness
+from nearer.live.traffic.exposure import Exposure
 from nearer.live.traffic.log import Request, read_traffic
 from nearer.measure.metrics import score
 from nearer.measure.slices import terms
@@ -152,6 +153,11 @@ class Observed:
     @property
     def corpus(self) -> Corpus:
         return self._project.corpus
+
+    @cached_property
+    def exposure(self) -> Exposure | None:
+        """How it is judged which items people are shown; None where the task does not."""
+        return Exposure.of(self._project)
 
     @cached_property
     def manifest(self) -> Manifest | None:

@@ -111,7 +111,15 @@ class _Look:
         project, newest = self.project, day == self.days[-1]
         today, before = project.traffic(day, day), project.reference_days(day, self.days)
         generation = project.answering(day, today)
-        seen = Seen(day.isoformat(), today, generation, before, moves=project.moves, whole=whole)
+        seen = Seen(
+            day.isoformat(),
+            today,
+            generation,
+            before,
+            moves=project.moves,
+            exposure=project.exposure,
+            whole=whole,
+        )
         measured: list[Measured] = []
         if newest:
             canaries = project.canaries()

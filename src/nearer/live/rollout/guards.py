@@ -34,7 +34,9 @@ def guard(
     Every p is valid at any time and in any number of looks; the canary's guards share the error rate.
     """
     since = read_time(rollout.since)
-    recent = [request for request in requests if request.time >= since]
+    # POST /similar is answered by the live generation alone: there is no other side to compare with.
+    searches = [request for request in requests if request.similar is None]
+    recent = [request for request in searches if request.time >= since]
     settled = []
     for request in recent:
         if (now - request.time).total_seconds() >= _CLICK_WAIT:

@@ -3,74 +3,42 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nearer import config, progress
+from nearer import config
 from nearer.data.near import normalise
 from nearer.data.splits import frozen_split
 from nearer.data.trec import read_qrels
 from nearer.files import read_jsonl, write_json
 from nearer.live.index.generations import Generations
-from nearer.live.index.searcher import Searcher, Served
-from nearer.live.traffic.log import Request, append_whole, ranked, read_traffic
+from nearer.live.rollout.exposed import exposed
+from nearer.live.traffic.exposure import Exposure, recommendations
+from nearer.live.traffic.log import Request, append_whole, ranked
 from nearer.measure.metrics import score
-from nearer.measure.rollout import overlap, rank_biased_overlap
 from nearer.measure.significance import compare as compare_paired
 from nearer.measure.significance import mean_interval
-from nearer.types import Hit, Judgments, Query, Run, Split, is_blank, typed_query
+from nearer.project import Project
+from nearer.types import Hit, Judgments, Query, Run, Split
 
 _FAILED = 0.01  # share of failed shadow queries that a passing record may have
-_BATCH = 32
 
 
-def compare(live: Sequence[Hit], candidate: Sequence[Hit], k: int) -> dict[str, Any]:
-    """How far two answers to one query agree: {overlap, rbo, top1_changed}, the first two 0..1."""
-    a, b = [doc_id for doc_id, _ in live[:k]], [doc_id for doc_id, _ in candidate[:k]]
-    return {
-        "overlap": round(overlap(a, b, k), 4),
-        "rbo": round(rank_biased_overlap(a, b), 4),
-        "top1_changed": a[:1] != b[:1],
-    }
+@dataclass(frozen=True, slots=True)
+class JudgedBy:
+    """What both sides are judged by, beside how far they agree.
 
+    `judgments` go by normalised query text; requests that have some estimate nDCG for both sides.
+    With `exposure`, answers to `POST /similar` are also judged by the items that they show.
+    """
 
-def replay(
-    requests: Sequence[Request], live: Served, candidate: Served, settings: config.Shadow
-) -> list[Request]:
-    """Logged queries asked again of two generations: what a shadow would have logged."""
-    told: list[Request] = []
-    with progress.task("replay", len(requests), "queries") as bar:
-        for start in range(0, len(requests), _BATCH):
-            block = requests[start : start + _BATCH]
-            queries = [
-                typed_query(one.query, one.filter, number) for number, one in enumerate(block)
-            ]
-            found, seconds = [], []
-            for served in (live, candidate):
-                started = time.perf_counter()
-                found.append(served.search(queries, settings.k).results)
-                seconds.append(time.perf_counter() - started)
-            for query, one in zip(queries, block, strict=True):
-                first, second = (tuple(results[query.id]) for results in found)
-                shadow: dict[str, Any] = {
-                    "generation": candidate.id,
-                    "latency_ms": 1000 * seconds[1] / len(block),
-                }
-                shadow |= compare(first, second, settings.k) | {"results": ranked(second)}
-                latency = 1000 * seconds[0] / len(block)
-                told.append(
-                    replace(
-                        one, generation=live.id, results=first, latency_ms=latency, shadow=shadow
-                    )
-                )
-            bar.advance(len(block))
-    return told
+    judgments: Judgments = field(default_factory=dict)
+    exposure: Exposure | None = None
 
 
 def report(
@@ -79,21 +47,16 @@ def report(
     candidate: str,
     settings: config.Shadow,
     rng: np.random.Generator,
-    judgments: Judgments | None = None,
+    by: JudgedBy | None = None,
     *,
     timed: bool = False,
 ) -> dict[str, Any]:
     """The shadow record of a candidate against the live generation, and whether it passes.
 
-    `judgments` go by normalised query text; requests that have some estimate nDCG for both sides.
     `timed` says that both were timed alike (a replay): a live shadow waits for everybody else, so
     that its latency says little about the candidate.
     """
-    mine = [
-        one
-        for one in requests
-        if one.generation == live and one.shadow and one.shadow.get("generation") == candidate
-    ]
+    mine = _of_both(requests, live, candidate)
     done = [one for one in mine if one.shadow and "error" not in one.shadow]
     told: dict[str, Any] = {
         "live": live,
@@ -105,6 +68,7 @@ def report(
     }
     if not done:
         return told | {"verdict": "inconclusive", "reasons": ["no compared query yet"]}
+    by = by or JudgedBy()
     shadows = [dict(one.shadow or {}) for one in done]
     hits = [_hits(shadow) for shadow in shadows]
     told["agreement"] = {
@@ -119,9 +83,21 @@ def report(
         "live": sum(not one.results for one in done),
         "candidate": sum(not one for one in hits),
     }
-    told["judged"] = _judged(done, hits, settings, rng, judgments or {})
+    told["judged"] = _judged(done, hits, settings, rng, by.judgments)
+    if by.exposure is not None:
+        told["exposure"] = exposed(done, hits, by.exposure, settings, rng)
     told["verdict"], told["reasons"] = _verdict(told, settings)
     return told
+
+
+def _of_both(requests: Iterable[Request], live: str, candidate: str) -> list[Request]:
+    """The requests that the live generation answered and the candidate was asked as well."""
+    chosen = []
+    for request in requests:
+        shadow = request.shadow or {}
+        if request.generation == live and shadow.get("generation") == candidate:
+            chosen.append(request)
+    return chosen
 
 
 def _percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
@@ -181,6 +157,14 @@ def _verdict(told: Mapping[str, Any], settings: config.Shadow) -> tuple[str, lis
         wrong.append(
             f"{judged['measure']} falls by {-judged['delta']:.3f} on {judged['queries']} judged queries"
         )
+    shown = told.get("exposure")
+    if shown and shown["lost"]:
+        before, after = (shown[side] for side in ("live", "candidate"))
+        name = next(iter(before))
+        wrong.append(
+            f"{name} goes from {before[name]:.3f} to {after[name]:.3f}, below "
+            f"{settings.coverage_ratio:.0%} of the live one, in {shown['requests']} answers to /similar"
+        )
     if wrong:
         return "fail", wrong
     if n < settings.min_queries:
@@ -227,13 +211,16 @@ def write_report(
     """The record of a candidate in `shadow/ID.json`; its biggest disagreements go to `review/queue.jsonl`."""
     root, settings = generations.root, generations.config.shadow
     rng = np.random.default_rng([generations.config.seed, *b"shadow"])
+    exposure = None
+    if recommendations(requests):  # else the documents need not be here
+        exposure = Exposure.of(Project.at(root, generations.config))
     told = report(
         requests,
         live,
         candidate,
         settings,
         rng,
-        known_judgments(root, generations.config.run),
+        JudgedBy(known_judgments(root, generations.config.run), exposure),
         timed=timed,
     )
     told = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **told}
@@ -280,25 +267,6 @@ def _to_review(
             ),
         )
     return len(lines)
-
-
-def replay_log(
-    generations: Generations, candidate: str, live: str, limit: int | None = None
-) -> dict[str, Any]:
-    """Ask the log's queries again of two generations, and write the record."""
-    latest: dict[tuple[str, str], Request] = {}
-    for one in read_traffic(generations.root / "traffic"):
-        if not is_blank(one.query):
-            latest[one.query, json.dumps(one.filter, sort_keys=True, default=str)] = one
-    requests = list(latest.values())[-limit:] if limit else list(latest.values())
-    sides = [Searcher(generations, name).current() for name in (live, candidate)]
-    return write_report(
-        generations,
-        candidate,
-        replay(requests, sides[0], sides[1], generations.config.shadow),
-        live,
-        timed=True,
-    )
 
 
 def _hits(shadow: Mapping[str, Any]) -> list[Hit]:

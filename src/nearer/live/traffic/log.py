@@ -25,6 +25,7 @@ from typing import Any
 
 from nearer import progress
 from nearer.data.times import read_time
+from nearer.live.traffic.similar import SimilarTo
 from nearer.types import Hit, Metadata
 
 KINDS = ("click", "dwell", "thumbs", "conversion")
@@ -61,6 +62,7 @@ class Request:
     )
     feedback: tuple[Feedback, ...] = ()
     shadow: Mapping[str, Any] | None = None
+    similar: SimilarTo | None = None  # what POST /similar was asked; None: a search
 
     def as_dict(self) -> dict[str, Any]:
         """The line of the log, without what comes later."""
@@ -75,6 +77,7 @@ class Request:
             "error": self.error,
             "arm": self.arm if self.arm != "live" else None,
             "teams": self.teams,
+            "similar": self.similar.as_dict() if self.similar is not None else None,
         }
         return line | {name: value for name, value in extra.items() if value is not None}
 
@@ -316,6 +319,8 @@ def parse_request(line: Mapping[str, Any]) -> Request:
         if not isinstance(value, str | int | float):
             raise TypeError(f"{name} is a {type(value).__name__}")
         more[name] = str(value)
+    if line.get("similar") is not None:
+        more["similar"] = SimilarTo.from_dict(_object(line["similar"], "similar"))
     return Request(
         time=read_time(line["time"]),
         request_id=str(line["request_id"]),

@@ -25,8 +25,9 @@ from nearer.data.splits import frozen_split
 from nearer.data.times import read_time
 from nearer.live.index.manifest import Rollout
 from nearer.live.index.searcher import Searcher, Served
+from nearer.live.index.similar import find_similar
 from nearer.live.rollout.guards import canary_queries_fall, guard
-from nearer.live.rollout.shadow import compare
+from nearer.live.rollout.replay import compare
 from nearer.live.traffic.log import Request, TrafficLog, ranked, read_traffic
 from nearer.live.web.metrics import Metrics
 from nearer.live.web.supervisor import Supervisor
@@ -151,9 +152,7 @@ class Rollouts:
 
     def _shadow(self, candidate: Served, answered: Request, query: str) -> None:
         started = time.perf_counter()
-        depth = max(len(answered.results), self._settings.k)
-        asked = typed_query(query, answered.filter)
-        hits = list(candidate.search([asked], depth).results[asked.id])
+        hits = self._asked_too(candidate, answered, query)
         seconds = time.perf_counter() - started
         self._metrics.shadow_seconds.observe(seconds)
         told = compare(answered.results, hits, self._settings.k)
@@ -166,6 +165,14 @@ class Rollouts:
                 "results": ranked(hits),
             },
         )
+
+    def _asked_too(self, candidate: Served, answered: Request, query: str) -> list[Hit]:
+        """What the candidate answers to the same question.  Raises whatever a broken one raises."""
+        if answered.similar is not None:
+            return list(find_similar(candidate, answered.similar, answered.filter).hits)
+        depth = max(len(answered.results), self._settings.k)
+        asked = typed_query(query, answered.filter)
+        return list(candidate.search([asked], depth).results[asked.id])
 
     def _tell(self, answered: Request, shadow: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -2,6 +2,7 @@
 
 - shift.py: one number per query (scores, rates, latencies); every result is a `Shift`
 - behaviour.py: clicks and reformulations
+- exposure.py: how much of a catalogue lists show
 - vectors.py: two-sample tests and new clusters; words.py: new and telling terms
 
 Every test gives the size of the effect beside its p value: with thousands of queries a difference
@@ -12,6 +13,7 @@ p values are exact or conservative.
 """
 
 from nearer.measure.drift.behaviour import corrected_clicks, reformulated
+from nearer.measure.drift.exposure import coverage_shift
 from nearer.measure.drift.shift import Shift, mean_shift, psi, score_shift
 from nearer.measure.drift.vectors import Novelty, new_clusters, two_sample, unit
 from nearer.measure.drift.words import new_terms, telling_terms
@@ -20,6 +22,7 @@ __all__ = [
     "Novelty",
     "Shift",
     "corrected_clicks",
+    "coverage_shift",
     "mean_shift",
     "new_clusters",
     "new_terms",

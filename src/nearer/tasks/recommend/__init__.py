@@ -32,6 +32,7 @@ class RecommendTask(Task):
     name = "recommend"
     question = "Which items go with this one, or with what somebody engaged with?"
     baselines = ("popularity", "item_knn", "item_hybrid")
+    judges_exposure = True
 
     def load(self, settings: Config, root: Path) -> Loaded:
         return data.load(settings, root)

@@ -18,9 +18,10 @@ from nearer.data.interactions import (
     Session,
     in_thirds,
     read_interactions,
+    reversed_relations,
     without_reversed,
 )
-from nearer.data.items import HISTORY
+from nearer.data.items import HISTORY, MET
 from nearer.data.load import Loaded
 from nearer.data.sources import bad
 from nearer.data.splits import make_splits
@@ -177,6 +178,12 @@ def _loaded(
     queries = _items(asked, corpus)
     for item, own in weights.items():
         queries[item] = weighted(queries[item], own)
+    # Mining must know what met an item seldom, and nothing of held-out relations.
+    met = meetings.met(train, reversed_relations(parts["dev"], parts["test"]))
+    for item, others in met.items():
+        seldom = [other for other in others if other not in train[item]]
+        if seldom:
+            queries[item] = replace(queries[item], metadata={**queries[item].metadata, MET: seldom})
     dropped = dict(log.dropped)
     if reversed_pairs:
         why = "training relations say a held-out one the other way round and were left out"

@@ -18,6 +18,7 @@ import numpy as np
 
 from nearer.config import Mine
 from nearer.training.material import UsableDocuments
+from nearer.training.mining.category import CATEGORY
 from nearer.types import Passage, Query, Run
 
 #: (query id, document ids) → similarity of each under a model, float32 (n_documents,)
@@ -134,8 +135,15 @@ class Chooser:
     def choice(self, positive: str, candidates: Candidates) -> Choice:
         """The draw for one positive, before anybody reads the candidates."""
         wanted = self._settings.negatives
-        judged = self._hardest(candidates.judged, candidates.similar)[:wanted]
-        pool = self._hardest(self._below(positive, candidates), candidates.similar)
+        judged = self._hardest([candidates.judged], candidates.similar)[:wanted]
+        searched: list[str] = []
+        drawn: list[str] = []
+        for doc_id in self._below(positive, candidates):
+            of_category = _source(candidates.mined[doc_id]) == CATEGORY
+            (drawn if of_category else searched).append(doc_id)
+        # What was drawn from a category is less like the query than what was searched for, and
+        # would never be among the hardest of both.
+        pool = self._hardest([searched, drawn], candidates.similar)
         return Choice(
             _by_hardness(judged, candidates.similar),
             pool,
@@ -163,9 +171,11 @@ class Chooser:
         ceiling = min(ceiling, similarity - self._settings.absolute_margin)
         return [doc_id for doc_id in doc_ids if similar[doc_id] < ceiling]
 
-    def _hardest(self, doc_ids: Sequence[str], similar: Mapping[str, float]) -> list[str]:
-        """The `mine.pool` that are most similar to the query, in random order."""
-        hardest = _by_hardness(doc_ids, similar)[: self._settings.pool]
+    def _hardest(self, groups: Sequence[Sequence[str]], similar: Mapping[str, float]) -> list[str]:
+        """The `mine.pool` of each group that are most similar to the query, all in random order."""
+        hardest: list[str] = []
+        for doc_ids in groups:
+            hardest += _by_hardness(doc_ids, similar)[: self._settings.pool]
         return [hardest[row] for row in self._rng.permutation(len(hardest))]
 
     def chosen(self, choice: Choice) -> tuple[list[str], list[str]]:
@@ -177,7 +187,7 @@ class Chooser:
                 break
             if doc_id in choice.refused:
                 continue
-            source = choice.sources[doc_id].partition("#")[0]
+            source = _source(choice.sources[doc_id])
             quota = self._settings.quota.get(source)  # type: ignore[call-overload]
             if quota is not None and spent[source] >= quota:
                 self.rejected[OVER_QUOTA] += 1
@@ -197,6 +207,11 @@ def _scored(
     if similarity is None:
         return {}
     return dict(zip(doc_ids, map(float, similarity(query_id, doc_ids)), strict=True))
+
+
+def _source(found: str) -> str:
+    """`dense` of `dense#4`."""
+    return found.partition("#")[0]
 
 
 def _by_hardness(doc_ids: Sequence[str], similar: Mapping[str, float]) -> list[str]:

@@ -12,6 +12,7 @@ from nearer.search.lexical import BM25
 from nearer.search.pipeline import Pipeline
 from nearer.search.systems import Systems
 from nearer.training.examples import Duplicates
+from nearer.training.mining.category import CATEGORY, category_run
 from nearer.training.mining.chunks import Chunks
 from nearer.training.mining.doubtful import Space
 from nearer.training.mining.negatives import Evidence, Reader, Similarity
@@ -27,6 +28,10 @@ def evidence_of(systems: Systems, train: Split, reader: Reader | None) -> Eviden
     runs: list[Run] = []
     for name in settings.sources:
         runs.append(systems.search(name, train, settings.candidates))
+    if settings.category is not None:
+        rng = np.random.default_rng([systems.config.seed, *CATEGORY.encode()])
+        field, most = settings.category, settings.candidates
+        runs.append(category_run(systems.corpus, train, field, most, rng))
     second: Similarity | None = None
     if settings.model is not None:
         pipeline = replace(systems.base("dense"), model=settings.model)

@@ -17,6 +17,7 @@ from nearer import config
 from nearer.live.monitor.conditions import (
     behaviour,
     documents,
+    exposure,
     generation,
     labels,
     queries,
@@ -28,7 +29,6 @@ from nearer.measure.significance import MIN_QUERIES
 
 __all__ = [
     "CONDITIONS",
-    "FACTS",
     "FAMILIES",
     "TESTED",
     "Asked",
@@ -47,13 +47,13 @@ FAMILIES: tuple[Family, ...] = (
     behaviour.FAMILY,
     scores.FAMILY,
     queries.FAMILY,
+    exposure.FAMILY,
 )
 #: Condition → what its alert asks somebody to do.
 CONDITIONS: Mapping[str, str] = {
     name: advice for family in FAMILIES for name, advice in family.advice.items()
 }
-FACTS = tuple(name for family in FAMILIES for name in family.facts)
-TESTED = tuple(name for name in CONDITIONS if name not in FACTS)
+TESTED = tuple(name for family in FAMILIES for name in family.tested)
 
 
 def monitor(
@@ -70,14 +70,16 @@ def monitor(
     `earlier` is since when conditions have been firing; `diagnose` says why judged queries (ids)
     fail, and is called only for alerts about quality.
     """
-    alpha = settings.false_alarms / len(TESTED)
+    families = [family for family in FAMILIES if family.applies(seen)]
+    tested = [name for family in families for name in family.tested]
+    alpha = settings.false_alarms / len(tested)
     judge = Judge(seen, settings, rng, CONDITIONS, alpha, min_slice, earlier or {}, diagnose)
     judge.row("requests", len(seen.today))
-    for family in FAMILIES:
+    for family in families:
         if seen.whole or not family.needs_whole_day:
             family.judge(judge)
     if not seen.whole:
-        without_labels = [name for name in TESTED if name not in labels.FAMILY.advice]
+        without_labels = [name for name in tested if name not in labels.FAMILY.advice]
         judge.skip("the day is not over", *without_labels)
     skipped = {name: why for name, why in judge.skipped.items() if name not in judge.conditions}
     return Report(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nearer.live.monitor.series import Row
+from nearer.live.traffic.exposure import Exposure
 from nearer.live.traffic.log import Request
 from nearer.types import Query
 
@@ -64,6 +65,7 @@ class Seen:
     documents: Freshness | None = None
     moves: Sequence[tuple[datetime, str]] = ()  # which generation answered from when on
     fingerprint: str | None = None  # what is wrong with the model of the generation; empty: nothing
+    exposure: Exposure | None = None  # where the task judges which items are shown
     whole: bool = True  # is the day over?  Otherwise only facts and canary queries are judged
 
 

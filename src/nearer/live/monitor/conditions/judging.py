@@ -110,18 +110,30 @@ class Judge:
         )
 
 
+def _always(_: Seen) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """Conditions that are judged together, by one function.
 
     `advice` maps each condition to what its alert asks somebody to do; `facts` are those without a
-    test; `needs_whole_day` says that they are judged once the day is over.
+    test; `needs_whole_day` says that they are judged once the day is over, and `applies` whether
+    they mean anything to a project: elsewhere they are neither judged nor named, nor take a share
+    of the false alarms.
     """
 
     judge: Callable[[Judge], None]
     advice: Mapping[str, str]
     facts: Collection[str] = ()
     needs_whole_day: bool = True
+    applies: Callable[[Seen], bool] = _always
+
+    @property
+    def tested(self) -> list[str]:
+        """The conditions that chance may explain."""
+        return [name for name in self.advice if name not in self.facts]
 
 
 def telling_slice(affected: Collection[str], queries: Sequence[Query]) -> str:

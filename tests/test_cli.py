@@ -144,6 +144,7 @@ def test_init_looks_at_the_data_and_writes_a_configuration_that_runs(
     assert "--force" in again.output
 
 
+@pytest.mark.long
 def test_data_without_training_queries_still_gets_a_decision(
     small_data: Path, write_project: Any, tmp_path: Path
 ) -> None:

@@ -449,6 +449,7 @@ def test_one_that_is_named_twice_runs_once(own: str, tmp_path: Path) -> None:
     assert len(load_guardrails(names, tmp_path)) == len(ALWAYS) + 1
 
 
+@pytest.mark.long
 def test_rows_of_the_users_own_are_in_the_record_and_hold_a_release_back(
     own: str,
     small_data: Path,

@@ -1035,6 +1035,7 @@ for version in range(int(sys.argv[3]), 10_000):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["numpy", "lancedb"])
 def test_a_killed_writer_leaves_the_old_state_or_the_new_one(kind: str, tmp_path: Path) -> None:
     version, states = 0, set()

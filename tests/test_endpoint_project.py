@@ -145,6 +145,7 @@ def test_what_needs_weights_says_that_they_are_not_here(finished: Path) -> None:
     assert "are not here" in result.output.replace("\n", " ")
 
 
+@pytest.mark.long
 def test_an_adapter_over_an_endpoint_is_trained_judged_and_indexed(
     stand_in: StandIn, tmp_path: Path, write_project: Any
 ) -> None:

@@ -305,6 +305,7 @@ def moves_of(world: World) -> list[dict[str, Any]]:
     return [line for line in world.generations.history() if line["action"] in moves]
 
 
+@pytest.mark.long
 def test_a_second_writer_is_refused_by_name_and_spoils_nothing(
     drive: Drive, world: World, models: tuple[Path, Path]
 ) -> None:

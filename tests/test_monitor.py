@@ -285,6 +285,7 @@ def test_thirty_days_of_unchanged_traffic_give_at_most_one_day_with_an_alert(
     assert len(told) <= 1, told
 
 
+@pytest.mark.long
 def test_training_queries_as_the_reference_are_silent_too(
     town: Town, week: list[list[Request]], cwe: Path
 ) -> None:
@@ -752,6 +753,7 @@ def test_lost_documents_are_found_diagnosed_and_posted(copy: Path) -> None:
     assert "missing documents" in call(copy).stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("answer", ["vocabulary", "metadata", "semantics"])
 def test_judged_requests_that_fail_are_diagnosed(copy: Path, answer: str) -> None:
     generations = open_generations(copy)

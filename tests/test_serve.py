@@ -511,6 +511,7 @@ def server(world: World) -> Iterator[tuple[str, Service]]:
         yield address, service
 
 
+@pytest.mark.long
 def test_200_clients_at_once_and_no_torn_line(world: World, server: tuple[str, Service]) -> None:
     address, service = server
     with (

@@ -274,6 +274,7 @@ def nearer_push(path: Path, hub: Hub, **environment: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.long
 def test_a_model_goes_to_a_hub_with_its_card_in_one_commit(
     trained: Path, hub: Hub, tmp_path: Path
 ) -> None:
@@ -303,6 +304,7 @@ def test_a_model_goes_to_a_hub_with_its_card_in_one_commit(
     assert not (model / "README.md").exists()  # what train wrote is never changed
 
 
+@pytest.mark.long
 def test_a_hub_that_refuses_is_told_without_the_token(trained: Path, hub: Hub) -> None:
     wrong = "hf_another_secret"
     done = nearer_push(trained, hub, HF_TOKEN=wrong)

@@ -361,6 +361,7 @@ def test_a_model_that_takes_longer_than_its_budget_is_not_tried(
     assert "embedding the corpus takes about 1,000 s here, and fix.budget is 300 s" in reasons
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_load_is_not_tried_and_ends_nothing(
     make: Make, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -403,6 +404,7 @@ _FAILURES: Mapping[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [0, 2], ids=["from the start", "in the middle"])
 @pytest.mark.parametrize("kind", _FAILURES)
 def test_an_endpoint_that_fails_is_not_tried_ends_nothing_and_costs_nothing_twice(
@@ -480,6 +482,7 @@ def test_script_and_function_words_tell_the_language(text: str, language: str | 
     assert language_of(text) == language
 
 
+@pytest.mark.long
 def test_queries_in_another_language_than_documents_are_noticed_and_not_tried(
     make: Make, tmp_path: Path, tiny_model: Path, small_data: Path
 ) -> None:

@@ -379,6 +379,7 @@ def failing_judge(call: int) -> Any:
     return judge
 
 
+@pytest.mark.long
 def test_what_follows_a_finished_training_does_not_train_again(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,6 +399,7 @@ def test_what_follows_a_finished_training_does_not_train_again(
     assert resumed.summary["pairs_per_second"] > 0
 
 
+@pytest.mark.long
 def test_a_resumed_training_stops_as_early_as_an_uninterrupted_one(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,6 +436,7 @@ def static_model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.long
 def test_a_static_model_learns_with_the_defaults(static_model: Path, tmp_path: Path) -> None:
     encoder, trained = train_toy(tmp_path, static_model, quick(learning_rate=None))
     assert trained.summary["learning_rate"] == optimise.STATIC_LEARNING_RATE

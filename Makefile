@@ -1,5 +1,5 @@
 # make demo   set up, then a real fine-tune on real data, ending in a verdict and a report
-# make test   set up, then ruff, mypy and the tests but those that take a minute or so each
+# make test   set up, then ruff, mypy and the tests but those that take long
 # make test-long  those: whole runs, trainings killed and gone on with, planted corpora, clusters of Ray; CI runs both
 # make bench  set up, then speed against sentence-transformers, the cost of an index, a service and a diagnosis, zero-shot figures and what training is worth (DATA='folder folder'), and how often the statistics err
 # make wheel  build the wheel, install it into an empty environment outside the clone, and begin the demo there

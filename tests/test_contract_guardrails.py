@@ -224,6 +224,7 @@ def test_ours_run_always_and_in_their_order() -> None:
     ]
 
 
+@pytest.mark.long
 def test_identical_systems_never_fail(
     own: str, tmp_path: Path, evidence: Callable[..., GuardrailEvidence]
 ) -> None:
@@ -233,6 +234,7 @@ def test_identical_systems_never_fail(
         assert {row.status for row in rows} == {"pass"}, guardrail.name
 
 
+@pytest.mark.long
 def test_a_clearly_worse_candidate_fails_every_guardrail(
     own: str,
     tmp_path: Path,

@@ -142,6 +142,7 @@ def gradients(model: Any) -> list[torch.Tensor]:
     return [weights.grad for weights in model.parameters() if weights.grad is not None]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_a_loss_is_a_finite_scalar_with_finite_gradients(
     every_loss: dict[str, ChosenLoss], tiny_model: Path, seed: int
@@ -158,6 +159,7 @@ def test_a_loss_is_a_finite_scalar_with_finite_gradients(
         assert any(bool(gradient.any()) for gradient in gradients(model)), name
 
 
+@pytest.mark.long
 def test_a_loss_does_not_depend_on_the_order_of_the_rows(
     every_loss: dict[str, ChosenLoss], tiny_model: Path
 ) -> None:
@@ -338,6 +340,7 @@ def test_training_runs_again_when_the_users_loss_changes(own: str, tmp_path: Pat
     assert external_inputs("loss", config.Config(), tmp_path) == {}
 
 
+@pytest.mark.long
 def test_a_loss_that_cannot_be_made_is_said_to_be_the_reason(
     own: str, project_with: Callable[[str], nearer.Project]
 ) -> None:

@@ -765,6 +765,7 @@ def test_a_narrow_filter_loses_no_document(
 # -- the approximate index -----------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "int8", "binary"])
 def test_an_index_is_tuned_to_find_what_exact_search_finds(
     store: VectorStore, dtype: Dtype, monkeypatch: pytest.MonkeyPatch

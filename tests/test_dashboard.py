@@ -43,6 +43,7 @@ def page() -> Iterator[Page]:
         yield browser.new_page()
 
 
+@pytest.mark.long
 def test_it_reads_and_moves_generations(
     world: World, models: tuple[Path, Path], page: Page
 ) -> None:

@@ -69,6 +69,7 @@ def test_similarity_is_the_jaccard_of_word_3_grams(a: list[str], b: list[str]) -
     assert jaccard(shingle(normalise(one)), shingle(normalise(two))) == pytest.approx(expected)
 
 
+@pytest.mark.long
 def test_all_pairs_above_the_threshold_are_found_and_no_others() -> None:
     rng = random.Random(3)
     texts = []
@@ -109,6 +110,7 @@ def test_ten_thousand_texts_are_paired_with_their_copies() -> None:
 # -- held out ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_guard_knows_held_out_texts_exactly_and_nearly() -> None:
     rng = random.Random(7)
     texts = [random_text(rng, rng.randint(3, 50)) for _ in range(200)]

@@ -21,6 +21,8 @@ from nearer.live.index.generations import Generations
 from nearer.live.index.searcher import Searcher
 from nearer.training.reranker import load_model as load_for_reranker
 
+pytestmark = pytest.mark.long
+
 
 def nearer(*words: str | Path) -> Any:
     return CliRunner().invoke(app, [str(word) for word in words])
@@ -145,7 +147,6 @@ def test_what_needs_weights_says_that_they_are_not_here(finished: Path) -> None:
     assert "are not here" in result.output.replace("\n", " ")
 
 
-@pytest.mark.long
 def test_an_adapter_over_an_endpoint_is_trained_judged_and_indexed(
     stand_in: StandIn, tmp_path: Path, write_project: Any
 ) -> None:

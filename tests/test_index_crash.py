@@ -363,6 +363,7 @@ def little_room(folder: Path, kilobytes: int) -> Iterator[dict[str, Any]]:
     shutil.rmtree(saved)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kilobytes", [1, 12, 24])
 @pytest.mark.parametrize("full", ["generations", "vectors"])
 def test_a_full_disk_is_an_error_that_leaves_the_old_state_and_work_to_go_on_with(

@@ -36,6 +36,7 @@ def within_chance(hits: int, trials: int, rate: float) -> bool:
     return bool(low <= hits <= high)
 
 
+@pytest.mark.long
 def test_no_difference_is_called_significant_in_five_percent_of_experiments() -> None:
     data = seeded(1)
     p = np.array(

@@ -70,6 +70,7 @@ def test_it_is_searched_whole_and_its_size_is_that_of_every_token(
     assert systems.embedding_cost(pipeline) is None
 
 
+@pytest.mark.long
 def test_one_that_nobody_named_is_tried_only_within_the_budget(
     small_data: Path, tiny_model: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

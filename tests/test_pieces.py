@@ -42,6 +42,7 @@ def exact(systems: Systems, queries: list[Query], position: int) -> dict[str, in
     return {query_id: rank for (query_id, _), rank in found.items()}
 
 
+@pytest.mark.long
 def test_against_the_whole_corpus_the_rank_is_that_of_cutting_everything(
     systems: Systems, queries: list[Query]
 ) -> None:

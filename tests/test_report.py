@@ -811,6 +811,7 @@ def test_a_damaged_file_is_named_and_nothing_is_written(run_dir: Path) -> None:
     assert list((run_dir / ".work" / "report").iterdir()) == []
 
 
+@pytest.mark.long
 def test_every_key_of_the_decision_may_be_missing_or_nonsense(data: ReportData) -> None:
     for key in data.decision:
         for value in (

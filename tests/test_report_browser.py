@@ -93,6 +93,7 @@ def opened(browser: Browser, report: Path) -> Iterator[Open]:
     assert set(asked) == {report.as_uri()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)], ids=str
 )

@@ -31,6 +31,8 @@ from nearer.measure.correlation import (
 from nearer.training.mining.files import PAIR_HELD_OUT, usable_examples
 from nearer.types import Example, Interval
 
+pytestmark = pytest.mark.long
+
 WORDS = [
     "buffer",
     "overflow",
@@ -111,7 +113,6 @@ def test_a_gain_is_shown_only_where_there_is_one() -> None:
     assert (same.delta, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
 
 
-@pytest.mark.long
 def test_no_gain_is_claimed_of_two_equally_good_models_more_often_than_promised() -> None:
     claimed = 0
     for seed in range(200):
@@ -295,7 +296,6 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-@pytest.mark.long
 def test_dev_pairs_choose_the_model_and_the_summary_tells_both(folder: Path) -> None:
     summary = read(folder / "train/summary.json")
     dev = summary["dev"]

@@ -87,6 +87,7 @@ def plan(
     return planned(rows, Train(loss=loss), min_score, Path())
 
 
+@pytest.mark.long
 def test_the_first_stage_refuses_them_and_the_threshold_is_said_on_the_command_line(
     tmp_path: Path, tiny_model: Path
 ) -> None:

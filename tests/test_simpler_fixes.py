@@ -218,6 +218,7 @@ def test_by_default_a_reranker_is_trained_tried_and_changes_nothing_of_today(mak
     assert fixes.ladder["today_label"] == "dense"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("deepest", [500, 100])
 def test_the_smallest_depth_that_loses_nothing_that_matters_is_chosen(
     deepest: int, make: Make, small_data: Path, tmp_path: Path
@@ -350,6 +351,7 @@ def test_no_network_is_asked_when_the_hub_is_turned_off(monkeypatch: pytest.Monk
     assert not shortlist.reachable()
 
 
+@pytest.mark.long
 def test_a_model_that_takes_longer_than_its_budget_is_not_tried(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,7 +121,8 @@ class Player:
         before = self.world.generations.pointer()
         command: Callable[[int], None] = getattr(self, f"_{action}")
         try:
-            with death().at(None if action == "damage" else operation):
+            # Damage, and new documents, are the world's doing: no command of ours to be killed.
+            with death().at(None if action in ("damage", "change") else operation):
                 command(number)
         except Killed:
             self.kills += 1

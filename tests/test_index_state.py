@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from generations_kit import World, documents, static_model
 from nearer.cli import app
-from nearer.errors import NearerError, StoreError
+from nearer.errors import FingerprintError, NearerError, StoreError
 from nearer.files import write_json
 from nearer.live.index import leases, on_disk
 from nearer.live.index.build import build
@@ -339,6 +339,37 @@ def test_a_damaged_part_is_found_by_verify_and_never_loaded(
     report = verify(world.generations, new, world.corpus, full=True).verified
     assert report is not None
     assert report["passed"]
+
+
+def test_a_part_with_any_spoiled_byte_is_refused_by_name_or_says_the_same(
+    two: tuple[World, str, str],
+) -> None:
+    """In the footer pyarrow raises OSError for what it cannot parse: no error of the disk."""
+    from nearer.live.index.parts import read_part, require_whole
+
+    world, _, new = two
+    path = part_of(world, new)
+    manifest = world.generations.manifest(new)
+    expected = manifest.parts[path.name]
+    whole = path.read_bytes()
+    original, gone = read_part(path, manifest.fingerprint)
+    refused = []
+    for place in [*range(0, len(whole), 37), *range(len(whole) - 600, len(whole), 2)]:
+        spoiled = bytearray(whole)
+        spoiled[place] ^= 0xFF
+        other = path.with_name("spoiled.arrow")
+        other.unlink(missing_ok=True)  # tables are mapped into memory: never write into one
+        other.write_bytes(spoiled)
+        try:
+            table, still_gone = read_part(other, manifest.fingerprint)
+            require_whole(other, table, expected)
+        except (StoreError, FingerprintError) as error:
+            refused.append(str(error.where))
+        else:  # a byte of padding
+            assert table.equals(original), place
+            assert still_gone == gone, place
+    assert len(refused) > 100
+    assert set(refused) == {str(path.with_name("spoiled.arrow"))}
 
 
 def test_another_part_in_the_place_of_one_is_found_and_nothing_is_loaded_from_it(

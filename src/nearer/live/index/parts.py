@@ -121,6 +121,11 @@ def read_part(path: Path, fingerprint: Fingerprint) -> tuple[Any, list[str]]:
         shape = table.select([*COLUMNS, "vector"])
     except (pa.ArrowException, KeyError, ValueError):
         raise _damaged(path, "it cannot be read") from None
+    except OSError as error:
+        # pyarrow also raises OSError for bytes that make no sense; those of the disk have a number.
+        if error.errno is not None:
+            raise
+        raise _damaged(path, "it cannot be read") from None
     if b"fingerprint" not in meta:
         raise FingerprintError(
             f"this part does not say which model made it (this one: {fingerprint.id})",

@@ -251,6 +251,26 @@ def make(implementation: Any, spec: Any, where: str) -> Any:
         ) from error
 
 
+def answerer(seam: str, name: str, spec: Any, contract: type[Any], method: str) -> Any:
+    """The instance of a seam whose answers carry its `name`, made and held to its protocol.
+
+    `method` is what it is asked with, for people.  Raises ConfigError for an unknown name, ModelError
+    for one that cannot be made or has no name or method.
+    """
+    implementation = find(seam, name, spec.root)
+    where = f"{SEAMS[seam].setting}: {name}"
+    instance: Any = make(implementation, spec, where)
+    with answering(instance, "name"):
+        usable = isinstance(instance, contract) and isinstance(getattr(instance, "name", None), str)
+    if not usable:
+        raise ModelError(
+            f"it has no name, or no {method}",
+            where=where,
+            next_step=f"see {contract.__name__} in {contract.__module__.replace('.', '/')}.py",
+        )
+    return instance
+
+
 def named(instance: Any) -> str:
     """`module:Class` of a plug-in, as the settings name it."""
     kind = type(instance)

@@ -64,17 +64,9 @@ class GeneratorSpec:
 def load_generator(spec: GeneratorSpec) -> QueryGenerator:
     """The generator that `generate.generator` names.  Raises ConfigError and ModelError."""
     name = spec.settings.generate.generator
-    implementation = plugins.find("generator", name, spec.root)
-    where = f"generate.generator: {name}"
-    generator: QueryGenerator = plugins.make(implementation, spec, where)
-    with plugins.answering(generator, "name"):
-        usable = isinstance(generator, QueryGenerator) and isinstance(generator.name, str)
-    if not usable:
-        raise ModelError(
-            "it has no name, or no generate(briefs)",
-            where=where,
-            next_step="see QueryGenerator in nearer/generated/base.py",
-        )
+    generator: QueryGenerator = plugins.answerer(
+        "generator", name, spec, QueryGenerator, "generate(briefs)"
+    )
     return generator
 
 

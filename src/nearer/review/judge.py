@@ -44,17 +44,7 @@ class JudgeSpec:
 def load_judge(spec: JudgeSpec) -> RelevanceJudge:
     """The judge that `review.judge` names.  Raises ConfigError and ModelError."""
     name = spec.settings.review.judge
-    implementation = plugins.find("judge", name, spec.root)
-    where = f"review.judge: {name}"
-    judge: RelevanceJudge = plugins.make(implementation, spec, where)
-    with plugins.answering(judge, "name"):
-        usable = isinstance(judge, RelevanceJudge) and isinstance(judge.name, str)
-    if not usable:
-        raise ModelError(
-            "it has no name, or no grade(items)",
-            where=where,
-            next_step="see RelevanceJudge in nearer/review/judge.py",
-        )
+    judge: RelevanceJudge = plugins.answerer("judge", name, spec, RelevanceJudge, "grade(items)")
     return judge
 
 

@@ -60,16 +60,15 @@ def find_similar(served: Served, asked: SimilarTo, wished: Metadata | None) -> F
     wanted = len(own) + asked.k
     if asked.diversity is not None:
         wanted = len(own) + max(asked.k, DEPTH)
-    if not asked.history:
-        text = text_of[last]
-        query = Query(last, text, filter or None)
-        hits = list(served.search([query], wanted).results[last])
-    else:
+    if asked.history:
         text = " ".join(text_of[item] for item in dict.fromkeys(known))
         mean = pooled(np.stack([vector_of[item] for item in known]), rules.half_life)
         vectors = Vectors(mean[None, :], rows.vectors.fingerprint)
-        hits = served.generation.search(vectors, wanted, filter=filter or None)[0]
-    hits = [hit for hit in hits if hit[0] not in own]
+        listed: Sequence[Hit] = served.generation.search(vectors, wanted, filter=filter or None)[0]
+    else:
+        text = text_of[last]
+        listed = served.search([Query(last, text, filter or None)], wanted).results[last]
+    hits = [hit for hit in listed if hit[0] not in own]
     if asked.diversity is not None:
         hits = _diverse(served, hits, asked.diversity, asked.k)
     return Found(tuple(hits[: asked.k]), text, unknown)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nearer.measure.drift.shift import Shift, mean_shift
+from nearer.measure.vectors import unit_rows
 
 PERMUTATIONS = 999
 #: vectors of each side that the two-sample tests look at: enough to notice a tenth of the traffic move
@@ -37,9 +38,7 @@ class Novelty:
 
 def unit(vectors: np.ndarray) -> Vectors:
     """Rows of length 1, float32."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    lengths = np.maximum(lengths, 1e-12)
-    return np.asarray(vectors / lengths, np.float32)
+    return np.asarray(unit_rows(vectors), np.float32)
 
 
 def two_sample(
